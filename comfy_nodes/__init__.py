@@ -1,0 +1,13 @@
+"""SynthGrid's ComfyUI node pack. `plan` and `labelset` are plain Python that the client and the trainer use as well."""
+
+from . import nodes_images, nodes_prompts, nodes_sampling
+
+_MODULES = (nodes_prompts, nodes_sampling, nodes_images)
+
+NODE_CLASS_MAPPINGS = {name: node for module in _MODULES for name, node in module.NODE_CLASS_MAPPINGS.items()}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    name: title for module in _MODULES for name, title in module.NODE_DISPLAY_NAME_MAPPINGS.items()
+}
+WEB_DIRECTORY = "./web"
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

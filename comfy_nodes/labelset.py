@@ -1,0 +1,354 @@
+"""The labelled folder: images in class folders, with one true record for each. Standard library and Pillow only.
+
+    <root>/<class folder>/<plan_id>-<index>.png     the image; its PNG chunk "synthgrid" holds the record too
+    <root>/metadata.jsonl                           one record an image
+    <root>/README.md                                data set card
+
+torchvision's ImageFolder and Hugging Face's `imagefolder` read it as it is. Whatever happens to the process, a record
+exists if and only if its image does: the image is written first (temporary file, fsync, rename), its record second, and
+`LabelledFolder.scan` mends what a kill between the two left behind from the record inside the PNG.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from .errors import LabelsetError, SynthGridError
+
+__all__ = ["ImageRecord", "LabelledFolder", "LabelsetError", "SynthGridError", "folder_name", "folder_names"]
+
+METADATA = "metadata.jsonl"
+CARD = "README.md"
+CARD_MARK = "<!-- written by SynthGrid and kept up to date by it; remove this line to keep changes of your own -->"
+RECORD_CHUNK = "synthgrid"
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_LONGEST_NAME = 120  # bytes; leaves room for the path around it on Windows and for the file systems that allow 255
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is known of one image. `file_name` is relative to the folder's root, with forward slashes.
+
+    `sha256` is of the whole file; in the copy inside the PNG it is "" since a file cannot hold its own hash.
+    `settings` are the generator's (checkpoint, sampler, steps, cfg, width, height, ...).
+    """
+
+    file_name: str
+    label: str
+    prompt: str
+    negative_prompt: str
+    seed: int
+    index: int
+    plan_id: str
+    template: str = ""
+    context: str | None = None
+    style: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(plan_id, index): what makes an image the one that was planned."""
+        return self.plan_id, self.index
+
+    def to_json(self) -> str:
+        """One line of JSON, keys in declaration order, so that equal records are equal text."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ImageRecord:
+        """The record in one line of JSON. Unknown keys are ignored, so that newer folders stay readable.
+
+        Raises:
+            LabelsetError: not JSON, not an object, or a field is missing or of the wrong type.
+        """
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise LabelsetError(f"not a record: {error}") from error
+
+    @classmethod
+    def from_dict(cls, values: Any) -> ImageRecord:
+        """The record in a parsed JSON object. Raises LabelsetError as `from_json` does."""
+        if not isinstance(values, dict):
+            raise LabelsetError(f"a record must be an object, not {type(values).__name__}")
+        known = {each.name for each in fields(cls)}
+        try:
+            record = cls(**{key: value for key, value in values.items() if key in known})
+        except TypeError as error:
+            raise LabelsetError(f"a record lacks a field: {error}") from error
+        texts = (record.file_name, record.label, record.prompt, record.negative_prompt, record.plan_id, record.sha256)
+        numbers = (record.seed, record.index)
+        if not all(isinstance(each, str) for each in texts) or not all(type(each) is int for each in numbers):
+            raise LabelsetError(f"a record has a field of the wrong type: {values!r}")
+        return record
+
+
+def folder_name(label: str) -> str:
+    """A folder name for a class that is legal on every file system: "a/b" -> "a_b", "CON" -> "_CON", "../x" -> "_x".
+
+    Letters of any language stay. The label itself is kept verbatim in the records.
+
+    Raises:
+        LabelsetError: the label is blank.
+    """
+    if not label.strip():
+        raise LabelsetError("a class name is blank; give every class a name")
+    name = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", label))
+    name = name.strip(" ").rstrip(". ").lstrip(".")
+    if _RESERVED.fullmatch(name):
+        name = "_" + name
+    if len(name.encode()) > _LONGEST_NAME:
+        digest = hashlib.sha256(label.encode()).hexdigest()[:8]
+        name = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore").rstrip(". ") + "-" + digest
+    return name or "_"
+
+
+def folder_names(labels: Iterable[str]) -> dict[str, str]:
+    """Label -> folder name for all classes of a folder.
+
+    Raises:
+        LabelsetError: two labels would share a folder on some file system ("Bat" and "bat", "a/b" and "a_b").
+    """
+    names: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for label in labels:
+        name = folder_name(label)
+        other = owners.setdefault(unicodedata.normalize("NFKC", name).casefold(), label)
+        if other != label:
+            raise LabelsetError(
+                f"classes '{other}' and '{label}' would share the folder '{name}' on some file systems; rename one"
+            )
+        names[label] = name
+    return names
+
+
+def image_file_name(label: str, plan_id: str, index: int, suffix: str = ".png") -> str:
+    """The record's file_name: "<class folder>/<plan_id>-<index>.png", the index with at least six digits."""
+    return f"{folder_name(label)}/{plan_id}-{index:06d}{suffix}"
+
+
+def encode_png(image: Image.Image, record: ImageRecord, *, text_chunks: Mapping[str, str] | None = None) -> bytes:
+    """The image as PNG bytes with the record, and further text chunks, inside."""
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in (text_chunks or {}).items():
+        chunks.add_text(key, value)
+    chunks.add_text(RECORD_CHUNK, replace(record, sha256="").to_json())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=chunks, compress_level=4)
+    return buffer.getvalue()
+
+
+def read_record(data: bytes) -> ImageRecord | None:
+    """The record inside an image file, with the hash of these bytes; None where there is none.
+
+    Raises:
+        LabelsetError: the bytes are not a whole image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            text = getattr(image, "text", {}).get(RECORD_CHUNK)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise LabelsetError(f"not a whole image: {error}") from error
+    return replace(ImageRecord.from_json(text), sha256=sha256(data)) if text else None
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256 of the bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Puts a whole file at `path` or nothing: temporary file beside it, fsync, rename. Creates the folder.
+
+    Raises:
+        LabelsetError: the folder cannot be written or the disk is full; the temporary file is gone then.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise LabelsetError(f"cannot write {path}: {error.strerror or error}; check space and permissions") from error
+
+
+class LabelledFolder:
+    """A labelled folder on disk, for one writer at a time.
+
+    Opening reads nothing; `scan` reads the records and mends the folder, `add` writes one image with its record.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.records: dict[tuple[str, int], ImageRecord] = {}
+
+    @property
+    def metadata_path(self) -> Path:
+        """Where the records are."""
+        return self.root / METADATA
+
+    def path_of(self, record: ImageRecord) -> Path:
+        """Where a record's image is or belongs.
+
+        Raises:
+            LabelsetError: the record's file_name leads out of the folder or is not "<class folder>/<image file>".
+        """
+        parts = record.file_name.split("/")
+        if len(parts) != 2 or folder_name(parts[0]) != parts[0] or folder_name(parts[1]) != parts[1]:
+            raise LabelsetError(f"record names the file '{record.file_name}'; expected '<class folder>/<image file>'")
+        return self.root / parts[0] / parts[1]
+
+    def scan(self) -> dict[tuple[str, int], ImageRecord]:
+        """Reads every record and makes records and images agree again after a crash; returns (plan_id, index) -> record.
+
+        A record whose image is gone is dropped. An image that no record names (a kill between image and record) gets
+        its record back from inside the file, if it holds one and is whole. Half-written temporary files are removed.
+
+        Raises:
+            LabelsetError: metadata.jsonl has a malformed line that is not merely its unfinished last one.
+        """
+        lines, torn = self._read_lines()
+        known = {record.file_name: record for record in lines if (self.root / record.file_name).is_file()}
+        found = self._records_of_strays(known)
+        self.records = {record.key: record for record in (*known.values(), *found)}
+        if torn or found or len(lines) != len(self.records):
+            self._rewrite()
+        return self.records
+
+    def add(self, record: ImageRecord, data: bytes, *, overwrite: bool = False) -> ImageRecord:
+        """Writes the image's bytes and then its record, whose hash is filled in.
+
+        Raises:
+            LabelsetError: an image of that name exists and `overwrite` is off, or the folder cannot be written; a new
+                image whose record cannot be written is taken away again.
+        """
+        record = replace(record, sha256=sha256(data))
+        path = self.path_of(record)
+        if path.exists():
+            if not overwrite:
+                raise LabelsetError(f"{path} exists; it is kept. Choose another folder, or turn on overwrite")
+            self._forget(record)
+        write_atomically(path, data)
+        try:
+            self._append(record)
+        except LabelsetError:
+            path.unlink(missing_ok=True)
+            raise
+        self.records[record.key] = record
+        return record
+
+    def write_card(self) -> None:
+        """Writes the data set card README.md from the records read or added so far.
+
+        A card that somebody wrote by hand is left alone.
+        """
+        path = self.root / CARD
+        if path.exists() and CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
+            return
+        write_atomically(path, data_set_card(self.records.values()).encode("utf-8"))
+
+    def _forget(self, record: ImageRecord) -> None:
+        """Takes a record away before its image is replaced, so that a kill in between leaves no false record."""
+        self.scan()
+        if self.records.pop(record.key, None):
+            self._rewrite()
+
+    def _read_lines(self) -> tuple[list[ImageRecord], bool]:
+        """The records of metadata.jsonl, and whether a kill left its last line unfinished."""
+        try:
+            data = self.metadata_path.read_bytes()
+        except FileNotFoundError:
+            return [], False
+        lines = data.decode("utf-8", errors="replace").split("\n")
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                if line.strip():
+                    records.append(ImageRecord.from_json(line))
+            except LabelsetError as error:
+                if number < len(lines):
+                    raise LabelsetError(
+                        f"{self.metadata_path} line {number}: {error}; mend or remove that line"
+                    ) from error
+        return records, not data.endswith(b"\n")
+
+    def _records_of_strays(self, known: Mapping[str, ImageRecord]) -> list[ImageRecord]:
+        """Records from images that metadata.jsonl does not name; also clears away unfinished temporary files."""
+        found = []
+        for path in sorted(self.root.glob("*/*")):
+            file_name = f"{path.parent.name}/{path.name}"
+            if path.name.startswith(".") and path.suffix == ".part":
+                path.unlink(missing_ok=True)
+            elif path.suffix == ".png" and file_name not in known:
+                record = self._stray_record(path)
+                if record is not None and record.file_name == file_name:
+                    found.append(record)
+        return found
+
+    @staticmethod
+    def _stray_record(path: Path) -> ImageRecord | None:
+        try:
+            return read_record(path.read_bytes())
+        except (LabelsetError, OSError):
+            return None
+
+    def _append(self, record: ImageRecord) -> None:
+        """Adds a whole line or nothing. Unbuffered, since a buffer would try again to write a refused line on closing."""
+        rest = memoryview((record.to_json() + "\n").encode("utf-8"))
+        try:
+            with self.metadata_path.open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise LabelsetError(f"cannot write {self.metadata_path}: {error.strerror or error}; check space") from error
+
+    def _rewrite(self) -> None:
+        ordered = sorted(self.records.values(), key=lambda record: record.key)
+        write_atomically(self.metadata_path, "".join(record.to_json() + "\n" for record in ordered).encode("utf-8"))
+
+
+def data_set_card(records: Iterable[ImageRecord]) -> str:
+    """The text of a data set card: what the images are, how many a class, and the settings they were made with."""
+    records = list(records)
+    counts = Counter(record.label for record in records)
+    settings = sorted({json.dumps(dict(record.settings), sort_keys=True, ensure_ascii=False) for record in records})
+    lines = [
+        "---", "task_categories:", "- image-classification", "tags:", "- synthetic", "- synthgrid", "---",
+        CARD_MARK, "", "# Synthetic images by class", "",
+        f"{len(records)} images of {len(counts)} classes, made by a diffusion model from text prompts. None is a photograph.",
+        "Each line of `metadata.jsonl` gives one image's label, prompt, seed, settings and SHA-256.", "",
+        "| class | images |", "| --- | --- |",
+        *(f"| {label.replace('|', chr(92) + '|')} | {count} |" for label, count in counts.items()), "",
+        "Plans: " + ", ".join(f"`{plan}`" for plan in sorted({record.plan_id for record in records})), "",
+        "Generator settings:", "", *(f"- `{each}`" for each in settings), "",
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,222 @@
+"""The node that saves images into class folders, each with a record of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from . import host
+from .errors import LabelsetError
+from .labelset import ImageRecord, LabelledFolder, encode_png, folder_names, image_file_name, read_record
+from .nodes_prompts import CATEGORY, PromptBatch
+from .plan import ImageSpec
+
+if TYPE_CHECKING:
+    import torch
+
+# Which widgets of which core nodes say how an image was made, and what they are called in a record. Only values that
+# are typed in are taken: label, prompt and seed come with the batch, never from the graph.
+SETTINGS = {
+    ("CheckpointLoaderSimple", "ckpt_name"): "checkpoint",
+    ("KSamplerSelect", "sampler_name"): "sampler",
+    ("BasicScheduler", "scheduler"): "scheduler",
+    ("BasicScheduler", "steps"): "steps",
+    ("BasicScheduler", "denoise"): "denoise",
+    ("CFGGuider", "cfg"): "cfg",
+    ("KSampler", "sampler_name"): "sampler",
+    ("KSampler", "scheduler"): "scheduler",
+    ("KSampler", "steps"): "steps",
+    ("KSampler", "cfg"): "cfg",
+    ("KSampler", "denoise"): "denoise",
+    ("LoraLoader", "lora_name"): "lora",
+}
+
+
+class LabelledImageSaver:
+    """SynthGrid Labelled Image Saver: images and their batch -> class folders with records."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Saves every image into the folder of its class, with label, prompt, seed and settings in the PNG itself and in "
+        "metadata.jsonl. The folder opens in torchvision's ImageFolder and Hugging Face's imagefolder as it is. An image "
+        "that is already there is kept."
+    )
+    RETURN_TYPES = ()
+    FUNCTION = "save"
+    OUTPUT_NODE = True
+    SEARCH_ALIASES = ["save image dataset", "class folders", "labelled save"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        folder = "Folder inside ComfyUI's output folder. Sub-folders such as 'animals/first try' are fine."
+        overwrite = "Off: an image of this plan that is already in the folder is kept. On: it is replaced."
+        return {
+            "required": {
+                "images": ("IMAGE", {"tooltip": "From VAE Decode."}),
+                "batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."}),
+                "folder": ("STRING", {"default": "synthgrid", "tooltip": folder}),
+                "overwrite": ("BOOLEAN", {"default": False, "tooltip": overwrite}),
+            },
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, **_: Any) -> float:
+        """Never cached: queueing again after deleting a file must write it again."""
+        return float("nan")
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, folder: str) -> bool | str:
+        """Refuses a folder outside the output folder before anything is sampled."""
+        try:
+            _root(folder)
+        except LabelsetError as error:
+            return str(error)
+        return True
+
+    def save(
+        self,
+        images: torch.Tensor,
+        batch: PromptBatch,
+        folder: str = "synthgrid",
+        overwrite: bool = False,
+        prompt: Mapping[str, Any] | None = None,
+        extra_pnginfo: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """`images` is [B, H, W, 3] in 0..1.
+
+        Raises:
+            LabelsetError: as many images as records are not there, an image is not finite, two classes share a folder,
+                or the folder cannot be written.
+        """
+        if images.shape[0] != len(batch.specs):
+            raise LabelsetError(
+                f"{images.shape[0]} images but {len(batch.specs)} records: every image must come from this batch; "
+                "connect SynthGrid Batch Latent to the sampler and nothing that repeats or drops images in between"
+            )
+        folder_names(entry.name for entry in batch.plan.classes)
+        labelled = LabelledFolder(_root(folder))
+        settings = generator_settings(prompt or {}) | {"width": int(images.shape[2]), "height": int(images.shape[1])}
+        wanted = [_record(spec, batch.plan.plan_id, settings) for spec in batch.specs]
+        kept = {} if overwrite else _existing(labelled, wanted)
+        missing = [row for row in range(len(wanted)) if row not in kept]
+        written = _write(
+            labelled, images, {row: wanted[row] for row in missing}, _chunks(prompt, extra_pnginfo), overwrite
+        )
+        records = [(kept | written)[row] for row in range(len(wanted))]
+        if batch.batch_index == batch.batch_count - 1:
+            labelled.scan()
+            labelled.write_card()
+        return {
+            "ui": {
+                "images": [_location(folder, record) for record in records],
+                "synthgrid_records": [asdict(record) for record in records],
+                "text": [f"{len(written)} saved, {len(kept)} were there already and kept"],
+            }
+        }
+
+
+def generator_settings(prompt: Mapping[str, Any]) -> dict[str, Any]:
+    """How the images were made, from the typed-in values of a graph in API format: {"checkpoint": ..., "steps": 20, ...}.
+
+    A setting that two nodes give differently is left out: which of them made the image is not known.
+    """
+    found: dict[str, list[Any]] = {}
+    for node in prompt.values():
+        for (class_type, name), setting in SETTINGS.items():
+            value = node.get("inputs", {}).get(name)
+            if node.get("class_type") == class_type and isinstance(value, (str, int, float)):
+                found.setdefault(setting, []).append(value)
+    return {setting: values[0] for setting, values in found.items() if len(set(values)) == 1}
+
+
+def _root(folder: str) -> Path:
+    """The labelled folder's root, which must lie inside the output folder."""
+    output = host.output_directory().resolve()
+    root = (output / folder.strip()).resolve()
+    if not folder.strip() or root == output or not root.is_relative_to(output):
+        raise LabelsetError(f"folder '{folder}' must be a folder inside {output}; write a name such as 'synthgrid'")
+    return root
+
+
+def _record(spec: ImageSpec, plan_id: str, settings: Mapping[str, Any]) -> ImageRecord:
+    return ImageRecord(
+        file_name=image_file_name(spec.label, plan_id, spec.index),
+        label=spec.label,
+        prompt=spec.prompt,
+        negative_prompt=spec.negative_prompt,
+        seed=spec.seed,
+        index=spec.index,
+        plan_id=plan_id,
+        template=spec.template,
+        context=spec.context,
+        style=spec.style,
+        settings=dict(settings),
+    )
+
+
+def _existing(labelled: LabelledFolder, wanted: list[ImageRecord]) -> dict[int, ImageRecord]:
+    """Row -> the record inside the image that is already there, for the rows that have one."""
+    existing = {}
+    for row, record in enumerate(wanted):
+        path = labelled.path_of(record)
+        if path.exists():
+            found = read_record(path.read_bytes())
+            if found is None or found.key != record.key:
+                raise LabelsetError(
+                    f"{path} is in the way: it is not an image of this plan; move it or choose another folder"
+                )
+            existing[row] = found
+    return existing
+
+
+def _write(
+    labelled: LabelledFolder,
+    images: torch.Tensor,
+    records: Mapping[int, ImageRecord],
+    chunks: Mapping[str, str],
+    overwrite: bool,
+) -> dict[int, ImageRecord]:
+    """Encodes in threads (Pillow releases the interpreter lock), writes in order; row -> the record as written."""
+    pixels = {row: _pixels(images[row], record) for row, record in records.items()}
+    with ThreadPoolExecutor() as pool:
+        encoded = {
+            row: pool.submit(encode_png, Image.fromarray(pixels[row]), record, text_chunks=chunks)
+            for row, record in records.items()
+        }
+        return {
+            row: labelled.add(record, encoded[row].result(), overwrite=overwrite) for row, record in records.items()
+        }
+
+
+def _pixels(image: torch.Tensor, record: ImageRecord) -> Any:
+    """[H, W, 3] in 0..1 -> 8-bit values, cut off as ComfyUI's SaveImage does, so that both save the same pixels."""
+    if not bool(image.isfinite().all()):
+        raise LabelsetError(
+            f"image {record.index} ('{record.label}') has NaN values: the sampler or VAE overflowed; "
+            "try --fp32-vae, fewer steps, or check that the checkpoint is whole"
+        )
+    return (image.cpu().float() * 255.0).clamp(0, 255).byte().numpy()
+
+
+def _chunks(prompt: Mapping[str, Any] | None, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
+    """ComfyUI's own text chunks, which restore the graph when the image is dragged into the browser."""
+    chunks = {"prompt": json.dumps(prompt)} if prompt else {}
+    return chunks | {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
+
+
+def _location(folder: str, record: ImageRecord) -> dict[str, str]:
+    """Where /view finds the image."""
+    class_folder, _, name = record.file_name.partition("/")
+    subfolder = "/".join((*Path(folder.strip()).parts, class_folder))
+    return {"filename": name, "subfolder": subfolder, "type": "output"}
+
+
+NODE_CLASS_MAPPINGS = {"SynthGridLabelledImageSaver": LabelledImageSaver}
+NODE_DISPLAY_NAME_MAPPINGS = {"SynthGridLabelledImageSaver": "SynthGrid Labelled Image Saver"}

@@ -1,0 +1,235 @@
+"""Nodes that turn class names and templates into the batches of a GenerationPlan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import PlanError
+from .plan import (
+    DEFAULT_TEMPLATE,
+    MAX_SEED,
+    ClassEntry,
+    GenerationPlan,
+    ImageSpec,
+    PromptTemplates,
+    parse_classes,
+    parse_lines,
+    read_classes,
+)
+
+CATEGORY = "SynthGrid"
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """The value of a SYNTHGRID_BATCH link: the rows that one sampler call makes, and where they stand in their plan."""
+
+    plan: GenerationPlan
+    specs: tuple[ImageSpec, ...]
+    batch_index: int
+    batch_count: int
+
+    def summary(self) -> str:
+        """For people: "batch 3 of 19: badger x4, bat x4"."""
+        counts = Counter(spec.label for spec in self.specs)
+        listing = ", ".join(f"{label} x{count}" for label, count in counts.items())
+        return f"batch {self.batch_index + 1} of {self.batch_count}: {listing}"
+
+
+class ClassList:
+    """SynthGrid Class List: text, a file or a folder -> SYNTHGRID_CLASSES."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "The classes to make images of: typed in, or read from a text file, a JSON file or a folder of class folders."
+    )
+    RETURN_TYPES = ("SYNTHGRID_CLASSES",)
+    RETURN_NAMES = ("classes",)
+    OUTPUT_TOOLTIPS = ("The classes, for the Class-Prompt Batcher.",)
+    FUNCTION = "read"
+    SEARCH_ALIASES = ["class names", "labels", "dataset"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "classes": (
+                    "STRING",
+                    {
+                        "multiline": True,
+                        "default": "badger\nbat\nbear",
+                        "tooltip": "One class a line. 'crane: a large long-legged bird' also gives a definition, which "
+                        "templates can use as {definition}. Lines that begin with # are ignored. JSON works too.",
+                    },
+                ),
+                "path": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "Optional. A text file, a JSON file, or a folder whose sub-folders are the classes. "
+                        "When it is filled in, the text above is ignored.",
+                    },
+                ),
+            }
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, classes: str, path: str) -> str:
+        """A file or folder may have changed on disk; what was read from it decides, not the widgets."""
+        try:
+            return repr(_read_classes(classes, path))
+        except PlanError as error:
+            return str(error)
+
+    def read(self, classes: str, path: str) -> tuple[tuple[ClassEntry, ...]]:
+        """Raises PlanError: no class, a class twice, or a path that is not there."""
+        return (_read_classes(classes, path),)
+
+
+class PromptTemplatesNode:
+    """SynthGrid Prompt Templates: templates, negative prompt and banks -> SYNTHGRID_TEMPLATES."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "How a class name becomes a prompt. Placeholders: {class}, {definition}, {context}, {style}. With several "
+        "templates, contexts or styles, each class goes through all of them evenly, in an order of its own."
+    )
+    RETURN_TYPES = ("SYNTHGRID_TEMPLATES",)
+    RETURN_NAMES = ("templates",)
+    OUTPUT_TOOLTIPS = ("The templates, for the Class-Prompt Batcher.",)
+    FUNCTION = "read"
+    SEARCH_ALIASES = ["prompt list", "wildcards", "prompt bank"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        def bank(name: str, example: str) -> tuple[str, dict[str, Any]]:
+            tooltip = f"One {name} a line, for {{{name}}} in a template; for example '{example}'."
+            return "STRING", {"multiline": True, "default": "", "tooltip": tooltip}
+
+        templates = {
+            "multiline": True,
+            "default": DEFAULT_TEMPLATE,
+            "tooltip": "One prompt template a line, for example 'a photo of a {class}, {context}, {style}'.",
+        }
+        negative = {"default": "", "tooltip": "What no image should show. The same for every image of the plan."}
+        return {
+            "required": {
+                "templates": ("STRING", templates),
+                "negative_prompt": ("STRING", {"multiline": True} | negative),
+                "contexts": bank("context", "in a forest at dawn"),
+                "styles": bank("style", "black and white photograph"),
+            }
+        }
+
+    def read(self, templates: str, negative_prompt: str, contexts: str, styles: str) -> tuple[PromptTemplates]:
+        """Raises PlanError: an unknown placeholder (named), no template, or a placeholder whose bank is empty."""
+        return (
+            PromptTemplates(
+                templates=parse_lines(templates),
+                negative_prompt=negative_prompt.strip(),
+                contexts=parse_lines(contexts),
+                styles=parse_lines(styles),
+            ),
+        )
+
+
+class ClassPromptBatcher:
+    """SynthGrid Class-Prompt Batcher: one batch of the plan a queued prompt -> SYNTHGRID_BATCH."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Plans images_per_class images for every class and hands out one batch of them each time the workflow is queued. "
+        "batch_index goes up by itself: set the queue count to the number of batches and press Run. Every image has its "
+        "own label, prompt and seed, and does not depend on the batch size or on how many images there will be."
+    )
+    RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
+    RETURN_NAMES = ("batch", "summary")
+    OUTPUT_TOOLTIPS = ("Label, prompt and seed of every image of this batch.", "Which batch this is, in words.")
+    FUNCTION = "select"
+    SEARCH_ALIASES = ["prompt batch", "dataset generator", "class balance"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        def number(default: int, lowest: int, highest: int, tooltip: str, **more: Any) -> tuple[str, dict[str, Any]]:
+            return "INT", {"default": default, "min": lowest, "max": highest, "tooltip": tooltip} | more
+
+        return {
+            "required": {
+                "classes": ("SYNTHGRID_CLASSES", {"tooltip": "From SynthGrid Class List."}),
+                "templates": ("SYNTHGRID_TEMPLATES", {"tooltip": "From SynthGrid Prompt Templates."}),
+                "images_per_class": number(30, 1, 1_000_000, "Images for each class. More later keeps what is there."),
+                "batch_size": number(8, 1, 4096, "Images a sampler call: as many as fit in the GPU's memory."),
+                # Not called "seed": the browser would give it a randomise control, and a plan must keep its seed.
+                "plan_seed": number(
+                    0, 0, MAX_SEED, "Every image's own seed follows from this number, class and position."
+                ),
+                "batch_index": number(
+                    0,
+                    0,
+                    2**31 - 1,
+                    "Which batch to make, from 0. Steps by itself after every queued run.",
+                    control_after_generate="increment",
+                ),
+            },
+            "optional": {
+                "only": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "Leave empty for the whole batch. Numbers such as '3, 7' make only those images of this "
+                        "batch; the SynthGrid client uses it to fill gaps.",
+                    },
+                )
+            },
+        }
+
+    def select(
+        self,
+        classes: tuple[ClassEntry, ...],
+        templates: PromptTemplates,
+        images_per_class: int,
+        batch_size: int,
+        plan_seed: int,
+        batch_index: int,
+        only: str = "",
+    ) -> dict[str, Any]:
+        """Raises PlanError: the classes or templates make no plan, or batch_index is past its end."""
+        plan = GenerationPlan(classes, templates, images_per_class, plan_seed)
+        specs = _only(plan.batch(batch_index, batch_size), only)
+        batch = PromptBatch(plan, specs, batch_index, plan.batch_count(batch_size))
+        return {"ui": {"text": [batch.summary()]}, "result": (batch, batch.summary())}
+
+
+def _read_classes(text: str, path: str) -> tuple[ClassEntry, ...]:
+    return read_classes(Path(path.strip().strip('"'))) if path.strip() else parse_classes(text)
+
+
+def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
+    """The rows of the batch that `only` names; all of them when it is blank."""
+    if not only.strip():
+        return specs
+    try:
+        wanted = {int(number) for number in only.split(",")}
+    except ValueError:
+        raise PlanError(f"'only' must be image numbers separated by commas, such as '3, 7', not '{only}'") from None
+    unknown = wanted - {spec.index for spec in specs}
+    if unknown:
+        raise PlanError(
+            f"'only' names images {sorted(unknown)}, but this batch has {specs[0].index} to {specs[-1].index}"
+        )
+    return tuple(spec for spec in specs if spec.index in wanted)
+
+
+NODE_CLASS_MAPPINGS = {
+    "SynthGridClassList": ClassList,
+    "SynthGridPromptTemplates": PromptTemplatesNode,
+    "SynthGridClassPromptBatcher": ClassPromptBatcher,
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "SynthGridClassList": "SynthGrid Class List",
+    "SynthGridPromptTemplates": "SynthGrid Prompt Templates",
+    "SynthGridClassPromptBatcher": "SynthGrid Class-Prompt Batcher",
+}
