@@ -1,0 +1,30 @@
+# Each command is printed before it runs. Without make (Windows): type the same commands, as the README lists them.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-slow check
+
+demo: $(INSTALLED)
+	$(PY) -m trainer sample-data --out data/digits --train 5 --test 30
+	$(PY) -m client plan --classes data/digits/train --per-class 30
+	$(PY) -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train --per-class 30 --batch-size 16 --out data/digits-synthetic
+	$(PY) -m trainer grid --real data/digits --synthetic data/digits-synthetic --models cnn,resnet50 --ratios 0,1,6 --seeds 3 --allow-untrained --out runs/digits
+
+test: $(INSTALLED)
+	$(PY) -m pytest
+
+test-slow: $(INSTALLED)
+	$(PY) -m pytest -m slow
+
+check: $(INSTALLED)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+$(INSTALLED): pyproject.toml requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --upgrade pip
+	$(PY) -m pip install -e ".[dev]"
+	$(PY) -c "import pathlib; pathlib.Path('$(INSTALLED)').touch()"

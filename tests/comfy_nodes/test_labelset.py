@@ -1,0 +1,257 @@
+"""Record and image stand and fall together, whatever happens in between; folder names are legal everywhere."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from comfy_nodes import labelset
+from comfy_nodes.errors import LabelsetError
+from comfy_nodes.labelset import (
+    ImageRecord,
+    LabelledFolder,
+    encode_png,
+    folder_name,
+    folder_names,
+    image_file_name,
+    read_record,
+    sha256,
+    write_atomically,
+)
+
+
+def make_record(index=0, label="bat", plan_id="0123456789ab"):
+    return ImageRecord(
+        file_name=image_file_name(label, plan_id, index),
+        label=label,
+        prompt=f"a photo of a {label}",
+        negative_prompt="",
+        seed=index,
+        index=index,
+        plan_id=plan_id,
+        settings={"steps": 20},
+    )
+
+
+def add_images(root, count=3, labels=("bat", "cat")):
+    folder = LabelledFolder(root)
+    folder.scan()
+    for index in range(count):
+        record = make_record(index, labels[index % len(labels)])
+        folder.add(record, encode_png(Image.new("RGB", (8, 8), (index, 0, 0)), record))
+    return folder
+
+
+def metadata(root):
+    return [json.loads(line) for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def files(root):
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+
+
+def test_image_and_record_agree(tmp_path):
+    add_images(tmp_path)
+    for values in metadata(tmp_path):
+        data = (tmp_path / values["file_name"]).read_bytes()
+        assert values["sha256"] == sha256(data)
+        assert asdict(read_record(data)) == values
+
+
+def test_torchvision_reads_the_folder_as_it_is(tmp_path):
+    folder = add_images(tmp_path, 4)
+    folder.write_card()
+    dataset = ImageFolder(str(tmp_path))
+    assert dataset.classes == ["bat", "cat"]
+    assert len(dataset) == 4
+
+
+def test_a_kill_in_the_middle_of_a_record_loses_nothing(tmp_path):
+    add_images(tmp_path)
+    before = (tmp_path / "metadata.jsonl").read_bytes()
+    for cut in (1, 40, len(before.splitlines()[-1])):
+        (tmp_path / "metadata.jsonl").write_bytes(before[:-cut])
+        assert len(LabelledFolder(tmp_path).scan()) == 3
+        assert (tmp_path / "metadata.jsonl").read_bytes() == before
+
+
+def test_a_kill_between_image_and_record_loses_nothing(tmp_path):
+    add_images(tmp_path)
+    lines = (tmp_path / "metadata.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "metadata.jsonl").write_bytes(b"".join(lines[:-1]))
+    assert len(LabelledFolder(tmp_path).scan()) == 3
+    assert len(metadata(tmp_path)) == 3
+
+
+def test_a_record_whose_image_was_deleted_is_dropped(tmp_path):
+    add_images(tmp_path)
+    (tmp_path / make_record(1, "cat").file_name).unlink()
+    assert {key[1] for key in LabelledFolder(tmp_path).scan()} == {0, 2}
+    assert len(metadata(tmp_path)) == 2
+
+
+def test_half_written_files_are_cleared_away_and_foreign_files_left(tmp_path):
+    add_images(tmp_path)
+    (tmp_path / "bat" / ".abc.part").write_bytes(b"half")
+    (tmp_path / "bat" / "mine.png").write_bytes(b"not even an image")
+    LabelledFolder(tmp_path).scan()
+    assert not (tmp_path / "bat" / ".abc.part").exists()
+    assert (tmp_path / "bat" / "mine.png").exists()
+    assert len(metadata(tmp_path)) == 3
+
+
+def test_a_malformed_record_in_the_middle_is_reported_with_its_line(tmp_path):
+    add_images(tmp_path)
+    text = (tmp_path / "metadata.jsonl").read_text().splitlines()
+    (tmp_path / "metadata.jsonl").write_text("\n".join([text[0], "{oops", *text[1:]]) + "\n")
+    with pytest.raises(LabelsetError, match=r"metadata.jsonl line 2"):
+        LabelledFolder(tmp_path).scan()
+
+
+def test_scanning_a_sound_folder_changes_no_byte(tmp_path):
+    add_images(tmp_path)
+    before = (tmp_path / "metadata.jsonl").stat().st_mtime_ns
+    LabelledFolder(tmp_path).scan()
+    assert (tmp_path / "metadata.jsonl").stat().st_mtime_ns == before
+
+
+def test_an_existing_image_is_kept_unless_overwriting_is_asked_for(tmp_path):
+    folder = add_images(tmp_path, 1)
+    record = make_record()
+    other = encode_png(Image.new("RGB", (8, 8), "red"), record)
+    with pytest.raises(LabelsetError, match="exists; it is kept"):
+        folder.add(record, other)
+    folder.add(record, other, overwrite=True)
+    assert [values["sha256"] for values in metadata(tmp_path)] == [sha256(other)]
+    assert files(tmp_path) == [record.file_name]
+
+
+def test_a_disk_that_fills_up_leaves_neither_image_nor_record(tmp_path):
+    """A real file size limit, in a process of its own, stands in for the full disk."""
+    pytest.importorskip("resource", reason="Windows has no file size limits")
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(labelset.__file__.rsplit("comfy_nodes", 1)[0])!r})
+from pathlib import Path
+from PIL import Image
+from comfy_nodes.labelset import *
+from comfy_nodes.labelset import encode_png
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+folder = LabelledFolder(Path({str(tmp_path)!r}))
+for index in range(9):
+    record = ImageRecord(f"bat/p-{{index}}.png", "bat", "x" * 100, "", 0, index, "p")
+    try:
+        folder.add(record, encode_png(Image.new("RGB", (8, 8)), record))
+    except LabelsetError as error:
+        print(error)
+        break
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "cannot write" in answer
+    assert files(tmp_path) == sorted(values["file_name"] for values in metadata(tmp_path))
+    assert 0 < len(files(tmp_path)) < 9
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LabelsetError, match=r"cannot write .*file"):
+        write_atomically(tmp_path / "file" / "image.png", b"")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_atomically(path, b"old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LabelsetError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["../x/a.png", "a.png", "bat/../../a.png", "/bat/a.png", "bat\\x/a.png", "con/a.png"])
+def test_a_record_cannot_lead_out_of_the_folder(tmp_path, name):
+    with pytest.raises(LabelsetError, match="expected '<class folder>/<image file>'"):
+        LabelledFolder(tmp_path / "in").add(replace(make_record(), file_name=name), b"")
+
+
+@pytest.mark.parametrize(
+    ("label", "folder"),
+    [
+        ("bat", "bat"),
+        ("polar bear", "polar bear"),
+        ("蝙蝠", "蝙蝠"),
+        ("../x", "_x"),
+        ("a/b", "a_b"),
+        ("CON", "_CON"),
+        ("con.txt", "_con.txt"),
+        ("a. ", "a"),
+        (".hidden", "hidden"),
+        ("...", "_"),
+        ('<>:"|?*', "_______"),
+    ],
+)
+def test_folder_names_are_legal_on_windows_too(label, folder):
+    assert folder_name(label) == folder
+
+
+@given(st.text(min_size=1).filter(str.strip))
+def test_a_folder_name_is_one_short_plain_path_part_and_stays_so(label):
+    name = folder_name(label)
+    assert folder_name(name) == name
+    assert 0 < len(name.encode("utf-8", "surrogatepass")) <= 122
+    assert not set(name) & set('<>:"/\\|?*\0\n')
+    assert name == name.rstrip(". ")
+    assert not name.startswith(".")
+
+
+@pytest.mark.parametrize("labels", [("Bat", "bat"), ("a/b", "a_b"), ("é", "e\u0301"), ("bat", "bat.")])
+def test_classes_that_would_share_a_folder_are_refused(labels):
+    with pytest.raises(LabelsetError, match="would share the folder"):
+        folder_names(labels)
+
+
+def test_a_blank_class_name_is_refused():
+    with pytest.raises(LabelsetError, match="blank"):
+        folder_name(" ")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "nope", '{"file_name": 3}', json.dumps(asdict(make_record()) | {"seed": "1"})]
+)
+def test_a_malformed_record_is_refused(text):
+    with pytest.raises(LabelsetError):
+        ImageRecord.from_json(text)
+
+
+def test_a_record_of_a_newer_version_is_read():
+    assert ImageRecord.from_json(json.dumps(asdict(make_record()) | {"new": 1})) == make_record()
+
+
+def test_a_truncated_image_is_refused(tmp_path):
+    data = encode_png(Image.new("RGB", (64, 64)), make_record())
+    with pytest.raises(LabelsetError, match="not a whole image"):
+        read_record(data[: len(data) // 2])
+
+
+def test_the_card_counts_images_and_a_card_of_ones_own_is_left_alone(tmp_path):
+    folder = add_images(tmp_path, 3)
+    folder.write_card()
+    card = tmp_path / "README.md"
+    assert "| bat | 2 |" in card.read_text(encoding="utf-8")
+    card.write_text("my own words")
+    folder.write_card()
+    assert card.read_text() == "my own words"

@@ -1,0 +1,165 @@
+"""The saver writes what the labelled folder promises, inside the output folder, and refuses what it cannot vouch for."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from comfy_nodes import host
+from comfy_nodes.errors import LabelsetError
+from comfy_nodes.labelset import LabelledFolder, read_record, sha256
+from comfy_nodes.nodes_images import LabelledImageSaver, generator_settings
+from comfy_nodes.nodes_prompts import PromptBatch
+from comfy_nodes.plan import ClassEntry, GenerationPlan
+
+GRAPH = {
+    "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15.safetensors"}},
+    "2": {"class_type": "BasicScheduler", "inputs": {"steps": 20, "scheduler": "normal", "model": ["1", 0]}},
+}
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_output_directory", None)
+    host.use_output_directory(tmp_path / "output")
+    return tmp_path / "output"
+
+
+def make_batch(names=("bat", "cat"), *, per_class=2, batch_size=8, index=0):
+    plan = GenerationPlan(tuple(map(ClassEntry, names)), images_per_class=per_class)
+    return PromptBatch(plan, plan.batch(index, batch_size), index, plan.batch_count(batch_size))
+
+
+def make_images(count=4, size=8):
+    return torch.rand(count, size, size, 3, generator=torch.Generator().manual_seed(0))
+
+
+def save(batch=None, images=None, **more):
+    batch = batch or make_batch()
+    images = make_images(len(batch.specs)) if images is None else images
+    return LabelledImageSaver().save(images, batch, **({"folder": "animals", "prompt": GRAPH} | more))["ui"]
+
+
+def test_images_land_in_class_folders_with_true_records(output):
+    batch, images = make_batch(), make_images()
+    ui = save(batch, images)
+    records = LabelledFolder(output / "animals").scan()
+    assert len(records) == 4
+    for row, (spec, values) in enumerate(zip(batch.specs, ui["synthgrid_records"], strict=True)):
+        path = output / "animals" / values["file_name"]
+        data = path.read_bytes()
+        assert path.parent.name == values["label"] == spec.label
+        assert (values["prompt"], values["seed"], values["index"]) == (spec.prompt, spec.seed, spec.index)
+        assert values["settings"] == {
+            "checkpoint": "sd15.safetensors",
+            "scheduler": "normal",
+            "steps": 20,
+            "width": 8,
+            "height": 8,
+        }
+        assert values["sha256"] == sha256(data)
+        assert read_record(data) == records[(values["plan_id"], values["index"])]
+        assert np.array_equal(np.asarray(Image.open(path)), (images[row].numpy() * 255).astype(np.uint8))
+
+
+def test_the_answer_tells_where_view_finds_each_image(output):
+    for place in save(folder="animals/first try")["images"]:
+        assert (output / place["subfolder"] / place["filename"]).is_file()
+        assert "\\" not in place["subfolder"]
+        assert place["type"] == "output"
+
+
+def test_the_graph_is_inside_the_png_for_dragging_it_back(output):
+    ui = save(extra_pnginfo={"workflow": {"nodes": []}})
+    with Image.open(output / "animals" / ui["synthgrid_records"][0]["file_name"]) as image:
+        assert json.loads(image.text["prompt"]) == GRAPH
+        assert json.loads(image.text["workflow"]) == {"nodes": []}
+
+
+def test_an_image_that_is_there_is_kept_and_a_deleted_one_comes_back(output):
+    first = save()
+    paths = [output / "animals" / values["file_name"] for values in first["synthgrid_records"]]
+    before = [path.read_bytes() for path in paths]
+    paths[2].unlink()
+    again = save(images=1 - make_images())
+    assert again["text"] == ["1 saved, 3 were there already and kept"]
+    assert again["synthgrid_records"][0] == first["synthgrid_records"][0]
+    assert [path.read_bytes() == data for path, data in zip(paths, before, strict=True)] == [True, True, False, True]
+    assert len(LabelledFolder(output / "animals").scan()) == 4
+
+
+def test_overwrite_replaces_images_and_records(output):
+    first = save()["synthgrid_records"]
+    second = save(images=1 - make_images(), overwrite=True)["synthgrid_records"]
+    lines = (output / "animals" / "metadata.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["sha256"] for line in lines) == sorted(values["sha256"] for values in second)
+    assert {values["sha256"] for values in first}.isdisjoint(values["sha256"] for values in second)
+
+
+def test_the_last_batch_writes_the_card(output):
+    save(make_batch(batch_size=3, index=0))
+    assert not (output / "animals" / "README.md").exists()
+    save(make_batch(batch_size=3, index=1))
+    assert "4 images of 2 classes" in (output / "animals" / "README.md").read_text()
+
+
+def test_odd_class_names_are_kept_in_the_record_and_made_safe_on_disk(output):
+    names = ("../x", "CON", "a/b", "蝙蝠")
+    ui = save(make_batch(names, per_class=1))
+    assert [values["label"] for values in ui["synthgrid_records"]] == list(names)
+    assert sorted(path.name for path in (output / "animals").iterdir() if path.is_dir()) == [
+        "_CON",
+        "_x",
+        "a_b",
+        "蝙蝠",
+    ]
+
+
+def test_a_count_that_does_not_match_is_refused(output):
+    with pytest.raises(LabelsetError, match="3 images but 4 records"):
+        save(images=make_images(3))
+    assert not output.exists()
+
+
+def test_nan_images_are_refused_with_their_number_and_nothing_is_written(output):
+    images = make_images()
+    images[2, 0, 0, 0] = float("nan")
+    with pytest.raises(LabelsetError, match=r"image 2 \('bat'\) has NaN"):
+        save(images=images)
+    assert not list(output.rglob("*.png"))
+
+
+def test_classes_that_would_share_a_folder_are_refused(output):
+    with pytest.raises(LabelsetError, match="would share"):
+        save(make_batch(("bat", "Bat")))
+
+
+def test_somebody_elses_file_in_the_way_is_not_overwritten(output):
+    ui = save()
+    path = output / "animals" / ui["synthgrid_records"][0]["file_name"]
+    Image.new("RGB", (4, 4)).save(path)
+    before = path.read_bytes()
+    with pytest.raises(LabelsetError, match="is in the way"):
+        save()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["../outside", "/tmp/outside", "a/../../b", "", " ", "."])
+def test_a_folder_outside_the_output_folder_is_refused_before_sampling(output, folder):
+    assert "must be a folder inside" in LabelledImageSaver.VALIDATE_INPUTS(folder=folder)
+
+
+def test_a_folder_inside_is_accepted(output):
+    assert LabelledImageSaver.VALIDATE_INPUTS(folder="animals/first") is True
+
+
+def test_outside_any_host_the_saver_says_so(monkeypatch):
+    monkeypatch.setattr(host, "_output_directory", None)
+    assert "no output directory" in LabelledImageSaver.VALIDATE_INPUTS(folder="animals")
+
+
+def test_a_setting_that_two_nodes_give_differently_is_left_out():
+    graph = GRAPH | {"3": {"class_type": "BasicScheduler", "inputs": {"steps": 30, "scheduler": "normal"}}}
+    assert generator_settings(graph) == {"checkpoint": "sd15.safetensors", "scheduler": "normal"}

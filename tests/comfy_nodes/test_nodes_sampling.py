@@ -1,0 +1,96 @@
+"""Conditioning, latent and noise of a mixed batch: row i is what image i alone would get."""
+
+import hashlib
+
+import pytest
+import torch
+
+from comfy_nodes.errors import PlanError
+from comfy_nodes.nodes_prompts import PromptBatch
+from comfy_nodes.nodes_sampling import BatchLatent, EncodeClassPrompts, PerImageNoise, stack_conditionings
+from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
+
+
+class WordClip:
+    """A text encoder with ComfyUI's methods: one fixed random vector a word, padded to multiples of 7 tokens."""
+
+    calls = 0
+
+    def tokenize(self, text):
+        words = text.split() or [""]
+        return words + [""] * (-len(words) % 7)
+
+    def encode_from_tokens_scheduled(self, tokens):
+        self.calls += 1
+        rows = [torch.randn(5, generator=torch.Generator().manual_seed(self.seed(word))) for word in tokens]
+        return [[torch.stack(rows)[None], {"pooled_output": rows[0][None]}]]
+
+    def seed(self, word):
+        return int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+
+
+def make_batch(names=("bat", "cat"), *, per_class=2, batch_size=8, index=0, templates=None):
+    plan = GenerationPlan(tuple(map(ClassEntry, names)), templates or PromptTemplates(), per_class)
+    return PromptBatch(plan, plan.batch(index, batch_size), index, plan.batch_count(batch_size))
+
+
+def test_every_row_is_encoded_as_if_alone_and_each_prompt_once():
+    clip, batch = WordClip(), make_batch()
+    positive, negative = EncodeClassPrompts().encode(clip, batch)
+    assert positive[0][0].shape == (4, 7, 5)
+    assert negative[0][0].shape == (1, 7, 5)
+    assert clip.calls == 3  # two classes and the empty negative prompt
+    for row, spec in enumerate(batch.specs):
+        alone = clip.encode_from_tokens_scheduled(clip.tokenize(spec.prompt))[0]
+        assert torch.equal(positive[0][0][row : row + 1], alone[0])
+        assert torch.equal(positive[0][1]["pooled_output"][row : row + 1], alone[1]["pooled_output"])
+
+
+def test_rows_of_different_length_are_repeated_to_a_common_one():
+    clip = WordClip()
+    short, long, longer = (clip.encode_from_tokens_scheduled(clip.tokenize("word " * n)) for n in (3, 9, 15))
+    tensor = stack_conditionings([short, long, longer])[0][0]
+    assert tensor.shape == (3, 42, 5)
+    for row, alone in enumerate((short, long, longer)):
+        length = alone[0][0].shape[1]
+        assert torch.equal(tensor[row].reshape(-1, length, 5), alone[0][0].expand(42 // length, length, 5))
+
+
+def test_repeating_a_row_leaves_what_attention_answers():
+    query, row = torch.randn(1, 4, 5), torch.randn(1, 7, 5)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    repeated = row.repeat(1, 3, 1)
+    torch.testing.assert_close(attention(query, row, row), attention(query, repeated, repeated))
+
+
+def test_a_checkpoint_without_text_encoder_is_named():
+    with pytest.raises(PlanError, match="no text encoder"):
+        EncodeClassPrompts().encode(None, make_batch())
+
+
+def test_the_latent_has_a_row_an_image_in_the_last_batch_too():
+    (latent,) = BatchLatent().create(make_batch(batch_size=3, index=1), 64, 32)
+    assert latent["samples"].shape == (1, 4, 4, 8)
+
+
+def test_noise_of_a_row_is_the_stock_noise_of_its_seed():
+    batch = make_batch()
+    (noise,) = PerImageNoise().create(batch)
+    rows = noise.generate_noise({"samples": torch.zeros(4, 4, 8, 8)})
+    for row, spec in enumerate(batch.specs):
+        alone = torch.randn((1, 4, 8, 8), generator=torch.manual_seed(spec.seed))
+        assert torch.equal(rows[row : row + 1], alone)
+    assert noise.seed == batch.specs[0].seed
+
+
+def test_drawing_noise_leaves_the_global_random_state_alone():
+    (noise,) = PerImageNoise().create(make_batch())
+    before = torch.get_rng_state()
+    noise.generate_noise({"samples": torch.zeros(4, 4, 8, 8)})
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_latent_of_another_size_is_refused_instead_of_dropping_prompts():
+    (noise,) = PerImageNoise().create(make_batch())
+    with pytest.raises(PlanError, match="3 rows but the batch has 4 images"):
+        noise.generate_noise({"samples": torch.zeros(3, 4, 8, 8)})

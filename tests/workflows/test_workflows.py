@@ -1,0 +1,95 @@
+"""The saved workflows: both formats are the same graph, made of nodes that exist, with nothing lying on anything else."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from comfy_nodes import NODE_CLASS_MAPPINGS
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+CONTROL = ("batch_index", "noise_seed", "seed")
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def api_of(editor):
+    """The API format of an editor-format graph that has no subgraphs, reroutes or muted nodes."""
+    links = {link[0]: [str(link[1]), link[2]] for link in editor["links"]}
+    graph = {}
+    for node in editor["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        values = iter(node.get("widgets_values", []))
+        inputs = {}
+        for entry in node["inputs"]:
+            if "widget" in entry:
+                value = next(values)
+                if entry["name"] in CONTROL:
+                    assert next(values) == "increment"
+                inputs[entry["name"]] = value
+            if entry["link"] is not None:
+                inputs[entry["name"]] = links[entry["link"]]
+        graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node["title"]}}
+    return graph
+
+
+def test_there_are_workflows():
+    assert sorted(path.stem for path in (FOLDER / "api").glob("*.json")) == NAMES
+    assert "sd15_class_prompts" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_editor_and_api_format_are_the_same_graph(name):
+    assert api_of(load(FOLDER / f"{name}.json")) == load(FOLDER / "api" / f"{name}.json")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_our_nodes_get_exactly_the_inputs_they_declare(name):
+    for node in load(FOLDER / "api" / f"{name}.json").values():
+        if node["class_type"] in NODE_CLASS_MAPPINGS:
+            declared = NODE_CLASS_MAPPINGS[node["class_type"]].INPUT_TYPES()
+            known = {*declared["required"], *declared.get("optional", {})}
+            assert set(declared["required"]) <= set(node["inputs"]) <= known
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_widgets_stand_in_the_order_in_which_the_node_declares_them(name):
+    for node in load(FOLDER / f"{name}.json")["nodes"]:
+        if node["type"] in NODE_CLASS_MAPPINGS:
+            declared = NODE_CLASS_MAPPINGS[node["type"]].INPUT_TYPES()
+            order = [*declared["required"], *declared.get("optional", {})]
+            widgets = [entry["name"] for entry in node["inputs"] if "widget" in entry]
+            assert widgets == [each for each in order if each in widgets]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_node_lies_on_another_and_every_group_has_a_title(name):
+    editor = load(FOLDER / f"{name}.json")
+    boxes = {node["id"]: (*node["pos"], *node["size"]) for node in editor["nodes"]}
+    for (first, a), (second, b) in combinations(boxes.items(), 2):
+        apart = a[0] + a[2] <= b[0] or b[0] + b[2] <= a[0] or a[1] + a[3] + 30 <= b[1] or b[1] + b[3] + 30 <= a[1]
+        assert apart, f"nodes {first} and {second} overlap"
+    assert editor["groups"]
+    assert all(group["title"] for group in editor["groups"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_link_joins_what_both_of_its_ends_name(name):
+    editor = load(FOLDER / f"{name}.json")
+    nodes = {node["id"]: node for node in editor["nodes"]}
+    for link, source, source_slot, target, target_slot, kind in editor["links"]:
+        assert link in nodes[source]["outputs"][source_slot]["links"]
+        assert nodes[source]["outputs"][source_slot]["type"] == kind
+        assert nodes[target]["inputs"][target_slot]["link"] == link
+
+
+def test_the_sd15_workflow_is_for_the_checkpoint_and_size_that_sd15_was_trained_with():
+    graph = load(FOLDER / "api" / "sd15_class_prompts.json")
+    inputs = {node["class_type"]: node["inputs"] for node in graph.values()}
+    assert inputs["CheckpointLoaderSimple"]["ckpt_name"] == "v1-5-pruned-emaonly.safetensors"
+    assert (inputs["SynthGridBatchLatent"]["width"], inputs["SynthGridBatchLatent"]["height"]) == (512, 512)
