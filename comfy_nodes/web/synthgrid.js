@@ -1,14 +1,17 @@
 // Shows on the batcher which batch it made ("batch 3 of 19: badger x4, bat x4") and sees to it that a fresh one counts up.
 import { app } from "../../scripts/app.js";
+import { ComfyWidgets } from "../../scripts/widgets.js";
 
 const BATCHER = "SynthGridClassPromptBatcher";
 
 function showSummary(node, text) {
   let widget = node.widgets.find((each) => each.name === "last run");
   if (!widget) {
-    widget = node.addWidget("text", "last run", "", () => {}, { serialize: false });
-    widget.serialize = false; // it is an answer, not a setting: neither the saved workflow nor the prompt has it
-    widget.disabled = true;
+    widget = ComfyWidgets.STRING(node, "last run", ["STRING", { multiline: true }], app).widget;
+    // An answer, not a setting: neither the saved workflow nor the queued prompt has it.
+    widget.serialize = false;
+    widget.options.serialize = false;
+    if (widget.inputEl) widget.inputEl.readOnly = true;
   }
   widget.value = text;
   node.setDirtyCanvas(true, true);
