@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check
+.PHONY: demo test test-slow test-comfyui check
 
 demo: $(INSTALLED)
 	$(PY) -m trainer sample-data --out data/digits --train 5 --test 30
@@ -16,7 +16,11 @@ test: $(INSTALLED)
 	$(PY) -m pytest
 
 test-slow: $(INSTALLED)
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m "slow and not comfyui"
+
+# make test-comfyui COMFYUI_DIR=/path/to/ComfyUI [COMFYUI_PYTHON=/path/to/its/python]
+test-comfyui: $(INSTALLED)
+	COMFYUI_DIR="$(COMFYUI_DIR)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" $(PY) -m pytest -m "comfyui and not slow" tests/comfyui
 
 check: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -1,0 +1,54 @@
+"""The pack loads in a real ComfyUI, cloned as a whole or linked alone, without a word of complaint."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import requests
+
+from comfy_nodes import NODE_CLASS_MAPPINGS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def complaints(log):
+    """Lines of the server's log that name the pack and are not its import time."""
+    lines = [line for line in log.splitlines() if re.search("synthgrid|comfy_nodes", line, re.IGNORECASE)]
+    return [line for line in lines if not re.match(r"^\s*[\d.]+ seconds: ", line)]
+
+
+def missing_nodes(url):
+    return set(NODE_CLASS_MAPPINGS) - set(requests.get(f"{url}/object_info", timeout=30).json())
+
+
+def test_the_whole_repository_loads_as_a_pack(comfyui):
+    assert not missing_nodes(comfyui.url)
+    assert not complaints(comfyui.log)
+    assert "IMPORT FAILED" not in comfyui.log
+
+
+def test_comfy_nodes_alone_loads_as_a_pack(start_comfyui, tmp_path):
+    with start_comfyui(tmp_path / "base", {"comfy_nodes": ROOT / "comfy_nodes"}) as server:
+        assert not missing_nodes(server.url)
+        assert not complaints(server.log)
+
+
+def test_the_browser_extension_and_the_templates_are_served(comfyui):
+    extensions = requests.get(f"{comfyui.url}/extensions", timeout=30).json()
+    assert any(path.endswith("synthgrid.js") for path in extensions)
+    templates = requests.get(f"{comfyui.url}/workflow_templates", timeout=30).json()
+    assert "sd15_class_prompts" in templates["synthgrid"]
+
+
+def test_the_contract_holds_for_this_comfyui_too(comfyui):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", str(ROOT / "tests" / "contract")],
+        cwd=ROOT,
+        env=os.environ | {"SYNTHGRID_CONTRACT_URL": comfyui.url},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "passed" in done.stdout

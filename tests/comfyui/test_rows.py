@@ -1,0 +1,99 @@
+"""Every image of a mixed batch is what the stock KSampler makes alone from that image's prompt and seed."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sd15_checkpoint import NAME
+
+from client.workflow import parse_workflow
+
+STEPS, CFG = 5, 4.0
+GRAPH = json.loads((Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text())
+LONG = "a very long prompt of a {class} " + "with many more words " * 30
+
+
+def batch_graph(sampler, *, batch_size, batch_index=0):
+    """Our workflow up to the latents, on the test checkpoint."""
+    graph = copy.deepcopy(GRAPH)
+    ids = {node["class_type"]: node_id for node_id, node in graph.items()}
+    graph[ids["CheckpointLoaderSimple"]]["inputs"]["ckpt_name"] = NAME
+    graph[ids["SynthGridBatchLatent"]]["inputs"] |= {"width": 64, "height": 64}
+    graph[ids["SynthGridPromptTemplates"]]["inputs"]["templates"] = f"a photo of a {{class}}\n{LONG}"
+    graph[ids["SynthGridClassPromptBatcher"]]["inputs"] |= {"batch_size": batch_size, "batch_index": batch_index}
+    graph[ids["BasicScheduler"]]["inputs"]["steps"] = STEPS
+    graph[ids["CFGGuider"]]["inputs"]["cfg"] = CFG
+    graph[ids["KSamplerSelect"]]["inputs"]["sampler_name"] = sampler
+    plan = parse_workflow(copy.deepcopy(graph)).plan()
+    for class_type in ("VAEDecode", "SynthGridLabelledImageSaver"):
+        del graph[ids[class_type]]
+    return graph | {"save": save_latent(ids["SamplerCustomAdvanced"])}, plan
+
+
+def stock_graph(sampler, prompt, seed):
+    """ComfyUI's own default workflow for one image."""
+    inputs = {
+        "model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0], "seed": seed,
+        "steps": STEPS, "cfg": CFG, "sampler_name": sampler, "scheduler": "normal", "denoise": 1.0,
+    }  # fmt: skip
+    return {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": NAME}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": prompt, "clip": ["1", 1]}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "5": {"class_type": "KSampler", "inputs": inputs},
+        "save": save_latent("5"),
+    }
+
+
+def save_latent(source):
+    return {"class_type": "SaveLatent", "inputs": {"samples": [source, 0], "filename_prefix": "latents/rows"}}
+
+
+def latents(comfyui, graph):
+    folder = comfyui.base / "output" / "latents"
+    for path in folder.glob("*"):
+        path.unlink()
+    entry = comfyui.run(graph)
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    return load_file(next(folder.glob("*.latent")))["latent_tensor"]
+
+
+def relative_difference(left, right):
+    return float((left - right).abs().max() / right.std())
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "ddim", "heun"])
+def test_a_row_is_what_the_stock_sampler_makes_alone(comfyui, sampler):
+    graph, plan = batch_graph(sampler, batch_size=8)
+    rows = latents(comfyui, graph)
+    specs = plan.batch(0, 8)
+    assert len({len(spec.prompt) > 300 for spec in specs}) == 2, "the batch must mix short and long prompts"
+    assert torch.isfinite(rows).all()
+    for row, spec in enumerate(specs):
+        alone = latents(comfyui, stock_graph(sampler, spec.prompt, spec.seed))
+        assert relative_difference(rows[row], alone[0]) < 1e-4
+
+
+def test_the_test_checkpoint_listens_to_its_prompt(comfyui):
+    """Otherwise the test above would also pass with the prompts mixed up."""
+    first, second = (latents(comfyui, stock_graph("euler", prompt, 1)) for prompt in ("a photo of a bat", "a bear"))
+    assert relative_difference(first, second) > 1e-2
+
+
+def test_rows_do_not_depend_on_the_batch_size(comfyui):
+    whole = latents(comfyui, batch_graph("euler", batch_size=8)[0])
+    halves = [latents(comfyui, batch_graph("euler", batch_size=4, batch_index=index)[0]) for index in (0, 1)]
+    assert relative_difference(torch.cat(halves), whole) < 1e-4
+
+
+def test_a_sampler_with_step_noise_breaks_this_and_the_client_says_so(comfyui):
+    from client.validation import warnings
+
+    graph, plan = batch_graph("euler_ancestral", batch_size=8)
+    rows, spec = latents(comfyui, graph), plan.row(1)
+    assert relative_difference(rows[1], latents(comfyui, stock_graph("euler_ancestral", spec.prompt, spec.seed))[0]) > 0.1
+    assert any("euler_ancestral" in warning for warning in warnings(parse_workflow(graph)))

@@ -1,0 +1,63 @@
+"""Every saved workflow runs unchanged, through the client, into a labelled folder."""
+
+from pathlib import Path
+
+import pytest
+import requests
+from sd15_checkpoint import NAME
+
+from client.runner import run_plan
+from client.workflow import Options, load_workflow, patch
+from comfy_nodes.labelset import LabelledFolder, read_record
+from comfy_nodes.plan import ClassEntry
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows" / "api"
+CLASSES = tuple(map(ClassEntry, ("badger", "a/b", "蝙蝠")))
+
+
+def patched(name, **more):
+    options = dict(classes=CLASSES, images_per_class=3, batch_size=4, checkpoint=NAME, width=64, height=64, steps=2)
+    return patch(load_workflow(FOLDER / f"{name}.json"), Options(**(options | more)))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
+def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path):
+    workflow = patched(name)
+    summary = run_plan(workflow, comfyui.url, tmp_path / "out")
+    records = LabelledFolder(tmp_path / "out").scan()
+    assert (summary.made, len(records)) == (9, 9)
+    for spec in workflow.plan():
+        record = records[(workflow.plan().plan_id, spec.index)]
+        assert (record.label, record.prompt, record.seed) == (spec.label, spec.prompt, spec.seed)
+        assert record.settings["checkpoint"] == NAME
+        assert read_record((tmp_path / "out" / record.file_name).read_bytes()) == record
+
+
+def test_more_images_a_class_keeps_what_is_there(comfyui, tmp_path):
+    run_plan(patched("sd15_class_prompts"), comfyui.url, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    assert run_plan(patched("sd15_class_prompts", images_per_class=5), comfyui.url, tmp_path).made == 6
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+@pytest.mark.slow
+def test_a_plan_of_2700_images_loses_and_doubles_none_and_memory_stays_flat(comfyui, tmp_path):
+    """90 classes x 30 images in batches of 8: 338 queued prompts."""
+    classes = tuple(ClassEntry(f"class {number}") for number in range(90))
+    workflow = patched("sd15_class_prompts", classes=classes, images_per_class=30, batch_size=8, steps=1)
+    memory = []
+
+    def watch(progress):
+        if progress.made % 256 == 0:
+            memory.append(server_memory(comfyui))
+
+    run_plan(workflow, comfyui.url, tmp_path, on_progress=watch)
+    assert len(LabelledFolder(tmp_path).scan()) == len(list(tmp_path.rglob("*.png"))) == 2700
+    warm = memory[len(memory) // 4 :]
+    assert max(warm) < 1.1 * min(warm), memory
+
+
+def server_memory(comfyui):
+    """Bytes of memory in use on the machine, as the server reports them."""
+    system = requests.get(f"{comfyui.url}/system_stats", timeout=30).json()["system"]
+    return system["ram_total"] - system["ram_free"]
