@@ -16,7 +16,7 @@ import io
 import json
 import os
 import re
-import tempfile
+import secrets
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -179,17 +179,18 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         LabelsetError: the folder cannot be written or the disk is full; the temporary file is gone then.
     """
+    # Not tempfile.mkstemp, whose files only their owner may read: images are shared, and the umask decides with whom.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise LabelsetError(f"cannot write {path}: {error.strerror or error}; check space and permissions") from error
@@ -298,7 +299,7 @@ class LabelledFolder:
     def _records_of_strays(self, known: Mapping[str, ImageRecord]) -> list[ImageRecord]:
         """Records from images that metadata.jsonl does not name; also clears away unfinished temporary files."""
         found = []
-        for path in sorted(self.root.glob("*/*")):
+        for path in sorted((*self.root.glob(".*.part"), *self.root.glob("*/*"))):
             file_name = f"{path.parent.name}/{path.name}"
             if path.name.startswith(".") and path.suffix == ".part":
                 path.unlink(missing_ok=True)

@@ -100,10 +100,12 @@ def test_a_record_whose_image_was_deleted_is_dropped(tmp_path):
 
 def test_half_written_files_are_cleared_away_and_foreign_files_left(tmp_path):
     add_images(tmp_path)
-    (tmp_path / "bat" / ".abc.part").write_bytes(b"half")
+    halves = [tmp_path / "bat" / ".abc.part", tmp_path / ".metadata.jsonl.abc.part"]
+    for half in halves:
+        half.write_bytes(b"half")
     (tmp_path / "bat" / "mine.png").write_bytes(b"not even an image")
     LabelledFolder(tmp_path).scan()
-    assert not (tmp_path / "bat" / ".abc.part").exists()
+    assert not any(half.exists() for half in halves)
     assert (tmp_path / "bat" / "mine.png").exists()
     assert len(metadata(tmp_path)) == 3
 
@@ -166,6 +168,16 @@ def test_an_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LabelsetError, match=r"cannot write .*file"):
         write_atomically(tmp_path / "file" / "image.png", b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_files_are_readable_for_whom_the_umask_allows(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "a.txt", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
