@@ -1,0 +1,129 @@
+"""The engine behind the routes: takes prompts in, and runs them one after another on a thread of its own."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from . import runtime
+from .execution import PromptExecution
+from .prompt_queue import Outcome, PromptQueue, QueuedPrompt
+from .registry import Registry
+from .validation import Verdict, validate_prompt
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[str, dict[str, Any], "str | None"], None]
+_IDLE_S = 0.5  # how often an idle worker looks for POST /free and for the end
+
+
+class Engine:
+    """Registry, queue and worker. `send(event, data, client_id)` must be callable from any thread."""
+
+    def __init__(self, registry: Registry, send: Send) -> None:
+        self.registry = registry
+        self.queue = PromptQueue(self._tell_status)
+        self._send = send
+        self._next_number = 0
+        self._free = threading.Event()
+        self._stop = threading.Event()
+        self._worker = threading.Thread(target=self._work, name="nodes", daemon=True)
+
+    def start(self) -> None:
+        """Starts the worker."""
+        self._worker.start()
+
+    def stop(self, *, timeout_s: float) -> None:
+        """Interrupts what runs and waits for the worker to end, but no longer than the time given."""
+        self._stop.set()
+        runtime.interrupt.set()
+        if self._worker.is_alive():
+            self._worker.join(timeout_s)
+
+    def is_busy(self) -> bool:
+        """Whether the worker is at work, or was when it was stopped and still is."""
+        return self._worker.is_alive()
+
+    def status(self) -> dict[str, Any]:
+        """What every status event says."""
+        return {"exec_info": {"queue_remaining": self.queue.remaining()}}
+
+    def submit(self, body: dict[str, Any]) -> tuple[QueuedPrompt | None, Verdict]:
+        """Validates and queues the body of a POST /prompt that has a "prompt".
+
+        Raises:
+            TypeError, ValueError, AttributeError: the body is malformed in a way that no error type describes.
+            EmbeddedError: a prompt of this id and number waits already.
+        """
+        number = self._number(body)
+        prompt, extra_data = body["prompt"], dict(body.get("extra_data", {}))
+        verdict = validate_prompt(prompt, self.registry.classes, body.get("partial_execution_targets"))
+        if verdict.error is not None:
+            return None, verdict
+        client_id = body.get("client_id", extra_data.get("client_id"))
+        if client_id is not None:
+            extra_data["client_id"] = str(client_id)
+        extra_data["create_time"] = int(time.time() * 1000)
+        prompt_id = str(body.get("prompt_id", uuid.uuid4()))
+        item = QueuedPrompt(number, prompt_id, prompt, extra_data, verdict.outputs)
+        self.queue.put(item)
+        return item, verdict
+
+    def interrupt(self, prompt_id: str | None) -> None:
+        """Stops the prompt that runs; one given by its id only while it is the one."""
+        if not prompt_id or self.queue.is_running(prompt_id):
+            runtime.interrupt.set()
+
+    def free(self) -> None:
+        """Has the worker give the loaded checkpoint's memory back before the next prompt."""
+        self._free.set()
+
+    def _number(self, body: dict[str, Any]) -> float:
+        """The prompt's place: as asked for, or first come first served, or before all that came so far."""
+        if "number" in body:
+            return float(body["number"])
+        number = self._next_number
+        self._next_number += 1
+        return -number if body.get("front") else number
+
+    def _tell_status(self) -> None:
+        self._send("status", {"status": self.status()}, None)
+
+    def _work(self) -> None:
+        import torch  # here, so that the server answers while this takes its seconds
+
+        while not self._stop.is_set():
+            item = self.queue.take(timeout_s=_IDLE_S)
+            if item is not None:
+                with torch.inference_mode():
+                    self._run(item)
+            if self._free.is_set():
+                self._free.clear()
+                _forget_checkpoint()
+
+    def _run(self, item: QueuedPrompt) -> None:
+        """Runs one prompt and files it, whatever happens: the next one must find the worker alive."""
+        started = time.perf_counter()
+        execution = PromptExecution(item, self.registry.classes, self._send)
+        try:
+            outcome = execution.run()
+        except Exception:
+            log.exception("prompt %s could not be executed", item.prompt_id)
+            outcome = Outcome(messages=execution.outcome.messages)
+        del execution
+        self.queue.finish(outcome)
+        if item.client_id is not None:
+            self._send("executing", {"node": None, "prompt_id": item.prompt_id}, item.client_id)
+        log.info("prompt %s took %.2f s", item.prompt_id, time.perf_counter() - started)
+
+
+def _forget_checkpoint() -> None:
+    from .checkpoints import forget
+
+    forget()
+    gc.collect()

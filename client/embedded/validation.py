@@ -1,0 +1,289 @@
+"""Whether a posted prompt can run: the same checks, in the same words, as ComfyUI's POST /prompt.
+
+Clients read the answer by its `type` fields and people read the messages, so both are part of the contract that
+tests/contract holds against a real server.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .registry import input_spec, is_link, is_output
+
+Problem = dict[str, Any]
+_CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
+_LONGEST_LISTING = 20
+
+
+@dataclass
+class Verdict:
+    """`error` is None when at least one output can run; `outputs` are those that can, `node_errors` why others cannot."""
+
+    error: Problem | None = None
+    outputs: list[str] = field(default_factory=list)
+    node_errors: dict[str, Any] = field(default_factory=dict)
+
+
+def validate_prompt(
+    prompt: dict[str, Any], classes: Mapping[str, type], targets: Sequence[str] | None = None
+) -> Verdict:
+    """Checks every output node of a prompt in API format, and all that it needs. Converts widget values in place.
+
+    `targets`, when given, limits the outputs to these node ids.
+    """
+    outputs = []
+    for node_id, node in prompt.items():
+        if not isinstance(node, dict) or "class_type" not in node:
+            message = "Cannot execute because a node is missing the class_type property."
+            return Verdict(_problem("invalid_prompt", message, f"Node ID '#{node_id}'"))
+        if node["class_type"] not in classes:
+            message = f"Cannot execute because node {node['class_type']} does not exist."
+            return Verdict(_problem("invalid_prompt", message, f"Node ID '#{node_id}'"))
+        if is_output(classes[node["class_type"]]) and (targets is None or node_id in targets):
+            outputs.append(node_id)
+    if not outputs:
+        return Verdict(_problem("prompt_no_outputs", "Prompt has no outputs", ""))
+    return _Validation(prompt, classes).check_outputs(outputs)
+
+
+class _Validation:
+    """One prompt's checks. `found` holds the problems of every node looked at; None while it is being looked at."""
+
+    def __init__(self, prompt: dict[str, Any], classes: Mapping[str, type]) -> None:
+        self.prompt = prompt
+        self.classes: Mapping[str, Any] = classes
+        self.valid: dict[str, bool] = {}
+        self.problems: dict[str, list[Problem]] = {}
+
+    def check_outputs(self, outputs: list[str]) -> Verdict:
+        verdict = Verdict()
+        details = []
+        for output in outputs:
+            if self._is_valid_output(output):
+                verdict.outputs.append(output)
+                continue
+            details += [f"{each['message']}: {each['details']}" for each in self.problems.get(output, [])]
+            for node_id, problems in self.problems.items():
+                if problems and not self.valid.get(node_id, False):
+                    entry = {
+                        "errors": problems,
+                        "dependent_outputs": [],
+                        "class_type": self.prompt[node_id]["class_type"],
+                    }
+                    verdict.node_errors.setdefault(node_id, entry)["dependent_outputs"].append(output)
+        if not verdict.outputs:
+            message = "Prompt outputs failed validation"
+            verdict.error = _problem("prompt_outputs_failed_validation", message, "\n".join(details))
+        return verdict
+
+    def _is_valid_output(self, output: str) -> bool:
+        try:
+            return self._check(output)
+        except Exception as error:
+            self._fail(output, _exception("exception_during_validation", "Exception when validating node", error))
+            return False
+
+    def _fail(self, node_id: str, problem: Problem) -> None:
+        self.valid[node_id] = False
+        self.problems[node_id] = [problem]
+
+    def _check(self, node_id: str) -> bool:
+        """Whether a node and all that it needs are valid. Exceptions are the caller's to record."""
+        if node_id in self.valid:
+            return self.valid[node_id]
+        if node_id in self.problems:
+            raise ValueError(f"dependency cycle through node {node_id}")
+        problems = self.problems[node_id] = []
+        node = self.prompt[node_id]
+        node_class, inputs = self.classes[node["class_type"]], node["inputs"]
+        if not isinstance(inputs, dict):
+            raise TypeError(f"the inputs of node {node_id} are not an object")
+        declared = node_class.INPUT_TYPES()
+        checker = _CustomCheck(node_class)
+        upstream_valid = True
+        received_types: dict[str, Any] = {}
+        for name in (*declared.get("required", {}), *declared.get("optional", {})):
+            spec = input_spec(declared, name)
+            assert spec is not None
+            entry = _Input(name, spec[0], spec[2])
+            if isinstance(inputs.get(name), list):
+                problem, linked_valid = self._check_link(inputs[name], entry, checker, received_types)
+                upstream_valid &= linked_valid
+            else:
+                problem = _check_value(inputs, entry, checker, is_required=spec[1] == "required")
+            problems += [problem] if problem else []
+        for name, value in inputs.items():  # a link to an input that is not declared is followed all the same
+            if name not in received_types and is_link(value):
+                self._type_of(value)
+                upstream_valid &= self._check_upstream(value, _Input(name, "*", {}))
+        problems += checker.run(inputs, declared, received_types)
+        self.valid[node_id] = upstream_valid and not problems
+        return self.valid[node_id]
+
+    def _check_link(
+        self, link: list[Any], entry: _Input, checker: _CustomCheck, received_types: dict[str, Any]
+    ) -> tuple[Problem | None, bool]:
+        """(what is wrong with the link itself, whether all behind it is valid); notes the type that it delivers."""
+        if len(link) != 2:
+            return entry.problem("bad_linked_input", received_value=link), True
+        received_types[entry.name] = received = self._type_of(link)
+        if not checker.takes_types and not types_match(received, entry.kind):
+            return entry.problem("return_type_mismatch", received_type=received, linked_node=link), True
+        return None, self._check_upstream(link, entry)
+
+    def _type_of(self, link: list[Any]) -> Any:
+        return self.classes[self.prompt[link[0]]["class_type"]].RETURN_TYPES[link[1]]
+
+    def _check_upstream(self, link: list[Any], entry: _Input) -> bool:
+        try:
+            return self._check(link[0])
+        except Exception as error:
+            message = "Exception when validating inner node"
+            problem = _exception("exception_during_inner_validation", message, error)
+            problem["extra_info"] |= {"input_name": entry.name, "input_config": entry.config, "linked_node": link}
+            problem["extra_info"]["exception_message"] = str(error)
+            self._fail(link[0], problem)
+            return False
+
+
+def _check_value(inputs: dict[str, Any], entry: _Input, checker: _CustomCheck, *, is_required: bool) -> Problem | None:
+    """What is wrong with an input that is no link."""
+    if entry.name not in inputs:
+        if not is_required:
+            return None
+        return _problem("required_input_missing", "Required input is missing", entry.name, input_name=entry.name)
+    problem = entry.convert(inputs)
+    if problem is None and not checker.takes(entry.name):
+        problem = entry.check_range(inputs[entry.name])
+    return problem
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A declared input: its name, its type (a word, or the list of a combo) and its options."""
+
+    name: str
+    kind: Any
+    options: dict[str, Any]
+
+    @property
+    def config(self) -> tuple[Any, dict[str, Any]]:
+        return self.kind, self.options
+
+    def problem(self, kind: str, **extra: Any) -> Problem:
+        """A problem with this input; `extra` goes into extra_info beside the input's name and declaration."""
+        details = self.name
+        if kind == "return_type_mismatch":
+            details += f", received_type({extra['received_type']}) mismatch input_type({self.kind})"
+        extra = {"input_name": self.name, "input_config": self.config} | extra
+        message = _MESSAGES[kind].format_map(self.options | extra | {"kind": self.kind})
+        return _problem(kind, message, details, **extra)
+
+    def convert(self, inputs: dict[str, Any]) -> Problem | None:
+        """Puts the value, as its declared type, back into `inputs`."""
+        value = inputs[self.name]
+        if isinstance(value, dict) and "__value__" in value:  # how a browser sends a value that is itself a list
+            value = inputs[self.name] = value["__value__"]
+        try:
+            if isinstance(self.kind, str) and self.kind in _CONVERTERS:
+                inputs[self.name] = _CONVERTERS[self.kind](value)
+        except (TypeError, ValueError, OverflowError) as error:
+            problem = self.problem("invalid_input_type", received_value=value, exception_message=str(error))
+            return problem | {"details": f"{self.name}, {value}, {error}"}
+        return None
+
+    def check_range(self, value: Any) -> Problem | None:
+        """Minimum, maximum, and the list of a combo."""
+        if "min" in self.options and value < self.options["min"]:
+            return self.problem("value_smaller_than_min", received_value=value)
+        if "max" in self.options and value > self.options["max"]:
+            return self.problem("value_bigger_than_max", received_value=value)
+        choices = self.options.get("options", []) if self.kind == "COMBO" else self.kind
+        if isinstance(choices, list) and value not in choices:
+            return self._not_in_list(value, choices)
+        return None
+
+    def _not_in_list(self, value: Any, choices: list[Any]) -> Problem:
+        problem = self.problem("value_not_in_list", received_value=value)
+        listing = str(choices)
+        if len(choices) > _LONGEST_LISTING:
+            problem["extra_info"]["input_config"] = None
+            listing = f"(list of length {len(choices)})"
+        return problem | {"details": f"{self.name}: '{value}' not in {listing}"}
+
+
+class _CustomCheck:
+    """A node's own VALIDATE_INPUTS. The inputs that it names are no longer checked against their range or list."""
+
+    def __init__(self, node_class: Any) -> None:
+        self.function = getattr(node_class, "VALIDATE_INPUTS", None)
+        signature = inspect.getfullargspec(self.function) if self.function else None
+        self.names = set(signature.args) if signature else set()
+        self.takes_all = signature is not None and signature.varkw is not None
+
+    def takes(self, name: str) -> bool:
+        return self.takes_all or name in self.names
+
+    @property
+    def takes_types(self) -> bool:
+        return "input_types" in self.names
+
+    def run(self, inputs: dict[str, Any], declared: dict[str, Any], received_types: dict[str, Any]) -> list[Problem]:
+        """Calls it with the values that are known now; a linked input is None."""
+        if self.function is None or not (self.names or self.takes_all):
+            return []
+        known = {
+            name: None if is_link(value) else value
+            for name, value in inputs.items()
+            if self.takes(name) and (is_link(value) or input_spec(declared, name))
+        }
+        if self.takes_types:
+            known["input_types"] = received_types
+        answer = self.function(**known)
+        if answer is True:
+            return []
+        message = "Custom validation failed for node"
+        reason = "" if answer is False else f" - {answer}"
+        return [_problem("custom_validation_failed", message, name + reason, input_name=name) for name in known]
+
+
+_MESSAGES = {
+    "bad_linked_input": "Bad linked input, must be a length-2 list of [node_id, slot_index]",
+    "return_type_mismatch": "Return type mismatch between linked nodes",
+    "invalid_input_type": "Failed to convert an input value to a {kind} value",
+    "value_smaller_than_min": "Value {received_value} smaller than min of {min}",
+    "value_bigger_than_max": "Value {received_value} bigger than max of {max}",
+    "value_not_in_list": "Value not in list",
+}
+
+
+def types_match(received: Any, expected: Any) -> bool:
+    """Whether an output of type `received` may feed an input of type `expected`; "*" is any, "A,B" either."""
+    if received == expected or "*" in (received, expected):
+        return True
+    if isinstance(received, list) and expected == "COMBO":
+        return True
+    if not isinstance(received, str) or not isinstance(expected, str):
+        return False
+    offered = {each.strip() for each in received.split(",")}
+    wanted = {each.strip() for each in expected.split(",")}
+    return "*" in offered | wanted or bool(offered & wanted)
+
+
+def type_name(error: BaseException) -> str:
+    """The exception's type with its module, as in "comfy_nodes.errors.PlanError"."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _problem(kind: str, message: str, details: str, **extra: Any) -> Problem:
+    return {"type": kind, "message": message, "details": details, "extra_info": extra}
+
+
+def _exception(kind: str, message: str, error: Exception) -> Problem:
+    lines = traceback.format_tb(error.__traceback__)
+    return _problem(kind, message, str(error), exception_type=type_name(error), traceback=lines)

@@ -1,0 +1,421 @@
+"""Workflows in API format: load, find nodes by role, patch, and read the GenerationPlan back. No I/O but files.
+
+    workflow = load_workflow(Path("workflows/api/sd15_class_prompts.json"))
+    workflow = patch(workflow, Options(classes=read_classes(path), images_per_class=30, steps=30))
+    plan = workflow.plan()                       # exactly the plan that the nodes will make
+    graph = workflow.for_batch(3, folder="a")    # what is posted for batch 3
+
+A role is a class of node: the client never needs to know node ids or titles.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from comfy_nodes.errors import PlanError
+from comfy_nodes.plan import (
+    DEFAULT_TEMPLATE,
+    ClassEntry,
+    GenerationPlan,
+    PromptTemplates,
+    fingerprint,
+    parse_classes,
+    parse_lines,
+)
+
+from .errors import WorkflowError
+
+CLASS_LIST = "SynthGridClassList"
+TEMPLATES = "SynthGridPromptTemplates"
+BATCHER = "SynthGridClassPromptBatcher"
+SAVER = "SynthGridLabelledImageSaver"
+LATENT = "SynthGridBatchLatent"
+PLAN_NODES = (CLASS_LIST, TEMPLATES, BATCHER)
+# option -> the (node class, input) pairs that can carry it
+TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
+    "templates": ((TEMPLATES, "templates"),),
+    "negative": ((TEMPLATES, "negative_prompt"),),
+    "contexts": ((TEMPLATES, "contexts"),),
+    "styles": ((TEMPLATES, "styles"),),
+    "images_per_class": ((BATCHER, "images_per_class"),),
+    "batch_size": ((BATCHER, "batch_size"),),
+    "plan_seed": ((BATCHER, "plan_seed"),),
+    "checkpoint": (("CheckpointLoaderSimple", "ckpt_name"), ("CheckpointLoader", "ckpt_name")),
+    "width": ((LATENT, "width"),),
+    "height": ((LATENT, "height"),),
+    "steps": (("BasicScheduler", "steps"), ("KarrasScheduler", "steps"), ("ExponentialScheduler", "steps")),
+    "cfg": (("CFGGuider", "cfg"),),
+    "sampler": (("KSamplerSelect", "sampler_name"),),
+    "scheduler": (("BasicScheduler", "scheduler"),),
+}
+_WHERE_TO = {SAVER: ("folder", "overwrite")}  # says where images are put, not what they look like
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to change in a workflow; None keeps what the file says. Sizes are in pixels and multiples of 8.
+
+    Raises:
+        WorkflowError: a value that no server could take.
+    """
+
+    classes: tuple[ClassEntry, ...] | None = None
+    templates: tuple[str, ...] | None = None
+    contexts: tuple[str, ...] | None = None
+    styles: tuple[str, ...] | None = None
+    negative: str | None = None
+    images_per_class: int | None = None
+    batch_size: int | None = None
+    plan_seed: int | None = None
+    checkpoint: str | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("images_per_class", "batch_size", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise WorkflowError(f"{name.replace('_', ' ')} is {value}; it must be 1 or more")
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if value is not None and (value < 16 or value % 8):
+                raise WorkflowError(f"{name} {value} is not a multiple of 8 pixels from 16 up; try {_multiple(value)}")
+        for name in ("templates", "contexts", "styles"):
+            for line in getattr(self, name) or ():
+                _refuse_unlisted(name[:-1], line)
+        for entry in self.classes or ():
+            _refuse_undecodable("class", entry.name + entry.definition)
+        _refuse_undecodable("negative prompt", self.negative or "")
+
+
+def _multiple(value: int) -> int:
+    return max(16, round(value / 8) * 8)
+
+
+def _refuse_unlisted(kind: str, line: str) -> None:
+    """The nodes keep these one a line, so an entry must be a line that their parser gives back."""
+    _refuse_undecodable(kind, line)
+    if parse_lines(line) != (line,):
+        raise WorkflowError(f"{kind} '{line}' must be one line, not blank, without '#' or spaces at its start or end")
+
+
+def _refuse_undecodable(kind: str, text: str) -> None:
+    """Names of files and arguments may hold bytes that are no text; no JSON file could."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise WorkflowError(f"{kind} {text!a} is not valid Unicode text; rename it") from None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A graph in API format, {node id: {"class_type", "inputs"}}, and where it came from. Never changed in place."""
+
+    graph: Mapping[str, Mapping[str, Any]]
+    source: str = "workflow"
+
+    def ids_of(self, *class_types: str) -> list[str]:
+        """Ids of the nodes of these classes, in file order."""
+        return [node_id for node_id, node in self.graph.items() if node["class_type"] in class_types]
+
+    def only_id_of(self, class_type: str) -> str:
+        """Id of the one node of a class.
+
+        Raises:
+            WorkflowError: there is none, or more than one (both listed).
+        """
+        found = self.ids_of(class_type)
+        if not found:
+            raise WorkflowError(
+                f"{self.source} has no {class_type} node; it needs the SynthGrid nodes {CLASS_LIST}, {TEMPLATES}, "
+                f"{BATCHER} and {SAVER}: start from workflows/api/sd15_class_prompts.json"
+            )
+        if len(found) > 1:
+            raise WorkflowError(
+                f"{self.source} has {len(found)} {class_type} nodes ({', '.join(map(self.name_of, found))}), and it is "
+                "not clear which one is meant; keep one"
+            )
+        return found[0]
+
+    def name_of(self, node_id: str) -> str:
+        """For messages: "node 4 'Load Checkpoint'"."""
+        title = (self.graph[node_id].get("_meta") or {}).get("title")
+        return f"node {node_id} '{title}'" if title else f"node {node_id}"
+
+    def value(self, node_id: str, name: str, default: Any = None) -> Any:
+        """A typed-in input of a node.
+
+        Raises:
+            WorkflowError: the input comes over a link, so its value is not known here.
+        """
+        found = self.graph[node_id]["inputs"].get(name, default)
+        if is_link(found):
+            raise WorkflowError(
+                f"{self.name_of(node_id)} takes '{name}' from node {found[0]}; the client must know it beforehand: "
+                "type the value in instead"
+            )
+        return found
+
+    def option(self, name: str) -> Any:
+        """The value that the graph has for an option; None where it is absent, linked, or in several nodes."""
+        places = self._places(name)
+        if len(places) != 1:
+            return None
+        found = self.graph[places[0][0]]["inputs"][places[0][1]]
+        return None if is_link(found) else found
+
+    def _places(self, option: str) -> list[tuple[str, str]]:
+        """(node id, input) pairs that carry an option."""
+        return [
+            (node_id, name)
+            for class_type, name in TARGETS[option]
+            for node_id in self.ids_of(class_type)
+            if name in self.graph[node_id]["inputs"] or class_type in (*PLAN_NODES, SAVER, LATENT)
+        ]
+
+    def place(self, option: str) -> tuple[str, str]:
+        """The one (node id, input) that an option patches.
+
+        Raises:
+            WorkflowError: no node can carry it, several can, or the input comes over a link.
+        """
+        places = self._places(option)
+        wanted = " or ".join(f"{class_type}.{name}" for class_type, name in TARGETS[option])
+        if not places:
+            raise WorkflowError(f"{self.source} has no node that takes --{_flag(option)}; looked for {wanted}")
+        if len(places) > 1:
+            listed = ", ".join(self.name_of(node_id) for node_id, _ in places)
+            raise WorkflowError(f"--{_flag(option)} could go to {listed} in {self.source}; keep one, or edit the file")
+        node_id, name = places[0]
+        self.value(node_id, name, "")
+        return node_id, name
+
+    def with_values(self, changes: Mapping[tuple[str, str], Any]) -> Workflow:
+        """A copy in which the inputs (node id, name) have these values."""
+        graph: dict[str, Any] = copy.deepcopy(dict(self.graph))
+        for (node_id, name), value in changes.items():
+            graph[node_id]["inputs"][name] = value
+        return Workflow(graph, self.source)
+
+    def plan(self) -> GenerationPlan:
+        """The plan that the nodes of this graph will make, row for row.
+
+        Raises:
+            WorkflowError: a plan node is missing, doubled, or fed by a link.
+            PlanError: classes, templates or counts that make no plan.
+        """
+        classes, templates, batcher = (self.only_id_of(each) for each in PLAN_NODES)
+        self.only_id_of(SAVER)
+        if str(self.value(classes, "path", "")).strip():
+            raise WorkflowError(
+                f"{self.name_of(classes)} reads the classes from a path on the server; give them to the client: --classes"
+            )
+        try:
+            return GenerationPlan(
+                classes=parse_classes(str(self.value(classes, "classes", ""))),
+                templates=PromptTemplates(
+                    templates=parse_lines(str(self.value(templates, "templates", DEFAULT_TEMPLATE))),
+                    negative_prompt=str(self.value(templates, "negative_prompt", "")).strip(),
+                    contexts=parse_lines(str(self.value(templates, "contexts", ""))),
+                    styles=parse_lines(str(self.value(templates, "styles", ""))),
+                ),
+                images_per_class=self.number(batcher, "images_per_class", 30),
+                seed=self.number(batcher, "plan_seed", 0),
+            )
+        except PlanError as error:
+            raise PlanError(f"{self.source}: {error}") from error
+
+    def number(self, node_id: str, name: str, default: int) -> int:
+        """A typed-in whole number of a node. Raises WorkflowError where it is something else."""
+        value = self.value(node_id, name, default)
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise WorkflowError(f"{self.name_of(node_id)} has {name} {value!r}; expected a whole number") from None
+
+    @property
+    def batch_size(self) -> int:
+        """Images a queued prompt. Raises WorkflowError or PlanError as `plan` does."""
+        size = self.number(self.only_id_of(BATCHER), "batch_size", 8)
+        if size < 1:
+            raise PlanError(f"batch size is {size}; it must be 1 or more")
+        return size
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The graph without titles, the plan's own nodes, and where the images are put: how an image is made."""
+        return {node_id: _content(node) for node_id, node in self.graph.items() if node["class_type"] not in PLAN_NODES}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits of everything that decides what the images look like.
+
+        How many images a class has and how many a batch has are not among it. Raises as `plan` does.
+        """
+        return fingerprint([self.content, self.plan().plan_id])
+
+    def for_batch(self, batch_index: int, *, folder: str, only: Sequence[int] = ()) -> dict[str, Any]:
+        """The graph to post for one batch; `only` names plan indices of this batch, all of them when empty."""
+        batcher, saver = self.only_id_of(BATCHER), self.only_id_of(SAVER)
+        changes = {
+            (batcher, "batch_index"): batch_index,
+            (batcher, "only"): ",".join(map(str, only)),
+            (saver, "folder"): folder,
+            (saver, "overwrite"): False,
+        }
+        return dict(self.with_values(changes).graph)
+
+
+def _flag(option: str) -> str:
+    names = {"templates": "template", "images_per_class": "per-class"}
+    return names.get(option, option.replace("_", "-"))
+
+
+def is_link(value: Any) -> bool:
+    """Whether an input is a link, [node id, output number], and not a value."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
+
+
+def _content(node: Mapping[str, Any]) -> dict[str, Any]:
+    skipped = _WHERE_TO.get(node["class_type"], ())
+    inputs = {name: _plain(value) for name, value in node["inputs"].items() if name not in skipped}
+    return {"class_type": node["class_type"], "inputs": inputs}
+
+
+def _plain(value: Any) -> Any:
+    """7.0 and 7 are one value to a node, and must be one to the fingerprint."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def load_workflow(path: Path | str) -> Workflow:
+    """The workflow in a file in API format.
+
+    Raises:
+        WorkflowError: the file is missing, not JSON, in editor format, or not a graph.
+    """
+    path = Path(path).expanduser()
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise WorkflowError(f"{path} does not exist; try workflows/api/sd15_class_prompts.json") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise WorkflowError(f"cannot read the workflow {path}: {error}; expected a JSON file in API format") from error
+    except json.JSONDecodeError as error:
+        raise WorkflowError(f"{path} is not valid JSON: {error}; expected a workflow in API format") from error
+    return parse_workflow(value, source=str(path))
+
+
+def parse_workflow(value: Any, *, source: str = "workflow") -> Workflow:
+    """The workflow in a parsed JSON value; the body of a POST /prompt is taken too. Raises WorkflowError."""
+    if isinstance(value, dict) and isinstance(value.get("nodes"), list):
+        raise WorkflowError(
+            f"{source} is in editor format; use its twin in workflows/api/, or in ComfyUI: File, Export (API)"
+        )
+    if isinstance(value, dict) and isinstance(value.get("prompt"), dict) and "class_type" not in value["prompt"]:
+        value = value["prompt"]
+    if not isinstance(value, dict) or not value:
+        raise WorkflowError(f"{source} is not a workflow in API format; expected {{node id: {{class_type, inputs}}}}")
+    for node_id, node in value.items():
+        _check_node(source, node_id, node, value)
+    return Workflow(value, source)
+
+
+def _check_node(source: str, node_id: str, node: Any, graph: Mapping[str, Any]) -> None:
+    if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
+        raise WorkflowError(f"{source}: entry '{node_id}' is not a node in API format; it has no class_type")
+    if not isinstance(node.setdefault("inputs", {}), dict):
+        raise WorkflowError(f"{source}: the inputs of node {node_id} must be an object")
+    for name, link in node["inputs"].items():
+        if is_link(link) and link[0] not in graph:
+            raise WorkflowError(f"{source}: node {node_id} takes '{name}' from node {link[0]}, which is not there")
+
+
+def patch(workflow: Workflow, options: Options) -> Workflow:
+    """The workflow with the options put in where they belong.
+
+    Raises:
+        WorkflowError: an option has no node to go to, or several.
+    """
+    for class_type in (*PLAN_NODES, SAVER):
+        workflow.only_id_of(class_type)
+    changes: dict[tuple[str, str], Any] = {}
+    if options.classes is not None:
+        node_id = workflow.only_id_of(CLASS_LIST)
+        changes[node_id, "classes"] = classes_text(options.classes)
+        changes[node_id, "path"] = ""
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if value is not None and each.name != "classes":
+            changes[workflow.place(each.name)] = "\n".join(value) if isinstance(value, tuple) else value
+    return workflow.with_values(changes)
+
+
+def classes_text(classes: Sequence[ClassEntry]) -> str:
+    """Classes as the JSON text that SynthGridClassList reads back verbatim, whatever their names hold."""
+    return json.dumps([asdict(entry) for entry in classes], ensure_ascii=False)
+
+
+def settings_of(workflow: Workflow) -> dict[str, Any]:
+    """The settings that options can change and the graph has typed in: {"checkpoint": ..., "steps": 20, ...}."""
+    names = ("checkpoint", "width", "height", "steps", "cfg", "sampler", "scheduler")
+    found = {name: workflow.option(name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two `Workflow.content` values, in words: "steps 20 -> 30", "node 12 (LoraLoader) is new"."""
+    found = []
+    for node_id in dict.fromkeys((*old, *new)):
+        before, after = old.get(node_id), new.get(node_id)
+        kind = (after or before or {}).get("class_type")
+        if before is None or after is None:
+            found.append(f"node {node_id} ({kind}) is {'new' if before is None else 'gone'}")
+        elif before.get("class_type") != kind:
+            found.append(f"node {node_id} {before.get('class_type')} -> {kind}")
+        else:
+            found += _input_differences(before.get("inputs") or {}, after.get("inputs") or {})
+    return found
+
+
+def _input_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    names = [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
+    return [f"{name} {_shown(old.get(name))} -> {_shown(new.get(name))}" for name in names]
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def plan_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two `GenerationPlan.to_dict` values, in words; the count per class may differ."""
+    found = []
+    before = [(each["name"], each["definition"]) for each in old.get("classes", ())]
+    after = [(each["name"], each["definition"]) for each in new.get("classes", ())]
+    if before != after:
+        found.append(_class_difference(before, after))
+    for name in ("templates", "negative_prompt", "contexts", "styles", "seed"):
+        if old.get(name) != new.get(name):
+            found.append(f"{name.replace('_', ' ')} {_shown(old.get(name))} -> {_shown(new.get(name))}")
+    return found
+
+
+def _class_difference(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> str:
+    gone = [name for name, _ in old if name not in dict(new)]
+    added = [name for name, _ in new if name not in dict(old)]
+    if not gone and not added:
+        changed = sorted(old) == sorted(new)
+        return "the order of the classes" if changed else "the definitions of the classes"
+    parts = [f"without {_shown(', '.join(gone))}"] if gone else []
+    parts += [f"with {_shown(', '.join(added))} added"] if added else []
+    return f"{len(old)} -> {len(new)} classes, " + " and ".join(parts)
