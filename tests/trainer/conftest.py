@@ -1,0 +1,112 @@
+"""Small real image folders, and a world without the network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_png, image_file_name
+
+SHAPES = ("circle", "cross", "square")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def draw_shape(label: str, random: np.random.RandomState, *, size_px: int = 48, hard: bool = False) -> Image.Image:
+    """One coloured shape at a random place. `hard` ones vary in colour and size, so that few examples are too few."""
+    paper = tuple(int(value) for value in random.randint(170, 256, 3))
+    ink = tuple(int(value) for value in random.randint(0, 110, 3))
+    image = Image.new("RGB", (size_px, size_px), paper)
+    radius = random.randint(size_px // 6, size_px // 3) if hard else size_px // 4
+    x, y = random.randint(radius, size_px - radius, 2)
+    draw = ImageDraw.Draw(image)
+    if label == "circle":
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
+    elif label == "square":
+        draw.rectangle((x - radius, y - radius, x + radius, y + radius), fill=ink)
+    else:
+        draw.line((x - radius, y, x + radius, y), fill=ink, width=5)
+        draw.line((x, y - radius, x, y + radius), fill=ink, width=5)
+    return image
+
+
+def write_shapes(root: Path, *, per_class: int, seed: int, hard: bool = False) -> Path:
+    """`root/<shape>/<number>.png`."""
+    random = np.random.RandomState(seed)
+    for label in SHAPES:
+        (root / label).mkdir(parents=True, exist_ok=True)
+        for number in range(per_class):
+            draw_shape(label, random, hard=hard).save(root / label / f"{number:03d}.png")
+    return root
+
+
+def write_labelled(root: Path, images: Mapping[str, list[Image.Image]]) -> Path:
+    """A labelled folder as the generator writes it, labels verbatim in its records."""
+    folder = LabelledFolder(root)
+    for label, pictures in images.items():
+        for index, picture in enumerate(pictures):
+            record = ImageRecord(image_file_name(label, "plan", index), label, "a prompt", "", index, index, "plan")
+            folder.add(record, encode_png(picture, record))
+    return root
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """Three classes of shapes, 6 to train and 5 to test on, each."""
+    write_shapes(tmp_path / "real" / "train", per_class=6, seed=1)
+    write_shapes(tmp_path / "real" / "test", per_class=5, seed=2)
+    return tmp_path / "real"
+
+
+@pytest.fixture
+def synthetic(tmp_path: Path) -> Path:
+    """12 more of each class, in plain class folders."""
+    return write_shapes(tmp_path / "synthetic", per_class=12, seed=3)
+
+
+@pytest.fixture(scope="session")
+def make_shapes() -> Callable[..., Path]:
+    return write_shapes
+
+
+@pytest.fixture(scope="session")
+def make_labelled() -> Callable[..., Path]:
+    return write_labelled
+
+
+@pytest.fixture(scope="session")
+def make_picture() -> Callable[..., Image.Image]:
+    return draw_shape
+
+
+@pytest.fixture(autouse=True)
+def no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights in the cache, and a proxy that refuses: a download fails at once, as it does offline."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def trainer() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m trainer ...` as a user would."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "trainer", *map(str, arguments)],
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+        )
+
+    return run

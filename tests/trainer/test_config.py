@@ -1,0 +1,76 @@
+"""Configs are checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.config import GridConfig, RunConfig, TrainingConfig, read_json
+from trainer.errors import ConfigError
+
+BASE = {"real": "r", "out": "o", "synthetic": "s"}
+RUN = RunConfig("cnn", 1.0, 0, 64, TrainingConfig(), 0.2, ("a", "b"), "data")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ratio": [0, 1]}, "unknown field 'ratio'; did you mean 'ratios'"),
+        ({"models": ["cnn", "vgg"]}, "model 'vgg' is unknown; choose from cnn, resnet50"),
+        ({"models": ["cnn", "cnn"]}, "each model once"),
+        ({"models": 3}, "models must be a list"),
+        ({"ratios": [1, 2]}, "must rise and start at 0"),
+        ({"ratios": [0, 2, 1]}, "must rise and start at 0"),
+        ({"ratios": [-1, 0]}, "ratio is -1"),
+        ({"ratios": [0, float("nan")]}, "ratio is nan"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"seeds": 2.5}, "seeds is 2.5"),
+        ({"image_size_px": 16}, "at least 32"),
+        ({"updates": 5, "epochs": 5}, "either updates or epochs"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"augment": "flip"}, "augment 'flip' is unknown"),
+        ({"device": "tpu"}, "device 'tpu' is unknown"),
+        ({"quick": "yes"}, "quick must be true or false"),
+        ({"synthetic": None}, "ratio 1 needs synthetic images"),
+        ({"validation_share": 1.0}, "at most 0.9"),
+    ],
+)
+def test_a_wrong_field_fails_at_once_and_says_why(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        GridConfig.from_dict({**BASE, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(ConfigError, match="'out'"):
+        GridConfig.from_dict({"real": "r"})
+
+
+def test_a_config_survives_json(tmp_path: Path) -> None:
+    assert RunConfig.from_dict(asdict(RUN)) == RUN
+    with pytest.raises(ConfigError, match="did you mean 'batch_size'"):
+        RunConfig.from_dict({**asdict(RUN), "training": {"batchsize": 3}})
+    (tmp_path / "c.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds a list"):
+        read_json(tmp_path / "c.json")
+
+
+def test_a_run_id_is_readable_and_changes_with_anything_that_matters() -> None:
+    assert RUN.run_id.startswith("cnn-ratio1-seed0-")
+    changes: list[dict[str, Any]] = [
+        {"training": TrainingConfig(l2=0.1)}, {"data_fingerprint": "x"}, {"weights_fingerprint": "y"}, {"image_size_px": 32},
+    ]  # fmt: skip
+    assert len({replace(RUN, **change).run_id for change in changes} | {RUN.run_id}) == 5
+
+
+def test_all_cells_of_a_model_get_the_same_number_of_updates() -> None:
+    config = GridConfig.from_dict(BASE)
+    assert config.training_for("cnn", train_images=340).total_updates(40) == config.training_for(
+        "cnn", train_images=340
+    ).total_updates(340)
+    assert config.training_for("cnn", train_images=5400).updates == 15 * 5400 // 32 + 1
+    epochs = replace(config, epochs=3).training_for("cnn", train_images=340)
+    assert (epochs.total_updates(40), epochs.total_updates(340)) == (6, 33)

@@ -1,0 +1,157 @@
+"""Folders to samples; the images of a cell."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.data import Dataset, cell_images, check_counts, load_dataset, wanted_synthetic
+from trainer.errors import DataError
+
+
+def files(samples: object) -> list[str]:
+    return [sample.file for sample in samples]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def dataset(real: Path, synthetic: Path) -> Dataset:
+    return load_dataset(real, synthetic)
+
+
+def test_samples_are_sorted_and_labelled_by_folder(dataset: Dataset) -> None:
+    assert dataset.classes == ("circle", "cross", "square")
+    assert files(dataset.train)[:2] == ["circle/000.png", "circle/001.png"]
+    assert Counter(sample.label for sample in dataset.test) == {"circle": 5, "cross": 5, "square": 5}
+
+
+def test_fingerprints_do_not_depend_on_where_the_folder_is(real: Path, synthetic: Path, tmp_path: Path) -> None:
+    before = load_dataset(real, synthetic).fingerprints()
+    shutil.copytree(real, tmp_path / "elsewhere")
+    assert load_dataset(tmp_path / "elsewhere", synthetic).fingerprints() == before
+    Image.new("RGB", (48, 48)).save(real / "test" / "cross" / "000.png")
+    after = load_dataset(real, synthetic).fingerprints()
+    assert after["test"] != before["test"]
+    assert after["train"] == before["train"]
+
+
+def test_labels_in_records_match_real_folders_verbatim_or_by_folder_name(
+    tmp_path: Path, make_labelled: Callable[..., Path]
+) -> None:
+    """ "a/b" and "CON" cannot be folders; their safe names are. Chinese can."""
+    picture = Image.new("RGB", (40, 40))
+    for part in ("train", "test"):
+        for number, name in enumerate(("a_b", "_CON", "猫")):
+            (tmp_path / "real" / part / name).mkdir(parents=True)
+            for copy in range(2):
+                Image.new("RGB", (40, 40), (number, copy, 7)).save(tmp_path / "real" / part / name / f"{copy}.png")
+    made = make_labelled(tmp_path / "made", {"a/b": [picture], "CON": [picture], "猫": [picture]})
+    dataset = load_dataset(tmp_path / "real", made)
+    assert sorted(sample.label for sample in dataset.synthetic) == ["_CON", "a_b", "猫"]
+
+
+def test_an_image_without_a_record_is_left_out(real: Path, tmp_path: Path, make_labelled: Callable[..., Path]) -> None:
+    pictures = {label: [Image.new("RGB", (40, 40))] for label in ("circle", "cross", "square")}
+    made = make_labelled(tmp_path / "made", pictures)
+    Image.new("RGB", (40, 40)).save(made / "circle" / "stray.png")
+    assert len(load_dataset(real, made).synthetic) == 3
+
+
+def test_a_record_without_an_image_is_an_error(real: Path, tmp_path: Path, make_labelled: Callable[..., Path]) -> None:
+    pictures = {label: [Image.new("RGB", (40, 40))] for label in ("circle", "cross", "square")}
+    made = make_labelled(tmp_path / "made", pictures)
+    next((made / "cross").glob("*.png")).unlink()
+    with pytest.raises(DataError, match="which is gone"):
+        load_dataset(real, made)
+
+
+def test_missing_and_empty_folders_are_named(real: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere.train is not a folder"):
+        load_dataset(tmp_path / "nowhere", None)
+    (real / "train" / "empty").mkdir()
+    with pytest.raises(DataError, match=r"class folder .*empty has no images"):
+        load_dataset(real, None)
+    shutil.rmtree(real / "train")
+    (real / "train").mkdir()
+    with pytest.raises(DataError, match="no class folders"):
+        load_dataset(real, None)
+
+
+def test_train_and_test_classes_that_differ_are_listed_both_ways(real: Path) -> None:
+    (real / "test" / "cross").rename(real / "test" / "star")
+    with pytest.raises(DataError, match=r"only in .*train: 'cross'; only in .*test: 'star'"):
+        load_dataset(real, None)
+
+
+def test_synthetic_classes_that_do_not_match_are_listed_both_ways(real: Path, synthetic: Path) -> None:
+    (synthetic / "cross").rename(synthetic / "star")
+    with pytest.raises(DataError, match=r"only in the real images: 'cross'; only in .*synthetic: 'star'"):
+        load_dataset(real, synthetic)
+
+
+def test_one_class_is_too_few(real: Path) -> None:
+    for part in ("train", "test"):
+        for label in ("circle", "cross"):
+            shutil.rmtree(real / part / label)
+    with pytest.raises(DataError, match="has one class, 'square'"):
+        load_dataset(real, None)
+
+
+def test_too_few_synthetic_images_say_class_has_and_needs(dataset: Dataset) -> None:
+    check_counts(dataset, largest_ratio=2)
+    with pytest.raises(DataError, match="'circle' has 12, needs 18"):
+        check_counts(dataset, largest_ratio=3)
+
+
+def test_a_single_training_image_is_too_few_to_validate(real: Path, synthetic: Path) -> None:
+    for path in sorted((real / "train" / "cross").glob("*.png"))[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match="'cross' has a single training image"):
+        check_counts(load_dataset(real, synthetic), largest_ratio=1)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "real_count", "expected"), [(0, 5, 0), (1, 5, 5), (0.5, 5, 3), (0.5, 30, 15), (6, 5, 30), (0.1, 4, 0)]
+)
+def test_a_ratio_counts_per_real_image_with_halves_up(ratio: float, real_count: int, expected: int) -> None:
+    assert wanted_synthetic(ratio, real_count) == expected
+
+
+def test_validation_is_real_the_same_for_every_ratio_and_never_trained_or_tested_on(dataset: Dataset) -> None:
+    cells = [cell_images(dataset, ratio=ratio, seed=4, validation_share=0.2) for ratio in (0, 1, 2)]
+    assert len({cell.validation for cell in cells}) == 1
+    for cell in cells:
+        held = {sample.path for sample in cell.validation}
+        assert Counter(sample.label for sample in cell.validation) == {"circle": 1, "cross": 1, "square": 1}
+        assert held <= {sample.path for sample in dataset.train}
+        assert not held & {sample.path for sample in (*cell.train, *cell.test)}
+        assert not {sample.path for sample in cell.train} & {sample.path for sample in cell.test}
+        assert cell.test == dataset.test
+    others = {cell_images(dataset, ratio=0, seed=seed, validation_share=0.2).validation for seed in range(5)}
+    assert len(others) > 1
+
+
+def test_draws_are_nested_over_ratios_and_differ_over_seeds(dataset: Dataset) -> None:
+    small, large = (cell_images(dataset, ratio=ratio, seed=0, validation_share=0.2) for ratio in (0.5, 1.5))
+    other = cell_images(dataset, ratio=0.5, seed=1, validation_share=0.2)
+    assert set(small.drawn) < set(large.drawn)
+    assert small.real == large.real
+    assert Counter(sample.label for sample in small.drawn) == {"circle": 3, "cross": 3, "square": 3}
+    assert len(set(large.drawn)) == 27  # without replacement
+    assert set(other.drawn) != set(small.drawn)
+
+
+def test_a_cell_at_ratio_0_does_not_depend_on_the_synthetic_folder(real: Path, synthetic: Path) -> None:
+    before = cell_images(load_dataset(real, synthetic), ratio=0, seed=0, validation_share=0.2).fingerprint()
+    Image.fromarray(np.zeros((9, 9), dtype=np.uint8)).save(synthetic / "cross" / "000.png")
+    assert cell_images(load_dataset(real, synthetic), ratio=0, seed=0, validation_share=0.2).fingerprint() == before
+
+
+def test_test_images_that_were_trained_on_are_counted(real: Path, synthetic: Path) -> None:
+    shutil.copy(real / "test" / "cross" / "000.png", synthetic / "cross" / "copy.png")
+    assert load_dataset(real, synthetic).leaked() == 1

@@ -1,0 +1,182 @@
+"""A grid from folders to runs: resumable, repeatable, and blind to the test images until the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.config import GridConfig
+from trainer.errors import DataError, WeightsError
+from trainer.grid import run_grid
+from trainer.models import MODELS
+from trainer.report import write_report
+from trainer.runs import Grid, is_done, read_grid, read_predictions
+
+
+@pytest.fixture
+def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
+    """A CNN at two ratios and two seeds: four short runs."""
+    return GridConfig(
+        str(real), str(tmp_path / "grid"), str(synthetic), models=("cnn",), ratios=(0.0, 2.0), seeds=2, image_size_px=32,
+        updates=12, device="cpu",
+    )  # fmt: skip
+
+
+def results(grid: Grid) -> bytes:
+    write_report(grid.root)
+    return (grid.root / "results.csv").read_bytes()
+
+
+def written(grid: Grid, name: str) -> list[bytes]:
+    return [(grid.root / run.run_id / name).read_bytes() for run in grid.runs]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_quick_grid_of_any_model_goes_through_everything(config: GridConfig, model: str) -> None:
+    quick = replace(config, models=(model,), quick=True, allow_untrained=True, updates=None, image_size_px=None)
+    grid = run_grid(quick)
+    assert [run.status for run in grid.runs] == ["done"] * 4
+    for run in grid.runs:
+        folder = grid.root / run.run_id
+        names = {path.name for path in folder.iterdir()}
+        assert names == {
+            "config.json", "metrics.json", "predictions.csv", "training_images.csv", "model.safetensors", "DONE",
+        }  # fmt: skip
+        assert len(read_predictions(grid.root, run.run_id)) == run.metrics["test_images"] == 15
+        assert run.metrics["synthetic_images"] == 18 * run.ratio
+    assert not list(grid.root.glob(".partial-*"))
+
+
+def test_the_same_grid_elsewhere_gives_the_same_bytes(config: GridConfig, tmp_path: Path) -> None:
+    first = run_grid(config)
+    again = run_grid(replace(config, out=str(tmp_path / "again")))
+    assert results(first) == results(again)
+    for name in ("predictions.csv", "model.safetensors", "training_images.csv"):
+        assert written(first, name) == written(again, name)
+
+
+def test_only_a_run_without_done_is_trained_again(config: GridConfig) -> None:
+    grid = run_grid(config)
+    before = results(grid)
+    times = {run.run_id: (grid.root / run.run_id / "metrics.json").stat().st_mtime_ns for run in grid.runs}
+    undone = grid.runs[2].run_id
+    (grid.root / undone / "DONE").unlink()
+    assert [run.status for run in read_grid(grid.root).runs].count("missing") == 1
+    grid = run_grid(config)
+    changed = [name for name, time in times.items() if (grid.root / name / "metrics.json").stat().st_mtime_ns != time]
+    assert changed == [undone]
+    assert results(grid) == before
+
+
+def test_other_data_or_settings_make_other_runs_and_leave_the_old(config: GridConfig, real: Path) -> None:
+    old = {run.run_id for run in run_grid(config).runs}
+    settings = {run.run_id for run in run_grid(replace(config, l2=0.01)).runs}
+    Image.new("RGB", (48, 48)).save(real / "test" / "cross" / "000.png")
+    data = {run.run_id for run in run_grid(config).runs}
+    assert not old & settings
+    assert not old & data
+    assert all(is_done(Path(config.out), name) for name in old)
+
+
+def test_test_images_have_no_part_in_training(config: GridConfig, real: Path, tmp_path: Path) -> None:
+    """With all test images replaced, the networks are the same to the bit, and so is what they were trained on."""
+    first = run_grid(config)
+    for path in (real / "test").rglob("*.png"):
+        Image.effect_noise((48, 48), 90).convert("RGB").save(path)
+    second = run_grid(replace(config, out=str(tmp_path / "second")))
+    for name in ("model.safetensors", "training_images.csv"):
+        assert written(first, name) == written(second, name)
+    assert written(first, "predictions.csv") != written(second, "predictions.csv")
+
+
+def test_training_images_are_nested_over_ratios_and_validation_is_real(config: GridConfig) -> None:
+    grid = run_grid(replace(config, ratios=(0.0, 1.0, 2.0), seeds=1))
+    tables = [list(csv.DictReader(data.decode().splitlines())) for data in written(grid, "training_images.csv")]
+    used = [{row["file"] for row in rows if row["source"] == "synthetic"} for rows in tables]
+    assert [len(files) for files in used] == [0, 18, 36]
+    assert used[1] < used[2]
+    held = [sorted(row["file"] for row in rows if row["use"] == "validation") for rows in tables]
+    assert held[0] == held[1] == held[2]
+    assert all(row["source"] == "real" for rows in tables for row in rows if row["use"] == "validation")
+
+
+def test_a_failed_run_says_why_and_the_rest_go_on(config: GridConfig) -> None:
+    """At this learning rate no run survives, and the second is tried after the first."""
+    grid = run_grid(replace(config, learning_rate=1e30, seeds=1))
+    assert [run.status for run in grid.runs] == ["failed", "failed"]
+    assert "update" in grid.runs[0].error
+    assert "failed" in write_report(grid.root).read_text(encoding="utf-8")
+    assert not is_done(grid.root, grid.runs[0].run_id)
+
+
+def test_features_are_computed_once_and_kept(config: GridConfig) -> None:
+    frozen = replace(config, models=("resnet50",), allow_untrained=True, image_size_px=32)
+    grid = run_grid(frozen)
+    (cache,) = (grid.root / "features").iterdir()
+    before = results(grid)
+    for run in grid.runs:
+        (grid.root / run.run_id / "DONE").unlink()
+    stamp = cache.stat().st_mtime_ns
+    assert results(run_grid(frozen)) == before
+    assert cache.stat().st_mtime_ns == stamp
+    cache.write_bytes(b"damaged")
+    (grid.root / grid.runs[0].run_id / "DONE").unlink()
+    assert results(run_grid(frozen)) == before
+
+
+def test_nothing_is_written_when_the_input_is_wrong(config: GridConfig, real: Path) -> None:
+    with pytest.raises(DataError, match="needs 30"):
+        run_grid(replace(config, ratios=(0.0, 5.0)))
+    with pytest.raises(WeightsError, match="--allow-untrained"):
+        run_grid(replace(config, models=("resnet50",)))
+    assert not Path(config.out).exists()
+
+
+def test_an_undecodable_image_ends_the_grid_with_its_name(config: GridConfig, real: Path) -> None:
+    (real / "test" / "circle" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n rest is gone")
+    with pytest.raises(DataError, match=r"003\.png is not a whole image"):
+        run_grid(config)
+
+
+@pytest.fixture
+def scarce(tmp_path: Path, make_shapes: Callable[..., Path]) -> Path:
+    """Three real images a class, 20 to test on; `good` holds 30 more of the same kind, `shuffled` the same mislabelled."""
+    make_shapes(tmp_path / "real" / "train", per_class=3, seed=1)
+    make_shapes(tmp_path / "real" / "test", per_class=20, seed=2)
+    files = sorted(make_shapes(tmp_path / "good", per_class=30, seed=3).rglob("*.png"))
+    order = np.random.RandomState(0).permutation(len(files))
+    for path, source in zip(files, order, strict=True):
+        target = tmp_path / "shuffled" / path.relative_to(tmp_path / "good")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(files[source], target)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["good", "shuffled"])
+def test_informative_synthetic_images_help_and_shuffled_labels_do_not(scarce: Path, kind: str) -> None:
+    grid = run_grid(
+        GridConfig(
+            str(scarce / "real"), str(scarce / "grid"), str(scarce / kind), models=("cnn",), ratios=(0.0, 10.0), seeds=1,
+            image_size_px=32, updates=80, device="cpu",
+        )
+    )  # fmt: skip
+    real_only, added = (grid.of("cnn", ratio)[0].metrics["accuracy"] for ratio in (0.0, 10.0))
+    assert added > real_only + 0.15 if kind == "good" else added < 0.55
+
+
+def test_grid_json_says_what_the_grid_is(config: GridConfig) -> None:
+    grid = run_grid(replace(config, seeds=1))
+    info = json.loads((grid.root / "grid.json").read_text(encoding="utf-8"))
+    assert info["classes"] == ["circle", "cross", "square"]
+    assert info["images_per_class"] == {"train": [6] * 3, "test": [5] * 3, "synthetic": [12] * 3}
+    assert set(info["fingerprints"]) == {"train", "test", "synthetic"}
+    assert info["models"]["cnn"]["training"]["updates"] == 12
+    assert str(config.out) not in info["versions"].values()

@@ -1,0 +1,141 @@
+"""The command line: real processes, exit codes, one clear line for a user's mistake, and a kill in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trainer.__main__ import main
+
+Trainer = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def grid_arguments(real: Path, synthetic: Path, out: Path, *more: str) -> list[str]:
+    arguments = ["grid", "--real", real, "--synthetic", synthetic, "--out", out, "--models", "cnn", "--ratios", "0,1"]
+    return [*map(str, arguments), "--image-size", "32", "--updates", "6", "--device", "cpu", *more]
+
+
+def test_sample_data_to_report_in_three_commands(trainer: Trainer, tmp_path: Path) -> None:
+    made = trainer("sample-data", "--out", tmp_path / "d", "--train", 2, "--test", 2, "--set-aside", tmp_path / "aside")
+    assert made.returncode == 0, made.stderr
+    assert "20 training and 20 test images" in made.stdout
+    done = trainer(*grid_arguments(tmp_path / "d", tmp_path / "aside", tmp_path / "runs", "--quick", "--seeds", "1"))
+    assert done.returncode == 0, done.stderr
+    assert "Small CNN" in done.stdout
+    assert str(tmp_path / "runs" / "report.html") in done.stdout
+    report = trainer("report", tmp_path / "runs", "--json")
+    assert report.returncode == 0, report.stderr
+    assert json.loads(report.stdout)["runs"][0]["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--ratios", "0,9"], "needs 54"),
+        (["--ratios", "1"], "start at 0"),
+        (["--models", "cnn,vgg"], "model 'vgg' is unknown"),
+        (["--real", "nowhere"], "is not a folder"),
+        (["--synthetic", "nowhere"], "python -m client run"),
+        (["--models", "resnet50"], "--allow-untrained"),
+        (["--models", "resnet50", "--weights", "gone.pth"], "gone.pth is not there"),
+        (["--image-size", "8"], "at least 32"),
+        (["--config", "gone.json"], "cannot read the config"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(
+    real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+    change: list[str], message: str,
+) -> None:  # fmt: skip
+    assert main([*grid_arguments(real, synthetic, tmp_path / "out"), *change]) == 1
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert message in line
+    assert "\n" not in line
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    for arguments in (["grid", "--ratios", "a,b"], ["nonsense"], ["grid", "--updates", "1", "--epochs", "1"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_a_config_file_works_and_the_command_line_wins(
+    real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {
+        "real": str(real),
+        "synthetic": str(synthetic),
+        "models": ["cnn"],
+        "ratios": [0, 1],
+        "seeds": 3,
+        "updates": 4,
+    }
+    (tmp_path / "c.json").write_text(json.dumps(values), encoding="utf-8")
+    code = main(["grid", "--config", str(tmp_path / "c.json"), "--out", str(tmp_path / "o"), "--seeds", "1", "--image-size", "32", "--json"])  # fmt: skip
+    assert code == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+
+
+def test_a_failed_run_is_exit_code_1(
+    real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*grid_arguments(real, synthetic, tmp_path / "o"), "--learning-rate", "1e30", "--seeds", "1"])
+    assert code == 1
+    assert "failed" in capsys.readouterr().out
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments],
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_a_run(process: subprocess.Popen[str], out: Path, *, count: int = 1) -> None:
+    until = time.monotonic() + 90
+    while len(list(out.glob("*/DONE"))) < count:
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_killed_in_the_middle_and_run_again_the_results_are_the_same_bytes(
+    real: Path, synthetic: Path, tmp_path: Path
+) -> None:
+    whole, killed = (grid_arguments(real, synthetic, tmp_path / name, "--seeds", "4") for name in ("whole", "killed"))
+    assert main(whole) == 0
+    process = start([*killed, "--updates", "6"])
+    wait_for_a_run(process, tmp_path / "killed", count=2)
+    process.kill()
+    process.communicate(timeout=30)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*/DONE")}
+    assert not (tmp_path / "killed" / "report.html").exists()
+    assert main(killed) == 0
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    assert (tmp_path / "killed" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+    assert not list((tmp_path / "killed").glob(".partial-*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for another process")
+def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(real: Path, synthetic: Path, tmp_path: Path) -> None:
+    process = start(grid_arguments(real, synthetic, tmp_path / "out", "--seeds", "200"))
+    wait_for_a_run(process, tmp_path / "out")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "takes up where this one stopped" in errors
+    assert "Traceback" not in errors

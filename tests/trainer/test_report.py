@@ -1,0 +1,216 @@
+"""The report: from the runs alone, self-contained, without torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.config import GridConfig
+from trainer.errors import ReportError
+from trainer.grid import run_grid
+from trainer.report import write_report
+from trainer.results import answers, cells_of, results_json, table_text, warnings
+from trainer.runs import read_grid
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[..., Path]) -> Path:
+    """A small finished grid whose data folders are gone."""
+    root = tmp_path_factory.mktemp("report")
+    make_shapes(root / "real" / "train", per_class=4, seed=1)
+    make_shapes(root / "real" / "test", per_class=4, seed=2)
+    make_shapes(root / "made", per_class=8, seed=3)
+    (root / "real" / "train" / "cross").rename(root / "real" / "train" / "a <b> & 猫")
+    (root / "real" / "test" / "cross").rename(root / "real" / "test" / "a <b> & 猫")
+    (root / "made" / "cross").rename(root / "made" / "a <b> & 猫")
+    run_grid(
+        GridConfig(
+            str(root / "real"), str(root / "grid"), str(root / "made"), models=("cnn",), ratios=(0.0, 1.0, 2.0), seeds=2,
+            image_size_px=32, updates=8, device="cpu",
+        )
+    )  # fmt: skip
+    shutil.rmtree(root / "real")
+    shutil.rmtree(root / "made")
+    return root / "grid"
+
+
+@pytest.fixture
+def grid_folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    shutil.copytree(finished, tmp_path / "grid")
+    return tmp_path / "grid"
+
+
+def set_scores(root: Path, scores: dict[float, list[float]]) -> None:
+    """Gives every metric of each ratio's runs these values, by seed."""
+    for run in read_grid(root).runs:
+        path = root / run.run_id / "metrics.json"
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values |= dict.fromkeys(("accuracy", "precision", "recall", "f1"), scores[run.ratio][run.seed])
+        path.write_text(json.dumps(values), encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Everything a browser would fetch, and whether tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_it_needs_no_torch(grid_folder: Path) -> None:
+    """Torch is made impossible to import, as on a machine without it."""
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision"):
+            raise ImportError("blocked: " + name)
+sys.meta_path.insert(0, Absent())
+from trainer.__main__ import main
+sys.exit(main(["report", {str(grid_folder)!r}]))
+"""
+    (grid_folder / "report.html").unlink(missing_ok=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "Small CNN" in done.stdout
+    assert (grid_folder / "report.html").is_file()
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(grid_folder: Path) -> None:
+    page = Page()
+    text = write_report(grid_folder).read_text(encoding="utf-8")
+    page.feed(text)
+    assert not page.open
+    assert len(page.sources) == 4 + 2 * 3  # curves, and real and synthetic strips
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert "<script" not in text
+    assert not re.search(r"url\(|@import|https?://", re.sub(r'"data:[^"]*"', "", text))
+
+
+def test_class_names_are_escaped_and_kept(grid_folder: Path) -> None:
+    text = write_report(grid_folder).read_text(encoding="utf-8")
+    assert "a &lt;b&gt; &amp; 猫" in text
+    assert "<b> & 猫" not in text
+
+
+def test_the_same_runs_give_the_same_page(grid_folder: Path) -> None:
+    assert write_report(grid_folder).read_bytes() == write_report(grid_folder).read_bytes()
+
+
+def test_results_csv_has_a_row_a_run_and_no_times(grid_folder: Path) -> None:
+    write_report(grid_folder)
+    lines = (grid_folder / "results.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 6
+    assert "seconds" not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("largest", "expected"),
+    [
+        ([0.70, 0.71], "raised the macro F1 of the small CNN by 20.5 points (95% CI"),
+        ([0.40, 0.39], "lowered the macro F1 of the small CNN by 10.5 points"),
+        ([0.60, 0.45], "made no measurable change to the macro F1 of the small CNN (+2.5 points, 95% CI"),
+    ],
+)
+def test_the_answer_is_a_sentence_that_follows_the_interval(
+    grid_folder: Path, largest: list[float], expected: str
+) -> None:
+    set_scores(grid_folder, {0.0: [0.50, 0.50], 1.0: [0.5, 0.5], 2.0: largest})
+    grid = read_grid(grid_folder)
+    (sentence,) = answers(grid, cells_of(grid))
+    assert expected in sentence
+    assert sentence.startswith("With 4 real images a class, adding 8 synthetic ones a class")
+
+
+def test_where_synthetic_images_hurt_it_says_so_plainly(grid_folder: Path) -> None:
+    set_scores(grid_folder, {0.0: [0.50, 0.50], 1.0: [0.70, 0.70], 2.0: [0.40, 0.39]})
+    grid = read_grid(grid_folder)
+    text = " ".join(warnings(grid, cells_of(grid)))
+    assert "made the small CNN worse at ratio 2" in text
+    assert "More was not better" in text
+    assert "worse at ratio 1:" not in text
+
+
+def test_an_untrained_backbone_is_named_everywhere(grid_folder: Path) -> None:
+    path = grid_folder / "grid.json"
+    info = json.loads(path.read_text(encoding="utf-8"))
+    info["models"]["cnn"]["weights"] = "untrained"
+    path.write_text(json.dumps(info), encoding="utf-8")
+    grid = read_grid(grid_folder)
+    assert "untrained backbone" in table_text(grid)
+    assert "untrained backbone" in answers(grid, cells_of(grid))[0]
+    assert write_report(grid_folder).read_text(encoding="utf-8").count("untrained backbone") >= 4
+
+
+def test_an_unfinished_grid_still_reports(grid_folder: Path) -> None:
+    for run in read_grid(grid_folder).runs:
+        if run.ratio == 2 or run.seed == 1:
+            (grid_folder / run.run_id / "DONE").unlink()
+    text = write_report(grid_folder).read_text(encoding="utf-8")
+    assert "not trained yet" in text
+    assert "4 of 6 runs have not been trained" in text
+    assert "in the only seed" in text
+
+
+def test_many_classes_get_a_picture_of_the_confusion(grid_folder: Path) -> None:
+    from trainer.report import _confusion_picture
+
+    matrix = np.diag(np.full(30, 9))
+    matrix[3, 7] = 4
+    shown = _confusion_picture(matrix, [f"class {number}" for number in range(30)])
+    assert "class 3 taken for class 7: 4" in shown
+    assert "data:image/png" in shown
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("grid.json", "cannot be read"),
+        ("metrics.json", "cannot be read"),
+        ("predictions.csv", "cannot be read"),
+        ("samples.png", "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_named(grid_folder: Path, damage: str, message: str) -> None:
+    for path in grid_folder.rglob(damage):
+        path.write_bytes(b"file,true\nx")
+    with pytest.raises(ReportError, match=message) as caught:
+        write_report(grid_folder)
+    assert damage in str(caught.value)
+
+
+def test_a_folder_without_a_grid_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="python -m trainer grid"):
+        write_report(tmp_path)
+
+
+def test_json_holds_only_plain_values(grid_folder: Path) -> None:
+    found = json.loads(json.dumps(results_json(read_grid(grid_folder)), allow_nan=False))
+    assert len(found["runs"]) == 6
+    assert found["cells"][1]["changes"]["f1"]["n"] == 2
+
+
+def test_the_contact_sheet_is_a_row_a_class(grid_folder: Path) -> None:
+    layout = read_grid(grid_folder).info["samples"]
+    with Image.open(grid_folder / "samples.png") as image:
+        assert image.size == (64 * (layout["real"] + layout["synthetic"]), 64 * 3)

@@ -1,0 +1,273 @@
+"""What a grid, a run and a training are asked to do: frozen, checked on construction, strict about field names.
+
+No torch here: the report reads these too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainer.errors import ConfigError
+from trainer.models import MODELS, model_spec
+
+T = TypeVar("T")
+AUGMENTATIONS = ("none", "standard")
+DEVICES = ("auto", "cpu", "cuda")
+_MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
+_QUICK_UPDATES = 40
+_RUN_FORMAT = 1  # part of every run's hash: raise it when the same config would train differently
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One model's hyper-parameters, the same in every cell of a grid.
+
+    Either `updates` (optimiser steps) or `epochs` (passes over the cell's own training images) is set. At a fixed
+    number of updates a cell with more images does not also train for longer, which is what makes cells comparable.
+    `l2` is the coefficient of the L2 penalty; `checkpoints` is how often validation is looked at, evenly spaced.
+    """
+
+    updates: int | None = 300
+    epochs: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    l2: float = 5e-4
+    augment: str = "none"
+    checkpoints: int = 10
+
+    def __post_init__(self) -> None:
+        if (self.updates is None) == (self.epochs is None):
+            raise ConfigError("set either updates or epochs, not both and not neither")
+        for name in ("updates", "epochs", "batch_size", "checkpoints"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), low=1)
+        _check_number("learning_rate", self.learning_rate, low=0.0, low_excluded=True)
+        _check_number("l2", self.l2, low=0.0)
+        _check_choice("augment", self.augment, AUGMENTATIONS)
+
+    def total_updates(self, train_images: int) -> int:
+        """Optimiser steps over `train_images` images."""
+        return self.updates or math.ceil(train_images / self.batch_size) * (self.epochs or 0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One cell of a grid at one seed: everything that its numbers depend on, and so its identity.
+
+    `data_fingerprint` covers the images that this run trains, validates and tests on, by name, label and content.
+    `weights` says where a frozen backbone's weights came from ("" for a model trained from scratch).
+    """
+
+    model: str
+    ratio: float
+    seed: int
+    image_size_px: int
+    training: TrainingConfig
+    validation_share: float
+    classes: tuple[str, ...]
+    data_fingerprint: str
+    weights: str = ""
+    weights_fingerprint: str = ""
+    run_format: int = _RUN_FORMAT
+
+    def __post_init__(self) -> None:
+        _check_choice("model", self.model, tuple(MODELS))
+        _check_number("ratio", self.ratio, low=0.0)
+        _check_whole("seed", self.seed, low=0)
+        _check_whole("image_size_px", self.image_size_px, low=_MIN_IMAGE_SIZE_PX)
+
+    @property
+    def run_id(self) -> str:
+        """Readable, and different whenever anything that matters is: "cnn-ratio1-seed0-1a2b3c4d"."""
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return f"{self.model}-ratio{self.ratio:g}-seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """The config in a run's config.json.
+
+        Raises:
+            ConfigError: a field is unknown, missing, or out of range.
+        """
+        values = dict(values)
+        values["training"] = strict(TrainingConfig, values.get("training", {}))
+        values["classes"] = tuple(values.get("classes", ()))
+        return strict(cls, values)
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """A whole grid: models x ratios x seeds on one set of real images.
+
+    `seeds` is how many there are (0, 1, ...). A field that is None leaves each model's own default. `quick` shrinks
+    images, counts and updates to a smoke run whose numbers mean nothing.
+    """
+
+    real: str
+    out: str
+    synthetic: str | None = None
+    models: tuple[str, ...] = ("cnn", "resnet50")
+    ratios: tuple[float, ...] = (0.0, 0.5, 1.0)
+    seeds: int = 3
+    validation_share: float = 0.2
+    image_size_px: int | None = None
+    updates: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    l2: float | None = None
+    augment: str = "none"
+    weights: str | None = None
+    allow_untrained: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("real", "out"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ConfigError(f"{name} must name a folder, not {getattr(self, name)!r}")
+        self._check_axes()
+        _check_number("validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9)
+        _check_choice("device", self.device, DEVICES)
+        for name, low in (("image_size_px", _MIN_IMAGE_SIZE_PX), ("threads", 1)):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), low=low)
+        for name in ("quick", "allow_untrained"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        for model in self.models:
+            self.training_for(model, train_images=1)
+        if self.synthetic is None and self.largest_ratio > 0:
+            raise ConfigError(
+                f"ratio {self.largest_ratio:g} needs synthetic images; name their folder with --synthetic, "
+                f"or ask for --ratios 0"
+            )
+
+    def _check_axes(self) -> None:
+        _check_whole("seeds", self.seeds, low=1)
+        if not self.models or len(set(self.models)) != len(self.models):
+            raise ConfigError(f"models must name each model once, not {','.join(map(str, self.models)) or 'none'}")
+        for model in self.models:
+            _check_choice("model", model, tuple(MODELS))
+        for ratio in self.ratios:
+            _check_number("ratio", ratio, low=0.0)
+        if 0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios):
+            given = ",".join(f"{ratio:g}" for ratio in self.ratios)
+            raise ConfigError(
+                f"ratios are {given or 'empty'}; they must rise and start at 0, the real-only cell that the others "
+                f"are compared with, as in 0,0.5,1"
+            )
+
+    @property
+    def largest_ratio(self) -> float:
+        """The most synthetic images that a cell adds for each real one."""
+        return max(self.ratios)
+
+    @property
+    def used_seeds(self) -> range:
+        """The seeds of this grid; a quick one has at most two."""
+        return range(min(self.seeds, 2) if self.quick else self.seeds)
+
+    @property
+    def limit_per_class(self) -> int | None:
+        """How many images a class of train and of test are used: all, but 8 in a quick grid."""
+        return 8 if self.quick else None
+
+    def image_size_for(self, model: str) -> int:
+        """Side of the square images that `model` sees, in pixels."""
+        spec = model_spec(model)
+        return self.image_size_px or (spec.quick_image_size_px if self.quick else spec.image_size_px)
+
+    def training_for(self, model: str, *, train_images: int) -> TrainingConfig:
+        """The hyper-parameters of `model` in this grid: its defaults, then what was asked for.
+
+        `train_images` is the number in the largest cell. By default it sets the updates, of all cells alike: the model's
+        `passes` over that cell, and no fewer than its `min_updates`.
+        """
+        spec = model_spec(model)
+        given = {
+            name: getattr(self, name)
+            for name in ("batch_size", "learning_rate", "l2")
+            if getattr(self, name) is not None
+        }
+        values = {**spec.training, **given, "augment": self.augment}
+        values["updates"], values["epochs"] = self.updates, self.epochs
+        if self.updates is None and self.epochs is None:
+            passes = math.ceil(spec.passes * train_images / values.get("batch_size", TrainingConfig.batch_size))
+            values["updates"] = _QUICK_UPDATES if self.quick else max(spec.min_updates, passes)
+        return TrainingConfig(**values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GridConfig:
+        """The config in a parsed JSON object.
+
+        Raises:
+            ConfigError: a field is unknown, missing, or out of range.
+        """
+        values = dict(values)
+        for name, kind in (("models", str), ("ratios", float)):
+            if name in values:
+                try:
+                    values[name] = tuple(kind(each) for each in values[name])
+                except (TypeError, ValueError) as error:
+                    raise ConfigError(f"{name} must be a list, not {values[name]!r}") from error
+        return strict(cls, values)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a config file.
+
+    Raises:
+        ConfigError: the file is not there or does not hold a JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}; expected a JSON object of grid options")
+    return values
+
+
+def strict(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass from a mapping, refusing fields that it does not have.
+
+    Raises:
+        ConfigError: a field is unknown (the nearest known one is named), missing, or out of range.
+    """
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+            raise ConfigError(f"unknown field '{name}'{hint}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{kind.__name__}: {error}") from error
+
+
+def _check_whole(name: str, value: Any, *, low: int) -> None:
+    if type(value) is not int or value < low:
+        raise ConfigError(f"{name} is {value!r}; expected a whole number of at least {low}")
+
+
+def _check_number(name: str, value: Any, *, low: float, low_excluded: bool = False, high: float = math.inf) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < low or value > high or (low_excluded and value == low):
+        bound = f"above {low:g}" if low_excluded else f"of at least {low:g}"
+        limit = f" and at most {high:g}" if math.isfinite(high) else ""
+        raise ConfigError(f"{name} is {value!r}; expected a number {bound}{limit}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} '{value}' is unknown; choose from {', '.join(choices)}")

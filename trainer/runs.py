@@ -1,0 +1,184 @@
+"""The runs folder on disk, which training writes and the report reads. No torch here.
+
+    <grid>/grid.json          config, classes, fingerprints, versions, and the list of this grid's runs
+    <grid>/samples.png        contact sheet: a row a class, real tiles, then synthetic ones
+    <grid>/features/          a frozen backbone's features; may be deleted
+    <grid>/<run id>/          config.json, metrics.json, predictions.csv, training_images.csv, model.safetensors, DONE
+    <grid>/<run id>/error.txt in place of the results of a run that failed
+
+A run's folder appears whole, by one rename. DONE in it means that it need not be trained again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from comfy_nodes.labelset import LabelsetError, write_atomically
+from trainer.errors import ReportError
+
+GRID_FILE = "grid.json"
+SAMPLES_FILE = "samples.png"
+DONE = "DONE"
+ERROR_FILE = "error.txt"
+_PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One test image's outcome; probabilities in 0..1."""
+
+    file: str
+    true: str
+    predicted: str
+    p_predicted: float
+    p_true: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as found on disk. `metrics` is empty unless it is done; `error` says why it failed."""
+
+    run_id: str
+    model: str
+    ratio: float
+    seed: int
+    metrics: Mapping[str, Any]
+    config: Mapping[str, Any]
+    error: str = ""
+
+    @property
+    def status(self) -> str:
+        """ "done", "failed" or "missing"."""
+        return "done" if self.metrics else "failed" if self.error else "missing"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid as found on disk; `info` is grid.json."""
+
+    root: Path
+    info: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+    def of(self, model: str, ratio: float) -> list[Run]:
+        """The finished runs of one cell, by seed."""
+        found = [run for run in self.runs if run.model == model and run.ratio == ratio and run.metrics]
+        return sorted(found, key=lambda run: run.seed)
+
+    def failed(self) -> list[Run]:
+        """The runs that failed."""
+        return [run for run in self.runs if run.status == "failed"]
+
+
+def is_done(root: Path, run_id: str) -> bool:
+    """Whether this run's results are there."""
+    return (root / run_id / DONE).is_file()
+
+
+def write_run(root: Path, run_id: str, files: Mapping[str, bytes]) -> None:
+    """Puts a run's folder in place with exactly these files, replacing an unfinished or failed one.
+
+    Raises:
+        ReportError: the folder cannot be written.
+    """
+    partial, final = root / f"{_PARTIAL}{run_id}", root / run_id
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, data in files.items():
+            (partial / name).write_bytes(data)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+    except OSError as error:
+        raise ReportError(f"cannot write {final}: {error.strerror or error}; check space and permissions") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def clear_unfinished(root: Path) -> None:
+    """Removes what a killed training left half-written."""
+    for path in root.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all. Raises ReportError when it cannot be written."""
+    try:
+        write_atomically(path, data)
+    except LabelsetError as error:
+        raise ReportError(str(error)) from error
+
+
+def read_grid(root: Path) -> Grid:
+    """Everything the report needs.
+
+    Raises:
+        ReportError: there is no grid in `root`, or one of its files is damaged.
+    """
+    path = root / GRID_FILE
+    if not path.is_file():
+        raise ReportError(f"{root} holds no grid ({GRID_FILE} is not there); make one with: python -m trainer grid")
+    info = read_json_file(path)
+    try:
+        entries = [(each["run_id"], each["model"], float(each["ratio"]), int(each["seed"])) for each in info["runs"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{path} is damaged ({error!r}); run the same grid command again") from error
+    return Grid(root=root, info=info, runs=tuple(_read_run(root, *entry) for entry in entries))
+
+
+def _read_run(root: Path, run_id: str, model: str, ratio: float, seed: int) -> Run:
+    folder = root / run_id
+    config = read_json_file(folder / "config.json") if (folder / "config.json").is_file() else {}
+    metrics = read_json_file(folder / "metrics.json") if is_done(root, run_id) else {}
+    error = ""
+    if not metrics and (folder / ERROR_FILE).is_file():
+        error = (folder / ERROR_FILE).read_text(encoding="utf-8", errors="replace").strip()
+    return Run(run_id, model, ratio, seed, metrics, config, error)
+
+
+def read_json_file(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a grid. Raises ReportError when it is damaged or gone."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReportError(
+            f"{path} cannot be read ({error}); delete its folder and run the same grid command again"
+        ) from error
+    if not isinstance(values, dict):
+        raise ReportError(f"{path} is damaged: expected a JSON object; delete its folder and run the grid again")
+    return values
+
+
+def read_predictions(root: Path, run_id: str) -> list[Prediction]:
+    """A run's predictions.csv. Raises ReportError when it is damaged or gone."""
+    path = root / run_id / "predictions.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                Prediction(row["file"], row["true"], row["predicted"], float(row["p_predicted"]), float(row["p_true"]))
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ReportError(f"{path} cannot be read ({error!r}); delete its folder and run the grid again") from error
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """UTF-8 CSV with LF line ends on every system, so that equal results are equal bytes."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue().encode("utf-8", errors="surrogatepass")
+
+
+def to_json(values: object) -> bytes:
+    """Indented JSON with letters of every script left readable."""
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8", errors="surrogatepass")
