@@ -116,7 +116,10 @@ def wait_for_a_run(process: subprocess.Popen[str], out: Path, *, count: int = 1)
 def test_killed_in_the_middle_and_run_again_the_results_are_the_same_bytes(
     real: Path, synthetic: Path, tmp_path: Path
 ) -> None:
-    whole, killed = (grid_arguments(real, synthetic, tmp_path / name, "--seeds", "4") for name in ("whole", "killed"))
+    whole, killed = (
+        grid_arguments(real, synthetic, tmp_path / name, "--seeds", "4", "--threads", "1")
+        for name in ("whole", "killed")
+    )
     assert main(whole) == 0
     process = start([*killed, "--updates", "6"])
     wait_for_a_run(process, tmp_path / "killed", count=2)
