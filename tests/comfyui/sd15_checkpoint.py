@@ -82,7 +82,11 @@ def _unet() -> Shapes:
     yield from _layer(f"{root}.time_embed.0", EMBEDDING, WIDTH)
     yield from _layer(f"{root}.time_embed.2", EMBEDDING, EMBEDDING)
     yield from _layer(f"{root}.input_blocks.0.0", WIDTH, 4, 3, 3)
-    for name, channels_in in (("input_blocks.1", WIDTH), ("output_blocks.0", 2 * WIDTH), ("output_blocks.1", 2 * WIDTH)):
+    for name, channels_in in (
+        ("input_blocks.1", WIDTH),
+        ("output_blocks.0", 2 * WIDTH),
+        ("output_blocks.1", 2 * WIDTH),
+    ):
         yield from _residual(f"{root}.{name}.0", channels_in)
         yield from _transformer(f"{root}.{name}.1")
     yield from _residual(f"{root}.middle_block.0", WIDTH)

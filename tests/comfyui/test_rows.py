@@ -95,5 +95,7 @@ def test_a_sampler_with_step_noise_breaks_this_and_the_client_says_so(comfyui):
 
     graph, plan = batch_graph("euler_ancestral", batch_size=8)
     rows, spec = latents(comfyui, graph), plan.row(1)
-    assert relative_difference(rows[1], latents(comfyui, stock_graph("euler_ancestral", spec.prompt, spec.seed))[0]) > 0.1
+    assert (
+        relative_difference(rows[1], latents(comfyui, stock_graph("euler_ancestral", spec.prompt, spec.seed))[0]) > 0.1
+    )
     assert any("euler_ancestral" in warning for warning in warnings(parse_workflow(graph)))
