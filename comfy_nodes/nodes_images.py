@@ -248,8 +248,14 @@ def _pixels(image: torch.Tensor, record: ImageRecord, *, keep_bad: bool) -> Any:
 
 
 def _chunks(prompt: Mapping[str, Any] | None, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
-    """ComfyUI's own text chunks, which restore the graph when the image is dragged into the browser."""
-    chunks = {"prompt": json.dumps(prompt)} if prompt else {}
+    """ComfyUI's own text chunks, which restore the graph when the image is dragged into the browser.
+
+    While it runs, ComfyUI notes in the prompt what IS_CHANGED answered, our NaN among it, which is no JSON: left out.
+    """
+    graph = {
+        node_id: {key: node[key] for key in node if key != "is_changed"} for node_id, node in (prompt or {}).items()
+    }
+    chunks = {"prompt": json.dumps(graph)} if graph else {}
     return chunks | {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
 
 

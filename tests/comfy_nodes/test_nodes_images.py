@@ -80,6 +80,14 @@ def test_the_graph_is_inside_the_png_for_dragging_it_back(output):
         assert json.loads(image.text["workflow"]) == {"nodes": []}
 
 
+def test_what_comfyui_notes_in_a_running_graph_is_not_saved(output):
+    """is_changed: [NaN], which no browser reads as JSON."""
+    running = {node_id: node | {"is_changed": [float("nan")]} for node_id, node in GRAPH.items()}
+    ui = save(prompt=running)
+    with Image.open(output / "animals" / ui["synthgrid_records"][0]["file_name"]) as image:
+        assert json.loads(image.text["prompt"]) == GRAPH
+
+
 def test_an_image_that_is_there_is_kept_and_a_deleted_one_comes_back(output):
     first = save()
     paths = [output / "animals" / values["file_name"] for values in first["synthgrid_records"]]
