@@ -111,7 +111,7 @@ def _other(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str,
     options = {"quality": how.quality, "xmp": _XMP.format(more=more).encode("utf-8")}
     if how.name == "JPEG":  # full colour resolution: a classifier may look at it
         return options | {"subsampling": 0, "exif": _fitting_exif(texts)}
-    lossless = {"lossless": True, "quality": 50, "exact": True} if how.quality == 100 else {}  # quality is effort then
+    lossless = {"lossless": True, "quality": 50} if how.quality == 100 else {}  # quality is effort then
     return options | {"exif": _exif(texts)} | lossless
 
 

@@ -90,6 +90,13 @@ def test_the_default_png_of_a_photo_like_image_is_no_larger_than_pillows_level_4
     assert len(ImageFormat().encode(image)) < 1.03 * (tmp_path / "core.png").stat().st_size
 
 
+def test_png_levels_to_5_look_for_runs_only_and_from_6_for_repeats():
+    """A tile of noise, repeated: nothing for runs, everything for repeats."""
+    tiles = Image.fromarray(np.tile(np.asarray(noise(16)), (4, 4, 1)))
+    sizes = [len(ImageFormat(compress_level=level).encode(tiles)) for level in (1, 4, 5, 6, 9)]
+    assert sizes[0] == sizes[1] == sizes[2] > 2 * sizes[3] >= 2 * sizes[4]
+
+
 def test_a_graph_too_long_for_a_jpeg_is_left_out_and_the_record_stays(tmp_path, caplog):
     long = TEXTS | {"workflow": json.dumps(["x" * 70_000])}
     data = encode_image(noise(), make_record(), ImageFormat("JPEG"), texts=long)
