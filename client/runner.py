@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import ImageRecord, folder_names, image_file_name, read_record
+from comfy_nodes.labelset import ImageRecord, folder_names, image_file_names, read_record
 from comfy_nodes.labelset import sha256 as sha256_of
 from comfy_nodes.plan import GenerationPlan
 
@@ -378,7 +378,7 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
                 f"row {row.index}: the server has {name} {getattr(record, name)!r}, the plan {getattr(row, name)!r}; "
                 + advice
             )
-    if record.file_name != image_file_name(row.label, plan.plan_id, row.index):
+    if record.file_name not in image_file_names(row.label, plan.plan_id, row.index):
         raise ServerRefused(f"row {row.index}: the server names its file '{record.file_name}'; {advice}")
 
 

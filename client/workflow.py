@@ -54,7 +54,7 @@ TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
     "sampler": (("KSamplerSelect", "sampler_name"),),
     "scheduler": (("BasicScheduler", "scheduler"),),
 }
-_WHERE_TO = {SAVER: ("folder", "overwrite")}  # says where images are put, not what they look like
+_WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level")}  # where and how images are put, not what they look like
 
 
 @dataclass(frozen=True)
@@ -267,12 +267,14 @@ class Workflow:
     def for_batch(self, batch_index: int, *, folder: str, only: Sequence[int] = ()) -> dict[str, Any]:
         """The graph to post for one batch; `only` names plan indices of this batch, all of them when empty."""
         batcher, saver = self.only_id_of(BATCHER), self.only_id_of(SAVER)
-        changes = {
+        changes: dict[tuple[str, str], Any] = {
             (batcher, "batch_index"): batch_index,
             (batcher, "only"): ",".join(map(str, only)),
             (saver, "folder"): folder,
             (saver, "overwrite"): False,
         }
+        if "resume_folder" in self.graph[batcher]["inputs"]:  # the client knows itself what is missing
+            changes[batcher, "resume_folder"] = ""
         return dict(self.with_values(changes).graph)
 
 

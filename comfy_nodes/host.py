@@ -1,10 +1,11 @@
-"""Where the program that runs the nodes keeps its output: ComfyUI when inside it, else what the host has set."""
+"""What the nodes need of the program that runs them: ComfyUI when inside it, else what the host has set."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from .errors import LabelsetError
 
@@ -28,3 +29,26 @@ def output_directory() -> Path:
     if "folder_paths" in sys.modules:  # ComfyUI's own module, loaded long before any node runs
         return Path(importlib.import_module("folder_paths").get_output_directory())
     raise LabelsetError("no output directory: run this node inside ComfyUI or the embedded engine")
+
+
+def folder_in_output(folder: str) -> Path:
+    """The root of a labelled folder that a widget names, which must lie inside the output folder.
+
+    Raises:
+        LabelsetError: it is blank, the output folder itself, or outside it.
+    """
+    output = output_directory().resolve()
+    root = (output / folder.strip()).resolve()
+    if not folder.strip() or root == output or not root.is_relative_to(output):
+        raise LabelsetError(f"folder '{folder}' must be a folder inside {output}; write a name such as 'synthgrid'")
+    return root
+
+
+def execution_blocker() -> Any | None:
+    """The value that makes ComfyUI leave out, without an error, all nodes that a link leads to; None outside ComfyUI."""
+    if "folder_paths" not in sys.modules:
+        return None
+    try:
+        return importlib.import_module("comfy_execution.graph_utils").ExecutionBlocker(None)
+    except (ImportError, AttributeError):  # before 2024-08
+        return None

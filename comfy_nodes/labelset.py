@@ -1,12 +1,12 @@
 """The labelled folder: images in class folders, with one true record for each. Standard library and Pillow only.
 
-    <root>/<class folder>/<plan_id>-<index>.png     the image; its PNG chunk "synthgrid" holds the record too
+    <root>/<class folder>/<plan_id>-<index>.png     the image (or .webp, .jpg); the file itself holds the record too
     <root>/metadata.jsonl                           one record an image
     <root>/README.md                                data set card
 
 torchvision's ImageFolder and Hugging Face's `imagefolder` read it as it is. Whatever happens to the process, a record
 exists if and only if its image does: the image is written first (temporary file, fsync, rename), its record second, and
-`LabelledFolder.scan` mends what a kill between the two left behind from the record inside the PNG.
+`LabelledFolder.scan` mends what a kill between the two left behind from the record inside the file.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ import re
 import secrets
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from .errors import LabelsetError, SynthGridError
+from .imagefile import SUFFIXES, ImageFormat, record_inside
 
 __all__ = ["ImageRecord", "LabelledFolder", "LabelsetError", "SynthGridError", "folder_name", "folder_names"]
 
 METADATA = "metadata.jsonl"
 CARD = "README.md"
 CARD_MARK = "<!-- written by SynthGrid and kept up to date by it; remove this line to keep changes of your own -->"
-RECORD_CHUNK = "synthgrid"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _LONGEST_NAME = 120  # bytes; leaves room for the path around it on Windows and for the file systems that allow 255
@@ -43,7 +44,7 @@ _LONGEST_NAME = 120  # bytes; leaves room for the path around it on Windows and 
 class ImageRecord:
     """What is known of one image. `file_name` is relative to the folder's root, with forward slashes.
 
-    `sha256` is of the whole file; in the copy inside the PNG it is "" since a file cannot hold its own hash.
+    `sha256` is of the whole file; in the copy inside the image it is "" since a file cannot hold its own hash.
     `settings` are the generator's (checkpoint, sampler, steps, cfg, width, height, ...).
     """
 
@@ -67,7 +68,7 @@ class ImageRecord:
 
     def to_json(self) -> str:
         """One line of JSON, keys in declaration order, so that equal records are equal text."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps(vars(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ImageRecord:
@@ -142,19 +143,25 @@ def image_file_name(label: str, plan_id: str, index: int, suffix: str = ".png") 
     return f"{folder_name(label)}/{plan_id}-{index:06d}{suffix}"
 
 
+def image_file_names(label: str, plan_id: str, index: int) -> tuple[str, ...]:
+    """Every file_name that the image of this plan and index may have, one for each format."""
+    return tuple(image_file_name(label, plan_id, index, suffix) for suffix in SUFFIXES.values())
+
+
+def encode_image(
+    image: Image.Image, record: ImageRecord, how: ImageFormat, *, texts: Mapping[str, str] | None = None
+) -> bytes:
+    """The RGB image as the bytes of a file with the record, and further texts, inside. Raises LabelsetError."""
+    return how.encode(image, record=replace(record, sha256="").to_json(), texts=texts)
+
+
 def encode_png(image: Image.Image, record: ImageRecord, *, text_chunks: Mapping[str, str] | None = None) -> bytes:
     """The image as PNG bytes with the record, and further text chunks, inside."""
-    chunks = PngImagePlugin.PngInfo()
-    for key, value in (text_chunks or {}).items():
-        chunks.add_text(key, value)
-    chunks.add_text(RECORD_CHUNK, replace(record, sha256="").to_json())
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=chunks, compress_level=4)
-    return buffer.getvalue()
+    return encode_image(image, record, ImageFormat(), texts=text_chunks)
 
 
 def read_record(data: bytes) -> ImageRecord | None:
-    """The record inside an image file, with the hash of these bytes; None where there is none.
+    """The record inside an image file, PNG, WebP or JPEG, with the hash of these bytes; None where there is none.
 
     Raises:
         LabelsetError: the bytes are not a whole image.
@@ -162,7 +169,7 @@ def read_record(data: bytes) -> ImageRecord | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            text = getattr(image, "text", {}).get(RECORD_CHUNK)
+            text = record_inside(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LabelsetError(f"not a whole image: {error}") from error
     return replace(ImageRecord.from_json(text), sha256=sha256(data)) if text else None
@@ -239,27 +246,67 @@ class LabelledFolder:
             self._rewrite()
         return self.records
 
+    def find(self, record: ImageRecord) -> Path | None:
+        """The file that is there for a record's plan and index, in whatever format; None where there is none."""
+        path = self.path_of(record)
+        others = (path.with_name(path.stem + suffix) for suffix in SUFFIXES.values() if suffix != path.suffix)
+        return next((each for each in (path, *others) if each.exists()), None)
+
     def add(self, record: ImageRecord, data: bytes, *, overwrite: bool = False) -> ImageRecord:
-        """Writes the image's bytes and then its record, whose hash is filled in.
+        """Writes one image's bytes and then its record. Returns and raises as `add_all` does."""
+        return self.add_all([(record, data)], overwrite=overwrite)[0]
+
+    def add_all(self, items: Sequence[tuple[ImageRecord, bytes]], *, overwrite: bool = False) -> list[ImageRecord]:
+        """Writes many images' bytes, in threads, and then all their records with one write; the hashes are filled in.
+
+        Every image is on the disk before the first record is, and waiting for the disk is paid once for all records.
 
         Raises:
-            LabelsetError: an image of that name exists and `overwrite` is off, or the folder cannot be written; a new
-                image whose record cannot be written is taken away again.
+            LabelsetError: an image of that plan and index exists and `overwrite` is off: nothing is written then. Or
+                the folder cannot be written: whole images stay with their records; new images whose records cannot be
+                written are taken away again.
         """
-        record = replace(record, sha256=sha256(data))
-        path = self.path_of(record)
-        if path.exists():
-            if not overwrite:
-                raise LabelsetError(f"{path} exists; it is kept. Choose another folder, or turn on overwrite")
-            self._forget(record)
-        write_atomically(path, data)
+        self._make_way([record for record, _ in items], overwrite=overwrite)
+        workers = min(len(items), os.cpu_count() or 1)
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
+                answers = list(pool.map(self._write_image, items))
+        else:
+            answers = [self._write_image(item) for item in items]
+        written = [answer for answer in answers if isinstance(answer, ImageRecord)]
         try:
-            self._append(record)
+            self._append(written)
         except LabelsetError:
-            path.unlink(missing_ok=True)
+            for record in written:
+                self.path_of(record).unlink(missing_ok=True)
             raise
-        self.records[record.key] = record
-        return record
+        self.records |= {record.key: record for record in written}
+        for answer in answers:
+            if isinstance(answer, LabelsetError):
+                raise answer
+        return written
+
+    def _make_way(self, records: Sequence[ImageRecord], *, overwrite: bool) -> None:
+        """Refuses what is there already or, when overwriting, forgets it first: a kill leaves no false record then."""
+        if len({record.file_name for record in records}) < len(records):
+            raise LabelsetError("two records of one call name the same file; give every image a name of its own")
+        there = [path for record in records if (path := self.find(record)) is not None]
+        if there and not overwrite:
+            raise LabelsetError(f"{there[0]} exists; it is kept. Choose another folder, or turn on overwrite")
+        if there:
+            self._forget(records)
+
+    def _write_image(self, item: tuple[ImageRecord, bytes]) -> ImageRecord | LabelsetError:
+        """Puts one image in place; the error is an answer, since the other images of its call go on."""
+        record, data = item
+        path = self.path_of(record)
+        try:
+            write_atomically(path, data)
+        except LabelsetError as error:
+            return error
+        for suffix in set(SUFFIXES.values()) - {path.suffix}:  # an image has one file, also when its format changes
+            path.with_name(path.stem + suffix).unlink(missing_ok=True)
+        return replace(record, sha256=sha256(data))
 
     def write_card(self) -> None:
         """Writes the data set card README.md from the records read or added so far.
@@ -271,10 +318,10 @@ class LabelledFolder:
             return
         write_atomically(path, data_set_card(self.records.values()).encode("utf-8"))
 
-    def _forget(self, record: ImageRecord) -> None:
-        """Takes a record away before its image is replaced, so that a kill in between leaves no false record."""
+    def _forget(self, records: Iterable[ImageRecord]) -> None:
+        """Takes records away before their images are replaced."""
         self.scan()
-        if self.records.pop(record.key, None):
+        if [record for record in records if self.records.pop(record.key, None)]:
             self._rewrite()
 
     def _read_lines(self) -> tuple[list[ImageRecord], bool]:
@@ -299,13 +346,15 @@ class LabelledFolder:
     def _records_of_strays(self, known: Mapping[str, ImageRecord]) -> list[ImageRecord]:
         """Records from images that metadata.jsonl does not name; also clears away unfinished temporary files."""
         found = []
+        keys = {record.key for record in known.values()}
         for path in sorted((*self.root.glob(".*.part"), *self.root.glob("*/*"))):
             file_name = f"{path.parent.name}/{path.name}"
             if path.name.startswith(".") and path.suffix == ".part":
                 path.unlink(missing_ok=True)
-            elif path.suffix == ".png" and file_name not in known:
+            elif path.suffix in SUFFIXES.values() and file_name not in known:
                 record = self._stray_record(path)
-                if record is not None and record.file_name == file_name:
+                if record is not None and record.file_name == file_name and record.key not in keys:
+                    keys.add(record.key)
                     found.append(record)
         return found
 
@@ -316,9 +365,11 @@ class LabelledFolder:
         except (LabelsetError, OSError):
             return None
 
-    def _append(self, record: ImageRecord) -> None:
-        """Adds a whole line or nothing. Unbuffered, since a buffer would try again to write a refused line on closing."""
-        rest = memoryview((record.to_json() + "\n").encode("utf-8"))
+    def _append(self, records: Iterable[ImageRecord]) -> None:
+        """Adds all lines or none. Unbuffered, since a buffer would try again to write a refused line on closing."""
+        rest = memoryview("".join(record.to_json() + "\n" for record in records).encode("utf-8"))
+        if not rest:
+            return
         try:
             with self.metadata_path.open("ab", buffering=0) as file:
                 size = file.tell()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import PlanError
+from . import host
+from .errors import LabelsetError, PlanError
+from .labelset import image_file_names
 from .plan import (
     DEFAULT_TEMPLATE,
     MAX_SEED,
@@ -50,7 +52,7 @@ class ClassList:
     RETURN_NAMES = ("classes",)
     OUTPUT_TOOLTIPS = ("The classes, for the Class-Prompt Batcher.",)
     FUNCTION = "read"
-    SEARCH_ALIASES = ["class names", "labels", "dataset"]
+    SEARCH_ALIASES = ["class names", "labels", "dataset", "categories", "class folders"]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class PromptTemplatesNode:
     RETURN_NAMES = ("templates",)
     OUTPUT_TOOLTIPS = ("The templates, for the Class-Prompt Batcher.",)
     FUNCTION = "read"
-    SEARCH_ALIASES = ["prompt list", "wildcards", "prompt bank"]
+    SEARCH_ALIASES = ["prompt list", "wildcards", "prompt bank", "dynamic prompts", "negative prompt", "styles"]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -143,13 +145,14 @@ class ClassPromptBatcher:
     DESCRIPTION = (
         "Plans images_per_class images for every class and hands out one batch of them each time the workflow is queued. "
         "batch_index goes up by itself: set the queue count to the number of batches and press Run. Every image has its "
-        "own label, prompt and seed, and does not depend on the batch size or on how many images there will be."
+        "own label, prompt and seed, and does not depend on the batch size or on how many images there will be. Past the "
+        "last batch it says that the plan is finished and nothing is sampled."
     )
     RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
     RETURN_NAMES = ("batch", "summary")
     OUTPUT_TOOLTIPS = ("Label, prompt and seed of every image of this batch.", "Which batch this is, in words.")
     FUNCTION = "select"
-    SEARCH_ALIASES = ["prompt batch", "dataset generator", "class balance"]
+    SEARCH_ALIASES = ["prompt batch", "dataset generator", "class balance", "resume", "batch index", "synthetic data"]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -182,9 +185,32 @@ class ClassPromptBatcher:
                         "tooltip": "Leave empty for the whole batch. Numbers such as '3, 7' make only those images of this "
                         "batch; the SynthGrid client uses it to fill gaps.",
                     },
-                )
+                ),
+                "resume_folder": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "Leave empty to make every image. The saver's folder, such as 'synthgrid', makes only the "
+                        "images that are not in it yet: set batch_index to 0 and queue again to finish an interrupted run.",
+                    },
+                ),
             },
         }
+
+    @classmethod
+    def IS_CHANGED(cls, resume_folder: str | None = "", **_: Any) -> float | str:
+        """Cached as any node, unless files on disk decide; a linked folder (None) is not known here."""
+        return "" if resume_folder is not None and not resume_folder.strip() else float("nan")
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, resume_folder: str | None = "") -> bool | str:
+        """Refuses a folder outside the output folder before anything is sampled."""
+        try:
+            if resume_folder and resume_folder.strip():
+                host.folder_in_output(resume_folder)
+        except LabelsetError as error:
+            return f"resume_folder: {error}"
+        return True
 
     def select(
         self,
@@ -195,12 +221,53 @@ class ClassPromptBatcher:
         plan_seed: int,
         batch_index: int,
         only: str = "",
+        resume_folder: str = "",
     ) -> dict[str, Any]:
-        """Raises PlanError: the classes or templates make no plan, or batch_index is past its end."""
+        """The batch, or, where nothing is left to make, an answer in words that leaves out all nodes after this one.
+
+        Raises:
+            PlanError: the classes or templates make no plan; outside ComfyUI, which alone can leave out nodes, also where
+                nothing is left to make.
+        """
         plan = GenerationPlan(classes, templates, images_per_class, plan_seed)
+        count = plan.batch_count(batch_size)
+        if batch_index >= count and (answer := _nothing(_finished(plan, count))):
+            return answer
         specs = _only(plan.batch(batch_index, batch_size), only)
-        batch = PromptBatch(plan, specs, batch_index, plan.batch_count(batch_size))
-        return {"ui": {"text": [batch.summary()]}, "result": (batch, batch.summary())}
+        missing = _missing(specs, plan.plan_id, resume_folder)
+        if not missing:
+            text = (
+                f"batch {batch_index + 1} of {count}: all {len(specs)} images are in '{resume_folder.strip()}' already"
+            )
+            if answer := _nothing(text):
+                return answer
+            raise PlanError(f"{text}; nothing is left to make")
+        batch = PromptBatch(plan, missing, batch_index, count)
+        there = len(specs) - len(missing)
+        summary = batch.summary() + (f" ({there} are there already)" if there else "")
+        return {"ui": {"text": [summary]}, "result": (batch, summary)}
+
+
+def _finished(plan: GenerationPlan, count: int) -> str:
+    return (
+        f"plan finished: all {len(plan)} images are queued in {count} batches, numbered 0 to {count - 1}; "
+        "set batch_index back to 0 for another plan"
+    )
+
+
+def _nothing(text: str) -> dict[str, Any] | None:
+    """The node's answer that shows a text and makes no batch; None where the host cannot leave out nodes."""
+    blocker = host.execution_blocker()
+    return None if blocker is None else {"ui": {"text": [text]}, "result": (blocker, text)}
+
+
+def _missing(specs: tuple[ImageSpec, ...], plan_id: str, folder: str) -> tuple[ImageSpec, ...]:
+    """The rows whose image is not in the folder, in any format; all of them when no folder is named."""
+    if not folder.strip():
+        return specs
+    root = host.folder_in_output(folder)
+    names = {spec: image_file_names(spec.label, plan_id, spec.index) for spec in specs}
+    return tuple(spec for spec in specs if not any((root / name).is_file() for name in names[spec]))
 
 
 def _read_classes(text: str, path: str) -> tuple[ClassEntry, ...]:

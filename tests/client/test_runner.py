@@ -20,7 +20,7 @@ from client.protocol import SUCCESS
 from client.runner import check_image, check_record, run_plan
 from client.server import ComfyServer
 from client.transport import Transport
-from client.workflow import Options, patch
+from client.workflow import BATCHER, SAVER, Options, patch
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, encode_png
 from comfy_nodes.plan import ClassEntry
@@ -99,6 +99,21 @@ def test_the_folder_holds_exactly_the_plan(small, server, tmp_path):
     assert generation["settings"]["checkpoint"] == "tiny-digits"
     assert generation["server"]["devices"]
     assert "| 1 | 3 |" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("WebP", ".webp"), ("JPEG", ".jpg")])
+def test_a_workflow_that_saves_another_format_makes_a_folder_of_it(small, server, tmp_path, name, suffix):
+    """Fetched, checked and written as PNG is, and mended from the files alone; the server's own folder is no matter."""
+    saver, batcher = (small().only_id_of(node) for node in (SAVER, BATCHER))
+    resuming = {(saver, "format"): name, (batcher, "resume_folder"): "synthgrid", (saver, "folder"): "synthgrid"}
+    workflow = small().with_values(resuming)
+    assert run_plan(workflow, server, tmp_path / "out").made == 4
+    assert_exact(tmp_path / "out", workflow)
+    assert {path.suffix for path in tmp_path.glob("out/*/*")} == {suffix}
+    before = records(tmp_path / "out")
+    (tmp_path / "out" / "metadata.jsonl").unlink()
+    assert run_plan(workflow, NOBODY, tmp_path / "out").there == 4
+    assert records(tmp_path / "out") == before
 
 
 def test_again_makes_nothing_and_asks_no_server(small, server, tmp_path):
@@ -430,12 +445,13 @@ def planned_record(plan, index=0):
     "changes",
     [
         {"plan_id": "0" * 12}, {"label": "2"}, {"prompt": "x"}, {"seed": 1}, {"index": 99}, {"index": -1},
-        {"file_name": "../../x.png"}, {"file_name": "/etc/x.png"}, {"template": "x"}, {"context": "x"},
+        {"file_name": "1/0-000000.gif"}, {"file_name": "../../x.png"}, {"file_name": "/etc/x.png"}, {"template": "x"}, {"context": "x"},
     ],
 )  # fmt: skip
 def test_a_record_that_is_not_the_planned_one_is_refused(small, changes):
     plan = small().plan()
-    check_record(planned_record(plan), plan)
+    for suffix in (".png", ".webp", ".jpg"):
+        check_record(replace(planned_record(plan), file_name=f"1/{plan.plan_id}-000000{suffix}"), plan)
     with pytest.raises(ServerRefused, match="update both"):
         check_record(replace(planned_record(plan), **changes), plan)
 

@@ -185,6 +185,20 @@ def test_a_batch_goes_into_a_folder_of_its_own_and_names_only_what_is_missing(wo
     assert inputs["SynthGridLabelledImageSaver"]["folder"] == "synthgrid/f"
 
 
+def test_a_resuming_workflow_is_not_resumed_on_the_server_since_the_client_knows_what_is_missing(workflow):
+    batcher = workflow.only_id_of("SynthGridClassPromptBatcher")
+    resuming = workflow.with_values({(batcher, "resume_folder"): "synthgrid"})
+    assert resuming.for_batch(0, folder="a")[batcher]["inputs"]["resume_folder"] == ""
+    assert "resume_folder" not in workflow.for_batch(0, folder="a")[batcher]["inputs"]
+    assert resuming.fingerprint == workflow.fingerprint
+
+
+@pytest.mark.parametrize(("name", "value", "same"), [("compress_level", 9, True), ("format", "WebP", False)])
+def test_what_changes_pixels_is_in_the_fingerprint_and_how_hard_they_are_pressed_is_not(workflow, name, value, same):
+    changed = workflow.with_values({(workflow.only_id_of("SynthGridLabelledImageSaver"), name): value})
+    assert (changed.fingerprint == workflow.fingerprint) is same
+
+
 @pytest.mark.parametrize("option", [{"images_per_class": 99}, {"batch_size": 3}])
 def test_how_many_images_is_not_in_the_fingerprint(workflow, option):
     assert patch(workflow, Options(**option)).fingerprint == workflow.fingerprint

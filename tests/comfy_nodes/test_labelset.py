@@ -15,9 +15,11 @@ from torchvision.datasets import ImageFolder
 
 from comfy_nodes import labelset
 from comfy_nodes.errors import LabelsetError
+from comfy_nodes.imagefile import ImageFormat
 from comfy_nodes.labelset import (
     ImageRecord,
     LabelledFolder,
+    encode_image,
     encode_png,
     folder_name,
     folder_names,
@@ -48,6 +50,11 @@ def add_images(root, count=3, labels=("bat", "cat")):
         record = make_record(index, labels[index % len(labels)])
         folder.add(record, encode_png(Image.new("RGB", (8, 8), (index, 0, 0)), record))
     return folder
+
+
+def make_items(count, colour="red"):
+    records = [make_record(index, ("bat", "cat")[index % 2]) for index in range(count)]
+    return [(record, encode_png(Image.new("RGB", (8, 8), colour), record)) for record in records]
 
 
 def metadata(root):
@@ -162,6 +169,106 @@ for index in range(9):
     assert files(tmp_path) == sorted(values["file_name"] for values in metadata(tmp_path))
     assert 0 < len(files(tmp_path)) < 9
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_many_images_at_once_get_the_records_that_single_ones_get(tmp_path):
+    single, many = LabelledFolder(tmp_path / "single"), LabelledFolder(tmp_path / "many")
+    expected = [single.add(record, data) for record, data in make_items(9)]
+    assert many.add_all(make_items(9)) == expected
+    assert many.records == single.records == LabelledFolder(tmp_path / "many").scan()
+    assert (tmp_path / "many" / "metadata.jsonl").read_bytes() == (tmp_path / "single" / "metadata.jsonl").read_bytes()
+    assert files(tmp_path / "many") == files(tmp_path / "single")
+
+
+def test_many_records_are_written_with_one_wait_for_the_disk(tmp_path, monkeypatch):
+    """One fsync an image and one for all records."""
+    waits = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (waits.append(number), fsync(number)))
+    LabelledFolder(tmp_path).add_all(make_items(6))
+    assert len(waits) == 7
+
+
+def test_no_record_is_written_before_the_last_image_is(tmp_path, monkeypatch):
+    folder = LabelledFolder(tmp_path)
+    append = folder._append
+    monkeypatch.setattr(folder, "_append", lambda records: (seen.extend(files(tmp_path)), append(records)))
+    seen = []
+    folder.add_all(make_items(6))
+    assert len(seen) == 6
+
+
+def test_one_image_in_the_way_and_none_of_many_is_written(tmp_path):
+    folder = LabelledFolder(tmp_path)
+    folder.add(*make_items(3)[2])
+    before = (tmp_path / "metadata.jsonl").read_bytes()
+    with pytest.raises(LabelsetError, match="exists; it is kept"):
+        folder.add_all(make_items(3, "blue"))
+    assert len(files(tmp_path)) == 1
+    assert (tmp_path / "metadata.jsonl").read_bytes() == before
+
+
+def test_many_images_are_overwritten_at_once(tmp_path):
+    folder = LabelledFolder(tmp_path)
+    folder.add_all(make_items(5))
+    folder.add_all(make_items(4, "blue"), overwrite=True)
+    hashes = {values["file_name"]: values["sha256"] for values in metadata(tmp_path)}
+    assert hashes == {name: sha256((tmp_path / name).read_bytes()) for name in files(tmp_path)}
+    assert len(hashes) == 5
+
+
+def test_an_image_that_cannot_be_written_leaves_the_others_with_their_records(tmp_path):
+    (tmp_path / "cat").write_text("a file where the class folder belongs")
+    with pytest.raises(LabelsetError, match=r"cannot write .*cat"):
+        LabelledFolder(tmp_path).add_all(make_items(6))
+    assert files(tmp_path) == sorted(values["file_name"] for values in metadata(tmp_path))
+    assert len(files(tmp_path)) == 3
+
+
+def test_images_whose_records_cannot_be_written_are_taken_away_again(tmp_path):
+    (tmp_path / "metadata.jsonl").mkdir()
+    with pytest.raises(LabelsetError, match=r"cannot write .*metadata.jsonl"):
+        LabelledFolder(tmp_path).add_all(make_items(4))
+    assert files(tmp_path) == []
+
+
+def test_two_records_for_one_file_are_refused(tmp_path):
+    with pytest.raises(LabelsetError, match="name the same file"):
+        LabelledFolder(tmp_path).add_all([*make_items(2), make_items(1)[0]])
+    assert not files(tmp_path)
+
+
+def test_a_folder_of_all_formats_is_mended_as_one_of_png_is(tmp_path):
+    folder = LabelledFolder(tmp_path)
+    for index, how in enumerate((ImageFormat(), ImageFormat("WebP"), ImageFormat("JPEG"))):
+        record = replace(make_record(index), file_name=image_file_name("bat", "0123456789ab", index, how.suffix))
+        folder.add(record, encode_image(Image.new("RGB", (8, 8), "red"), record, how))
+    (tmp_path / "metadata.jsonl").unlink()
+    assert LabelledFolder(tmp_path).scan() == folder.records
+    assert {name.rsplit(".")[-1] for name in image_folder_names(tmp_path)} == {"png", "webp", "jpg"}
+
+
+def image_folder_names(root):
+    return [path for path, _ in ImageFolder(str(root)).samples]
+
+
+def test_an_image_has_one_file_also_when_its_format_changes(tmp_path):
+    folder = add_images(tmp_path, 1)
+    old = make_record()
+    new = replace(old, file_name=image_file_name("bat", old.plan_id, 0, ".webp"))
+    data = encode_image(Image.new("RGB", (8, 8), "red"), new, ImageFormat("WebP"))
+    with pytest.raises(LabelsetError, match=r"000000.png exists"):
+        folder.add(new, data)
+    folder.add(new, data, overwrite=True)
+    assert [values["file_name"] for values in metadata(tmp_path)] == [new.file_name]
+    assert [path.name for path in (tmp_path / "bat").iterdir()] == [new.file_name.split("/")[1]]
+
+
+def test_a_kill_between_an_image_of_a_new_format_and_its_old_file_leaves_one_record(tmp_path):
+    folder = add_images(tmp_path, 1)
+    new = replace(make_record(), file_name=image_file_name("bat", "0123456789ab", 0, ".webp"))
+    (tmp_path / new.file_name).write_bytes(encode_image(Image.new("RGB", (8, 8)), new, ImageFormat("WebP")))
+    assert LabelledFolder(tmp_path).scan() == folder.records
 
 
 def test_an_unwritable_folder_is_named(tmp_path):

@@ -1,6 +1,8 @@
 """The saver writes what the labelled folder promises, inside the output folder, and refuses what it cannot vouch for."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -78,6 +80,14 @@ def test_the_graph_is_inside_the_png_for_dragging_it_back(output):
         assert json.loads(image.text["workflow"]) == {"nodes": []}
 
 
+def test_what_comfyui_notes_in_a_running_graph_is_not_saved(output):
+    """is_changed: [NaN], which no browser reads as JSON."""
+    running = {node_id: node | {"is_changed": [float("nan")]} for node_id, node in GRAPH.items()}
+    ui = save(prompt=running)
+    with Image.open(output / "animals" / ui["synthgrid_records"][0]["file_name"]) as image:
+        assert json.loads(image.text["prompt"]) == GRAPH
+
+
 def test_an_image_that_is_there_is_kept_and_a_deleted_one_comes_back(output):
     first = save()
     paths = [output / "animals" / values["file_name"] for values in first["synthgrid_records"]]
@@ -129,6 +139,125 @@ def test_nan_images_are_refused_with_their_number_and_nothing_is_written(output)
     with pytest.raises(LabelsetError, match=r"image 2 \('bat'\) has NaN"):
         save(images=images)
     assert not list(output.rglob("*.png"))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.003, -1.0])
+def test_an_all_black_image_is_refused_with_its_number_and_nothing_is_written(output, value):
+    images = make_images()
+    images[1] = value
+    with pytest.raises(LabelsetError, match=r"image 1 \('cat'\) is all black.*--fp32-vae.*keep_bad_images"):
+        save(images=images)
+    assert not list(output.rglob("*.png"))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_an_overflow_is_refused_as_nan_is(output, value):
+    images = make_images()
+    images[0, 0, 0, 0] = value
+    with pytest.raises(LabelsetError, match="image 0"):
+        save(images=images)
+
+
+def test_a_very_dark_image_is_none_that_is_black(output):
+    images = torch.zeros(4, 8, 8, 3)
+    images[:, 0, 0, 0] = 1.01 / 255
+    assert len(save(images=images)["images"]) == 4
+
+
+def test_bad_images_are_kept_on_demand_with_nan_as_black(output):
+    images = make_images()
+    images[0] = 0.0
+    images[1, 0, 0] = float("nan")
+    ui = save(images=images, keep_bad_images=True)
+    pixels = np.asarray(Image.open(output / "animals" / ui["synthgrid_records"][1]["file_name"]))
+    assert pixels[0, 0].tolist() == [0, 0, 0]
+    assert np.array_equal(pixels[1], (images[1, 1].numpy() * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("PNG", ".png"), ("WebP", ".webp"), ("JPEG", ".jpg")])
+def test_every_format_is_saved_with_records_that_come_back(output, name, suffix):
+    batch = make_batch()
+    ui = save(batch, format=name)
+    records = LabelledFolder(output / "animals").scan()
+    for spec, place in zip(batch.specs, ui["images"], strict=True):
+        path = output / place["subfolder"] / place["filename"]
+        assert path.suffix == suffix
+        found = read_record(path.read_bytes())
+        assert (found.prompt, found.seed) == (spec.prompt, spec.seed)
+        assert found == records[found.key]
+
+
+def test_an_image_that_is_there_in_another_format_is_kept_or_replaced(output):
+    first = save()["synthgrid_records"]
+    again = save(format="WebP")
+    assert again["synthgrid_records"] == first
+    assert again["text"] == ["0 saved, 4 were there already and kept"]
+    save(format="WebP", overwrite=True)
+    assert {path.suffix for path in output.glob("*/*/*")} == {".webp"}
+    assert len(LabelledFolder(output / "animals").scan()) == 4
+
+
+def test_each_image_tells_a1111_its_own_prompt_and_seed(output):
+    batch = make_batch()
+    for spec, values in zip(batch.specs, save(batch)["synthgrid_records"], strict=True):
+        with Image.open(output / "animals" / values["file_name"]) as image:
+            assert image.text["parameters"].splitlines()[0] == spec.prompt
+            assert f"Steps: 20, Schedule type: normal, Seed: {spec.seed}, Size: 8x8, Model: sd15," in image.text["parameters"]  # fmt: skip
+
+
+def test_half_precision_images_are_saved(output):
+    images = make_images().half()
+    values = save(images=images)["synthgrid_records"][3]
+    pixels = np.asarray(Image.open(output / "animals" / values["file_name"]))
+    assert np.array_equal(pixels, (images[3].float().numpy() * np.float32(255)).astype(np.uint8))
+
+
+def test_the_new_widgets_are_optional_and_stand_last():
+    """So that workflows saved before them stay valid: the browser matches widgets by their order."""
+    inputs = LabelledImageSaver.INPUT_TYPES()
+    assert list(inputs["required"]) == ["images", "batch", "folder", "overwrite"]
+    assert list(inputs["optional"]) == ["format", "compress_level", "quality", "keep_bad_images"]
+    defaults = {name: options["default"] for name, (_, options) in inputs["optional"].items()}
+    assert defaults == {"format": "PNG", "compress_level": 4, "quality": 95, "keep_bad_images": False}
+
+
+def test_the_card_follows_when_a_finished_folder_is_completed(output):
+    save(make_batch(batch_size=2, index=1))
+    assert "2 images of 2 classes" in (output / "animals" / "README.md").read_text()
+    save(make_batch(batch_size=2, index=0))
+    assert "4 images of 2 classes" in (output / "animals" / "README.md").read_text()
+
+
+def test_a_disk_that_fills_up_leaves_no_half_image_and_no_record_without_one(output):
+    """A real file size limit, in a process of its own, lets the small images through and not the large one."""
+    pytest.importorskip("resource", reason="Windows has no file size limits")
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(host.__file__.rsplit("comfy_nodes", 1)[0])!r})
+import torch
+from comfy_nodes import host
+from comfy_nodes.nodes_images import LabelledImageSaver
+from comfy_nodes.nodes_prompts import PromptBatch
+from comfy_nodes.plan import ClassEntry, GenerationPlan
+host.use_output_directory({str(output)!r})
+plan = GenerationPlan((ClassEntry("bat"), ClassEntry("cat")), images_per_class=2)
+images = torch.full((4, 64, 64, 3), 0.5)
+images[2] = torch.rand(64, 64, 3)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    LabelledImageSaver().save(images, PromptBatch(plan, plan.batch(0, 4), 0, 1), "animals")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("LabelsetError cannot write")
+    assert "check space" in done.stdout
+    lines = (output / "animals" / "metadata.jsonl").read_text().splitlines()
+    named = sorted(json.loads(line)["file_name"] for line in lines)
+    there = sorted(path.relative_to(output / "animals").as_posix() for path in output.glob("*/*/*"))
+    assert named == there
+    assert [name[-10:-4] for name in named] == ["000000", "000001", "000003"]
 
 
 def test_classes_that_would_share_a_folder_are_refused(output):

@@ -1,9 +1,14 @@
 """The prompt nodes, called as ComfyUI calls them: by their FUNCTION, with what INPUT_TYPES declares."""
 
-import pytest
+import math
+import sys
+from types import ModuleType
 
-from comfy_nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-from comfy_nodes.errors import PlanError
+import pytest
+import torch
+
+from comfy_nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, host
+from comfy_nodes.errors import LabelsetError, PlanError
 from comfy_nodes.plan import PromptTemplates, parse_classes
 
 CLASSES = parse_classes("badger\nbat\nbear")
@@ -25,6 +30,7 @@ def batch(**changes):
 def test_every_node_explains_itself(name):
     node = NODE_CLASS_MAPPINGS[name]
     assert node.DESCRIPTION
+    assert len(node.SEARCH_ALIASES) == len(set(node.SEARCH_ALIASES)) > 0
     assert node.CATEGORY == "SynthGrid"
     assert name.startswith("SynthGrid")
     assert NODE_DISPLAY_NAME_MAPPINGS[name].startswith("SynthGrid ")
@@ -81,6 +87,102 @@ def test_the_batcher_says_which_batch_it_made():
 def test_the_batcher_past_the_end_says_so():
     with pytest.raises(PlanError, match="batch_index 2 is past the end: this plan has 2 batches of 8"):
         batch(batch_index=2)
+
+
+class Blocker:
+    """Stands where ComfyUI's ExecutionBlocker does; tests/comfyui has the real one."""
+
+    def __init__(self, message):
+        self.message = message
+
+
+@pytest.fixture
+def inside_comfyui(monkeypatch):
+    utils = ModuleType("comfy_execution.graph_utils")
+    utils.ExecutionBlocker = Blocker
+    monkeypatch.setitem(sys.modules, "folder_paths", ModuleType("folder_paths"))
+    monkeypatch.setitem(sys.modules, "comfy_execution", ModuleType("comfy_execution"))
+    monkeypatch.setitem(sys.modules, "comfy_execution.graph_utils", utils)
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    """Our output folder, with the second batch (images 8 to 11) saved in it and the first one not."""
+    monkeypatch.setattr(host, "_output_directory", tmp_path)
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(4, 8, 8, 3), batch(batch_index=1)["result"][0], "animals")
+    return tmp_path
+
+
+def test_inside_comfyui_a_finished_plan_is_told_and_samples_nothing(inside_comfyui):
+    answer = batch(batch_index=2)
+    text = (
+        "plan finished: all 12 images are queued in 2 batches, numbered 0 to 1; "
+        "set batch_index back to 0 for another plan"
+    )
+    assert answer["ui"] == {"text": [text]}
+    blocker, summary = answer["result"]
+    assert (type(blocker), blocker.message, summary) == (Blocker, None, text)
+
+
+@pytest.mark.usefixtures("inside_comfyui")
+def test_inside_comfyui_other_mistakes_are_errors_still():
+    with pytest.raises(PlanError, match="batch size is 0"):
+        batch(batch_size=0)
+
+
+def test_an_older_comfyui_without_a_blocker_gets_the_error(inside_comfyui, monkeypatch):
+    monkeypatch.delattr(sys.modules["comfy_execution.graph_utils"], "ExecutionBlocker")
+    with pytest.raises(PlanError, match="past the end"):
+        batch(batch_index=2)
+
+
+def test_resuming_leaves_out_the_images_that_are_there(output):
+    names = sorted(path.name for path in output.glob("animals/*/*.png"))
+    assert [name[-10:-4] for name in names] == ["000008", "000009", "000010", "000011"]
+    for path in output.glob("animals/*/*-000009.png"):
+        path.unlink()
+    value, summary = batch(batch_index=1, resume_folder="animals")["result"]
+    assert [spec.index for spec in value.specs] == [9]
+    assert summary == "batch 2 of 2: badger x1 (3 are there already)"
+    assert len(batch(batch_index=0, resume_folder=" animals ")["result"][0].specs) == 8
+    for blank in ("", "  "):
+        assert len(batch(batch_index=1, resume_folder=blank)["result"][0].specs) == 4
+
+
+def test_resuming_knows_an_image_in_any_format_and_no_image_of_another_plan(output):
+    for path in output.glob("animals/*/*.png"):
+        path.rename(path.with_suffix(".webp"))
+    with pytest.raises(PlanError, match="all 4 images are in 'animals' already; nothing is left to make"):
+        batch(batch_index=1, resume_folder="animals")
+    assert len(batch(batch_index=1, resume_folder="animals", plan_seed=1)["result"][0].specs) == 4
+
+
+def test_inside_comfyui_a_batch_that_is_there_is_told_and_samples_nothing(output, inside_comfyui):
+    answer = batch(batch_index=1, resume_folder="animals")
+    assert answer["ui"] == {"text": ["batch 2 of 2: all 4 images are in 'animals' already"]}
+    assert type(answer["result"][0]) is Blocker
+
+
+def test_what_resuming_left_out_and_what_it_made_are_one_whole_folder(output):
+    value, _ = batch(batch_index=0, resume_folder="animals")["result"]
+    NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]().save(torch.rand(8, 8, 8, 3), value, "animals")
+    assert len((output / "animals" / "metadata.jsonl").read_text().splitlines()) == 12
+
+
+def test_only_a_resuming_batcher_looks_again_at_every_run():
+    node = NODE_CLASS_MAPPINGS["SynthGridClassPromptBatcher"]
+    assert node.IS_CHANGED(batch_index=0) == node.IS_CHANGED(batch_index=0, resume_folder=" ") == ""
+    assert math.isnan(node.IS_CHANGED(batch_index=0, resume_folder="animals"))
+    assert math.isnan(node.IS_CHANGED(batch_index=0, resume_folder=None))
+
+
+def test_a_resume_folder_outside_the_output_folder_is_refused_before_sampling(output):
+    validate = NODE_CLASS_MAPPINGS["SynthGridClassPromptBatcher"].VALIDATE_INPUTS
+    assert validate() is validate(resume_folder="") is validate(resume_folder="animals") is True
+    assert "resume_folder: folder '../x' must be a folder inside" in validate(resume_folder="../x")
+    with pytest.raises(LabelsetError, match="must be a folder inside"):
+        batch(resume_folder="../x")
 
 
 def test_batch_index_counts_up_by_itself_and_the_plan_seed_stays():
