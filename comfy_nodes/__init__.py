@@ -1,6 +1,6 @@
 """SynthGrid's ComfyUI node pack. `plan` and `labelset` are plain Python that the client and the trainer use as well."""
 
-from . import nodes_images, nodes_prompts, nodes_sampling
+from . import nodes_images, nodes_prompts, nodes_sampling, routes
 
 _MODULES = (nodes_prompts, nodes_sampling, nodes_images)
 
@@ -9,5 +9,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     name: title for module in _MODULES for name, title in module.NODE_DISPLAY_NAME_MAPPINGS.items()
 }
 WEB_DIRECTORY = "./web"
+
+routes.register()
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

@@ -1,0 +1,121 @@
+"""What the browser extension asks the server: what a plan would make, and how much of it is there. Nothing is run.
+
+POST /synthgrid/preview answers from the widget values alone, with the same GenerationPlan that the nodes use, so that the
+browser holds no plan logic of its own. Registered only inside ComfyUI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from . import host
+from .errors import LabelsetError, PlanError, SynthGridError
+from .nodes_prompts import ClassList, PromptTemplatesNode
+from .plan import GenerationPlan
+
+PATH = "/synthgrid/preview"
+MOST_ROWS = 16  # prompts of the next batch that are sent; a node shows no more
+
+
+def register() -> None:
+    """Adds the route to ComfyUI's server; does nothing outside ComfyUI, or when another copy of the pack has added it."""
+    prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)
+    routes = getattr(getattr(prompt_server, "instance", None), "routes", None)
+    if routes is None or any(getattr(route, "path", "") == PATH for route in routes):
+        return
+    from aiohttp import web
+
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            asked = await request.json()
+        except ValueError:
+            return web.json_response({"error": "the body is not JSON"}, status=400)
+        # In a thread: a class list on a slow disk must not hold up the server.
+        return web.json_response(await asyncio.to_thread(preview, asked))
+
+    routes.post(PATH)(answer)
+
+
+def preview(asked: Any) -> dict[str, Any]:
+    """What the plan would make, from widget values as they stand in the browser.
+
+    `asked` is {"classes": {"classes", "path"}, "templates": {"templates", "negative_prompt", "contexts", "styles"},
+    "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index"}, "folder": optional}. The answer has counts,
+    "batches", the first rows of the next batch ("rows": none when the plan is finished) and, when a folder is named,
+    "done": {label: images of this plan that are there}; or only "error", a sentence for the artist.
+    """
+    try:
+        plan, batch_size, batch_index = _plan(asked)
+        batches = plan.batch_count(batch_size)
+        rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
+        answer = {
+            "classes": len(plan.classes),
+            "images_per_class": plan.images_per_class,
+            "images": len(plan),
+            "batch_size": batch_size,
+            "batches": batches,
+            "batch_index": batch_index,
+            "batch_images": len(rows),
+            "rows": [{"label": row.label, "prompt": row.prompt} for row in rows[:MOST_ROWS]],
+        }
+        folder = asked.get("folder")
+        return answer if folder is None else answer | {"done": _done(plan, _text(asked, "folder"))}
+    except SynthGridError as error:
+        return {"error": str(error)}
+    except (OSError, ValueError) as error:  # a path that the file system refuses, half typed in
+        return {"error": f"cannot read the class list or the folder: {error}"}
+
+
+def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
+    """(plan, batch size, batch index) of widget values; the nodes themselves read them."""
+    classes, templates, batcher = (_part(asked, name) for name in ("classes", "templates", "batcher"))
+    (entries,) = ClassList().read(_text(classes, "classes"), _text(classes, "path"))
+    names = ("templates", "negative_prompt", "contexts", "styles")
+    (texts,) = PromptTemplatesNode().read(**{name: _text(templates, name) for name in names})
+    plan = GenerationPlan(entries, texts, _number(batcher, "images_per_class"), _number(batcher, "plan_seed"))
+    return plan, _number(batcher, "batch_size"), _number(batcher, "batch_index")
+
+
+def _part(asked: Any, name: str) -> Mapping[str, Any]:
+    part = asked.get(name) if isinstance(asked, Mapping) else None
+    if not isinstance(part, Mapping):
+        raise PlanError(f"'{name}' must be an object of widget values")
+    return part
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    if not isinstance(value, str):
+        raise PlanError(f"{name} must be text, not {value!r}")
+    return value
+
+
+def _number(values: Mapping[str, Any], name: str) -> int:
+    value = values.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise PlanError(f"{name} must be a whole number from 0, not {value!r}")
+    return value
+
+
+def _done(plan: GenerationPlan, folder: str) -> dict[str, int]:
+    """Images of the plan in a folder of the output folder, per class, in class order.
+
+    Only looks at file names, "<plan_id>-<index>.<kind>" at any depth. LabelledFolder.scan would mend the folder, which is
+    not for an onlooker to do while the saver writes.
+    """
+    output = host.output_directory().resolve()
+    root = (output / folder.strip()).resolve()
+    if not folder.strip() or root == output or not root.is_relative_to(output):
+        raise LabelsetError(f"folder '{folder}' must be a folder inside the output folder")
+    images = re.compile(rf"{plan.plan_id}-(\d+)\.(png|webp|jpe?g)", re.IGNORECASE)
+    names = (name for _, _, files in os.walk(root) for name in files)
+    found = {int(match[1]) for name in names if (match := images.fullmatch(name))}
+    # Row i is of class i % len(classes): the order that plan.py promises.
+    counts = Counter(index % len(plan.classes) for index in found if index < len(plan))
+    return {entry.name: counts[place] for place, entry in enumerate(plan.classes)}

@@ -1,0 +1,133 @@
+"""What the browser is told about a plan: counts, the next prompts, how much is there; or why there is no plan."""
+
+import asyncio
+import json
+import sys
+import types
+import urllib.error
+import urllib.request
+
+import pytest
+from aiohttp import web
+
+from comfy_nodes import host, routes
+from comfy_nodes.plan import GenerationPlan, PromptTemplates, parse_classes
+
+TEXTS = {"templates": "a {class} {context}", "negative_prompt": "", "contexts": "at night\nat noon", "styles": ""}
+
+
+def asked(classes="bat\nbear\nbee", batch_index=0, **more):
+    batcher = {"images_per_class": 4, "batch_size": 5, "plan_seed": 7, "batch_index": batch_index}
+    return {"classes": {"classes": classes, "path": ""}, "templates": TEXTS, "batcher": batcher} | more
+
+
+def plan():
+    return GenerationPlan(
+        parse_classes("bat\nbear\nbee"), PromptTemplates(("a {class} {context}",), "", ("at night", "at noon")), 4, 7
+    )
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_output_directory", tmp_path)
+    return tmp_path
+
+
+def test_counts_and_rows_are_those_of_the_plan():
+    answer = routes.preview(asked(batch_index=2))
+    assert (answer["classes"], answer["images"], answer["batches"], answer["batch_images"]) == (3, 12, 3, 2)
+    assert answer["rows"] == [{"label": row.label, "prompt": row.prompt} for row in plan().batch(2, 5)]
+    assert "done" not in answer
+
+
+def test_a_finished_plan_has_no_next_rows_and_is_no_error():
+    answer = routes.preview(asked(batch_index=3))
+    assert (answer["rows"], answer["batch_images"], answer["batches"]) == ([], 0, 3)
+
+
+def test_a_large_batch_is_shown_in_part():
+    request = asked()
+    request["batcher"] |= {"images_per_class": 100, "batch_size": 300}
+    answer = routes.preview(request)
+    assert (answer["batch_images"], len(answer["rows"])) == (300, routes.MOST_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (asked(classes=""), "no classes"),
+        (asked(classes="bat\nbat"), "more than once"),
+        (asked(templates=TEXTS | {"contexts": ""}), "there are no contexts"),
+        (asked(classes={}), "text"),
+        (asked(templates={}), "templates must be text"),
+        (asked(batcher={"images_per_class": 1.5, "plan_seed": 0}), "whole number"),
+        (asked(batcher={"images_per_class": 1, "plan_seed": 0, "batch_size": 0, "batch_index": 0}), "batch size is 0"),
+        (asked() | {"classes": {"classes": "", "path": "no\0path"}}, "null"),
+        ({}, "'classes' must be an object"),
+        ([], "'classes' must be an object"),
+        (None, "'classes' must be an object"),
+    ],
+)
+def test_what_makes_no_plan_is_answered_with_a_sentence(request_, words):
+    answer = routes.preview(request_)
+    assert list(answer) == ["error"]
+    assert words in answer["error"]
+
+
+def test_done_counts_the_images_of_this_plan_per_class_wherever_they_lie(output):
+    made = [0, 1, 3, 11, 12, 300]  # 12 and 300 are past the plan's end
+    for index in made:
+        label = plan().row(index).label if index < 12 else "bat"
+        path = output / "set" / "deeper" / label / f"{plan().plan_id}-{index:06d}.{'webp' if index else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (output / "set" / "bat").mkdir()
+    (output / "set" / "bat" / "0123456789ab-000002.png").touch()
+    (output / "set" / "bat" / f".{plan().plan_id}-000006.png.0a0b0c0d.part").touch()
+    answer = routes.preview(asked(folder="set"))
+    assert answer["done"] == {"bat": 2, "bear": 1, "bee": 1}
+
+
+def test_nothing_is_done_in_a_folder_that_is_not_there_yet(output):
+    assert routes.preview(asked(folder="new"))["done"] == {"bat": 0, "bear": 0, "bee": 0}
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["", ".", "..", "../other", "/"])
+def test_only_folders_inside_the_output_folder_are_looked_into(output, folder):
+    assert "inside the output folder" in routes.preview(asked(folder=folder))["error"]
+
+
+def test_outside_comfyui_nothing_is_registered():
+    assert "server" not in sys.modules
+    routes.register()
+
+
+def test_the_route_answers_over_http_and_two_copies_of_the_pack_register_it_once(monkeypatch):
+    table = web.RouteTableDef()
+    instance = types.SimpleNamespace(routes=table)
+    server = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=instance))
+    monkeypatch.setitem(sys.modules, "server", server)
+    routes.register()
+    routes.register()
+    assert len(list(table)) == 1
+
+    def post(url, body):
+        return json.load(urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=10))
+
+    async def exchange():
+        app = web.Application()
+        app.add_routes(table)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}{routes.PATH}"
+        try:
+            good = await asyncio.to_thread(post, url, json.dumps(asked()).encode())
+            with pytest.raises(urllib.error.HTTPError, match="400"):
+                await asyncio.to_thread(post, url, b"{")
+            return good
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(exchange()) == routes.preview(asked())
