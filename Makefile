@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-comfyui check
+.PHONY: demo test test-slow test-comfyui check bench
 
 demo: $(INSTALLED)
 	$(PY) -m trainer sample-data --out data/digits --train 5 --test 30
@@ -26,6 +26,9 @@ check: $(INSTALLED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+bench: $(INSTALLED)
+	$(PY) benchmarks/saver.py
 
 $(INSTALLED): pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
