@@ -1,0 +1,27 @@
+"""What the browser extension needs of a real ComfyUI: its files, the help pages, and an answer about the plan."""
+
+import pytest
+import requests
+
+from comfy_nodes import NODE_CLASS_MAPPINGS
+
+ASKED = {
+    "classes": {"classes": "badger\nbat", "path": ""},
+    "templates": {"templates": "a {class}", "negative_prompt": "", "contexts": "", "styles": ""},
+    "batcher": {"images_per_class": 3, "batch_size": 4, "plan_seed": 0, "batch_index": 1},
+    "folder": "not there yet",
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_the_server_answers_about_a_plan_without_running_it(comfyui, prefix):
+    answer = requests.post(f"{comfyui.url}{prefix}/synthgrid/preview", json=ASKED, timeout=30).json()
+    assert (answer["images"], answer["batches"], answer["done"]) == (6, 2, {"badger": 0, "bat": 0})
+    assert [row["prompt"] for row in answer["rows"]] == ["a badger", "a bat"]
+
+
+@pytest.mark.parametrize(
+    "file", ["synthgrid.js", "panel.js", "request.js", *(f"docs/{n}.md" for n in NODE_CLASS_MAPPINGS)]
+)
+def test_extension_and_help_are_where_the_frontend_looks(comfyui, file):
+    assert requests.get(f"{comfyui.url}/extensions/synthgrid/{file}", timeout=30).status_code == 200
