@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import host
-from .errors import LabelsetError, PlanError, SynthGridError
+from .errors import PlanError, SynthGridError
 from .nodes_prompts import ClassList, PromptTemplatesNode
 from .plan import GenerationPlan
 
@@ -109,10 +109,7 @@ def _done(plan: GenerationPlan, folder: str) -> dict[str, int]:
     Only looks at file names, "<plan_id>-<index>.<kind>" at any depth. LabelledFolder.scan would mend the folder, which is
     not for an onlooker to do while the saver writes.
     """
-    output = host.output_directory().resolve()
-    root = (output / folder.strip()).resolve()
-    if not folder.strip() or root == output or not root.is_relative_to(output):
-        raise LabelsetError(f"folder '{folder}' must be a folder inside the output folder")
+    root = host.folder_in_output(folder)
     images = re.compile(rf"{plan.plan_id}-(\d+)\.(png|webp|jpe?g)", re.IGNORECASE)
     names = (name for _, _, files in os.walk(root) for name in files)
     found = {int(match[1]) for name in names if (match := images.fullmatch(name))}

@@ -95,7 +95,7 @@ def test_nothing_is_done_in_a_folder_that_is_not_there_yet(output):
 
 @pytest.mark.parametrize("folder", ["", ".", "..", "../other", "/"])
 def test_only_folders_inside_the_output_folder_are_looked_into(output, folder):
-    assert "inside the output folder" in routes.preview(asked(folder=folder))["error"]
+    assert "must be a folder inside" in routes.preview(asked(folder=folder))["error"]
 
 
 def test_outside_comfyui_nothing_is_registered():
