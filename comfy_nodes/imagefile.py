@@ -92,6 +92,9 @@ class ImageFormat:
         return buffer.getvalue()
 
 
+PNG = ImageFormat()
+
+
 def _png(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str, Any]:
     chunks = PngImagePlugin.PngInfo()
     for key, value in texts.items():

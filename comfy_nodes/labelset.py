@@ -28,7 +28,7 @@ from typing import Any
 from PIL import Image
 
 from .errors import LabelsetError, SynthGridError
-from .imagefile import SUFFIXES, ImageFormat, record_inside
+from .imagefile import PNG, SUFFIXES, ImageFormat, record_inside
 
 __all__ = ["ImageRecord", "LabelledFolder", "LabelsetError", "SynthGridError", "folder_name", "folder_names"]
 
@@ -149,15 +149,10 @@ def image_file_names(label: str, plan_id: str, index: int) -> tuple[str, ...]:
 
 
 def encode_image(
-    image: Image.Image, record: ImageRecord, how: ImageFormat, *, texts: Mapping[str, str] | None = None
+    image: Image.Image, record: ImageRecord, how: ImageFormat = PNG, *, texts: Mapping[str, str] | None = None
 ) -> bytes:
     """The RGB image as the bytes of a file with the record, and further texts, inside. Raises LabelsetError."""
     return how.encode(image, record=replace(record, sha256="").to_json(), texts=texts)
-
-
-def encode_png(image: Image.Image, record: ImageRecord, *, text_chunks: Mapping[str, str] | None = None) -> bytes:
-    """The image as PNG bytes with the record, and further text chunks, inside."""
-    return encode_image(image, record, ImageFormat(), texts=text_chunks)
 
 
 def read_record(data: bytes) -> ImageRecord | None:

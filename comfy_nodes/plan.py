@@ -1,6 +1,6 @@
 """GenerationPlan: which images to make, known exactly before the first one is made. Standard library only.
 
-    plan = GenerationPlan(classes=parse_classes("badger\nbat"), templates=("a photo of a {class}",), images_per_class=30)
+    plan = GenerationPlan(parse_classes("badger\nbat"), PromptTemplates(("a photo of a {class}",)), images_per_class=30)
     len(plan)          # 60
     plan.row(7)        # ImageSpec(index=7, label='bat', prompt='a photo of a bat', seed=..., ...)
     plan.batch(0, 8)   # the first eight rows

@@ -12,7 +12,7 @@ from PIL import Image
 from client.errors import FolderError
 from client.folder import GENERATION, LOCK, RunFolder
 from client.workflow import Options, patch
-from comfy_nodes.labelset import ImageRecord, encode_png, image_file_name
+from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name
 from comfy_nodes.plan import ClassEntry
 
 CLASSES = (ClassEntry("ant"), ClassEntry("bat"))
@@ -43,7 +43,7 @@ def fill(folder, indices):
             index=index,
             plan_id=plan.plan_id,
         )
-        folder.labelled.add(record, encode_png(Image.new("RGB", (8, 8)), record))
+        folder.labelled.add(record, encode_image(Image.new("RGB", (8, 8)), record))
 
 
 def test_a_new_folder_an_empty_one_and_one_with_hidden_files_are_fine(make, tmp_path):

@@ -22,7 +22,7 @@ from client.server import ComfyServer
 from client.transport import Transport
 from client.workflow import BATCHER, SAVER, Options, patch
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import ImageRecord, encode_png
+from comfy_nodes.labelset import ImageRecord, encode_image
 from comfy_nodes.plan import ClassEntry
 
 NOBODY = "http://127.0.0.1:9"
@@ -460,11 +460,11 @@ def test_bytes_that_are_not_the_recorded_image_are_refused(small):
     plan = small().plan()
     record, other = planned_record(plan), planned_record(plan, 1)
     image = Image.new("RGB", (8, 8))
-    whole = encode_png(image, record)
+    whole = encode_image(image, record)
     check_image(whole, hashed(record, whole))
     bare = io.BytesIO()
     image.save(bare, format="PNG")
-    for data in (whole[: len(whole) // 2], b"", encode_png(image, other), bare.getvalue(), b"<html></html>"):
+    for data in (whole[: len(whole) // 2], b"", encode_image(image, other), bare.getvalue(), b"<html></html>"):
         with pytest.raises(TransferError):
             check_image(data, hashed(record, data))
     with pytest.raises(TransferError, match="other bytes"):

@@ -20,7 +20,6 @@ from comfy_nodes.labelset import (
     ImageRecord,
     LabelledFolder,
     encode_image,
-    encode_png,
     folder_name,
     folder_names,
     image_file_name,
@@ -48,13 +47,13 @@ def add_images(root, count=3, labels=("bat", "cat")):
     folder.scan()
     for index in range(count):
         record = make_record(index, labels[index % len(labels)])
-        folder.add(record, encode_png(Image.new("RGB", (8, 8), (index, 0, 0)), record))
+        folder.add(record, encode_image(Image.new("RGB", (8, 8), (index, 0, 0)), record))
     return folder
 
 
 def make_items(count, colour="red"):
     records = [make_record(index, ("bat", "cat")[index % 2]) for index in range(count)]
-    return [(record, encode_png(Image.new("RGB", (8, 8), colour), record)) for record in records]
+    return [(record, encode_image(Image.new("RGB", (8, 8), colour), record)) for record in records]
 
 
 def metadata(root):
@@ -135,7 +134,7 @@ def test_scanning_a_sound_folder_changes_no_byte(tmp_path):
 def test_an_existing_image_is_kept_unless_overwriting_is_asked_for(tmp_path):
     folder = add_images(tmp_path, 1)
     record = make_record()
-    other = encode_png(Image.new("RGB", (8, 8), "red"), record)
+    other = encode_image(Image.new("RGB", (8, 8), "red"), record)
     with pytest.raises(LabelsetError, match="exists; it is kept"):
         folder.add(record, other)
     folder.add(record, other, overwrite=True)
@@ -152,14 +151,14 @@ sys.path.insert(0, {str(labelset.__file__.rsplit("comfy_nodes", 1)[0])!r})
 from pathlib import Path
 from PIL import Image
 from comfy_nodes.labelset import *
-from comfy_nodes.labelset import encode_png
+from comfy_nodes.labelset import encode_image
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 folder = LabelledFolder(Path({str(tmp_path)!r}))
 for index in range(9):
     record = ImageRecord(f"bat/p-{{index}}.png", "bat", "x" * 100, "", 0, index, "p")
     try:
-        folder.add(record, encode_png(Image.new("RGB", (8, 8)), record))
+        folder.add(record, encode_image(Image.new("RGB", (8, 8)), record))
     except LabelsetError as error:
         print(error)
         break
@@ -361,7 +360,7 @@ def test_a_record_of_a_newer_version_is_read():
 
 
 def test_a_truncated_image_is_refused(tmp_path):
-    data = encode_png(Image.new("RGB", (64, 64)), make_record())
+    data = encode_image(Image.new("RGB", (64, 64)), make_record())
     with pytest.raises(LabelsetError, match="not a whole image"):
         read_record(data[: len(data) // 2])
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_png, image_file_name
+from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
 
 SHAPES = ("circle", "cross", "square")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def write_labelled(root: Path, images: Mapping[str, list[Image.Image]]) -> Path:
     for label, pictures in images.items():
         for index, picture in enumerate(pictures):
             record = ImageRecord(image_file_name(label, "plan", index), label, "a prompt", "", index, index, "plan")
-            folder.add(record, encode_png(picture, record))
+            folder.add(record, encode_image(picture, record))
     return root
 
 
