@@ -34,7 +34,7 @@ from PIL import Image, PngImagePlugin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from comfy_nodes import host, imagefile, labelset, nodes_images  # noqa: E402
+from comfy_nodes import graph, host, imagefile, labelset, nodes_images  # noqa: E402
 from comfy_nodes.nodes_prompts import PromptBatch  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402
 
@@ -80,7 +80,7 @@ def metadata_share(images: torch.Tensor, batch: PromptBatch, rounds: int) -> flo
 
     The two ways take turns image by image: the difference is smaller than what whole calls differ by anyway.
     """
-    settings = nodes_images.generator_settings(GRAPH)
+    settings = graph.generator_settings(GRAPH)
     total = {True: 0.0, False: 0.0}
     for spec, image in zip(batch.specs, images, strict=True):
         record = nodes_images._record(spec, batch.plan.plan_id, settings, ".png")

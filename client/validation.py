@@ -10,16 +10,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from comfy_nodes.plan import sampler_warning
+
 from .errors import WorkflowError
 from .workflow import Workflow, is_link
 
 MOST_PROBLEMS = 6
 _EXTRA_INPUTS = {"control_after_generate", "speak_and_recognation"}  # left in files by ComfyUI's own export
 _NUMBERS = ("INT", "FLOAT")
-# Samplers that draw noise in every step from one generator for the whole batch, or choose steps by the whole batch.
-_STEP_NOISE = ("ancestral", "sde", "lcm", "ddpm", "seeds_", "sa_solver", "dpm_adaptive")
-# Core's KSampler drops the last but one sigma for these; BasicScheduler does not.
-_OTHER_SIGMAS = ("dpm_2", "uni_pc")
 
 
 def validate(workflow: Workflow, object_info: Mapping[str, Any]) -> None:
@@ -172,16 +170,5 @@ def _compatible(given: str, wanted: str) -> bool:
 def warnings(workflow: Workflow) -> list[str]:
     """What runs but makes images that their records alone do not reproduce, one sentence each."""
     sampler = workflow.option("sampler")
-    if not isinstance(sampler, str):
-        return []
-    if any(part in sampler for part in _STEP_NOISE):
-        return [
-            f"sampler {sampler} draws noise for the whole batch in every step: the images are fine, but none can be made "
-            "again alone from its record; euler, heun, dpmpp_2m and ddim can"
-        ]
-    if sampler.startswith(_OTHER_SIGMAS):
-        return [
-            f"sampler {sampler} gets other sigmas in the stock KSampler than here: an image cannot be made again alone "
-            "with stock nodes; euler, heun, dpmpp_2m and ddim can"
-        ]
-    return []
+    warning = sampler_warning(sampler) if isinstance(sampler, str) else None
+    return [warning] if warning else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,19 @@ from typing import Any
 from .errors import LabelsetError
 
 _output_directory: Path | None = None
+_input_directory: Path | None = None
 
 
 def use_output_directory(path: Path) -> None:
     """Sets the folder that `output_directory` answers outside ComfyUI. Called once by the embedded engine."""
     global _output_directory
     _output_directory = Path(path)
+
+
+def use_input_directory(path: Path) -> None:
+    """Sets the folder that names of real images and lists refer to outside ComfyUI. Called once by the embedded engine."""
+    global _input_directory
+    _input_directory = Path(path)
 
 
 def output_directory() -> Path:
@@ -29,6 +37,37 @@ def output_directory() -> Path:
     if "folder_paths" in sys.modules:  # ComfyUI's own module, loaded long before any node runs
         return Path(importlib.import_module("folder_paths").get_output_directory())
     raise LabelsetError("no output directory: run this node inside ComfyUI or the embedded engine")
+
+
+def input_directory() -> Path | None:
+    """The folder that people put files into for a workflow; None where nobody has named one."""
+    if _input_directory is None and "folder_paths" in sys.modules:
+        return Path(importlib.import_module("folder_paths").get_input_directory())
+    return _input_directory
+
+
+def folder_in_input(folder: str) -> Path:
+    """A folder of the input folder that a widget names. Links in it are followed: who could make them owns the machine.
+
+    Raises:
+        LabelsetError: the name is blank, leads out of the input folder, or nobody has named one.
+    """
+    root, name = input_directory(), folder.strip()
+    if root is None:
+        raise LabelsetError("no input directory: run this node inside ComfyUI or the embedded engine")
+    parts = re.split(r"[/\\]", name)
+    if not name.strip("./\\") or ".." in parts or parts[0] == "" or ":" in name or "\0" in name:
+        raise LabelsetError(f"folder '{folder}' must be a folder inside {root}; put it there and write its name")
+    return root.joinpath(*parts)
+
+
+def path_to_read(text: str) -> Path:
+    """Where a list that a widget names lies: a relative path is one in the input folder, a whole path stays itself."""
+    path, root = Path(text.strip().strip('"')).expanduser(), input_directory()
+    if root is None or path.is_absolute():
+        return path
+    inside = root / path
+    return path if path.exists() and not inside.exists() else inside
 
 
 def folder_in_output(folder: str) -> Path:

@@ -45,7 +45,8 @@ class ImageRecord:
     """What is known of one image. `file_name` is relative to the folder's root, with forward slashes.
 
     `sha256` is of the whole file; in the copy inside the image it is "" since a file cannot hold its own hash.
-    `settings` are the generator's (checkpoint, sampler, steps, cfg, width, height, ...).
+    `source_image` and its hash name the real image that it began as, in the folder of real images; None where it began as
+    noise. `settings` are the generator's (checkpoint, sampler, steps, cfg, width, height, ...).
     """
 
     file_name: str
@@ -58,6 +59,8 @@ class ImageRecord:
     template: str = ""
     context: str | None = None
     style: str | None = None
+    source_image: str | None = None
+    source_sha256: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,30 +16,28 @@ from PIL import Image
 
 from . import host
 from .errors import LabelsetError
+from .graph import generator_settings, reproducibility_warnings
 from .imagefile import PARAMETERS, SUFFIXES, ImageFormat, parameters_text
-from .labelset import CARD, ImageRecord, LabelledFolder, encode_image, folder_names, image_file_name, read_record
+from .labelset import (
+    CARD,
+    METADATA,
+    ImageRecord,
+    LabelledFolder,
+    encode_image,
+    folder_names,
+    image_file_name,
+    read_record,
+)
 from .nodes_prompts import CATEGORY, PromptBatch
 from .plan import ImageSpec
+from .subfolders import LABEL, SubfolderPattern
 
 if TYPE_CHECKING:
     import torch
 
-# Which widgets of which core nodes say how an image was made, and what they are called in a record. Only values that
-# are typed in are taken: label, prompt and seed come with the batch, never from the graph.
-SETTINGS = {
-    ("CheckpointLoaderSimple", "ckpt_name"): "checkpoint",
-    ("KSamplerSelect", "sampler_name"): "sampler",
-    ("BasicScheduler", "scheduler"): "scheduler",
-    ("BasicScheduler", "steps"): "steps",
-    ("BasicScheduler", "denoise"): "denoise",
-    ("CFGGuider", "cfg"): "cfg",
-    ("KSampler", "sampler_name"): "sampler",
-    ("KSampler", "scheduler"): "scheduler",
-    ("KSampler", "steps"): "steps",
-    ("KSampler", "cfg"): "cfg",
-    ("KSampler", "denoise"): "denoise",
-    ("LoraLoader", "lora_name"): "lora",
-}
+log = logging.getLogger(__name__)
+
+_INLINE_PIXELS = 200_000  # a call with fewer is done sooner by one thread than by starting more
 
 
 class LabelledImageSaver:
@@ -72,6 +71,10 @@ class LabelledImageSaver:
             "Off: a batch with an all-black image, or one with NaN values, is refused and nothing of it is saved. On: such "
             "images are saved, NaN as black."
         )
+        below = (
+            "Folders inside the folder. {label} is the class folder and comes last. '{style}/{label}' makes a labelled folder "
+            "for each style; {context}, {template} and {plan_id} work likewise."
+        )
         return {
             "required": {
                 "images": ("IMAGE", {"tooltip": "From VAE Decode."}),
@@ -84,8 +87,9 @@ class LabelledImageSaver:
                 "compress_level": ("INT", {"default": 4, "min": 0, "max": 9, "tooltip": level}),
                 "quality": ("INT", {"default": 95, "min": 1, "max": 100, "tooltip": quality}),
                 "keep_bad_images": ("BOOLEAN", {"default": False, "tooltip": bad}),
+                "subfolders": ("STRING", {"default": LABEL, "tooltip": below}),
             },
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"},
         }
 
     @classmethod
@@ -94,10 +98,13 @@ class LabelledImageSaver:
         return float("nan")
 
     @classmethod
-    def VALIDATE_INPUTS(cls, folder: str) -> bool | str:
-        """Refuses a folder outside the output folder before anything is sampled."""
+    def VALIDATE_INPUTS(cls, folder: str | None = None, subfolders: str | None = LABEL) -> bool | str:
+        """Refuses a folder outside the output folder before anything is sampled; a linked one (None) is not known yet."""
         try:
-            host.folder_in_output(folder)
+            if subfolders is not None:
+                SubfolderPattern(subfolders)
+            if folder is not None:
+                host.folder_in_output(folder)
         except LabelsetError as error:
             return str(error)
         return True
@@ -112,14 +119,16 @@ class LabelledImageSaver:
         compress_level: int = 4,
         quality: int = 95,
         keep_bad_images: bool = False,
+        subfolders: str = LABEL,
         prompt: Mapping[str, Any] | None = None,
         extra_pnginfo: Mapping[str, Any] | None = None,
+        unique_id: str | None = None,
     ) -> dict[str, Any]:
         """`images` is [B, H, W, 3] in 0..1.
 
         Raises:
             LabelsetError: as many images as records are not there, an image is black or not finite, two classes share a
-                folder, or the folder cannot be written.
+                folder, the pattern has no class folder, or the folder cannot be written.
         """
         if images.shape[0] != len(batch.specs):
             raise LabelsetError(
@@ -128,38 +137,87 @@ class LabelledImageSaver:
             )
         folder_names(entry.name for entry in batch.plan.classes)
         how = ImageFormat(format, compress_level, quality)
-        labelled = LabelledFolder(host.folder_in_output(folder))
+        target = _Target(host.folder_in_output(folder), SubfolderPattern(subfolders), batch)
         settings = generator_settings(prompt or {}) | {"width": int(images.shape[2]), "height": int(images.shape[1])}
-        wanted = [_record(spec, batch.plan.plan_id, settings, how.suffix) for spec in batch.specs]
-        kept = {} if overwrite else _existing(labelled, wanted)
+        wanted = _records(batch, settings, how.suffix)
+        kept = {} if overwrite else target.existing(wanted)
         missing = {row: record for row, record in enumerate(wanted) if row not in kept}
         encode = partial(_encode, how=how, chunks=_chunks(prompt, extra_pnginfo), keep_bad=keep_bad_images)
-        written = _write(labelled, images, missing, encode, overwrite)
+        written = target.write(missing, _encode_all(images, missing, encode), overwrite=overwrite)
         records = [(kept | written)[row] for row in range(len(wanted))]
-        if batch.batch_index == batch.batch_count - 1 or (labelled.root / CARD).exists():
-            labelled.scan()
-            labelled.write_card()
+        target.write_cards()
+        warnings = reproducibility_warnings(prompt or {}, unique_id)
+        for warning in warnings:
+            log.warning("SynthGrid: %s", warning)
         return {
             "ui": {
-                "images": [_location(folder, record) for record in records],
-                "synthgrid_records": [asdict(record) for record in records],
-                "text": [f"{len(written)} saved, {len(kept)} were there already and kept"],
+                "images": [target.location(folder, row, record) for row, record in enumerate(records)],
+                "synthgrid_records": [vars(record) for record in records],
+                "text": [f"{len(written)} saved, {len(kept)} were there already and kept", *warnings],
             }
         }
 
 
-def generator_settings(prompt: Mapping[str, Any]) -> dict[str, Any]:
-    """How the images were made, from the typed-in values of a graph in API format: {"checkpoint": ..., "steps": 20, ...}.
+class _Target:
+    """The labelled folders below the saver's folder that the rows of a batch go into; a row is known by its place."""
 
-    A setting that two nodes give differently is left out: which of them made the image is not known.
-    """
-    found: dict[str, list[Any]] = {}
-    for node in prompt.values():
-        for (class_type, name), setting in SETTINGS.items():
-            value = node.get("inputs", {}).get(name)
-            if node.get("class_type") == class_type and isinstance(value, (str, int, float)):
-                found.setdefault(setting, []).append(value)
-    return {setting: values[0] for setting, values in found.items() if len(set(values)) == 1}
+    def __init__(self, root: Path, pattern: SubfolderPattern, batch: PromptBatch) -> None:
+        self.root = root
+        self.depth = pattern.depth()
+        self.is_last = batch.batch_index == batch.batch_count - 1
+        self.parents = [pattern.parent(spec, batch.plan.plan_id) for spec in batch.specs]
+        self.folders = {parent: LabelledFolder(root / parent) for parent in dict.fromkeys(self.parents)}
+
+    def existing(self, wanted: Sequence[ImageRecord]) -> dict[int, ImageRecord]:
+        """Row -> the record inside the image that is already there, for the rows that have one."""
+        existing = {}
+        for row, record in enumerate(wanted):
+            path = self.folders[self.parents[row]].find(record)
+            if path is not None:
+                found = read_record(path.read_bytes())
+                if found is None or found.key != record.key:
+                    raise LabelsetError(
+                        f"{path} is in the way: it is not an image of this plan; move it or choose another folder"
+                    )
+                existing[row] = found
+        return existing
+
+    def write(
+        self, records: Mapping[int, ImageRecord], data: Mapping[int, bytes], *, overwrite: bool
+    ) -> dict[int, ImageRecord]:
+        """Row -> record as written, with the hash of its file."""
+        written: dict[int, ImageRecord] = {}
+        for parent, labelled in self.folders.items():
+            rows = [row for row in records if self.parents[row] == parent]
+            items = [(records[row], data[row]) for row in rows]
+            written |= dict(zip(rows, labelled.add_all(items, overwrite=overwrite), strict=True))
+        return written
+
+    def write_cards(self) -> None:
+        """With the plan's last batch every labelled folder gets its card; one that has a card keeps it up to date."""
+        folders = {labelled.root for labelled in self.folders.values() if (labelled.root / CARD).exists()}
+        if self.is_last:
+            folders |= {path.parent for path in self.root.glob("*/" * self.depth + METADATA)}
+        for root in sorted(folders):
+            labelled = LabelledFolder(root)
+            labelled.scan()
+            labelled.write_card()
+
+    def location(self, folder: str, row: int, record: ImageRecord) -> dict[str, str]:
+        """Where /view finds the image of a row."""
+        class_folder, _, name = record.file_name.partition("/")
+        subfolder = "/".join((*Path(folder.strip()).parts, *filter(None, [self.parents[row]]), class_folder))
+        return {"filename": name, "subfolder": subfolder, "type": "output"}
+
+
+def _records(batch: PromptBatch, settings: Mapping[str, Any], suffix: str) -> list[ImageRecord]:
+    records = [_record(spec, batch.plan.plan_id, settings, suffix) for spec in batch.specs]
+    if not batch.sources:
+        return records
+    return [
+        replace(record, source_image=source.file, source_sha256=source.sha256)
+        for record, source in zip(records, batch.sources, strict=True)
+    ]
 
 
 def _record(spec: ImageSpec, plan_id: str, settings: Mapping[str, Any], suffix: str) -> ImageRecord:
@@ -178,39 +236,24 @@ def _record(spec: ImageSpec, plan_id: str, settings: Mapping[str, Any], suffix: 
     )
 
 
-def _existing(labelled: LabelledFolder, wanted: list[ImageRecord]) -> dict[int, ImageRecord]:
-    """Row -> the record inside the image that is already there, for the rows that have one."""
-    existing = {}
-    for row, record in enumerate(wanted):
-        path = labelled.find(record)
-        if path is not None:
-            found = read_record(path.read_bytes())
-            if found is None or found.key != record.key:
-                raise LabelsetError(
-                    f"{path} is in the way: it is not an image of this plan; move it or choose another folder"
-                )
-            existing[row] = found
-    return existing
-
-
-def _write(
-    labelled: LabelledFolder,
+def _encode_all(
     images: torch.Tensor,
     records: Mapping[int, ImageRecord],
     encode: Callable[[torch.Tensor, ImageRecord], bytes],
-    overwrite: bool,
-) -> dict[int, ImageRecord]:
-    """Encodes in threads (Pillow releases the interpreter lock) and, when all are sound, writes; row -> record as written.
+) -> dict[int, bytes]:
+    """Row -> the bytes of its file, made in threads where that pays: Pillow releases the interpreter lock.
 
     A refused image ends the wait for the others: nothing has been written then.
     """
-    pool = ThreadPoolExecutor(max(1, min(len(records), os.cpu_count() or 1)))
+    workers = min(len(records), os.cpu_count() or 1)
+    if workers < 2 or len(records) * images.shape[1] * images.shape[2] < _INLINE_PIXELS:
+        return {row: encode(images[row], record) for row, record in records.items()}
+    pool = ThreadPoolExecutor(workers)
     try:
-        encoded = [pool.submit(encode, images[row], record) for row, record in records.items()]
-        items = [(record, each.result()) for record, each in zip(records.values(), encoded, strict=True)]
+        encoded = {row: pool.submit(encode, images[row], record) for row, record in records.items()}
+        return {row: each.result() for row, each in encoded.items()}
     finally:
         pool.shutdown(cancel_futures=True)
-    return dict(zip(records, labelled.add_all(items, overwrite=overwrite), strict=True))
 
 
 def _encode(
@@ -230,21 +273,21 @@ def _pixels(image: torch.Tensor, record: ImageRecord, *, keep_bad: bool) -> Any:
     import numpy as np
 
     values = image.cpu().float().numpy()
-    brightest = float(values.max())
-    if not keep_bad and not np.isfinite((brightest, float(values.min()))).all():  # NaN is greatest and least
+    if not keep_bad and not np.isfinite(values.sum(dtype=np.float64)):  # one look at each value; any NaN makes it NaN
         raise LabelsetError(
             f"image {record.index} ('{record.label}') has NaN values: the sampler or VAE overflowed; "
             "try --fp32-vae, fewer steps, or check that the checkpoint is whole; keep_bad_images saves it all the same"
         )
-    if not keep_bad and brightest * 255.0 < 1.0:
+    scaled = values * np.float32(255.0)
+    if keep_bad:
+        np.nan_to_num(scaled, copy=False, nan=0.0)
+    pixels = np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+    if not keep_bad and not pixels.any():
         raise LabelsetError(
             f"image {record.index} ('{record.label}') is all black: the VAE overflowed in half precision (try --fp32-vae), "
             "or a safety filter blanked it; keep_bad_images saves it all the same"
         )
-    scaled = values * np.float32(255.0)
-    if keep_bad:
-        np.nan_to_num(scaled, copy=False, nan=0.0)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+    return pixels
 
 
 def _chunks(prompt: Mapping[str, Any] | None, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
@@ -257,13 +300,6 @@ def _chunks(prompt: Mapping[str, Any] | None, extra_pnginfo: Mapping[str, Any] |
     }
     chunks = {"prompt": json.dumps(graph)} if graph else {}
     return chunks | {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
-
-
-def _location(folder: str, record: ImageRecord) -> dict[str, str]:
-    """Where /view finds the image."""
-    class_folder, _, name = record.file_name.partition("/")
-    subfolder = "/".join((*Path(folder.strip()).parts, class_folder))
-    return {"filename": name, "subfolder": subfolder, "type": "output"}
 
 
 NODE_CLASS_MAPPINGS = {"SynthGridLabelledImageSaver": LabelledImageSaver}

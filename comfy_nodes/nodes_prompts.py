@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from . import host
+from .banks import BankEntry, read_bank
 from .errors import LabelsetError, PlanError
-from .labelset import image_file_names
 from .plan import (
     DEFAULT_TEMPLATE,
     MAX_SEED,
@@ -21,18 +22,25 @@ from .plan import (
     parse_lines,
     read_classes,
 )
+from .realimages import SourceImage
+from .subfolders import images_below
 
 CATEGORY = "SynthGrid"
+BANKS = ("templates", "contexts", "styles")
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """The value of a SYNTHGRID_BATCH link: the rows that one sampler call makes, and where they stand in their plan."""
+    """The value of a SYNTHGRID_BATCH link: the rows that one sampler call makes, and where they stand in their plan.
+
+    `sources` are the real images that the rows begin as, one a row; none where they begin as noise.
+    """
 
     plan: GenerationPlan
     specs: tuple[ImageSpec, ...]
     batch_index: int
     batch_count: int
+    sources: tuple[SourceImage, ...] = ()
 
     def summary(self) -> str:
         """For people: "batch 3 of 19: badger x4, bat x4"."""
@@ -71,8 +79,8 @@ class ClassList:
                     "STRING",
                     {
                         "default": "",
-                        "tooltip": "Optional. A text file, a JSON file, or a folder whose sub-folders are the classes. "
-                        "When it is filled in, the text above is ignored.",
+                        "tooltip": "Optional. A text file, a JSON file, or a folder whose sub-folders are the classes, in ComfyUI's "
+                        "input folder or with its whole path. When it is filled in, the text above is ignored.",
                     },
                 ),
             }
@@ -111,6 +119,13 @@ class PromptTemplatesNode:
             tooltip = f"One {name} a line, for {{{name}}} in a template; for example '{example}'."
             return "STRING", {"multiline": True, "default": "", "tooltip": tooltip}
 
+        def file(name: str) -> tuple[str, dict[str, Any]]:
+            tooltip = (
+                f"Optional. A file of {name} in ComfyUI's input folder, or its whole path: one a line, or JSON, or CSV with a "
+                f"column '{name}'. When it is filled in, the text of {name} above is ignored."
+            )
+            return "STRING", {"default": "", "tooltip": tooltip}
+
         templates = {
             "multiline": True,
             "default": DEFAULT_TEMPLATE,
@@ -123,19 +138,41 @@ class PromptTemplatesNode:
                 "negative_prompt": ("STRING", {"multiline": True} | negative),
                 "contexts": bank("context", "in a forest at dawn"),
                 "styles": bank("style", "black and white photograph"),
-            }
+            },
+            "optional": {f"{name}_file": file(name) for name in BANKS},
         }
 
-    def read(self, templates: str, negative_prompt: str, contexts: str, styles: str) -> tuple[PromptTemplates]:
-        """Raises PlanError: an unknown placeholder (named), no template, or a placeholder whose bank is empty."""
-        return (
-            PromptTemplates(
-                templates=parse_lines(templates),
-                negative_prompt=negative_prompt.strip(),
-                contexts=parse_lines(contexts),
-                styles=parse_lines(styles),
-            ),
+    @classmethod
+    def IS_CHANGED(cls, **inputs: Any) -> str:
+        """A file may have changed on disk; what was read from it decides, not the widgets."""
+        files = {name: inputs.get(f"{name}_file") or "" for name in BANKS}
+        try:
+            return repr([_bank(name, "", file) for name, file in files.items()])
+        except PlanError as error:
+            return str(error)
+
+    def read(
+        self,
+        templates: str,
+        negative_prompt: str,
+        contexts: str,
+        styles: str,
+        templates_file: str = "",
+        contexts_file: str = "",
+        styles_file: str = "",
+    ) -> tuple[PromptTemplates]:
+        """Raises PlanError: an unknown placeholder (named), no template, a placeholder whose bank is empty, or a bank file
+        that is missing or malformed (with its line)."""
+        entries = _bank("templates", templates, templates_file)
+        made = partial(
+            PromptTemplates,
+            negative_prompt=negative_prompt.strip(),
+            contexts=_texts(_bank("contexts", contexts, contexts_file)),
+            styles=_texts(_bank("styles", styles, styles_file)),
         )
+        if templates_file.strip():
+            _refuse_bad_lines(entries, templates_file, made)
+        return (made(templates=_texts(entries)),)
 
 
 class ClassPromptBatcher:
@@ -262,16 +299,36 @@ def _nothing(text: str) -> dict[str, Any] | None:
 
 
 def _missing(specs: tuple[ImageSpec, ...], plan_id: str, folder: str) -> tuple[ImageSpec, ...]:
-    """The rows whose image is not in the folder, in any format; all of them when no folder is named."""
+    """The rows whose image is nowhere below the folder, in any format; all of them when no folder is named."""
     if not folder.strip():
         return specs
     root = host.folder_in_output(folder)
-    names = {spec: image_file_names(spec.label, plan_id, spec.index) for spec in specs}
-    return tuple(spec for spec in specs if not any((root / name).is_file() for name in names[spec]))
+    there = images_below(root, plan_id)
+    return tuple(spec for spec in specs if spec.index not in there)
 
 
 def _read_classes(text: str, path: str) -> tuple[ClassEntry, ...]:
-    return read_classes(Path(path.strip().strip('"'))) if path.strip() else parse_classes(text)
+    return read_classes(host.path_to_read(path)) if path.strip() else parse_classes(text)
+
+
+def _bank(name: str, text: str, file: str) -> tuple[BankEntry, ...]:
+    """The entries of a bank: those of the file where one is named, else the lines of the text."""
+    if file.strip():
+        return read_bank(host.path_to_read(file), name)
+    return tuple(BankEntry(line, "") for line in parse_lines(text))
+
+
+def _texts(entries: tuple[BankEntry, ...]) -> tuple[str, ...]:
+    return tuple(entry.text for entry in entries)
+
+
+def _refuse_bad_lines(entries: tuple[BankEntry, ...], file: str, made: Callable[..., PromptTemplates]) -> None:
+    """What is wrong with a template, with the line it stands in."""
+    for entry in entries:
+        try:
+            made(templates=(entry.text,))
+        except PlanError as error:
+            raise PlanError(f"templates_file {host.path_to_read(file)} {entry.place}: {error}") from error
 
 
 def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:

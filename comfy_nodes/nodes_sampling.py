@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LATENT_CHANNELS = 4  # SD1.5
 LATENT_SCALE = 8  # image pixels a latent pixel
+IMAGE_SIZE = {"default": 512, "min": 16, "max": 16384, "step": LATENT_SCALE}  # of a width or height widget
 
 
 class EncodeClassPrompts:
@@ -64,12 +65,11 @@ class BatchLatent:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        size = {"default": 512, "min": 16, "max": 16384, "step": 8}
         return {
             "required": {
                 "batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."}),
-                "width": ("INT", size | {"tooltip": "Image width in pixels; SD1.5 was trained at 512."}),
-                "height": ("INT", size | {"tooltip": "Image height in pixels; SD1.5 was trained at 512."}),
+                "width": ("INT", IMAGE_SIZE | {"tooltip": "Image width in pixels; SD1.5 was trained at 512."}),
+                "height": ("INT", IMAGE_SIZE | {"tooltip": "Image height in pixels; SD1.5 was trained at 512."}),
             }
         }
 
@@ -87,7 +87,8 @@ class PerImageNoise:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Starting noise in which every image has its own seed: image i comes out as the stock KSampler would make it alone "
-        "with that seed and prompt, for samplers that add no noise of their own (euler, dpmpp_2m, ddim, heun)."
+        "with that seed and prompt, for samplers that add no noise of their own (euler, dpmpp_2m, ddim, heun). With others, such "
+        "as euler_ancestral or dpmpp_2m_sde, the saver says that images cannot be made again alone."
     )
     RETURN_TYPES = ("NOISE",)
     RETURN_NAMES = ("noise",)

@@ -7,8 +7,6 @@ browser holds no plan logic of its own. Registered only inside ComfyUI.
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -16,8 +14,9 @@ from typing import Any
 
 from . import host
 from .errors import PlanError, SynthGridError
-from .nodes_prompts import ClassList, PromptTemplatesNode
+from .nodes_prompts import BANKS, ClassList, PromptTemplatesNode
 from .plan import GenerationPlan
+from .subfolders import images_below
 
 PATH = "/synthgrid/preview"
 MOST_ROWS = 16  # prompts of the next batch that are sent; a node shows no more
@@ -76,8 +75,10 @@ def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
     """(plan, batch size, batch index) of widget values; the nodes themselves read them."""
     classes, templates, batcher = (_part(asked, name) for name in ("classes", "templates", "batcher"))
     (entries,) = ClassList().read(_text(classes, "classes"), _text(classes, "path"))
-    names = ("templates", "negative_prompt", "contexts", "styles")
-    (texts,) = PromptTemplatesNode().read(**{name: _text(templates, name) for name in names})
+    (texts,) = PromptTemplatesNode().read(
+        **{name: _text(templates, name) for name in ("templates", "negative_prompt", "contexts", "styles")},
+        **{f"{name}_file": _text(templates, f"{name}_file", "") for name in BANKS},
+    )
     plan = GenerationPlan(entries, texts, _number(batcher, "images_per_class"), _number(batcher, "plan_seed"))
     return plan, _number(batcher, "batch_size"), _number(batcher, "batch_index")
 
@@ -89,8 +90,8 @@ def _part(asked: Any, name: str) -> Mapping[str, Any]:
     return part
 
 
-def _text(values: Mapping[str, Any], name: str) -> str:
-    value = values.get(name)
+def _text(values: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = values.get(name, default)
     if not isinstance(value, str):
         raise PlanError(f"{name} must be text, not {value!r}")
     return value
@@ -104,15 +105,8 @@ def _number(values: Mapping[str, Any], name: str) -> int:
 
 
 def _done(plan: GenerationPlan, folder: str) -> dict[str, int]:
-    """Images of the plan in a folder of the output folder, per class, in class order.
-
-    Only looks at file names, "<plan_id>-<index>.<kind>" at any depth. LabelledFolder.scan would mend the folder, which is
-    not for an onlooker to do while the saver writes.
-    """
-    root = host.folder_in_output(folder)
-    images = re.compile(rf"{plan.plan_id}-(\d+)\.(png|webp|jpe?g)", re.IGNORECASE)
-    names = (name for _, _, files in os.walk(root) for name in files)
-    found = {int(match[1]) for name in names if (match := images.fullmatch(name))}
+    """Images of the plan in a folder of the output folder, per class, in class order."""
+    found = images_below(host.folder_in_output(folder), plan.plan_id)
     # Row i is of class i % len(classes): the order that plan.py promises.
     counts = Counter(index % len(plan.classes) for index in found if index < len(plan))
     return {entry.name: counts[place] for place, entry in enumerate(plan.classes)}

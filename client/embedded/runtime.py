@@ -98,6 +98,7 @@ def use_folders(folders: Folders) -> None:
     global _folders
     _folders = folders
     host.use_output_directory(folders.output)
+    host.use_input_directory(folders.input)
 
 
 def folders() -> Folders:

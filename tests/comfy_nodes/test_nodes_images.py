@@ -11,8 +11,9 @@ from PIL import Image
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
+from comfy_nodes.graph import generator_settings
 from comfy_nodes.labelset import LabelledFolder, read_record, sha256
-from comfy_nodes.nodes_images import LabelledImageSaver, generator_settings
+from comfy_nodes.nodes_images import LabelledImageSaver
 from comfy_nodes.nodes_prompts import PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan
 
@@ -216,9 +217,15 @@ def test_the_new_widgets_are_optional_and_stand_last():
     """So that workflows saved before them stay valid: the browser matches widgets by their order."""
     inputs = LabelledImageSaver.INPUT_TYPES()
     assert list(inputs["required"]) == ["images", "batch", "folder", "overwrite"]
-    assert list(inputs["optional"]) == ["format", "compress_level", "quality", "keep_bad_images"]
+    assert list(inputs["optional"]) == ["format", "compress_level", "quality", "keep_bad_images", "subfolders"]
     defaults = {name: options["default"] for name, (_, options) in inputs["optional"].items()}
-    assert defaults == {"format": "PNG", "compress_level": 4, "quality": 95, "keep_bad_images": False}
+    assert defaults == {
+        "format": "PNG",
+        "compress_level": 4,
+        "quality": 95,
+        "keep_bad_images": False,
+        "subfolders": "{label}",
+    }
 
 
 def test_the_card_follows_when_a_finished_folder_is_completed(output):

@@ -27,15 +27,21 @@ START_S = 180.0
 
 @dataclass(frozen=True)
 class ComfyUI:
-    """A running ComfyUI: where it listens, where it keeps its files, and what it wrote to its log."""
+    """A running ComfyUI: where it listens, where it keeps its files, what it wrote to its log, and its process."""
 
     url: str
     base: Path
     log_path: Path
+    pid: int
 
     @property
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def memory(self) -> int:
+        """Bytes of main memory that the server's process holds: of its own, not of the machine, where others work too."""
+        shown = subprocess.run(["ps", "-o", "rss=", "-p", str(self.pid)], capture_output=True, text=True, check=True)
+        return int(shown.stdout) * 1024
 
     def run(self, graph: dict[str, Any], *, timeout_s: float = 120.0) -> dict[str, Any]:
         """Posts a graph, waits, and returns its history entry."""
@@ -85,7 +91,7 @@ def running_comfyui(base: Path, packs: dict[str, Path]) -> Iterator[ComfyUI]:
         process = subprocess.Popen(
             command, cwd=os.environ["COMFYUI_DIR"], stdout=log, stderr=subprocess.STDOUT, env=environment
         )
-    server = ComfyUI(f"http://127.0.0.1:{port}", base, log_path)
+    server = ComfyUI(f"http://127.0.0.1:{port}", base, log_path, process.pid)
     try:
         _wait(server, process)
         yield server

@@ -1,0 +1,123 @@
+"""Banks of prompt parts in files: text with an entry a line, JSON, or CSV. Standard library only.
+
+autumn.txt     one entry a line; blank lines and lines that begin with # are left out
+banks.json     ["in the rain", ...], or {"contexts": [...], "styles": [...]} for several banks in one file
+banks.csv      a header and one entry a row, in the column named after the bank ("context" or "contexts"), or the only
+               one; .tsv is the same with tabs
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import PlanError
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class BankEntry:
+    """One entry of a bank, and where it stands: "line 3", or "entry 3" of a JSON list."""
+
+    text: str
+    place: str
+
+
+def read_bank(path: Path, bank: str) -> tuple[BankEntry, ...]:
+    """The entries of a file; `bank` is "templates", "contexts" or "styles".
+
+    Raises:
+        PlanError: the file is missing, is not UTF-8 text, or is malformed (with the line), or has no entry.
+    """
+    text = _text(path, bank)
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        entries = list(_from_json(text, path, bank))
+    elif suffix in _DELIMITERS:
+        entries = list(_from_table(text, path, bank, _DELIMITERS[suffix]))
+    else:
+        lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
+        entries = [BankEntry(line, f"line {number}") for number, line in lines if line and not line.startswith("#")]
+    if not entries:
+        raise PlanError(f"{bank}_file {path} has no entry; write one a line")
+    return tuple(entries)
+
+
+def _text(path: Path, bank: str) -> str:
+    """The file's text, lines ended by "\\n" alone."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise PlanError(
+            f"{bank}_file {path} does not exist; give a text file with one entry a line, a JSON or a CSV file"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PlanError(f"cannot read {bank}_file {path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PlanError(f"{bank}_file {path} line {line} is not UTF-8 text; save the file as UTF-8") from None
+    if odd := _CONTROL.search(text):
+        line = text.count("\n", 0, odd.start()) + 1
+        raise PlanError(
+            f"{bank}_file {path} line {line} holds the control character {odd.group()!a}; is it a text file?"
+        )
+    return text
+
+
+def _from_json(text: str, path: Path, bank: str) -> Iterator[BankEntry]:
+    try:
+        value: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PlanError(f"{bank}_file {path} line {error.lineno} is not valid JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise PlanError(f'{bank}_file {path} is not a list of texts; expected ["...", ...]') from error
+    if isinstance(value, dict):
+        if bank not in value:
+            raise PlanError(f"{bank}_file {path} has no key '{bank}'; it has {', '.join(map(str, value)) or 'none'}")
+        value = value[bank]
+    if not isinstance(value, list):
+        raise PlanError(f"{bank}_file {path}: expected a list of texts, not {type(value).__name__}")
+    for number, entry in enumerate(value, 1):
+        if not isinstance(entry, str) or not entry.strip() or "\n" in entry.strip():
+            raise PlanError(f"{bank}_file {path} entry {number} must be one line of text, not {entry!r}")
+        yield BankEntry(entry.strip(), f"entry {number}")
+
+
+def _from_table(text: str, path: Path, bank: str, delimiter: str) -> Iterator[BankEntry]:
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    column: int | None = None
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if column is None:
+                column, width = _column(row, path, bank), len(row)
+            elif len(row) != width or not row[column].strip() or "\n" in row[column].strip():
+                raise PlanError(
+                    f"{bank}_file {path} line {reader.line_num}: expected {width} cells, with one line of text in column "
+                    f"{column + 1}, not {delimiter.join(row)!r}"
+                )
+            else:
+                yield BankEntry(row[column].strip(), f"line {reader.line_num}")
+    except csv.Error as error:
+        raise PlanError(f"{bank}_file {path} line {reader.line_num} is not valid CSV: {error}") from error
+
+
+def _column(header: list[str], path: Path, bank: str) -> int:
+    names = [name.strip().lower() for name in header]
+    for name in (bank, bank.removesuffix("s")):
+        if name in names:
+            return names.index(name)
+    if len(names) == 1:
+        return 0
+    raise PlanError(f"{bank}_file {path} has no column '{bank}' in line 1; it has {', '.join(header)}")

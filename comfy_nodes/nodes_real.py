@@ -1,0 +1,114 @@
+"""The node that begins every image of a batch as a real image of its class (img2img)."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from . import host
+from .errors import LabelsetError, PlanError
+from .nodes_prompts import CATEGORY, PromptBatch
+from .nodes_sampling import IMAGE_SIZE
+from .realimages import RealFolder, source_of
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+MOST_READERS = 4  # threads that decode images
+
+
+class RealImageLatent:
+    """SynthGrid Real Image Latent: a real image of each row's class, as the latent to start from."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Starts every image from a real image of its class, for classes that the model does not know by name. How far the "
+        "result may go from it is BasicScheduler's denoise: 0.3 stays close, 0.8 keeps little. Every class uses its images "
+        "about equally often, and each record names the real image it came from."
+    )
+    RETURN_TYPES = ("LATENT", "SYNTHGRID_BATCH", "IMAGE")
+    RETURN_NAMES = ("latent", "batch", "images")
+    OUTPUT_TOOLTIPS = (
+        "The encoded images, a row each, for the sampler.",
+        "The batch with the real images noted: connect it to the saver.",
+        "The real images as they are used, for a preview.",
+    )
+    FUNCTION = "load"
+    SEARCH_ALIASES = ["img2img", "image to image", "load image folder", "class folders", "real images", "augmentation"]
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        folder = (
+            "Folder in ComfyUI's input folder with one sub-folder of images a class: the same as Class List's path. Only "
+            "training images, never those you test with."
+        )
+        return {
+            "required": {
+                "batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."}),
+                "vae": ("VAE", {"tooltip": "The VAE of the checkpoint."}),
+                "folder": ("STRING", {"default": "real", "tooltip": folder}),
+                "width": ("INT", IMAGE_SIZE | {"tooltip": "Width in pixels; images are scaled and cut to it."}),
+                "height": ("INT", IMAGE_SIZE | {"tooltip": "Height in pixels; images are scaled and cut to it."}),
+            }
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, folder: str | None = None, **_: Any) -> float | str:
+        """Cached until a file of the folder changes; a linked folder (None) is not known here."""
+        try:
+            return float("nan") if folder is None else _folder(folder).state()
+        except (LabelsetError, OSError) as error:
+            return str(error)
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, folder: str | None = None) -> bool | str:
+        """Refuses a folder that is not there or leads out of the input folder before anything is sampled."""
+        try:
+            if folder is not None:
+                _folder(folder).classes()
+        except LabelsetError as error:
+            return str(error)
+        return True
+
+    def load(
+        self, batch: PromptBatch, vae: Any, folder: str, width: int, height: int
+    ) -> tuple[dict[str, Any], PromptBatch, torch.Tensor]:
+        """(LATENT of B rows, the batch with its sources, IMAGE [B, height, width, 3]).
+
+        Raises:
+            PlanError: the checkpoint has no VAE.
+            LabelsetError: a class has no folder or no image, or a file is not a whole image (named).
+        """
+        if vae is None:
+            raise PlanError("vae input is empty: this checkpoint has no VAE; load one with Load VAE")
+        real, plan = _folder(folder), batch.plan
+        files = {label: real.images(label) for label in dict.fromkeys(spec.label for spec in batch.specs)}
+        chosen = [
+            source_of(
+                files[spec.label], plan_seed=plan.seed, label=spec.label, position=spec.index // len(plan.classes)
+            )
+            for spec in batch.specs
+        ]
+        with ThreadPoolExecutor(min(len(chosen), MOST_READERS)) as pool:
+            read = list(pool.map(lambda file: real.read(file, width, height), chosen))
+        images = _tensor([image for image, _ in read])
+        return {"samples": vae.encode(images)}, replace(batch, sources=tuple(source for _, source in read)), images
+
+
+def _folder(name: str) -> RealFolder:
+    return RealFolder(host.folder_in_input(name), name.strip())
+
+
+def _tensor(images: list[Image.Image]) -> torch.Tensor:
+    """RGB images of one size -> [B, H, W, 3] in 0..1."""
+    import numpy as np
+    import torch
+
+    pixels = np.stack([np.asarray(image, dtype=np.uint8) for image in images])
+    return torch.from_numpy(pixels).float() / 255.0
+
+
+NODE_CLASS_MAPPINGS = {"SynthGridRealImageLatent": RealImageLatent}
+NODE_DISPLAY_NAME_MAPPINGS = {"SynthGridRealImageLatent": "SynthGrid Real Image Latent"}

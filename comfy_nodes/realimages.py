@@ -1,0 +1,133 @@
+"""Real images by class: which file belongs to which row of a plan, and its pixels at a wanted size. Pillow only.
+
+    <ComfyUI's input folder>/<folder>/<class folder>/<any depth>/<image>
+
+Every class goes through its images in shuffled rounds, as the plan goes through a bank of prompts: each image is used about
+equally often, and the file of a row follows from the plan's seed, the class and the image's position in it alone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from .errors import LabelsetError
+from .labelset import folder_name, sha256
+from .plan import draw, fingerprint
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_MODES_16_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """The real image that a generated one began as: its path in the folder, "bat/IMG 7.jpg", and its hash."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RealFolder:
+    """A folder of class folders. `shown` is how it is called in messages; nothing is kept between calls."""
+
+    root: Path
+    shown: str
+
+    def classes(self) -> dict[str, Path]:
+        """Folder name -> class folder, sorted.
+
+        Raises:
+            LabelsetError: the folder is not there or has no class folders.
+        """
+        try:
+            found = sorted(each for each in self.root.iterdir() if each.is_dir() and not each.name.startswith("."))
+        except FileNotFoundError:
+            raise LabelsetError(
+                f"folder '{self.shown}' is not there ({self.root}); put a folder with one sub-folder a class there"
+            ) from None
+        except OSError as error:
+            raise LabelsetError(f"cannot read folder '{self.shown}': {error.strerror or error}") from error
+        if not found:
+            raise LabelsetError(f"folder '{self.shown}' has no class folders; expected one sub-folder a class")
+        return {each.name: each for each in found}
+
+    def images(self, label: str) -> list[str]:
+        """The image files of a class, sorted, as paths relative to the folder, with forward slashes.
+
+        Raises:
+            LabelsetError: the class has no folder, or no image in it (the endings that count are named).
+        """
+        folders = self.classes()
+        folder = folders.get(label) or folders.get(folder_name(label))
+        if folder is None:
+            listed = ", ".join(list(folders)[:10]) + (f" and {len(folders) - 10} more" if len(folders) > 10 else "")
+            raise LabelsetError(
+                f"folder '{self.shown}' has no folder for class '{label}'; it has {listed}. "
+                "Give the same folder as the path of SynthGrid Class List"
+            )
+        found = sorted(path.relative_to(self.root).as_posix() for path in _files(folder))
+        if not found:
+            raise LabelsetError(f"class folder {folder} has no image; expected files ending in {', '.join(SUFFIXES)}")
+        return found
+
+    def state(self) -> str:
+        """Twelve hexadecimal digits that change with the folder's files: names, sizes and times."""
+        files = sorted(_files(self.root)) if self.root.is_dir() else []
+        stats = [(path, path.stat()) for path in files]
+        return fingerprint([[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+
+    def read(self, file: str, width: int, height: int) -> tuple[Image.Image, SourceImage]:
+        """One image, upright, RGB, scaled and cut about its centre to the wanted size, and what to record of it.
+
+        Raises:
+            LabelsetError: the file is not a whole image, or of a kind that has no sure 8-bit reading (named).
+        """
+        path = self.root / file
+        try:
+            data = path.read_bytes()
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                upright = _to_rgb(ImageOps.exif_transpose(image))
+        # Pillow's decoders raise nearly anything on damaged bytes (SyntaxError, struct.error, IndexError, ...).
+        except Exception as error:
+            raise LabelsetError(f"{path} is not a whole image ({error}); replace or remove the file") from error
+        fitted = ImageOps.fit(upright, (width, height), method=Image.Resampling.LANCZOS)
+        return fitted, SourceImage(file, sha256(data))
+
+
+def source_of(files: Sequence[str], *, plan_seed: int, label: str, position: int) -> str:
+    """The file for a class's image number `position`, counted from 0."""
+    return draw(files, plan_seed, label, "real image", position)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [
+        Path(where) / name
+        for where, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    ]
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB: 16 bits are scaled, not cut off; transparency goes onto white; of an animation the first frame counts."""
+    if image.mode in _MODES_16_BIT:
+        extremes: Any = image.getextrema()
+        lowest, highest = extremes
+        if lowest < 0 or highest > 65_535:
+            raise ValueError(f"pixels run from {lowest} to {highest}, expected 0 to 65535")
+        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating point pixels have no sure 8-bit reading")
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
