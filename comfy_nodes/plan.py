@@ -151,10 +151,10 @@ class GenerationPlan:
         position, class_index = divmod(index, len(self.classes))
         entry = self.classes[class_index]
         texts = self.templates
-        template = draw(texts.templates, self.seed, entry.name, "template", position)
+        template = _draw(texts.templates, self.seed, entry.name, "template", position)
         used = placeholders(template)
-        context = draw(texts.contexts, self.seed, entry.name, "context", position) if "context" in used else None
-        style = draw(texts.styles, self.seed, entry.name, "style", position) if "style" in used else None
+        context = _draw(texts.contexts, self.seed, entry.name, "context", position) if "context" in used else None
+        style = _draw(texts.styles, self.seed, entry.name, "style", position) if "style" in used else None
         values = {"class": entry.name, "definition": entry.definition, "context": context, "style": style}
         return ImageSpec(
             index=index,
@@ -313,6 +313,25 @@ def read_classes(path: Path) -> tuple[ClassEntry, ...]:
         raise PlanError(f"{path}: {error}") from error
 
 
+def sampler_warning(sampler: str) -> str | None:
+    """Why a row made in a batch by this sampler is not what its seed gives alone; None where it is.
+
+    `sampler` is a name as KSamplerSelect has it, or that of a core node for one sampler ("EulerAncestral").
+    """
+    name = sampler.lower().replace("_", "")
+    if any(part in name for part in _STEP_NOISE):
+        return (
+            f"sampler {sampler} draws noise for the whole batch in every step: the images are fine, but none can be made "
+            "again alone from its record; euler, heun, dpmpp_2m and ddim can"
+        )
+    if name.startswith(_OTHER_SIGMAS):
+        return (
+            f"sampler {sampler} gets other sigmas in the stock KSampler than here: an image cannot be made again alone "
+            "with stock nodes; euler, heun, dpmpp_2m and ddim can"
+        )
+    return None
+
+
 def _checked(entries: Sequence[ClassEntry]) -> tuple[ClassEntry, ...]:
     if not entries:
         raise PlanError("no classes; give at least one class name, one a line")
@@ -339,7 +358,7 @@ def _hash_integer(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def draw(bank: Sequence[str], seed: int, label: str, kind: str, position: int) -> str:
+def _draw(bank: Sequence[str], seed: int, label: str, kind: str, position: int) -> str:
     """Entry for a class's image number `position`: the bank is gone through in a new shuffled order each time round.
 
     So over any len(bank) images in a row every entry is used about equally, and entry `position` is known by itself.
@@ -349,22 +368,3 @@ def draw(bank: Sequence[str], seed: int, label: str, kind: str, position: int) -
     round_number, place = divmod(position, len(bank))
     order = sorted(range(len(bank)), key=lambda entry: _hash_integer(seed, label, kind, round_number, entry))
     return bank[order[place]]
-
-
-def sampler_warning(sampler: str) -> str | None:
-    """Why a row made in a batch by this sampler is not what its seed gives alone; None where it is.
-
-    `sampler` is a name as KSamplerSelect has it, or that of a core node for one sampler ("EulerAncestral").
-    """
-    name = sampler.lower().replace("_", "")
-    if any(part in name for part in _STEP_NOISE):
-        return (
-            f"sampler {sampler} draws noise for the whole batch in every step: the images are fine, but none can be made "
-            "again alone from its record; euler, heun, dpmpp_2m and ddim can"
-        )
-    if name.startswith(_OTHER_SIGMAS):
-        return (
-            f"sampler {sampler} gets other sigmas in the stock KSampler than here: an image cannot be made again alone "
-            "with stock nodes; euler, heun, dpmpp_2m and ddim can"
-        )
-    return None

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from .errors import LabelsetError
 from .labelset import folder_name, sha256
-from .plan import draw, fingerprint
+from .plan import _draw, fingerprint
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _MODES_16_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -105,7 +105,7 @@ class RealFolder:
 
 def source_of(files: Sequence[str], *, plan_seed: int, label: str, position: int) -> str:
     """The file for a class's image number `position`, counted from 0."""
-    return draw(files, plan_seed, label, "real image", position)
+    return _draw(files, plan_seed, label, "real image", position)
 
 
 def _files(folder: Path) -> list[Path]:
