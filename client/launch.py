@@ -35,9 +35,15 @@ class EmbeddedServer:
     """
 
     def __init__(
-        self, *, checkpoint_directories: Sequence[Path] = (), restarts: int = 3, start_s: float = 180.0
+        self,
+        *,
+        checkpoint_directories: Sequence[Path] = (),
+        input_directory: Path | None = None,
+        restarts: int = 3,
+        start_s: float = 180.0,
     ) -> None:
         self._checkpoint_directories = [Path(each) for each in checkpoint_directories]
+        self._input_directory = input_directory
         self._restarts = restarts
         self._start_s = start_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,6 +98,8 @@ class EmbeddedServer:
         command = [sys.executable, "-m", "client", "serve", "--port", "0", "--base-directory", str(directory)]
         for each in self._checkpoint_directories:
             command += ["--checkpoint-dir", str(each.expanduser().resolve())]
+        if self._input_directory is not None:
+            command += ["--input-directory", str(self._input_directory.expanduser().resolve())]
         with self._log_path.open("ab") as output:
             return subprocess.Popen(
                 [*command, "--exit-with-parent", "--temporary"],

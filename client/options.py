@@ -48,6 +48,10 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cfg", type=float, metavar="X", help="guidance: how closely to follow the prompt")
     group.add_argument("--sampler", metavar="NAME")
     group.add_argument("--scheduler", metavar="NAME")
+    group.add_argument("--strength", type=float, metavar="X", help="from real images: how far from them, above 0 to 1")
+    group.add_argument(
+        "--real-folder", metavar="NAME", help="from real images: the folder in the server's input folder"
+    )
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +62,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR",
         help="embedded only: a folder of checkpoints in diffusers format (repeatable)",
     )  # fmt: skip
+    parser.add_argument("--input-directory", type=Path, metavar="DIR", help="embedded only: the engine's input folder")
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -79,7 +84,10 @@ def options_of(args: argparse.Namespace) -> Options:
         checkpoint=checkpoint,
         width=width,
         height=height,
-        **{name: getattr(args, name, None) for name in ("steps", "cfg", "sampler", "scheduler")},
+        **{
+            name: getattr(args, name, None)
+            for name in ("steps", "cfg", "sampler", "scheduler", "strength", "real_folder")
+        },
     )
 
 
@@ -102,7 +110,9 @@ def server_of(args: argparse.Namespace, stack: ExitStack) -> ServerSource:
     if args.server == "embedded":
         from .launch import EmbeddedServer
 
-        return stack.enter_context(EmbeddedServer(checkpoint_directories=args.checkpoint_dir))
+        return stack.enter_context(
+            EmbeddedServer(checkpoint_directories=args.checkpoint_dir, input_directory=args.input_directory)
+        )
     from .runner import GivenServer
     from .server import ComfyServer
 

@@ -36,6 +36,8 @@ TEMPLATES = "SynthGridPromptTemplates"
 BATCHER = "SynthGridClassPromptBatcher"
 SAVER = "SynthGridLabelledImageSaver"
 LATENT = "SynthGridBatchLatent"
+REAL = "SynthGridRealImageLatent"
+BANKS = ("templates", "contexts", "styles")
 PLAN_NODES = (CLASS_LIST, TEMPLATES, BATCHER)
 # option -> the (node class, input) pairs that can carry it
 TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -47,14 +49,18 @@ TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
     "batch_size": ((BATCHER, "batch_size"),),
     "plan_seed": ((BATCHER, "plan_seed"),),
     "checkpoint": (("CheckpointLoaderSimple", "ckpt_name"), ("CheckpointLoader", "ckpt_name")),
-    "width": ((LATENT, "width"),),
-    "height": ((LATENT, "height"),),
+    "width": ((LATENT, "width"), (REAL, "width")),
+    "height": ((LATENT, "height"), (REAL, "height")),
+    "real_folder": ((REAL, "folder"),),
     "steps": (("BasicScheduler", "steps"), ("KarrasScheduler", "steps"), ("ExponentialScheduler", "steps")),
     "cfg": (("CFGGuider", "cfg"),),
     "sampler": (("KSamplerSelect", "sampler_name"),),
     "scheduler": (("BasicScheduler", "scheduler"),),
+    "strength": (("BasicScheduler", "denoise"),),
 }
-_WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level")}  # where and how images are put, not what they look like
+_WHERE_TO = {
+    SAVER: ("folder", "overwrite", "compress_level", "subfolders")
+}  # where and how images are put, not what they look like
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,18 @@ class Options:
     cfg: float | None = None
     sampler: str | None = None
     scheduler: str | None = None
+    strength: float | None = None
+    real_folder: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("images_per_class", "batch_size", "steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise WorkflowError(f"{name.replace('_', ' ')} is {value}; it must be 1 or more")
+        if self.strength is not None and not 0.0 < self.strength <= 1.0:
+            raise WorkflowError(
+                f"strength is {self.strength}; it must be above 0 (the real image) and at most 1 (nothing of it)"
+            )
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None and (value < 16 or value % 8):
@@ -220,6 +232,7 @@ class Workflow:
             raise WorkflowError(
                 f"{self.name_of(classes)} reads the classes from a path on the server; give them to the client: --classes"
             )
+        self._refuse_bank_files(templates)
         try:
             return GenerationPlan(
                 classes=parse_classes(str(self.value(classes, "classes", ""))),
@@ -234,6 +247,14 @@ class Workflow:
             )
         except PlanError as error:
             raise PlanError(f"{self.source}: {error}") from error
+
+    def _refuse_bank_files(self, templates: str) -> None:
+        for bank in BANKS:
+            if str(self.value(templates, f"{bank}_file", "")).strip():
+                raise WorkflowError(
+                    f"{self.name_of(templates)} reads {bank} from a file on the server; give them to the client: "
+                    f"--{_flag(bank)}"
+                )
 
     def number(self, node_id: str, name: str, default: int) -> int:
         """A typed-in whole number of a node. Raises WorkflowError where it is something else."""
@@ -273,6 +294,8 @@ class Workflow:
             (saver, "folder"): folder,
             (saver, "overwrite"): False,
         }
+        if "subfolders" in self.graph[saver]["inputs"]:  # the client puts the images where they belong itself
+            changes[saver, "subfolders"] = "{label}"
         if "resume_folder" in self.graph[batcher]["inputs"]:  # the client knows itself what is missing
             changes[batcher, "resume_folder"] = ""
         return dict(self.with_values(changes).graph)
@@ -358,7 +381,10 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
     for each in fields(options):
         value = getattr(options, each.name)
         if value is not None and each.name != "classes":
-            changes[workflow.place(each.name)] = "\n".join(value) if isinstance(value, tuple) else value
+            node_id, name = workflow.place(each.name)
+            changes[node_id, name] = "\n".join(value) if isinstance(value, tuple) else value
+            if each.name in BANKS and f"{name}_file" in workflow.graph[node_id]["inputs"]:
+                changes[node_id, f"{name}_file"] = ""
     return workflow.with_values(changes)
 
 

@@ -37,6 +37,7 @@ CARD = "README.md"
 CARD_MARK = "<!-- written by SynthGrid and kept up to date by it; remove this line to keep changes of your own -->"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_WRITERS = 16  # they wait for the disk, which takes many files in one go
 _LONGEST_NAME = 120  # bytes; leaves room for the path around it on Windows and for the file systems that allow 255
 
 
@@ -265,7 +266,7 @@ class LabelledFolder:
                 written are taken away again.
         """
         self._make_way([record for record, _ in items], overwrite=overwrite)
-        workers = min(len(items), os.cpu_count() or 1)
+        workers = min(len(items), _WRITERS)
         if workers > 1:
             with ThreadPoolExecutor(workers) as pool:
                 answers = list(pool.map(self._write_image, items))
@@ -364,7 +365,11 @@ class LabelledFolder:
             return None
 
     def _append(self, records: Iterable[ImageRecord]) -> None:
-        """Adds all lines or none. Unbuffered, since a buffer would try again to write a refused line on closing."""
+        """Adds all lines or none. Unbuffered, since a buffer would try again to write a refused line on closing.
+
+        The disk is not waited for: what a power cut takes from the end, `scan` brings back from inside the images, which
+        are on the disk by now.
+        """
         rest = memoryview("".join(record.to_json() + "\n" for record in records).encode("utf-8"))
         if not rest:
             return
@@ -374,7 +379,6 @@ class LabelledFolder:
                 try:
                     while rest:
                         rest = rest[file.write(rest) :]
-                    os.fsync(file.fileno())
                 except OSError:
                     file.truncate(size)
                     raise

@@ -44,15 +44,20 @@ def register() -> None:
 def preview(asked: Any) -> dict[str, Any]:
     """What the plan would make, from widget values as they stand in the browser.
 
-    `asked` is {"classes": {"classes", "path"}, "templates": {"templates", "negative_prompt", "contexts", "styles"},
-    "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index"}, "folder": optional}. The answer has counts,
-    "batches", the first rows of the next batch ("rows": none when the plan is finished) and, when a folder is named,
-    "done": {label: images of this plan that are there}; or only "error", a sentence for the artist.
+    `asked` is {"classes": {"classes", "path"}, "templates": {"templates", "negative_prompt", "contexts", "styles", and
+    optionally each bank's file}, "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index", "resume_folder":
+    optional}, "folder": optional}. The answer has counts, "batches" and the first rows of the next batch ("rows": none when
+    the plan is finished). With a resume folder the rows are those that are not in it, and "batch_there" and "missing" say
+    how many of the batch are there and how many of the plan are not. With a folder it has "done": {label: images of this
+    plan that are there}. Or it is only "error", a sentence for the artist.
     """
     try:
         plan, batch_size, batch_index = _plan(asked)
         batches = plan.batch_count(batch_size)
         rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
+        resume_folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
+        there = images_below(host.folder_in_output(resume_folder), plan.plan_id) if resume_folder else set()
+        left = [row for row in rows if row.index not in there]
         answer = {
             "classes": len(plan.classes),
             "images_per_class": plan.images_per_class,
@@ -60,9 +65,12 @@ def preview(asked: Any) -> dict[str, Any]:
             "batch_size": batch_size,
             "batches": batches,
             "batch_index": batch_index,
-            "batch_images": len(rows),
-            "rows": [{"label": row.label, "prompt": row.prompt} for row in rows[:MOST_ROWS]],
+            "batch_images": len(left),
+            "rows": [{"label": row.label, "prompt": row.prompt} for row in left[:MOST_ROWS]],
         }
+        if resume_folder:
+            missing = len(plan) - sum(index < len(plan) for index in there)
+            answer |= {"resume_folder": resume_folder, "batch_there": len(rows) - len(left), "missing": missing}
         folder = asked.get("folder")
         return answer if folder is None else answer | {"done": _done(plan, _text(asked, "folder"))}
     except SynthGridError as error:

@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> None:
     add("--port", type=int, default=8188, help="port, 0 for a free one (default: %(default)s)")
     add("--base-directory", type=Path, required=True, metavar="DIR", help="holds output, input, models")
     add("--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR", help="more checkpoints")
+    add("--input-directory", type=Path, metavar="DIR", help="where real images are (default: BASE_DIRECTORY/input)")
     add("--exit-with-parent", action="store_true", help="end when standard input closes")
     add("--temporary", action="store_true", help="remove the base directory when the server ends well")
     parser.set_defaults(command=serve)
@@ -45,6 +46,7 @@ def serve(args: argparse.Namespace) -> int:
         port=args.port,
         base_directory=args.base_directory,
         checkpoint_directories=tuple(args.checkpoint_dir),
+        input_directory=args.input_directory,
         exit_with_parent=args.exit_with_parent,
     )
     if args.temporary:

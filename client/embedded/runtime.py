@@ -28,19 +28,29 @@ class Folders:
     """Where the engine reads and writes: <base>/{output,input,temp,models/checkpoints}.
 
     `checkpoint_directories` hold further diffusers folders; one that is itself a diffusers folder counts as well.
+    `input_directory` takes the place of <base>/input.
     """
 
     base: Path
     checkpoint_directories: tuple[Path, ...] = ()
+    input_directory: Path | None = None
 
     @classmethod
-    def create(cls, base: Path, checkpoint_directories: Sequence[Path] = ()) -> Folders:
+    def create(
+        cls, base: Path, checkpoint_directories: Sequence[Path] = (), input_directory: Path | None = None
+    ) -> Folders:
         """Resolves the paths and makes the folders.
 
         Raises:
             EmbeddedError: a folder cannot be made, or a checkpoint directory does not exist.
         """
-        folders = cls(Path(base).resolve(), tuple(Path(each).resolve() for each in checkpoint_directories))
+        folders = cls(
+            Path(base).resolve(),
+            tuple(Path(each).resolve() for each in checkpoint_directories),
+            None if input_directory is None else Path(input_directory).expanduser().resolve(),
+        )
+        if folders.input_directory is not None and not folders.input_directory.is_dir():
+            raise EmbeddedError(f"input directory {folders.input_directory} does not exist; give a folder")
         for directory in folders.checkpoint_directories:
             if not directory.is_dir():
                 raise EmbeddedError(f"checkpoint directory {directory} does not exist; give a folder of checkpoints")
@@ -61,7 +71,7 @@ class Folders:
     @property
     def input(self) -> Path:
         """Where uploads go."""
-        return self.base / "input"
+        return self.input_directory or self.base / "input"
 
     @property
     def temp(self) -> Path:

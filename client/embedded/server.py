@@ -47,6 +47,7 @@ def serve(
     port: int = 8188,
     base_directory: Path,
     checkpoint_directories: Sequence[Path] = (),
+    input_directory: Path | None = None,
     exit_with_parent: bool = False,
 ) -> None:
     """Serves until Ctrl-C or SIGTERM; logs one line "listening on http://host:port" when it is ready.
@@ -55,6 +56,7 @@ def serve(
         port: 0 takes a free one.
         base_directory: holds output/, input/, temp/ and models/checkpoints/; they are made.
         checkpoint_directories: further folders of diffusers folders.
+        input_directory: takes the place of <base_directory>/input.
         exit_with_parent: end as soon as standard input ends, as it does when the process at its other end is gone, however
             it went.
 
@@ -62,7 +64,7 @@ def serve(
         EmbeddedError: the folders cannot be made, or the address is taken.
         KeyboardInterrupt: Ctrl-C, after everything is closed.
     """
-    runtime.use_folders(runtime.Folders.create(base_directory, checkpoint_directories))
+    runtime.use_folders(runtime.Folders.create(base_directory, checkpoint_directories, input_directory))
     server = Server(Registry())
     code = 0
     try:

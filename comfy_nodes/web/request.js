@@ -4,11 +4,14 @@ export const CLASS_LIST = "SynthGridClassList";
 export const TEMPLATES = "SynthGridPromptTemplates";
 export const BATCHER = "SynthGridClassPromptBatcher";
 export const SAVER = "SynthGridLabelledImageSaver";
+export const REAL_IMAGES = "SynthGridRealImageLatent"; // hands the batch on
 
 const WIDGETS = {
   [CLASS_LIST]: ["classes", "path"],
-  [TEMPLATES]: ["templates", "negative_prompt", "contexts", "styles"],
-  [BATCHER]: ["images_per_class", "batch_size", "plan_seed", "batch_index"],
+  [TEMPLATES]: [
+    "templates", "negative_prompt", "contexts", "styles", "templates_file", "contexts_file", "styles_file",
+  ],
+  [BATCHER]: ["images_per_class", "batch_size", "plan_seed", "batch_index", "resume_folder"],
 };
 const TITLES = {
   [CLASS_LIST]: "SynthGrid Class List",
@@ -49,7 +52,8 @@ function valuesOf(node) {
 
 function linked(node, name, kind) {
   if (!isLinked(node, name)) throw new Unanswerable(`Connect ${TITLES[kind]} to '${name}'.`);
-  const source = sourceOf(node, name);
+  let source = sourceOf(node, name);
+  if (source?.comfyClass === REAL_IMAGES && kind === BATCHER) source = sourceOf(source, "batch");
   if (source?.comfyClass === kind) return source;
   throw new Unanswerable(`No preview: '${name}' does not come straight from ${TITLES[kind]}.`);
 }

@@ -7,10 +7,10 @@ import { BATCHER, SAVER, requestFor } from "./request.js";
 
 const LOOK_MS = 400; // a change is asked about when it has stood still for one look
 const PANELS = {
-  [BATCHER]: { name: "plan", show: batcherLines, minHeight: 150, maxHeight: 600 },
-  [SAVER]: { name: "progress", show: saverLines, minHeight: 90, maxHeight: 160 },
+  [BATCHER]: { name: "plan", show: batcherLines, minHeight: () => 150, maxHeight: () => 600 },
+  [SAVER]: { name: "progress", show: saverLines, minHeight: (ran) => (ran ? 330 : 90), maxHeight: (ran) => (ran ? 2000 : 160) },
 };
-const watched = new Map(); // node -> {panel, seen, asked, ran}
+const watched = new Map(); // node -> {panel, seen, asked, ran}; ran is the node's answer to its last run, if any
 
 const plural = (count, word, words = `${word}s`) => `${count} ${count === 1 ? word : words}`;
 
@@ -23,11 +23,14 @@ function batcherLines(answer, ran) {
         `${plural(answer.images, "image")} in ${plural(answer.batches, "batch", "batches")}`,
     },
   ];
+  if (answer.missing !== undefined) lines.push({ text: `${answer.missing} of them are not in '${answer.resume_folder}' yet` });
   if (ran) lines.push({ text: `Made: ${ran.text?.[0] ?? ""}`, kind: "dim" });
-  if (answer.rows.length === 0) {
+  if (answer.batch_index >= answer.batches) {
     return [...lines, { text: "The plan is finished. Set batch_index to 0 to start over, or ask for more images." }];
   }
-  lines.push({ text: `Next: batch ${answer.batch_index + 1} of ${answer.batches}` });
+  const next = `Next: batch ${answer.batch_index + 1} of ${answer.batches}`;
+  if (answer.batch_images === 0) return [...lines, { text: `${next}: all of it is there, nothing will be sampled` }];
+  lines.push({ text: answer.batch_there ? `${next}, without the ${answer.batch_there} that are there` : next });
   lines.push(...answer.rows.map((row) => ({ text: `${row.label}: ${row.prompt}` })));
   const hidden = answer.batch_images - answer.rows.length;
   return hidden > 0 ? [...lines, { text: `and ${plural(hidden, "more image")}`, kind: "dim" }] : lines;
@@ -36,15 +39,28 @@ function batcherLines(answer, ran) {
 function saverLines(answer, ran) {
   const total = Object.values(answer.done).reduce((sum, count) => sum + count, 0);
   const lines = [{ text: `${total} of ${plural(answer.images, "image")} of this plan are there`, kind: "head" }];
-  if (ran?.text?.length) lines.push({ text: ran.text[0], kind: "dim" });
-  if (ran?.synthgrid_records?.length) {
-    lines.push({ text: `Shown: ${ran.synthgrid_records.map((record) => record.label).join(", ")}`, kind: "dim" });
-  }
+  const [summary, ...warnings] = ran?.text ?? [];
+  if (summary) lines.push({ text: summary, kind: "dim" });
+  lines.push(...warnings.map((text) => ({ text, kind: "warning" })));
+  if (ran?.images?.length) lines.push({ figures: figures(ran) });
   for (const [label, count] of Object.entries(answer.done)) {
     const kind = count === answer.images_per_class ? "dim" : undefined;
     lines.push({ text: `${label} ${count} of ${answer.images_per_class}`, kind });
   }
   return lines;
+}
+
+function figures({ images, synthgrid_records: records = [] }) {
+  return images.map((image, row) => {
+    const hash = records[row]?.sha256 ?? ""; // so that an overwritten image is not shown from the browser's cache
+    const query = new URLSearchParams({ ...image, hash });
+    return { url: api.apiURL(`/view?${query}`), caption: records[row]?.label ?? "" };
+  });
+}
+
+// The frontend keeps answers when a workflow is left and opened again; its nodes are new ones then.
+function ranOf(node, state) {
+  return state.ran ?? app.nodeOutputs?.[node.id] ?? null;
 }
 
 async function ask(node, state, body) {
@@ -58,7 +74,7 @@ async function ask(node, state, body) {
   }
   if (state.asked !== body) return; // a newer question is on its way
   const { show } = PANELS[node.comfyClass];
-  state.panel.lines(answer.error ? [{ text: answer.error, kind: "error" }] : show(answer, state.ran));
+  state.panel.show(answer.error ? [{ text: answer.error, kind: "error" }] : show(answer, ranOf(node, state)));
 }
 
 function look(node, state) {
@@ -71,7 +87,7 @@ function look(node, state) {
     ask(node, state, body);
   } else {
     state.asked = body;
-    state.panel.lines([{ text: problem, kind: "dim" }]);
+    state.panel.show([{ text: problem, kind: "dim" }]);
   }
 }
 
@@ -82,21 +98,38 @@ function lookAtAll() {
 }
 
 function watch(node) {
-  const { name, ...heights } = PANELS[node.comfyClass];
-  const state = { panel: addPanel(node, name, heights), seen: null, asked: null, ran: null };
+  const { name, minHeight, maxHeight } = PANELS[node.comfyClass];
+  const state = { panel: null, seen: null, asked: null, ran: null };
+  state.panel = addPanel(node, name, {
+    minHeight: () => minHeight(ranOf(node, state)),
+    maxHeight: () => maxHeight(ranOf(node, state)),
+  });
   watched.set(node, state);
+  if (node.comfyClass === SAVER) showNoOtherImages(node);
   const { onExecuted, onRemoved } = node;
   node.onExecuted = function (message) {
     onExecuted?.apply(this, arguments);
     state.ran = message;
-    state.asked = null; // ask again: there are more images now
+    for (const each of watched.values()) each.asked = null; // ask again: there are more images now
+    grow(this);
   };
   node.onRemoved = function () {
     onRemoved?.apply(this, arguments);
     watched.delete(node);
   };
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(width, 360), height]);
+  grow(node, 360);
+}
+
+// The panel shows the images with their labels; the frontend would show them once more, without.
+function showNoOtherImages(node) {
+  node.hideOutputImages = true; // where nodes are HTML
+  Object.defineProperty(node, "imgs", { get: () => undefined, set: () => {}, configurable: true }); // on the canvas
+}
+
+// To the size that its content needs; never smaller than the artist has made it.
+function grow(node, width = 0) {
+  const [least, high] = node.computeSize();
+  node.setSize([Math.max(node.size[0], least, width), Math.max(node.size[1], high)]);
 }
 
 function countUp(node) {
