@@ -299,3 +299,15 @@ def test_outside_any_host_the_saver_says_so(monkeypatch):
 def test_a_setting_that_two_nodes_give_differently_is_left_out():
     graph = GRAPH | {"3": {"class_type": "BasicScheduler", "inputs": {"steps": 30, "scheduler": "normal"}}}
     assert generator_settings(graph) == {"checkpoint": "sd15.safetensors", "scheduler": "normal"}
+
+
+def test_a_sampler_that_breaks_reproducibility_is_named_in_the_node_and_in_the_log(output, caplog):
+    graph = GRAPH | {
+        "3": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "dpmpp_sde"}},
+        "4": {"class_type": "SynthGridLabelledImageSaver", "inputs": {"images": ["3", 0]}},
+    }
+    text = save(prompt=graph, unique_id="4")["text"]
+    assert text[0] == "4 saved, 0 were there already and kept"
+    assert text[1].startswith("sampler dpmpp_sde draws noise")
+    assert "sampler dpmpp_sde" in caplog.text
+    assert len(save(prompt=GRAPH, unique_id="2")["text"]) == 1

@@ -131,3 +131,37 @@ def test_the_route_answers_over_http_and_two_copies_of_the_pack_register_it_once
             await runner.cleanup()
 
     assert asyncio.run(exchange()) == routes.preview(asked())
+
+
+def test_the_next_rows_are_those_that_the_resume_folder_lacks(output):
+    for index in (5, 7, 8, 11, 300):
+        path = output / "set" / "style" / "class" / f"{plan().plan_id}-{index:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    request = asked(batch_index=1)
+    request["batcher"]["resume_folder"] = " set "
+    answer = routes.preview(request)
+    assert [row["prompt"] for row in answer["rows"]] == [plan().row(index).prompt for index in (6, 9)]
+    assert (answer["batch_images"], answer["batch_there"], answer["missing"], answer["resume_folder"]) == (
+        2,
+        3,
+        8,
+        "set",
+    )
+    request["batcher"]["resume_folder"] = ""
+    assert "missing" not in routes.preview(request)
+
+
+def test_a_resume_folder_outside_the_output_folder_is_told(output):
+    request = asked()
+    request["batcher"]["resume_folder"] = "../x"
+    assert "must be a folder inside" in routes.preview(request)["error"]
+
+
+def test_banks_come_from_files_too(output, monkeypatch):
+    monkeypatch.setattr(host, "_input_directory", output)
+    (output / "places.txt").write_text("in the rain")
+    answer = routes.preview(asked(templates=TEXTS | {"contexts_file": "places.txt"}))
+    assert {row["prompt"][-11:] for row in answer["rows"]} == {"in the rain"}
+    answer = routes.preview(asked(templates=TEXTS | {"contexts_file": "gone.txt"}))
+    assert "gone.txt does not exist" in answer["error"]

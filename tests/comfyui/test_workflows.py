@@ -4,12 +4,14 @@ import logging
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from sd15_checkpoint import NAME
 
 from client.runner import run_plan
 from client.workflow import Options, load_workflow, patch
-from comfy_nodes.labelset import LabelledFolder, read_record
+from comfy_nodes.labelset import LabelledFolder, folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,18 @@ def patched(name, **more):
     return patch(load_workflow(FOLDER / f"{name}.json"), Options(**(options | more)))
 
 
+@pytest.fixture
+def real_images(comfyui):
+    """A folder of class folders in the server's input folder: two random images a class."""
+    for label in CLASSES:
+        folder = comfyui.base / "input" / "real" / folder_name(label.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(2):
+            Image.effect_noise((90, 70), 60 + 40 * number).convert("RGB").save(folder / f"photo {number}.jpg")
+    return comfyui.base / "input" / "real"
+
+
+@pytest.mark.usefixtures("real_images")
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
 def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path):
     workflow = patched(name)
@@ -34,6 +48,25 @@ def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path
         assert (record.label, record.prompt, record.seed) == (spec.label, spec.prompt, spec.seed)
         assert record.settings["checkpoint"] == NAME
         assert read_record((tmp_path / "out" / record.file_name).read_bytes()) == record
+
+
+def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_real_one(comfyui, real_images, tmp_path):
+    """Strength decides how far it is from the real image; batch size decides nothing."""
+    whole, alone = (patched("sd15_from_real_images", batch_size=size, strength=0.4) for size in (9, 1))
+    run_plan(whole, comfyui.url, tmp_path / "whole")
+    run_plan(alone, comfyui.url, tmp_path / "alone")
+    records = LabelledFolder(tmp_path / "alone").scan()
+    for key, record in LabelledFolder(tmp_path / "whole").scan().items():
+        assert (record.source_image, record.settings["denoise"]) == (records[key].source_image, 0.4)
+        assert record.source_image.startswith(f"{folder_name(record.label)}/photo ")
+        assert record.source_sha256 == sha256((real_images / record.source_image).read_bytes())
+        batched, single = (pixels(tmp_path / name / record.file_name) for name in ("whole", "alone"))
+        assert np.abs(batched - single).max() <= 1  # of 255: both are rounded
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
 
 
 def test_more_images_a_class_keeps_what_is_there(comfyui, tmp_path):
