@@ -11,7 +11,6 @@ images are smooth noise of every scale, which compresses about as a photograph d
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import os
@@ -20,7 +19,6 @@ import statistics
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -34,7 +32,7 @@ from PIL import Image, PngImagePlugin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from comfy_nodes import graph, host, imagefile, labelset, nodes_images  # noqa: E402
+from comfy_nodes import graph, host, imagefile, labelset, nodes_images, png  # noqa: E402
 from comfy_nodes.nodes_prompts import PromptBatch  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402
 
@@ -102,9 +100,7 @@ def _encoded(picture: Image.Image, record: labelset.ImageRecord) -> str:
 
 
 def _bare(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=4, compress_type=zlib.Z_RLE)
-    return buffer.getvalue()
+    return png.png_bytes(np.asarray(picture), [], compress_level=4)
 
 
 def timed(save: Callable[[torch.Tensor, Path], None], images: torch.Tensor, where: Path) -> tuple[float, float]:

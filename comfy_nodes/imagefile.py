@@ -22,6 +22,7 @@ from xml.sax.saxutils import escape, unescape
 from PIL import Image, PngImagePlugin
 
 from .errors import LabelsetError
+from .png import png_bytes
 
 if TYPE_CHECKING:
     from .labelset import ImageRecord
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = {"PNG": ".png", "WebP": ".webp", "JPEG": ".jpg"}
 RECORD_CHUNK = "synthgrid"
 PARAMETERS = "parameters"
+_RLE_LEVELS = range(1, 6)
 _XMP_CHUNK = "XML:com.adobe.xmp"
 _RECORD_IN_XMP = re.compile(rb"<synthgrid:record>(.*?)</synthgrid:record>", re.DOTALL)
 _MODEL, _MAKE, _EXIF_FOLDER, _USER_COMMENT = 0x0110, 0x010F, 0x8769, 0x9286
@@ -75,12 +77,16 @@ class ImageFormat:
         """The end of a file's name: ".png", ".webp" or ".jpg"."""
         return SUFFIXES[self.name]
 
-    def encode(self, image: Image.Image, *, record: str = "", texts: Mapping[str, str] | None = None) -> bytes:
-        """The RGB image as a whole file's bytes, with the record's JSON and the texts inside.
+    def encode(
+        self, image: Image.Image, *, record: str = "", texts: Mapping[str, str] | None = None, threads: int = 1
+    ) -> bytes:
+        """The RGB image as a whole file's bytes, with the record's JSON and the texts inside. PNG may use `threads`.
 
         Raises:
             LabelsetError: a JPEG cannot hold so long a record.
         """
+        if self.name == "PNG" and self.compress_level in _RLE_LEVELS and image.mode == "RGB":
+            return _fast_png(self, image, record, texts or {}, threads)
         if self.name == "JPEG" and image.mode != "RGB":
             image = image.convert("RGB")  # it has no transparency
         options = (_png if self.name == "PNG" else _other)(self, record, texts or {})
@@ -95,15 +101,26 @@ class ImageFormat:
 PNG = ImageFormat()
 
 
-def _png(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str, Any]:
+def _fast_png(how: ImageFormat, image: Image.Image, record: str, texts: Mapping[str, str], threads: int) -> bytes:
+    import numpy as np
+
+    chunks = [(chunk[0], chunk[1]) for chunk in _png_texts(record, texts).chunks]
+    return png_bytes(np.asarray(image), chunks, compress_level=how.compress_level, threads=threads)
+
+
+def _png_texts(record: str, texts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
     chunks = PngImagePlugin.PngInfo()
     for key, value in texts.items():
         chunks.add_text(key, value)
     if record:
         chunks.add_text(RECORD_CHUNK, record)
     chunks.add_itxt(_XMP_CHUNK, _XMP.format(more=""))
-    options: dict[str, Any] = {"pnginfo": chunks, "compress_level": how.compress_level}
-    if 1 <= how.compress_level <= 5:
+    return chunks
+
+
+def _png(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    options: dict[str, Any] = {"pnginfo": _png_texts(record, texts), "compress_level": how.compress_level}
+    if how.compress_level in _RLE_LEVELS:
         options["compress_type"] = zlib.Z_RLE
     return options
 

@@ -153,10 +153,15 @@ def image_file_names(label: str, plan_id: str, index: int) -> tuple[str, ...]:
 
 
 def encode_image(
-    image: Image.Image, record: ImageRecord, how: ImageFormat = PNG, *, texts: Mapping[str, str] | None = None
+    image: Image.Image,
+    record: ImageRecord,
+    how: ImageFormat = PNG,
+    *,
+    texts: Mapping[str, str] | None = None,
+    threads: int = 1,
 ) -> bytes:
     """The RGB image as the bytes of a file with the record, and further texts, inside. Raises LabelsetError."""
-    return how.encode(image, record=replace(record, sha256="").to_json(), texts=texts)
+    return how.encode(image, record=replace(record, sha256="").to_json(), texts=texts, threads=threads)
 
 
 def read_record(data: bytes) -> ImageRecord | None:

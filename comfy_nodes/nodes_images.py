@@ -239,15 +239,18 @@ def _record(spec: ImageSpec, plan_id: str, settings: Mapping[str, Any], suffix: 
 def _encode_all(
     images: torch.Tensor,
     records: Mapping[int, ImageRecord],
-    encode: Callable[[torch.Tensor, ImageRecord], bytes],
+    encode: Callable[..., bytes],
 ) -> dict[int, bytes]:
     """Row -> the bytes of its file, made in threads where that pays: Pillow releases the interpreter lock.
 
     A refused image ends the wait for the others: nothing has been written then.
     """
-    workers = min(len(records), os.cpu_count() or 1)
-    if workers < 2 or len(records) * images.shape[1] * images.shape[2] < _INLINE_PIXELS:
-        return {row: encode(images[row], record) for row, record in records.items()}
+    cores = os.cpu_count() or 1
+    workers = min(len(records), cores)
+    is_small = len(records) * images.shape[1] * images.shape[2] < _INLINE_PIXELS
+    if workers < 2 or is_small:
+        threads = 1 if is_small else cores
+        return {row: encode(images[row], record, threads=threads) for row, record in records.items()}
     pool = ThreadPoolExecutor(workers)
     try:
         encoded = {row: pool.submit(encode, images[row], record) for row, record in records.items()}
@@ -257,12 +260,17 @@ def _encode_all(
 
 
 def _encode(
-    image: torch.Tensor, record: ImageRecord, *, how: ImageFormat, chunks: Mapping[str, str], keep_bad: bool
+    image: torch.Tensor,
+    record: ImageRecord,
+    *,
+    how: ImageFormat,
+    chunks: Mapping[str, str],
+    keep_bad: bool,
+    threads: int = 1,
 ) -> bytes:
     pixels = _pixels(image, record, keep_bad=keep_bad)
-    return encode_image(
-        Image.fromarray(pixels), record, how, texts={PARAMETERS: parameters_text(record)} | dict(chunks)
-    )
+    texts = {PARAMETERS: parameters_text(record)} | dict(chunks)
+    return encode_image(Image.fromarray(pixels), record, how, texts=texts, threads=threads)
 
 
 def _pixels(image: torch.Tensor, record: ImageRecord, *, keep_bad: bool) -> Any:
