@@ -35,14 +35,14 @@ LOCK = ".synthgrid.lock"
 class RunFolder:
     """The output folder of one run. `check` first, then `locked`, then `open`.
 
-    `labelled` is the labelled folder in it; its records are read by `open`. `run_id` is eight hexadecimal digits that
+    `labelled` is the labelled folder in it; `open` reads which rows it has, a byte each, and no record is kept. `run_id` is eight hexadecimal digits that
     `describe` draws for a new folder and keeps for an old one: they tell this folder's jobs on a server from those of
     any other, also of one with the same plan.
     """
 
     def __init__(self, root: Path, workflow: Workflow, plan: GenerationPlan) -> None:
         self.root = Path(root).expanduser()
-        self.labelled = LabelledFolder(self.root)
+        self.labelled = LabelledFolder(self.root, keep_records=False)
         self.run_id = ""
         self._workflow = workflow
         self._plan = plan
@@ -95,7 +95,8 @@ class RunFolder:
         self.check()
         for path in self.root.glob(".*.part"):  # half-written by a client that was killed; the lock says nobody writes
             path.unlink(missing_ok=True)
-        others = {plan_id for plan_id, _ in self.labelled.scan()} - {self._plan.plan_id}
+        self.labelled.scan()
+        others = self.labelled.rows.plan_ids() - {self._plan.plan_id}
         if others and not (self.root / GENERATION).exists():
             raise FolderError(
                 f"{self.root} holds images of plan {', '.join(sorted(others))}, but this is plan {self._plan.plan_id}; "
@@ -106,13 +107,12 @@ class RunFolder:
 
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the plan indices that have no image yet."""
-        plan_id = self._plan.plan_id
-        return [index for index in indices if (plan_id, index) not in self.labelled.records]
+        plan_id, rows = self._plan.plan_id, self.labelled.rows
+        return [index for index in indices if (plan_id, index) not in rows]
 
     def count(self) -> int:
         """How many images of this plan are there."""
-        plan_id, total = self._plan.plan_id, len(self._plan)
-        return sum(key[0] == plan_id and key[1] < total for key in self.labelled.records)
+        return self.labelled.rows.count(self._plan.plan_id, len(self._plan))
 
     def describe(self, server: Mapping[str, Any]) -> None:
         """Writes generation.json; the time of the first run and the largest count per class stay.
