@@ -15,21 +15,59 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from comfy_nodes.errors import SynthGridError
 from comfy_nodes.labelset import METADATA, LabelledFolder, write_atomically
 from comfy_nodes.plan import GenerationPlan
 
 from .errors import FolderError
-from .workflow import Workflow, differences, plan_differences, settings_of
+from .workflow import Workflow, differences, parse_workflow, plan_differences, settings_of
 
 log = logging.getLogger(__name__)
 
 GENERATION = "generation.json"
 LOCK = ".synthgrid.lock"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What generation.json says of a folder: the plan at its longest, the graph that makes it, and the folder's run id."""
+
+    plan: GenerationPlan
+    workflow: Workflow
+    run_id: str
+    urls: tuple[str, ...] = ()
+
+
+def read_generation(root: Path) -> Generation:
+    """What a folder was made with.
+
+    Raises:
+        FolderError: there is no generation.json (the folder is no client's), or it is damaged.
+    """
+    path = root / GENERATION
+    if not root.is_dir():
+        raise FolderError(f"{root} is no folder; give the labelled folder that `python -m client run --out` made")
+    if not path.exists():
+        raise FolderError(
+            f"{root} has no {GENERATION}, so it is not known how its images were made; only a folder that "
+            "`python -m client run` made has one"
+        )
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        plan = GenerationPlan.from_dict(value["plan"])
+        servers = value.get("servers") or [value.get("server") or {}]
+        urls = tuple(str(each["url"]) for each in servers if each.get("url"))
+        workflow = parse_workflow(value["workflow"], source=str(path))
+        return Generation(plan, workflow, str(value["run_id"]), urls)
+    except (OSError, SynthGridError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
+        raise FolderError(f"{path} is damaged ({reason}); restore it from a copy") from error
 
 
 class RunFolder:
@@ -154,23 +192,39 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for this process, making it where it is missing; a dead process holds nothing.
-
-        Raises:
-            FolderError: another client writes the folder, or it cannot be written.
-        """
-        path = self.root / LOCK
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = _open_locked(path)
-        except OSError as error:
-            raise FolderError(f"cannot write {self.root}: {error.strerror or error}; check permissions") from error
-        if file is None:
-            raise FolderError(f"another client is writing {self.root}; wait for it, or give another folder with --out")
-        try:
+        """Holds the folder for this process. As the function `locked`, which see."""
+        with locked(self.root):
             yield
-        finally:
-            _release(file, path)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Holds a folder for this process, making it where it is missing; a dead process holds nothing.
+
+    Raises:
+        FolderError: another client writes the folder, or it cannot be written.
+    """
+    path = root / LOCK
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = _open_locked(path)
+    except OSError as error:
+        raise FolderError(f"cannot write {root}: {error.strerror or error}; check permissions") from error
+    if file is None:
+        raise FolderError(f"another client is writing {root}; wait for it, or give another folder with --out")
+    try:
+        yield
+    finally:
+        _release(file, path)
+
+
+def is_locked(root: Path) -> bool:
+    """Whether a client is writing the folder at this moment; changes nothing."""
+    try:
+        with (root / LOCK).open("r+b") as file:
+            return not _lock(file)
+    except OSError:  # no lock file, or one that we may not open: whoever holds it is no process of ours
+        return False
 
 
 def _open_locked(path: Path) -> IO[bytes] | None:

@@ -35,7 +35,7 @@ class Tally:
 
 def data_set_card(tally: Tally) -> str:
     """The text of a data set card: what the images are, how many a class, and the settings they were made with."""
-    counts = {label: count for label, count in tally.labels.items() if count > 0}
+    counts = {label: count for label, count in sorted(tally.labels.items()) if count > 0}
     settings = sorted(each for each, count in tally.settings.items() if count > 0)
     lines = [
         "---", "task_categories:", "- image-classification", "tags:", "- synthetic", "- synthgrid", "---",

@@ -168,15 +168,20 @@ def read_record(data: bytes) -> ImageRecord | None:
     """The record inside an image file, PNG, WebP or JPEG, with the hash of these bytes; None where there is none.
 
     Raises:
-        LabelsetError: the bytes are not a whole image.
+        LabelsetError: the bytes are not a whole image, or what is inside is no record.
     """
+    return inspect_image(data)[0]
+
+
+def inspect_image(data: bytes) -> tuple[ImageRecord | None, tuple[int, int]]:
+    """What `read_record` returns, and (width, height) in pixels. Raises as `read_record` does."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            text = record_inside(image)
+            size, text = image.size, record_inside(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LabelsetError(f"not a whole image: {error}") from error
-    return replace(ImageRecord.from_json(text), sha256=sha256(data)) if text else None
+    return replace(ImageRecord.from_json(text), sha256=sha256(data)) if text else None, size
 
 
 def sha256(data: bytes) -> str:
@@ -272,14 +277,14 @@ class LabelledFolder:
         Raises:
             LabelsetError: metadata.jsonl has a malformed line that is not merely its unfinished last one.
         """
-        names = self._image_names()
+        names = self.image_names(clear=True)
         last = self._read_records(names)
         if last is not None:
-            names = self._image_names()
+            names = self.image_names(clear=True)
             self.rewrite(
                 lambda line, record: last.get(record.key, line.number) == line.number and self._there(record, names)
             )
-            names = self._image_names()
+            names = self.image_names(clear=True)
             self._read_records(names)
         self._restore(names)
         return self.records
@@ -313,7 +318,7 @@ class LabelledFolder:
             answers = [self._write_image(item) for item in items]
         written = [answer for answer in answers if isinstance(answer, ImageRecord)]
         try:
-            self._append(written)
+            self.append(written)
         except LabelsetError:
             for record in written:
                 self.path_of(record).unlink(missing_ok=True)
@@ -442,18 +447,18 @@ class LabelledFolder:
         claimed = names.claim(record.file_name)
         return (self.root / record.file_name).is_file() if claimed is None else claimed
 
-    def _image_names(self) -> FileNames:
-        """The images in the class folders; clears away unfinished temporary files on the way."""
+    def image_names(self, *, clear: bool = False) -> FileNames:
+        """The images in the class folders; `clear` removes unfinished temporary files on the way."""
         names = FileNames()
         for folder in _entries(self.root):
             if folder.name.startswith(".") or not folder.is_dir():
-                _clear(folder)
+                _clear([folder] if clear else [])
                 continue
             for entry in _entries(folder):
                 if entry.name.endswith(_IMAGE_SUFFIXES) and not entry.name.startswith(".") and entry.is_file():
                     names.add(f"{folder.name}/{entry.name}")
                 else:
-                    _clear(entry)
+                    _clear([entry] if clear else [])
         return names
 
     def _restore(self, names: FileNames) -> None:
@@ -465,9 +470,9 @@ class LabelledFolder:
                 self._note(record)
                 found.append(record)
             if len(found) == _CHUNK:
-                self._append(found)
+                self.append(found)
                 found = []
-        self._append(found)
+        self.append(found)
 
     @staticmethod
     def _stray_record(path: Path) -> ImageRecord | None:
@@ -476,8 +481,13 @@ class LabelledFolder:
         except (LabelsetError, OSError):
             return None
 
-    def _append(self, records: Iterable[ImageRecord]) -> None:
-        """Adds all lines or none. Unbuffered, since a buffer would try again to write a refused line on closing."""
+    def append(self, records: Iterable[ImageRecord]) -> None:
+        """Adds the lines of records whose images are there: all or none. `add` is the way for new images.
+
+        Raises:
+            LabelsetError: the folder cannot be written.
+        """
+        # Unbuffered, since a buffer would try again to write a refused line on closing.
         rest = memoryview("".join(record.to_json() + "\n" for record in records).encode("utf-8"))
         if not rest:
             return
@@ -509,8 +519,9 @@ def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
         raise LabelsetError(f"cannot read {os.fspath(folder)}: {error.strerror or error}") from error
 
 
-def _clear(entry: os.DirEntry[str]) -> None:
+def _clear(entries: Iterable[os.DirEntry[str]]) -> None:
     """Removes what a killed writer left half-written."""
-    if entry.name.startswith(".") and entry.name.endswith(".part") and entry.is_file():
-        with suppress(OSError):  # in a folder that may only be read
-            Path(entry.path).unlink()
+    for entry in entries:
+        if entry.name.startswith(".") and entry.name.endswith(".part") and entry.is_file():
+            with suppress(OSError):  # in a folder that may only be read
+                Path(entry.path).unlink()

@@ -190,8 +190,8 @@ def test_many_records_are_written_with_one_wait_for_the_disk(tmp_path, monkeypat
 
 def test_no_record_is_written_before_the_last_image_is(tmp_path, monkeypatch):
     folder = LabelledFolder(tmp_path)
-    append = folder._append
-    monkeypatch.setattr(folder, "_append", lambda records: (seen.extend(files(tmp_path)), append(records)))
+    append = folder.append
+    monkeypatch.setattr(folder, "append", lambda records: (seen.extend(files(tmp_path)), append(records)))
     seen = []
     folder.add_all(make_items(6))
     assert len(seen) == 6
