@@ -5,6 +5,7 @@
        |- WorkflowError             a workflow file that cannot be run: not JSON, editor format, nodes missing, bad values
        |- ServerError               a server and what it says
        |  |- ServerUnreachable      nothing answers, or it stopped answering; trying later may help
+       |  |  '- ServerHung          it answers, but the jobs on it do not move
        |  |- ServerRefused          it answers, and says no (HTTP 400 with node errors, HTML, a redirect)
        |  '- TransferError          an image that did not come whole or is not the one that was planned
        |- JobFailed                 a queued prompt that ended in an error on the server
@@ -33,6 +34,10 @@ class ServerError(ClientError):
 
 class ServerUnreachable(ServerError):
     """No answer. The request may or may not have been received."""
+
+
+class ServerHung(ServerUnreachable):
+    """It answers, but nothing on it has moved for too long."""
 
 
 class ServerRefused(ServerError):

@@ -70,6 +70,16 @@ class JobPosted(RunEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobFinished(RunEvent):
+    """The batch is over on this server: every image that it brought is saved, and `images` says how many those are."""
+
+    server: str
+    prompt_id: str
+    batch_index: int
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobMoved(RunEvent):
     """The batch is not expected from this server any more: whoever is free takes it next."""
 
@@ -125,7 +135,16 @@ class RunEnded(RunEvent):
 
 
 AnyEvent: TypeAlias = (
-    RunStarted | ServerUp | ServerDown | JobPosted | JobMoved | JobRetried | ImageSaved | ImageSetAside | RunEnded
+    RunStarted
+    | ServerUp
+    | ServerDown
+    | JobPosted
+    | JobFinished
+    | JobMoved
+    | JobRetried
+    | ImageSaved
+    | ImageSetAside
+    | RunEnded
 )
 
 

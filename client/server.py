@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from .errors import ServerRefused, ServerUnreachable, TransferError
+from .errors import ServerHung, ServerRefused, ServerUnreachable, TransferError
 from .protocol import (
     Event,
     JobDone,
@@ -31,6 +31,8 @@ from .protocol import (
 from .transport import EventSocket, Limits, Transport, backoff
 
 log = logging.getLogger(__name__)
+
+_SLICE_S = 0.25  # the longest wait for an event before looking whether to stop
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,15 @@ class ComfyServer:
         *,
         on_event: Callable[[Event], None] | None = None,
         timeout_s: float | None = None,
+        until: Callable[[], bool] | None = None,
     ) -> Finished | None:
-        """Waits until one of the prompts is over; None when `timeout_s` passes first.
+        """Waits until one of the prompts is over; None when `timeout_s` passes, or `until` says so, first.
+
+        `until` is asked about four times a second.
 
         Raises:
-            ServerUnreachable: the server went away, or a prompt did not move for `stall_s`.
+            ServerUnreachable: the server went away.
+            ServerHung: it answers, but nothing on it has moved for `stall_s`.
         """
         begun = moved = time.monotonic()
         hurry_until = 0.0
@@ -167,24 +173,30 @@ class ComfyServer:
             if self._queue_moved:  # a long queue of other people's jobs is no reason to give up
                 moved = time.monotonic()
             now = time.monotonic()
-            if timeout_s is not None and now >= begun + timeout_s:
+            if (timeout_s is not None and now >= begun + timeout_s) or (until is not None and until()):
                 return None
             if now - moved > self._stall_s:
-                raise ServerUnreachable(f"{self.url} has not moved for {self._stall_s / 60:.0f} minutes; restart it")
+                raise ServerHung(f"{self.url} answers but has not moved for {self._stall_s:.0f} s; restart it")
             pause = 0.02 if now < hurry_until else self._poll_s if self._connect() else min(self._poll_s, 0.5)
-            last, ended = self._listen(prompt_ids, now + pause, on_event)
+            last, ended = self._listen(prompt_ids, now + pause, on_event, until)
             moved = max(moved, last)
             if ended:  # the socket says so a moment before the history does
                 hurry_until = time.monotonic() + 1.0
 
     def _listen(
-        self, prompt_ids: Collection[str], until: float, on_event: Callable[[Event], None] | None
+        self,
+        prompt_ids: Collection[str],
+        deadline: float,
+        on_event: Callable[[Event], None] | None,
+        until: Callable[[], bool] | None,
     ) -> tuple[float, bool]:
         """Hands on events until a monotonic time, or until one of the prompts ends; (time of the last one, ended)."""
         last = 0.0
-        while (left := until - time.monotonic()) > 0:
-            event = self._next_event(left)
+        while (left := deadline - time.monotonic()) > 0:
+            event = self._next_event(min(left, _SLICE_S))
             if event is None:
+                if until is not None and until():
+                    break
                 continue
             last = time.monotonic()
             if on_event is not None:

@@ -14,10 +14,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from client.collect import check_image, check_record
 from client.errors import FolderError, RunIncomplete, ServerRefused, ServerUnreachable, TransferError, WorkflowError
 from client.launch import EmbeddedServer
 from client.protocol import SUCCESS
-from client.runner import check_image, check_record, run_plan
+from client.runner import run_plan
 from client.server import ComfyServer
 from client.transport import Transport
 from client.workflow import BATCHER, SAVER, Options, patch
