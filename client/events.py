@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 COMPLETE, INCOMPLETE, INTERRUPTED, FAILED = "complete", "incomplete", "interrupted", "failed"
 UP, DOWN, HUNG, FAILING, OUT = "up", "down", "hung", "failing", "out"
@@ -150,5 +151,43 @@ AnyEvent: TypeAlias = (
 
 def as_dict(event: AnyEvent) -> dict[str, Any]:
     """The event as a JSON object: its kind under "event", as "image_saved", then its fields."""
-    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
-    return {"event": kind, **asdict(event)}
+    return {"event": kind_of(type(event)), **asdict(event)}
+
+
+def kind_of(event: type[RunEvent]) -> str:
+    """What a kind of event is called in JSON: ImageSaved -> "image_saved"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", event.__name__).lower()
+
+
+_JSON_TYPES: Mapping[Any, Mapping[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    tuple[str, ...]: {"type": "array", "items": {"type": "string"}},
+    tuple[int, ...]: {"type": "array", "items": {"type": "integer"}},
+}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one line of `run --json-events`; every field is always there.
+
+    Later versions may add kinds of events and fields: readers should leave alone what they do not know.
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "One event of a SynthGrid run",
+        "oneOf": [_schema_of(each) for each in get_args(AnyEvent)],
+    }
+
+
+def _schema_of(event: type[RunEvent]) -> dict[str, Any]:
+    hints = get_type_hints(event)
+    types = {each.name: dict(_JSON_TYPES[hints[each.name]]) for each in fields(event)}
+    return {
+        "title": event.__name__,
+        "description": " ".join((event.__doc__ or "").split()),
+        "type": "object",
+        "properties": {"event": {"const": kind_of(event)}, **types},
+        "required": ["event", *types],
+    }

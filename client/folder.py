@@ -26,7 +26,7 @@ from comfy_nodes.labelset import METADATA, LabelledFolder, write_atomically
 from comfy_nodes.plan import GenerationPlan
 
 from .errors import FolderError
-from .workflow import Workflow, differences, parse_workflow, plan_differences, settings_of
+from .workflow import Options, Workflow, differences, parse_workflow, patch, plan_differences, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,21 @@ class Generation:
     workflow: Workflow
     run_id: str
     urls: tuple[str, ...] = ()
+
+    def workflow_for(self, images_per_class: int | None = None) -> Workflow:
+        """The workflow with so many images a class; by default as many as the folder was ever planned for.
+
+        Raises:
+            FolderError: fewer than that: a plan only grows.
+        """
+        there = self.plan.images_per_class
+        wanted = there if images_per_class is None else images_per_class
+        if wanted < there:
+            raise FolderError(
+                f"the folder is planned for {there} images a class, and {wanted} are fewer; extending only adds: for a "
+                "smaller set run the workflow with --per-class into another folder with --out"
+            )
+        return patch(self.workflow, Options(images_per_class=wanted))
 
 
 def read_generation(root: Path) -> Generation:
@@ -61,8 +76,8 @@ def read_generation(root: Path) -> Generation:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         plan = GenerationPlan.from_dict(value["plan"])
-        servers = value.get("servers") or [value.get("server") or {}]
-        urls = tuple(str(each["url"]) for each in servers if each.get("url"))
+        server = value.get("server") or {}
+        urls = tuple(str(each["url"]) for each in server.get("servers", [server]) if each.get("url"))
         workflow = parse_workflow(value["workflow"], source=str(path))
         return Generation(plan, workflow, str(value["run_id"]), urls)
     except (OSError, SynthGridError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:

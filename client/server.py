@@ -96,7 +96,11 @@ class ComfyServer:
 
     def queue(self) -> QueueState:
         """The prompts, of everybody, that run and wait. Raises ServerUnreachable or ServerRefused."""
-        return parse_queue(self._transport.get_json("/queue"))
+        return parse_queue(self.queue_rows())
+
+    def queue_rows(self) -> Any:
+        """GET /queue as it is: rows [number, prompt_id, graph, ...]. Raises ServerUnreachable or ServerRefused."""
+        return self._transport.get_json("/queue")
 
     def history(self, prompt_id: str) -> JobResult | None:
         """How a prompt ended; None while it waits, runs, or is unknown. Raises ServerUnreachable or ServerRefused."""
