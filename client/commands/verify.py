@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,20 +56,19 @@ def check(args: argparse.Namespace) -> int:
     with _bar() as progress:
         report = (repair if args.repair else verify)(folder, on_progress=progress)
     if args.repair and report.missing and (args.server or args.servers):
-        report = _refilled(report, folder, args)
+        _refill(folder, args)
+        with _bar() as progress:
+            report = replace(verify(folder, on_progress=progress), mended=report.mended, quarantine=report.quarantine)
     print(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if args.json else text_of(report, args.repair))
     return 0 if report.sound else 1
 
 
-def _refilled(report: Report, folder: Path, args: argparse.Namespace) -> Report:
-    """The report after the missing images were made; each was checked as it came."""
-    from dataclasses import replace
-
+def _refill(folder: Path, args: argparse.Namespace) -> None:
+    """Makes what is missing, with the folder's own workflow."""
     from ..folder import read_generation
     from .run import make
 
     make(read_generation(folder).workflow_for(), folder, args, quiet=True)
-    return replace(report, missing={}, images=report.images + sum(report.missing.values()))
 
 
 @contextmanager
