@@ -1,8 +1,9 @@
-"""The embedded engine without torch, with one node more: python stub_engine.py PORT BASE_DIRECTORY [MORE_PORTS...].
+"""The embedded engine without torch, with one node more: python stub_engine.py PORT BASE_DIRECTORY.
 
 `StubImages` stands for a diffusion model: it takes `seconds`, reports four steps, and makes small images that follow from
 the seeds alone. Queue, history, HTTP, web socket, prompt execution, batcher and saver are the real ones; the process is up
-in about half a second and can be killed. The word "poison" in a prompt makes the node fail, "deadly" ends the process.
+in about half a second and can be killed. The word "poison" in a prompt makes the node fail, "deadly" ends the process. In
+the environment, STUB_SLOWER multiplies the seconds, and STUB_BROKEN makes every prompt fail.
 """
 
 from __future__ import annotations
@@ -63,10 +64,12 @@ class StubImages:
         from client.embedded import runtime
 
         prompts = " ".join(spec.prompt for spec in batch.specs)
-        if "deadly" in prompts and os.environ.get("STUB_DEADLY"):
+        if "deadly" in prompts:
+            time.sleep(seconds)
             os._exit(1)
         if "poison" in prompts or os.environ.get("STUB_BROKEN"):
             raise ValueError("poison")
+        seconds *= float(os.environ.get("STUB_SLOWER", "1"))
         for step in range(4):
             time.sleep(seconds / 4)
             runtime.report_progress(step + 1, 4)
