@@ -213,8 +213,8 @@ def test_an_image_that_kills_its_server_is_set_aside(start_stub, tmp_path):
 
 
 def test_a_faster_server_makes_more(start_stub, stub_servers, tmp_path):
-    slow = start_stub(STUB_SLOWER="4")
-    workflow = stub_workflow(seed=1008, per_class=10, batch_size=1, seconds=0.05)
+    slow = start_stub(STUB_SLOWER="12")
+    workflow = stub_workflow(seed=1008, per_class=8, batch_size=1, seconds=0.05)
     servers = [ServerSpec(stub_servers[0].url, name="fast"), ServerSpec(slow.url, name="slow")]
     summary = run_plan(workflow, servers, tmp_path / "out", patience=QUICK)
     images = {figures.name: figures.images for figures in summary.servers}
