@@ -28,35 +28,28 @@ class Collector:
         self._output = output_directory
         self._warned = False
 
-    def fetch(self, server: ComfyServer, record: ImageRecord, location: Any) -> bytes:
-        """The checked bytes of an image. A file that is not within reach after all is downloaded.
+    def fetch(self, server: ComfyServer, record: ImageRecord, location: Any) -> tuple[bytes, Path | None]:
+        """The checked bytes of an image, and the file on this machine that they were read from. A file that is not within
+        reach after all is downloaded.
 
         Raises:
             TransferError: they did not come whole, or are not those of the record.
             ServerUnreachable: no answer.
         """
-        data = self._local_bytes(record, location)
+        data, path = self._local(record, location)
         if data is None:
             data = server.view(location)
         check_image(data, record)
-        return data
+        return data, path
 
-    def take_away(self, location: Any) -> None:
-        """Removes an image from the server's output folder, now that the labelled folder has it."""
+    def _local(self, record: ImageRecord, location: Any) -> tuple[bytes | None, Path | None]:
         if self._output is None:
-            return
+            return None, None
         try:
-            local_path(self._output, location).unlink()
-        except (TransferError, OSError) as error:
-            log.debug("left on the server: %s", error)
-
-    def _local_bytes(self, record: ImageRecord, location: Any) -> bytes | None:
-        if self._output is None:
-            return None
-        try:
-            data = local_path(self._output, location).read_bytes()
+            path = local_path(self._output, location)
+            data = path.read_bytes()
             if sha256_of(data) == record.sha256:
-                return data
+                return data, path
             reason = "the file there has other bytes than the server saved"
         except TransferError as error:
             reason = str(error)
@@ -67,7 +60,15 @@ class Collector:
             log.warning(
                 "cannot take images out of %s (%s); downloading them: check --server-output", self._output, reason
             )
-        return None
+        return None, None
+
+
+def take_away(path: Path) -> None:
+    """Removes an image from a server's output folder, now that the labelled folder has it."""
+    try:
+        path.unlink()
+    except OSError as error:
+        log.debug("%s stays: %s", path, error)
 
 
 def local_path(output_directory: Path, location: Any) -> Path:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from comfy_nodes.labelset import ImageRecord
 
 from . import events
-from .collect import Collector
+from .collect import Collector, take_away
 from .errors import ServerError, ServerHung, ServerRefused, ServerUnreachable, TransferError, WorkflowError
 from .fleet import Seat
 from .jobs import Job
@@ -230,13 +230,14 @@ class Feeder(threading.Thread):
                 if index not in entries:
                     raise TransferError(f"the server returned no image for row {index}")
                 record, location = entries[index]
-                data = self._collector.fetch(self._comfy, record, location)
+                data, path = self._collector.fetch(self._comfy, record, location)
             except TransferError as error:
                 problem = problem or str(error)
                 continue
             if self._save(job, record, data):
                 images += 1
-                self._collector.take_away(location)
+                if path is not None:
+                    take_away(path)
         return images, problem
 
     def _save(self, job: Job, record: ImageRecord, data: bytes) -> bool:

@@ -19,7 +19,10 @@ _WINDOW_JOBS = 32  # a server's speed is that of its last so many jobs
 
 @dataclass(frozen=True)
 class ServerFigures:
-    """A server in a run. `state` as in events.py, `images` brought by it, `jobs` on it now, `reason` why it is not up."""
+    """A server in a run: `images` brought by it, `jobs` on it now, `reason` why it is not up.
+
+    `state` is "starting", "up", or one of those that events.ServerDown has.
+    """
 
     name: str
     state: str
@@ -33,7 +36,7 @@ class ServerFigures:
 class _Server:
     """Speed is measured between ends of jobs: the first job includes loading the model, which does not happen again."""
 
-    state: str = events.DOWN
+    state: str = "starting"
     reason: str = ""
     images: int = 0
     jobs: set[str] = field(default_factory=set)

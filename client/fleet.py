@@ -129,7 +129,8 @@ class _Addressed:
     def open(self) -> ComfyServer:
         limits = Limits(connect_s=min(5.0, self.patience.answer_s), read_s=self.patience.answer_s)
         pauses = partial(backoff, first_s=min(0.2, self.patience.probe_s), total_s=min(2.0, 4 * self.patience.probe_s))
-        return ComfyServer(self.spec.url, limits=limits, stall_s=self.patience.stall_s, pauses=pauses)
+        poll_s = min(2.0, self.patience.stall_s / 8)
+        return ComfyServer(self.spec.url, limits=limits, poll_s=poll_s, stall_s=self.patience.stall_s, pauses=pauses)
 
     def replace(self, error: ServerUnreachable) -> ComfyServer:
         return self.open()

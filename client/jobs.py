@@ -115,7 +115,7 @@ class Jobs:
         return any(self._may_take(server, job) for job in self._candidates())
 
     def reserve(self, server: str, batches: Collection[int]) -> None:
-        """These batches are on this server already, from an earlier client: it takes them before anybody else does."""
+        """These batches are on this server already, from an earlier client: nobody else takes them, until it leaves."""
         self._reserved |= {batch: server for batch in batches if batch not in self._reserved}
 
     def ahead(self, count: int) -> list[Job]:
@@ -231,7 +231,6 @@ class Jobs:
 
     def _may_take(self, server: str, job: Job) -> bool:
         """A job goes to the server that has it already, and not again to one where it failed while there are others."""
-        owner = self._reserved.get(job.batch_index, server)
-        if owner != server and owner in self._on:
+        if self._reserved.get(job.batch_index, server) != server:
             return False
         return server not in job.failed_on or set(self._on) <= job.failed_on

@@ -195,11 +195,12 @@ class ComfyServer:
         until: Callable[[], bool] | None,
     ) -> tuple[float, bool]:
         """Hands on events until a monotonic time, or until one of the prompts ends; (time of the last one, ended)."""
-        last = 0.0
+        last, listening = 0.0, self._socket is not None
         while (left := deadline - time.monotonic()) > 0:
             event = self._next_event(min(left, _SLICE_S))
             if event is None:
-                if until is not None and until():
+                broken = listening and self._socket is None  # perhaps the server is gone: look at once
+                if broken or (until is not None and until()):
                     break
                 continue
             last = time.monotonic()

@@ -27,11 +27,12 @@ START_S = 180.0
 
 @dataclass(frozen=True)
 class ComfyUI:
-    """A running ComfyUI: where it listens, where it keeps its files, and what it wrote to its log."""
+    """A running ComfyUI: where it listens, where it keeps its files, what it wrote to its log, and its process."""
 
     url: str
     base: Path
     log_path: Path
+    process: subprocess.Popen[bytes]
 
     @property
     def log(self) -> str:
@@ -85,7 +86,7 @@ def running_comfyui(base: Path, packs: dict[str, Path]) -> Iterator[ComfyUI]:
         process = subprocess.Popen(
             command, cwd=os.environ["COMFYUI_DIR"], stdout=log, stderr=subprocess.STDOUT, env=environment
         )
-    server = ComfyUI(f"http://127.0.0.1:{port}", base, log_path)
+    server = ComfyUI(f"http://127.0.0.1:{port}", base, log_path, process)
     try:
         _wait(server, process)
         yield server
