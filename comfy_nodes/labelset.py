@@ -431,7 +431,8 @@ class LabelledFolder:
             except LabelsetError as error:
                 if not line.torn:
                     raise LabelsetError(
-                        f"{self.metadata_path} line {line.number}: {error}; mend or remove that line"
+                        f"{self.metadata_path} line {line.number}: {error}; mend or remove that line, or run: "
+                        f"python -m client verify {self.root} --repair"
                     ) from error
                 continue
             there = self._there(record, names)

@@ -74,14 +74,10 @@ def _sentence(found: Status) -> str:
 
 
 def _speed(state: RunState) -> str:
+    from ..console import duration
+
     rate = f", {state.images_per_s:.2f} images/s" if state.images_per_s else ""
-    return rate + (f", about {_duration(state.eta_s)} left" if state.eta_s is not None else "")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return rate + (f", about {duration(state.eta_s)} left" if state.eta_s is not None else "")
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
