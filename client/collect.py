@@ -58,7 +58,7 @@ class Collector:
         if not self._warned:
             self._warned = True
             log.warning(
-                "cannot take images out of %s (%s); downloading them: check --server-output", self._output, reason
+                "cannot take images out of %s (%s); downloading them: check --collect", self._output, reason
             )
         return None, None
 

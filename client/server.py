@@ -105,12 +105,8 @@ class ComfyServer:
 
     def find(self, prompt_id: str) -> JobResult | bool:
         """The result of a prompt that is over, True while it waits or runs, False where the server does not know it."""
-        result = self.history(prompt_id)
-        if result is not None:
-            return result
-        if prompt_id in self.queue():
-            return True
-        return self.history(prompt_id) or False  # it may have moved from queue to history between the two looks
+        # In this order: a prompt leaves the queue in the moment in which it enters the history.
+        return prompt_id in self.queue() or self.history(prompt_id) or False
 
     def submit(self, graph: Mapping[str, Any], *, prompt_id: str) -> None:
         """Queues a graph under an id of the caller's choice. A lost answer is cleared up, never posted blindly again.
@@ -207,11 +203,7 @@ class ComfyServer:
         return last, False
 
     def _look(self, prompt_ids: Collection[str]) -> Finished | None:
-        """One of the prompts that is over, by /history and /queue."""
-        for prompt_id in prompt_ids:
-            result = self.history(prompt_id)
-            if result is not None:
-                return Finished(prompt_id, result)
+        """One of the prompts that is over: it has left the queue, so the history has it, or nobody has."""
         queue = self.queue()
         self._queue_moved, self._last_queue = queue != self._last_queue, queue
         for prompt_id in prompt_ids:

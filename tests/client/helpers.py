@@ -16,7 +16,7 @@ import comfy_nodes
 from client.workflow import parse_workflow
 
 ROOT = Path(comfy_nodes.__file__).resolve().parent.parent
-ALLOWED_FILES = {"metadata.jsonl", "README.md", "generation.json", "status.json"}
+ALLOWED_FILES = {"metadata.jsonl", "README.md", "generation.json", ".synthgrid-state.json"}
 
 
 class ServerProcess:
