@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from collections import Counter
@@ -141,6 +142,38 @@ def test_what_a_hung_server_delivers_late_is_neither_doubled_nor_lost(start_stub
     saved = [event.index for event in kinds(seen, events.ImageSaved)]
     assert sorted(saved) == list(range(30))
     assert {event.server for event in kinds(seen, events.ServerUp)} == {"good", "slow"}
+
+
+def test_two_servers_that_bring_the_same_image_at_once_make_one(proxies, tmp_path):
+    """Lost with a finished job, back while another server makes it again, and overtaken in the middle of the download."""
+    saved, back = threading.Event(), []
+
+    def fault_of_a(method, path, number):
+        if path != "/view" or saved.is_set():
+            return None
+        if not back:
+            return "lose request"
+        saved.wait(5)  # the download goes on when the other server's image is in the folder
+        return None
+
+    def follow(event):
+        if isinstance(event, events.ServerDown) and event.server == "a":
+            proxies[1].up()
+        elif isinstance(event, events.JobPosted) and event.server == "b":
+            back.append(event)
+        elif isinstance(event, events.ImageSaved):
+            saved.set()
+
+    workflow = stub_workflow(seed=1014, per_class=1, seconds=1.0)
+    proxies[0].fault = fault_of_a
+    proxies[1].down()
+    servers = [ServerSpec(proxy.url, name=name) for proxy, name in zip(proxies, "ab", strict=True)]
+    patience = Patience(answer_s=10.0, stall_s=20.0, probe_s=0.05, probe_most_s=0.1)
+    summary = run_plan(workflow, servers, tmp_path / "out", on_event=follow, patience=patience)
+    assert_exact(tmp_path / "out", workflow)
+    assert back
+    assert proxies[0].count("GET", "/view") >= 1  # it did bring them
+    assert sum(figures.images for figures in summary.servers) == 3
 
 
 def test_jobs_of_other_people_are_neither_cancelled_nor_overtaken(stub_servers, tmp_path):
