@@ -300,28 +300,34 @@ def _plain(value: Any) -> Any:
 
 
 def load_workflow(path: Path | str) -> Workflow:
-    """The workflow in a file in API format.
+    """The workflow in a file in API format; `client.convert.load_for` takes editor format as well.
 
     Raises:
         WorkflowError: the file is missing, not JSON, in editor format, or not a graph.
     """
     path = Path(path).expanduser()
+    return parse_workflow(read_json(path), source=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """The parsed JSON of a workflow file. Raises WorkflowError where there is none."""
+    path = path.expanduser()
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise WorkflowError(f"{path} does not exist; try workflows/api/sd15_class_prompts.json") from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise WorkflowError(f"cannot read the workflow {path}: {error}; expected a JSON file in API format") from error
     except json.JSONDecodeError as error:
         raise WorkflowError(f"{path} is not valid JSON: {error}; expected a workflow in API format") from error
-    return parse_workflow(value, source=str(path))
 
 
 def parse_workflow(value: Any, *, source: str = "workflow") -> Workflow:
     """The workflow in a parsed JSON value; the body of a POST /prompt is taken too. Raises WorkflowError."""
     if isinstance(value, dict) and isinstance(value.get("nodes"), list):
         raise WorkflowError(
-            f"{source} is in editor format; use its twin in workflows/api/, or in ComfyUI: File, Export (API)"
+            f"{source} is in editor format; make its API format with: python -m client convert (or its twin in workflows/api/, "
+            "or in ComfyUI: File, Export (API))"
         )
     if isinstance(value, dict) and isinstance(value.get("prompt"), dict) and "class_type" not in value["prompt"]:
         value = value["prompt"]
