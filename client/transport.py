@@ -27,7 +27,7 @@ import requests
 import urllib3
 import websocket
 from PIL import Image
-from requests.certs import where as known_authorities
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from .access import Access, Limits
 from .errors import AccessError, ServerRefused, ServerUnreachable, TransferError
@@ -337,7 +337,7 @@ class EventSocket:
 
 def _certificates(access: Access) -> str:
     """The file with the authorities that count: the user's own, else those that come with requests."""
-    return str(access.ca_file) if access.ca_file else known_authorities()
+    return str(access.ca_file) if access.ca_file else str(DEFAULT_CA_BUNDLE_PATH)
 
 
 def _with_access_of(url: str, access: Access) -> tuple[str, Access]:

@@ -89,7 +89,8 @@ def test_a_server_that_sends_the_token_back_in_an_error_page_does_not_get_it_int
 @pytest.mark.parametrize("path", ["/queue", "/ws"])
 def test_a_redirect_to_another_server_takes_no_secret_there(stand_in, object_info, path):
     other = StandIn(object_info)
-    stand_in.tricks[path] = lambda handler: answer(handler, b"", status=302, Location=f"{other.url}/{TOKEN}?t={TOKEN}")
+    target = (other.url.replace("http", "ws") if path == "/ws" else other.url) + f"/ws?t={TOKEN}"
+    stand_in.tricks[path] = lambda handler: answer(handler, b"", status=302, Location=target)
     reach = transport(stand_in.url, Access(token=TOKEN))
     with pytest.raises((ServerRefused, ServerUnreachable)) as caught:
         reach.get_json(path) if path == "/queue" else reach.open_socket("c")
