@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from .access import Access, Limits
 from .errors import ServerHung, ServerRefused, ServerUnreachable, TransferError
 from .protocol import (
     Event,
@@ -28,7 +29,7 @@ from .protocol import (
     parse_message,
     parse_queue,
 )
-from .transport import EventSocket, Limits, Transport, backoff
+from .transport import EventSocket, Transport, backoff
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +55,14 @@ class ComfyServer:
         self,
         url: str,
         *,
+        access: Access | None = None,
         limits: Limits | None = None,
         poll_s: float = 2.0,
         stall_s: float = 3600.0,
         pauses: Callable[[], Any] = backoff,
     ) -> None:
         """`poll_s`: how often /history is asked while the socket lives; `stall_s`: silence after which a job is lost."""
-        self._transport = Transport(url, limits=limits, pauses=pauses)
+        self._transport = Transport(url, access=access, limits=limits, pauses=pauses)
         self._pauses = pauses
         self._poll_s = poll_s
         self._stall_s = stall_s
@@ -245,7 +247,7 @@ class ComfyServer:
             self._next_socket_try = time.monotonic() + 10.0
             self.client_id = uuid.uuid4().hex
             try:
-                self._socket = EventSocket(self._transport.base_url, self.client_id)
+                self._socket = self._transport.open_socket(self.client_id)
             except ServerUnreachable as error:
                 log.debug("%s; polling instead", error)
         return self._socket is not None
