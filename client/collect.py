@@ -57,9 +57,7 @@ class Collector:
             reason = error.strerror or str(error)
         if not self._warned:
             self._warned = True
-            log.warning(
-                "cannot take images out of %s (%s); downloading them: check --server-output", self._output, reason
-            )
+            log.warning("cannot take images out of %s (%s); downloading them: check --collect", self._output, reason)
         return None, None
 
 

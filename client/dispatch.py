@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from . import events
 from .errors import ServerError, ServerUnreachable, WorkflowError
@@ -30,6 +30,8 @@ from .shared import Shared, Work
 __all__ = ["Dispatcher", "Patience", "ServerSource", "ServerSpec", "read_servers"]
 
 log = logging.getLogger(__name__)
+
+Check: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 
 DEPTH = 2  # jobs on a server of weight 1: one runs, one waits
 GOODBYE_S = 10.0  # the longest wait for threads to cancel their jobs and end
@@ -95,12 +97,12 @@ class Dispatcher:
             if each.server is not None and not each.seat.stays_open:
                 each.server.close()
 
-    def connect(self, check: Callable[[Mapping[str, Any]], None]) -> list[dict[str, Any]]:
+    def connect(self, check: Check) -> list[dict[str, Any]]:
         """Asks all servers at once, and describes those that can do the work. A server that is missing now is tried
         again during the run; one that cannot do the work is left out, with a warning.
 
         Args:
-            check: raises WorkflowError where a server with this /object_info cannot do the work.
+            check: raises WorkflowError where a server of this /object_info and /system_stats cannot do the work.
 
         Raises:
             ServerUnreachable, ServerRefused, WorkflowError: no server can; the error of the first one.
@@ -167,13 +169,13 @@ class Dispatcher:
             shared.jobs.reserve(each.seat.name, here)
 
 
-def _connect(seat: Seat, check: Callable[[Mapping[str, Any]], None]) -> _Connected:
+def _connect(seat: Seat, check: Check) -> _Connected:
     server = None
     try:
         server = seat.source.open()
-        object_info = server.object_info()
-        check(object_info)
-        description = {"name": seat.name, "url": server.url, **describe_server(server.system_stats(), object_info)}
+        object_info, stats = server.object_info(), server.system_stats()
+        check(object_info, stats)
+        description = {"name": seat.name, "url": server.url, **describe_server(stats, object_info)}
         return _Connected(seat, server, description)
     except (ServerError, WorkflowError) as error:
         if server is not None and not seat.stays_open:

@@ -2,7 +2,8 @@
 
     SynthGridError                  (comfy_nodes.errors)
     '- ClientError                  everything that can go wrong between a plan and its labelled folder
-       |- WorkflowError             a workflow file that cannot be run: not JSON, editor format, nodes missing, bad values
+       |- WorkflowError             a workflow file that cannot be run: not JSON, nodes missing, bad values, not convertible
+       |- AccessError               a token, header or certificate that cannot be used
        |- ServerError               a server and what it says
        |  |- ServerUnreachable      nothing answers, or it stopped answering; trying later may help
        |  |  '- ServerHung          it answers, but the jobs on it do not move
@@ -26,6 +27,10 @@ class ClientError(SynthGridError):
 
 class WorkflowError(ClientError):
     """A workflow file that cannot be run as it is."""
+
+
+class AccessError(ClientError):
+    """A token, header, certificate or time-out that cannot be used. The message never holds a secret."""
 
 
 class ServerError(ClientError):

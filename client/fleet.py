@@ -6,13 +6,14 @@ servers.json                                        servers.toml (Python 3.11 or
       "name": "big", "weight": 2,                       name = "big"
       "token_env": "BIG_TOKEN"}]                        weight = 2
                                                         token_env = "BIG_TOKEN"
+
+An entry may also have "output_directory", "token", and every setting of access.py ("token_file", "ca_file", "read_s", ...).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,9 +24,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
+from .access import Access, access_from
 from .errors import ClientError, ServerUnreachable
 from .server import ComfyServer
-from .transport import Limits, backoff, checked_url, without_secrets
+from .transport import backoff, checked_url, without_secrets
+
+_OWN_KEYS = {"url", "name", "weight", "token", "output_directory"}
 
 
 class ServerSource(Protocol):
@@ -60,7 +64,7 @@ class ServerSpec:
     Args:
         name: what it is called in messages and records; host and port when empty.
         weight: scales how many jobs are on it at a time; 1 means two, one that runs and one that waits.
-        token: sent as "Authorization: Bearer ..."; never shown.
+        access: token, certificate, headers and time-outs; never shown.
         output_directory: the server's output folder where this machine can reach it: images are moved out of it instead
             of being downloaded.
 
@@ -71,7 +75,7 @@ class ServerSpec:
     url: str
     name: str = ""
     weight: float = 1.0
-    token: str = field(default="", repr=False)
+    access: Access = field(default_factory=Access, repr=False)
     output_directory: Path | None = None
 
     def __post_init__(self) -> None:
@@ -127,10 +131,17 @@ class _Addressed:
     patience: Patience
 
     def open(self) -> ComfyServer:
-        limits = Limits(connect_s=min(5.0, self.patience.answer_s), read_s=self.patience.answer_s)
+        access, answer_s = self.spec.access, self.patience.answer_s
+        limits = replace(
+            access.limits,
+            connect_s=min(access.limits.connect_s, answer_s),
+            read_s=min(access.limits.read_s, answer_s),
+        )
         pauses = partial(backoff, first_s=min(0.2, self.patience.probe_s), total_s=min(2.0, 4 * self.patience.probe_s))
         poll_s = min(2.0, self.patience.stall_s / 8)
-        return ComfyServer(self.spec.url, limits=limits, poll_s=poll_s, stall_s=self.patience.stall_s, pauses=pauses)
+        return ComfyServer(
+            self.spec.url, access=access, limits=limits, poll_s=poll_s, stall_s=self.patience.stall_s, pauses=pauses
+        )
 
     def replace(self, error: ServerUnreachable) -> ComfyServer:
         return self.open()
@@ -203,23 +214,15 @@ def _spec(path: Path, number: int, entry: Any) -> ServerSpec:
         entry = {"url": entry}
     if not isinstance(entry, Mapping) or not isinstance(entry.get("url"), str):
         raise ClientError(f'{where} has no url; expected {{"url": "http://127.0.0.1:8188"}}')
-    known = {each.name for each in fields(ServerSpec)} | {"token_env"}
-    if unknown := sorted(set(entry) - known):
-        raise ClientError(f"{where} has '{unknown[0]}'; expected {', '.join(sorted(known))}")
-    for key in set(entry) - {"weight"}:
+    for key in {"name", "token", "output_directory"} & set(entry):
         if not isinstance(entry[key], str):
             raise ClientError(f"{where}: {key} must be text")
-    values = {key: value for key, value in entry.items() if key != "token_env"}
-    if "output_directory" in values:
-        values["output_directory"] = Path(values["output_directory"])
     try:
-        spec = ServerSpec(**values)
+        access = access_from({key: value for key, value in entry.items() if key not in _OWN_KEYS})
+        if "token" in entry and access.token:
+            raise ClientError("give one of token, token_env and token_file, not several")
+        access = replace(access, token=entry["token"]) if "token" in entry else access
+        directory = Path(entry["output_directory"]) if "output_directory" in entry else None
+        return ServerSpec(entry["url"], entry.get("name", ""), entry.get("weight", 1.0), access, directory)
     except ClientError as error:
         raise ClientError(f"{where}: {error}") from error
-    return replace(spec, token=_token(where, entry["token_env"])) if "token_env" in entry else spec
-
-
-def _token(where: str, variable: str) -> str:
-    if not os.environ.get(variable):
-        raise ClientError(f"{where}: the environment variable {variable} is not set; it must hold the token")
-    return os.environ[variable]

@@ -28,7 +28,6 @@ from .errors import JobFailed, RunIncomplete, ServerUnreachable
 from .figures import Figures, ServerFigures
 from .fleet import AnyServer, GivenServer, Patience, ServerSource
 from .folder import RunFolder
-from .validation import warnings
 from .work import PlanWork
 from .workflow import Workflow
 
@@ -117,8 +116,6 @@ def run_plan(
         )
         stack.enter_context(dispatcher)
         found = dispatcher.connect(run.work.check)
-        for warning in warnings(workflow):
-            log.warning("warning: %s", warning)
         if not resumed:
             stack.enter_context(folder.locked())
             folder.open()

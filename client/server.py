@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from .access import Access, Limits
 from .errors import ServerHung, ServerRefused, ServerUnreachable, TransferError
 from .protocol import (
     Event,
@@ -28,7 +29,7 @@ from .protocol import (
     parse_message,
     parse_queue,
 )
-from .transport import EventSocket, Limits, Transport, backoff
+from .transport import EventSocket, Transport, backoff
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +55,14 @@ class ComfyServer:
         self,
         url: str,
         *,
+        access: Access | None = None,
         limits: Limits | None = None,
         poll_s: float = 2.0,
         stall_s: float = 3600.0,
         pauses: Callable[[], Any] = backoff,
     ) -> None:
         """`poll_s`: how often /history is asked while the socket lives; `stall_s`: silence after which a job is lost."""
-        self._transport = Transport(url, limits=limits, pauses=pauses)
+        self._transport = Transport(url, access=access, limits=limits, pauses=pauses)
         self._pauses = pauses
         self._poll_s = poll_s
         self._stall_s = stall_s
@@ -109,12 +111,8 @@ class ComfyServer:
 
     def find(self, prompt_id: str) -> JobResult | bool:
         """The result of a prompt that is over, True while it waits or runs, False where the server does not know it."""
-        result = self.history(prompt_id)
-        if result is not None:
-            return result
-        if prompt_id in self.queue():
-            return True
-        return self.history(prompt_id) or False  # it may have moved from queue to history between the two looks
+        # In this order: a prompt leaves the queue in the moment in which it enters the history.
+        return prompt_id in self.queue() or self.history(prompt_id) or False
 
     def submit(self, graph: Mapping[str, Any], *, prompt_id: str) -> None:
         """Queues a graph under an id of the caller's choice. A lost answer is cleared up, never posted blindly again.
@@ -211,11 +209,7 @@ class ComfyServer:
         return last, False
 
     def _look(self, prompt_ids: Collection[str]) -> Finished | None:
-        """One of the prompts that is over, by /history and /queue."""
-        for prompt_id in prompt_ids:
-            result = self.history(prompt_id)
-            if result is not None:
-                return Finished(prompt_id, result)
+        """One of the prompts that is over: it has left the queue, so the history has it, or nobody has."""
         queue = self.queue()
         self._queue_moved, self._last_queue = queue != self._last_queue, queue
         for prompt_id in prompt_ids:
@@ -257,7 +251,7 @@ class ComfyServer:
             self._next_socket_try = time.monotonic() + 10.0
             self.client_id = uuid.uuid4().hex
             try:
-                self._socket = EventSocket(self._transport.base_url, self.client_id)
+                self._socket = self._transport.open_socket(self.client_id)
             except ServerUnreachable as error:
                 log.debug("%s; polling instead", error)
         return self._socket is not None

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class Work(Protocol):
     """What the jobs are. `save` is called under the lock, by one thread at a time; the rest is safe for any thread."""
 
-    def check(self, object_info: Mapping[str, Any]) -> None:
-        """Raises WorkflowError where a server with these nodes cannot do the work."""
+    def check(self, object_info: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
+        """Raises WorkflowError where a server of this /object_info (and, before the run, /system_stats) cannot do it."""
 
     def missing_jobs(self) -> Iterator[Job]:
         """The jobs to do, in order; drawn from under the lock."""

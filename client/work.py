@@ -20,7 +20,7 @@ from .collect import check_record
 from .folder import RunFolder
 from .jobs import Job
 from .protocol import JobResult
-from .validation import validate
+from .validation import check, refuse, validate
 from .workflow import SAVER, Workflow
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,23 @@ class PlanWork:
         self._saver = workflow.only_id_of(SAVER)
         self._fingerprint = workflow.fingerprint
         self._size = workflow.batch_size
+        self._warned: set[str] = set()
 
-    def check(self, object_info: Mapping[str, Any]) -> None:
-        """Raises WorkflowError where a server with these nodes cannot run the workflow."""
-        validate(self.workflow, object_info)
+    def check(self, object_info: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
+        """Raises WorkflowError where a server of this /object_info cannot run the workflow.
+
+        With its /system_stats, before the run: memory and disk space as well. What may surprise is then logged, once.
+        """
+        if stats is None:
+            validate(self.workflow, object_info)
+            return
+        missing = len(self.plan) - self.folder.count()
+        found = check(self.workflow, object_info, stats=stats, out=self.folder.root, images=missing)
+        refuse(found)
+        for each in found:
+            if each.message not in self._warned:
+                self._warned.add(each.message)
+                log.warning("warning: %s", each.message)
 
     def missing_jobs(self) -> Iterator[Job]:
         """A job for each batch of which images are missing, in order."""

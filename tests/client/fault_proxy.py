@@ -213,7 +213,7 @@ class Schedule:
     Nothing goes wrong before `begin`, and no request after `budget` faults.
     """
 
-    def __init__(self, seed, proxies, *, budget=12, within_s=1.2):
+    def __init__(self, seed, proxies, *, budget=12, within_s=0.8):
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._left = self._random.randint(0, budget)
@@ -250,11 +250,11 @@ class Schedule:
                 proxy.restart()
             elif what == "down":
                 proxy.down()
-                self._stopped.wait(self._random.uniform(0.05, 0.6))
+                self._stopped.wait(self._random.uniform(0.05, 0.4))
                 proxy.up()
             else:
                 proxy.freeze()
-                self._stopped.wait(self._random.uniform(0.1, 0.8))
+                self._stopped.wait(self._random.uniform(0.1, 0.5))
                 proxy.thaw()
 
     def end(self):

@@ -49,7 +49,7 @@ def test_a_folder_that_is_not_the_servers_is_said_once_and_the_images_are_downlo
     run_plan(workflow, ServerSpec(proxy.url, output_directory=output), tmp_path / "out", on_event=plant)
     assert_exact(tmp_path / "out", workflow)
     assert proxy.count("GET", "/view") == 6
-    assert caplog.text.count("check --server-output") == 1
+    assert caplog.text.count("check --collect") == 1
     assert len([path for path in output.rglob("*.png")]) == (6 if wrong == "other bytes" else 0)
 
 

@@ -22,7 +22,15 @@ def test_a_json_file_of_servers(tmp_path, monkeypatch):
         first, second = read_servers(tmp_path / "servers.json")
         assert first == ServerSpec("http://10.0.0.5:8188", name="10.0.0.5:8188")
         assert (second.url, second.name, second.weight) == ("http://gpu.example", "big", 2)
+        assert second.access.token == "s3cret"
         assert "s3cret" not in repr(second)
+
+
+def test_a_token_in_the_file_is_not_shown(tmp_path):
+    (tmp_path / "servers.json").write_text('[{"url": "https://a", "token": "s3cret", "read_s": 7}]', encoding="utf-8")
+    (spec,) = read_servers(tmp_path / "servers.json")
+    assert (spec.access.token, spec.access.limits.read_s) == ("s3cret", 7)
+    assert "s3cret" not in repr(spec)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
@@ -41,7 +49,12 @@ def test_a_toml_file_of_servers(tmp_path):
         ('{"server": []}', "lists no servers"),
         ('[{"name": "x"}]', "server 1 has no url"),
         ('["http://a", {"url": "ftp://b"}]', "server 2"),
-        ('[{"url": "http://a", "weigth": 2}]', "server 1 has 'weigth'"),
+        ('[{"url": "http://a", "weigth": 2}]', "server 1: weigth: no such setting"),
+        (
+            '[{"url": "http://a", "token": "x", "token_env": "PATH"}]',
+            "server 1: give one of token",
+        ),
+        ('[{"url": "http://a", "name": 3}]', "name must be text"),
         ('[{"url": "http://a", "weight": 0}]', "weight is 0"),
         ('[{"url": "http://a", "weight": "2"}]', "weight is '2'"),
         ('[{"url": "http://a", "token_env": "SYNTHGRID_NOT_SET"}]', "SYNTHGRID_NOT_SET is not set"),
