@@ -1,9 +1,10 @@
-"""SynthGrid's client: a plan, a workflow and a ComfyUI server in, a labelled folder out.
+"""SynthGrid's client: a plan, a workflow and ComfyUI servers in, a labelled folder out.
 
-    from client import ComfyServer, Options, load_workflow, patch, run_plan
+    from client import Options, ServerSpec, load_workflow, patch, run_plan
 
     workflow = patch(load_workflow("workflows/api/sd15_class_prompts.json"), Options(images_per_class=30))
-    run_plan(workflow, ComfyServer("http://127.0.0.1:8188"), "data/synthetic")
+    run_plan(workflow, "http://127.0.0.1:8188", "data/synthetic")
+    run_plan(workflow, [ServerSpec("http://10.0.0.5:8188"), ServerSpec("http://10.0.0.6:8188", weight=2)], "data/more")
 
 `python -m client --help` is the same from a command line. Names are imported when first used, so that `import client`
 costs nothing.
@@ -15,33 +16,45 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .dispatch import Dispatcher
     from .errors import ClientError
+    from .fleet import Patience, ServerSpec, read_servers
     from .launch import EmbeddedServer
-    from .runner import RunSummary, run_plan
+    from .runner import RunProgress, RunSummary, run_plan
     from .server import ComfyServer
     from .workflow import Options, Workflow, load_workflow, patch
 
 __all__ = [
     "ClientError",
     "ComfyServer",
+    "Dispatcher",
     "EmbeddedServer",
     "Options",
+    "Patience",
+    "RunProgress",
     "RunSummary",
+    "ServerSpec",
     "Workflow",
     "load_workflow",
     "patch",
+    "read_servers",
     "run_plan",
 ]
 
 _HOMES = {
     "ClientError": "errors",
     "ComfyServer": "server",
+    "Dispatcher": "dispatch",
     "EmbeddedServer": "launch",
     "Options": "workflow",
+    "Patience": "fleet",
+    "RunProgress": "runner",
     "RunSummary": "runner",
+    "ServerSpec": "fleet",
     "Workflow": "workflow",
     "load_workflow": "workflow",
     "patch": "workflow",
+    "read_servers": "fleet",
     "run_plan": "runner",
 }
 

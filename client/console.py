@@ -16,6 +16,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from comfy_nodes.labelset import folder_names
 from comfy_nodes.plan import GenerationPlan
 
+from .events import UP
+from .figures import ServerFigures
 from .runner import RunProgress
 
 log = logging.getLogger(__name__)
@@ -23,42 +25,99 @@ log = logging.getLogger(__name__)
 LINE_EVERY_S = 5.0
 FIRST_PROMPTS = 5
 MOST_CLASSES = 40
+_FEW_CLASSES = 12  # so many and each is shown; of more, only how many are complete
 
 
 class ProgressBar:
-    """Shows RunProgress as a bar when standard error is a terminal, else as a log line every few seconds."""
+    """Shows RunProgress: on a terminal a bar with a line for every server below it, else a log line every few seconds."""
 
     def __init__(self, *, line_every_s: float = LINE_EVERY_S) -> None:
         self._line_every_s = line_every_s
-        self._bar: Any = None
+        self._bars: list[Any] = []
         self._stack = ExitStack()
-        self._begun = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._first = True
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        for bar in self._bars:
+            bar.close()
         self._stack.close()
 
     def __call__(self, progress: RunProgress) -> None:
         """Takes the newest state."""
         if sys.stderr.isatty():
             self._draw(progress)
-        elif time.monotonic() - self._last_line >= self._line_every_s:
-            self._last_line = time.monotonic()
-            rate = progress.made / (self._last_line - self._begun)
-            log.info("%d of %d images%s", progress.done, progress.total, f", {rate:.1f}/s" if progress.made else "")
+        elif self._first or time.monotonic() - self._last_line >= self._line_every_s:
+            self._first, self._last_line = False, time.monotonic()
+            for line in progress_lines(progress):
+                log.info("%s", line)
 
     def _draw(self, progress: RunProgress) -> None:
-        if self._bar is None:
+        if not self._bars:
             self._stack.enter_context(logging_redirect_tqdm())
-            self._bar = tqdm(total=progress.total, initial=progress.done, unit="image", dynamic_ncols=True)
-        if progress.done > self._bar.n:
-            self._bar.update(progress.done - self._bar.n)
-        if progress.note:
-            self._bar.set_postfix_str(progress.note, refresh=True)
+            self._bars = [tqdm(total=progress.total, initial=progress.done, unit="image", dynamic_ncols=True)]
+        servers = _server_lines(progress)
+        while len(self._bars) <= len(servers):
+            self._bars.append(tqdm(bar_format="{desc}", position=len(self._bars), leave=False, dynamic_ncols=True))
+        bar = self._bars[0]
+        if progress.done > bar.n:
+            bar.update(progress.done - bar.n)
+        bar.set_postfix_str(_postfix(progress), refresh=True)
+        for each, line in zip(self._bars[1:], servers, strict=False):
+            each.set_description_str(line)
+
+
+def progress_lines(progress: RunProgress) -> list[str]:
+    """The state of a run in lines of plain text: the whole, and each server where there are several."""
+    parts = [f"{progress.done} of {progress.total} images"]
+    if progress.made:
+        parts.append(f"{progress.images_per_s:.1f}/s")
+    if progress.eta_s is not None:
+        parts.append(f"{duration(progress.eta_s)} left")
+    parts += [f"{progress.set_aside} set aside"] if progress.set_aside else []
+    parts += [classes_text(progress)] if progress.made and progress.planned else []
+    return [", ".join(parts), *_server_lines(progress)]
+
+
+def _postfix(progress: RunProgress) -> str:
+    parts = [progress.note, f"{duration(progress.eta_s)} left" if progress.eta_s is not None else ""]
+    parts.append(f"{progress.set_aside} set aside" if progress.set_aside else "")
+    return ", ".join(part for part in parts if part)
+
+
+def _server_lines(progress: RunProgress) -> list[str]:
+    """A line for each server, where it says more than the line of the whole."""
+    if len(progress.servers) < 2:
+        return []
+    width = max(len(each.name) for each in progress.servers)
+    return [f"  {each.name.ljust(width)}  {_server_text(each)}" for each in progress.servers]
+
+
+def _server_text(server: ServerFigures) -> str:
+    if server.state == UP:
+        return f"{server.images} images, {server.images_per_s:.1f}/s, {server.jobs} jobs on it"
+    return f"{server.images} images, {server.state}" + (f": {server.reason[:80]}" if server.reason else "")
+
+
+def classes_text(progress: RunProgress) -> str:
+    """How far the classes are: each of a few, else how many are complete and where the others stand."""
+    counts = {name: (progress.classes.get(name, 0), planned) for name, planned in progress.planned.items()}
+    if len(counts) <= _FEW_CLASSES:
+        return "classes " + ", ".join(f"{name} {done}/{planned}" for name, (done, planned) in counts.items())
+    complete = sum(done >= planned for done, planned in counts.values())
+    fewest = min(done for done, _ in counts.values())
+    return f"{complete} of {len(counts)} classes complete, at least {fewest} images each"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: "42 s", "3 min", "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def plan_values(plan: GenerationPlan, batch_size: int) -> dict[str, Any]:

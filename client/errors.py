@@ -2,9 +2,11 @@
 
     SynthGridError                  (comfy_nodes.errors)
     '- ClientError                  everything that can go wrong between a plan and its labelled folder
-       |- WorkflowError             a workflow file that cannot be run: not JSON, editor format, nodes missing, bad values
+       |- WorkflowError             a workflow file that cannot be run: not JSON, nodes missing, bad values, not convertible
+       |- AccessError               a token, header or certificate that cannot be used
        |- ServerError               a server and what it says
        |  |- ServerUnreachable      nothing answers, or it stopped answering; trying later may help
+       |  |  '- ServerHung          it answers, but the jobs on it do not move
        |  |- ServerRefused          it answers, and says no (HTTP 400 with node errors, HTML, a redirect)
        |  '- TransferError          an image that did not come whole or is not the one that was planned
        |- JobFailed                 a queued prompt that ended in an error on the server
@@ -27,12 +29,20 @@ class WorkflowError(ClientError):
     """A workflow file that cannot be run as it is."""
 
 
+class AccessError(ClientError):
+    """A token, header, certificate or time-out that cannot be used. The message never holds a secret."""
+
+
 class ServerError(ClientError):
     """A server, or what it answered."""
 
 
 class ServerUnreachable(ServerError):
     """No answer. The request may or may not have been received."""
+
+
+class ServerHung(ServerUnreachable):
+    """It answers, but nothing on it has moved for too long."""
 
 
 class ServerRefused(ServerError):

@@ -15,16 +15,18 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from comfy_nodes.errors import SynthGridError
 from comfy_nodes.labelset import METADATA, LabelledFolder, write_atomically
 from comfy_nodes.plan import GenerationPlan
 
 from .errors import FolderError
-from .workflow import Workflow, differences, plan_differences, settings_of
+from .workflow import Options, Workflow, differences, parse_workflow, patch, plan_differences, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +34,68 @@ GENERATION = "generation.json"
 LOCK = ".synthgrid.lock"
 
 
+@dataclass(frozen=True)
+class Generation:
+    """What generation.json says of a folder: the plan at its longest, the graph that makes it, and the folder's run id."""
+
+    plan: GenerationPlan
+    workflow: Workflow
+    run_id: str
+    urls: tuple[str, ...] = ()
+
+    def workflow_for(self, images_per_class: int | None = None) -> Workflow:
+        """The workflow with so many images a class; by default as many as the folder was ever planned for.
+
+        Raises:
+            FolderError: fewer than that: a plan only grows.
+        """
+        there = self.plan.images_per_class
+        wanted = there if images_per_class is None else images_per_class
+        if wanted < there:
+            raise FolderError(
+                f"the folder is planned for {there} images a class, and {wanted} are fewer; extending only adds: for a "
+                "smaller set run the workflow with --per-class into another folder with --out"
+            )
+        return patch(self.workflow, Options(images_per_class=wanted))
+
+
+def read_generation(root: Path) -> Generation:
+    """What a folder was made with.
+
+    Raises:
+        FolderError: there is no generation.json (the folder is no client's), or it is damaged.
+    """
+    path = root / GENERATION
+    if not root.is_dir():
+        raise FolderError(f"{root} is no folder; give the labelled folder that `python -m client run --out` made")
+    if not path.exists():
+        raise FolderError(
+            f"{root} has no {GENERATION}, so it is not known how its images were made; only a folder that "
+            "`python -m client run` made has one"
+        )
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        plan = GenerationPlan.from_dict(value["plan"])
+        server = value.get("server") or {}
+        urls = tuple(str(each["url"]) for each in server.get("servers", [server]) if each.get("url"))
+        workflow = parse_workflow(value["workflow"], source=str(path))
+        return Generation(plan, workflow, str(value["run_id"]), urls)
+    except (OSError, SynthGridError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
+        raise FolderError(f"{path} is damaged ({reason}); restore it from a copy") from error
+
+
 class RunFolder:
     """The output folder of one run. `check` first, then `locked`, then `open`.
 
-    `labelled` is the labelled folder in it; its records are read by `open`. `run_id` is eight hexadecimal digits that
+    `labelled` is the labelled folder in it; `open` reads which rows it has, a byte each, and no record is kept. `run_id` is eight hexadecimal digits that
     `describe` draws for a new folder and keeps for an old one: they tell this folder's jobs on a server from those of
     any other, also of one with the same plan.
     """
 
     def __init__(self, root: Path, workflow: Workflow, plan: GenerationPlan) -> None:
         self.root = Path(root).expanduser()
-        self.labelled = LabelledFolder(self.root)
+        self.labelled = LabelledFolder(self.root, keep_records=False)
         self.run_id = ""
         self._workflow = workflow
         self._plan = plan
@@ -95,7 +148,8 @@ class RunFolder:
         self.check()
         for path in self.root.glob(".*.part"):  # half-written by a client that was killed; the lock says nobody writes
             path.unlink(missing_ok=True)
-        others = {plan_id for plan_id, _ in self.labelled.scan()} - {self._plan.plan_id}
+        self.labelled.scan()
+        others = self.labelled.rows.plan_ids() - {self._plan.plan_id}
         if others and not (self.root / GENERATION).exists():
             raise FolderError(
                 f"{self.root} holds images of plan {', '.join(sorted(others))}, but this is plan {self._plan.plan_id}; "
@@ -106,13 +160,12 @@ class RunFolder:
 
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the plan indices that have no image yet."""
-        plan_id = self._plan.plan_id
-        return [index for index in indices if (plan_id, index) not in self.labelled.records]
+        plan_id, rows = self._plan.plan_id, self.labelled.rows
+        return [index for index in indices if (plan_id, index) not in rows]
 
     def count(self) -> int:
         """How many images of this plan are there."""
-        plan_id, total = self._plan.plan_id, len(self._plan)
-        return sum(key[0] == plan_id and key[1] < total for key in self.labelled.records)
+        return self.labelled.rows.count(self._plan.plan_id, len(self._plan))
 
     def describe(self, server: Mapping[str, Any]) -> None:
         """Writes generation.json; the time of the first run and the largest count per class stay.
@@ -154,23 +207,39 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for this process, making it where it is missing; a dead process holds nothing.
-
-        Raises:
-            FolderError: another client writes the folder, or it cannot be written.
-        """
-        path = self.root / LOCK
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = _open_locked(path)
-        except OSError as error:
-            raise FolderError(f"cannot write {self.root}: {error.strerror or error}; check permissions") from error
-        if file is None:
-            raise FolderError(f"another client is writing {self.root}; wait for it, or give another folder with --out")
-        try:
+        """Holds the folder for this process. As the function `locked`, which see."""
+        with locked(self.root):
             yield
-        finally:
-            _release(file, path)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Holds a folder for this process, making it where it is missing; a dead process holds nothing.
+
+    Raises:
+        FolderError: another client writes the folder, or it cannot be written.
+    """
+    path = root / LOCK
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = _open_locked(path)
+    except OSError as error:
+        raise FolderError(f"cannot write {root}: {error.strerror or error}; check permissions") from error
+    if file is None:
+        raise FolderError(f"another client is writing {root}; wait for it, or give another folder with --out")
+    try:
+        yield
+    finally:
+        _release(file, path)
+
+
+def is_locked(root: Path) -> bool:
+    """Whether a client is writing the folder at this moment; changes nothing."""
+    try:
+        with (root / LOCK).open("r+b") as file:
+            return not _lock(file)
+    except OSError:  # no lock file, or one that we may not open: whoever holds it is no process of ours
+        return False
 
 
 def _open_locked(path: Path) -> IO[bytes] | None:

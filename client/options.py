@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import parse_lines, read_classes
 
+from .errors import ClientError
 from .workflow import Options, Workflow, load_workflow, patch
 
 if TYPE_CHECKING:
-    from .runner import ServerSource
+    from .fleet import AnyServer, ServerSource
 
 
 def new_parser(commands: Any, name: str, *, help: str, examples: str) -> argparse.ArgumentParser:
@@ -65,10 +66,80 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-directory", type=Path, metavar="DIR", help="embedded only: the engine's input folder")
 
 
+def add_fleet_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """On which servers, and how images come from them. `fleet_of` reads them; at least one server where `required`."""
+    group = parser.add_argument_group("servers")
+    group.add_argument(
+        "--server", action="append", default=[], metavar="URL|embedded",
+        help="a ComfyUI, or the built-in engine (repeatable: all of them share the work)",
+    )  # fmt: skip
+    group.add_argument(
+        "--servers", type=Path, metavar="FILE",
+        help="JSON or TOML list of servers with url, name, weight, token_env, output_directory",
+    )  # fmt: skip
+    group.add_argument(
+        "--collect", default="view", metavar="view|local:DIR",
+        help="view: download images (default). local:DIR: move them out of DIR, the output folder of a --server on this "
+        "machine; for several servers give output_directory in --servers FILE",
+    )  # fmt: skip
+    group.add_argument(
+        "--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR",
+        help="embedded only: a folder of checkpoints in diffusers format (repeatable)",
+    )  # fmt: skip
+    parser.set_defaults(servers_required=required, wrong_usage=parser.error)
+
+
+def add_event_options(parser: argparse.ArgumentParser) -> None:
+    """For scripts."""
+    parser.add_argument(
+        "--json-events", action="store_true",
+        help="print one line of JSON for each event, as docs/json-events.md describes them, and the last line to stderr",
+    )  # fmt: skip
+
+
+def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
+    """The servers that were asked for; nothing is started or connected yet.
+
+    Raises:
+        ClientError: one that is no server's address, or a folder to collect from that is none.
+        SystemExit: wrong usage: no server is given, or `--collect` is neither "view" nor "local:DIR".
+    """
+    from .fleet import ServerSpec, read_servers
+
+    folder = _collect_from(args)
+    servers: list[AnyServer] = []
+    for url in args.server:
+        if url == "embedded":
+            from .launch import EmbeddedServer
+
+            servers.append(stack.enter_context(EmbeddedServer(checkpoint_directories=args.checkpoint_dir)))
+        else:
+            servers.append(ServerSpec(url, output_directory=folder))
+    servers += read_servers(args.servers) if args.servers else ()
+    if not servers and args.servers_required:
+        args.wrong_usage("no server; give --server URL, --server embedded, or --servers FILE")
+    return servers
+
+
+def _collect_from(args: argparse.Namespace) -> Path | None:
+    way, _, folder = args.collect.partition(":")
+    if way == "view" and not folder:
+        return None
+    if way != "local" or not folder:
+        args.wrong_usage(f"--collect {args.collect}: expected 'view', or 'local:DIR' with the server's output folder")
+    if len(args.server) != 1:
+        raise ClientError(
+            "--collect local:DIR goes with one --server; for several give output_directory in --servers FILE"
+        )
+    if not Path(folder).expanduser().is_dir():
+        raise ClientError(f"--collect {args.collect}: {folder} is no folder; give the output folder of the server")
+    return Path(folder)
+
+
 def options_of(args: argparse.Namespace) -> Options:
     """The options that were given; for the embedded engine, its own checkpoint and size where none were."""
     checkpoint, width, height = (getattr(args, name, None) for name in ("checkpoint", "width", "height"))
-    if getattr(args, "server", None) == "embedded" and checkpoint is None:
+    if getattr(args, "server", None) in ("embedded", ["embedded"]) and checkpoint is None:
         from .embedded import DEFAULT_CHECKPOINT, DEFAULT_SIZE
 
         checkpoint, width, height = DEFAULT_CHECKPOINT, width or DEFAULT_SIZE, height or DEFAULT_SIZE

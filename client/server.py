@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from .errors import ServerRefused, ServerUnreachable, TransferError
+from .access import Access, Limits
+from .errors import ServerHung, ServerRefused, ServerUnreachable, TransferError
 from .protocol import (
     Event,
     JobDone,
@@ -28,9 +29,11 @@ from .protocol import (
     parse_message,
     parse_queue,
 )
-from .transport import EventSocket, Limits, Transport, backoff
+from .transport import EventSocket, Transport, backoff
 
 log = logging.getLogger(__name__)
+
+_SLICE_S = 0.25  # the longest wait for an event before looking whether to stop
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,14 @@ class ComfyServer:
         self,
         url: str,
         *,
+        access: Access | None = None,
         limits: Limits | None = None,
         poll_s: float = 2.0,
         stall_s: float = 3600.0,
         pauses: Callable[[], Any] = backoff,
     ) -> None:
         """`poll_s`: how often /history is asked while the socket lives; `stall_s`: silence after which a job is lost."""
-        self._transport = Transport(url, limits=limits, pauses=pauses)
+        self._transport = Transport(url, access=access, limits=limits, pauses=pauses)
         self._pauses = pauses
         self._poll_s = poll_s
         self._stall_s = stall_s
@@ -94,7 +98,11 @@ class ComfyServer:
 
     def queue(self) -> QueueState:
         """The prompts, of everybody, that run and wait. Raises ServerUnreachable or ServerRefused."""
-        return parse_queue(self._transport.get_json("/queue"))
+        return parse_queue(self.queue_rows())
+
+    def queue_rows(self) -> Any:
+        """GET /queue as it is: rows [number, prompt_id, graph, ...]. Raises ServerUnreachable or ServerRefused."""
+        return self._transport.get_json("/queue")
 
     def history(self, prompt_id: str) -> JobResult | None:
         """How a prompt ended; None while it waits, runs, or is unknown. Raises ServerUnreachable or ServerRefused."""
@@ -103,12 +111,8 @@ class ComfyServer:
 
     def find(self, prompt_id: str) -> JobResult | bool:
         """The result of a prompt that is over, True while it waits or runs, False where the server does not know it."""
-        result = self.history(prompt_id)
-        if result is not None:
-            return result
-        if prompt_id in self.queue():
-            return True
-        return self.history(prompt_id) or False  # it may have moved from queue to history between the two looks
+        # In this order: a prompt leaves the queue in the moment in which it enters the history.
+        return prompt_id in self.queue() or self.history(prompt_id) or False
 
     def submit(self, graph: Mapping[str, Any], *, prompt_id: str) -> None:
         """Queues a graph under an id of the caller's choice. A lost answer is cleared up, never posted blindly again.
@@ -152,11 +156,15 @@ class ComfyServer:
         *,
         on_event: Callable[[Event], None] | None = None,
         timeout_s: float | None = None,
+        until: Callable[[], bool] | None = None,
     ) -> Finished | None:
-        """Waits until one of the prompts is over; None when `timeout_s` passes first.
+        """Waits until one of the prompts is over; None when `timeout_s` passes, or `until` says so, first.
+
+        `until` is asked about four times a second.
 
         Raises:
-            ServerUnreachable: the server went away, or a prompt did not move for `stall_s`.
+            ServerUnreachable: the server went away.
+            ServerHung: it answers, but nothing on it has moved for `stall_s`.
         """
         begun = moved = time.monotonic()
         hurry_until = 0.0
@@ -167,24 +175,31 @@ class ComfyServer:
             if self._queue_moved:  # a long queue of other people's jobs is no reason to give up
                 moved = time.monotonic()
             now = time.monotonic()
-            if timeout_s is not None and now >= begun + timeout_s:
+            if (timeout_s is not None and now >= begun + timeout_s) or (until is not None and until()):
                 return None
             if now - moved > self._stall_s:
-                raise ServerUnreachable(f"{self.url} has not moved for {self._stall_s / 60:.0f} minutes; restart it")
+                raise ServerHung(f"{self.url} answers but has not moved for {self._stall_s:.0f} s; restart it")
             pause = 0.02 if now < hurry_until else self._poll_s if self._connect() else min(self._poll_s, 0.5)
-            last, ended = self._listen(prompt_ids, now + pause, on_event)
+            last, ended = self._listen(prompt_ids, now + pause, on_event, until)
             moved = max(moved, last)
             if ended:  # the socket says so a moment before the history does
                 hurry_until = time.monotonic() + 1.0
 
     def _listen(
-        self, prompt_ids: Collection[str], until: float, on_event: Callable[[Event], None] | None
+        self,
+        prompt_ids: Collection[str],
+        deadline: float,
+        on_event: Callable[[Event], None] | None,
+        until: Callable[[], bool] | None,
     ) -> tuple[float, bool]:
         """Hands on events until a monotonic time, or until one of the prompts ends; (time of the last one, ended)."""
-        last = 0.0
-        while (left := until - time.monotonic()) > 0:
-            event = self._next_event(left)
+        last, listening = 0.0, self._socket is not None
+        while (left := deadline - time.monotonic()) > 0:
+            event = self._next_event(min(left, _SLICE_S))
             if event is None:
+                broken = listening and self._socket is None  # perhaps the server is gone: look at once
+                if broken or (until is not None and until()):
+                    break
                 continue
             last = time.monotonic()
             if on_event is not None:
@@ -194,11 +209,7 @@ class ComfyServer:
         return last, False
 
     def _look(self, prompt_ids: Collection[str]) -> Finished | None:
-        """One of the prompts that is over, by /history and /queue."""
-        for prompt_id in prompt_ids:
-            result = self.history(prompt_id)
-            if result is not None:
-                return Finished(prompt_id, result)
+        """One of the prompts that is over: it has left the queue, so the history has it, or nobody has."""
         queue = self.queue()
         self._queue_moved, self._last_queue = queue != self._last_queue, queue
         for prompt_id in prompt_ids:
@@ -240,7 +251,7 @@ class ComfyServer:
             self._next_socket_try = time.monotonic() + 10.0
             self.client_id = uuid.uuid4().hex
             try:
-                self._socket = EventSocket(self._transport.base_url, self.client_id)
+                self._socket = self._transport.open_socket(self.client_id)
             except ServerUnreachable as error:
                 log.debug("%s; polling instead", error)
         return self._socket is not None

@@ -58,9 +58,18 @@ TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
     "scheduler": (("BasicScheduler", "scheduler"),),
     "strength": (("BasicScheduler", "denoise"),),
 }
-_WHERE_TO = {
-    SAVER: ("folder", "overwrite", "compress_level", "subfolders")
-}  # where and how images are put, not what they look like
+# Where no node of these classes is, a node with this title (case does not count) and such an input carries the option.
+TITLES: dict[str, tuple[str, ...]] = {
+    "checkpoint": ("checkpoint", "load checkpoint", "model"),
+    "width": ("image size", "size", "latent"),
+    "height": ("image size", "size", "latent"),
+    "steps": ("steps", "scheduler"),
+    "cfg": ("guidance", "cfg", "guider"),
+    "sampler": ("sampler",),
+    "scheduler": ("scheduler", "steps"),
+}
+# Where and how images are put, not what they look like.
+_WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level", "subfolders")}
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,7 @@ class Workflow:
 
     def name_of(self, node_id: str) -> str:
         """For messages: "node 4 'Load Checkpoint'"."""
-        title = (self.graph[node_id].get("_meta") or {}).get("title")
+        title = self.title_of(node_id)
         return f"node {node_id} '{title}'" if title else f"node {node_id}"
 
     def value(self, node_id: str, name: str, default: Any = None) -> Any:
@@ -187,30 +196,49 @@ class Workflow:
         return None if is_link(found) else found
 
     def _places(self, option: str) -> list[tuple[str, str]]:
-        """(node id, input) pairs that carry an option."""
-        return [
+        """(node id, input) pairs that carry an option: by class, else by title."""
+        by_class = [
             (node_id, name)
             for class_type, name in TARGETS[option]
             for node_id in self.ids_of(class_type)
             if name in self.graph[node_id]["inputs"] or class_type in (*PLAN_NODES, SAVER, LATENT)
         ]
+        titles = TITLES.get(option, ())
+        return by_class or [each for each in self._with_input(option) if self.title_of(each[0]).casefold() in titles]
+
+    def _with_input(self, option: str) -> list[tuple[str, str]]:
+        """(node id, input) of every node whose input is called like the option's."""
+        names = dict.fromkeys(name for _, name in TARGETS[option])
+        return [(node_id, name) for name in names for node_id, node in self.graph.items() if name in node["inputs"]]
+
+    def title_of(self, node_id: str) -> str:
+        """The title in the editor; "" where none is saved."""
+        meta = self.graph[node_id].get("_meta")
+        return str(meta.get("title") or "") if isinstance(meta, Mapping) else ""
 
     def place(self, option: str) -> tuple[str, str]:
         """The one (node id, input) that an option patches.
 
         Raises:
-            WorkflowError: no node can carry it, several can, or the input comes over a link.
+            WorkflowError: no node can carry it, several can, or the input comes over a link. Candidates are listed.
         """
         places = self._places(option)
-        wanted = " or ".join(f"{class_type}.{name}" for class_type, name in TARGETS[option])
         if not places:
-            raise WorkflowError(f"{self.source} has no node that takes --{_flag(option)}; looked for {wanted}")
+            wanted = " or ".join(f"{class_type}.{name}" for class_type, name in TARGETS[option])
+            others = self._with_input(option)
+            hint = f"; such an input have {self._listed(others)}: choose with {_set_example(others)}" if others else ""
+            raise WorkflowError(f"{self.source} has no node that takes --{_flag(option)}; looked for {wanted}{hint}")
         if len(places) > 1:
-            listed = ", ".join(self.name_of(node_id) for node_id, _ in places)
-            raise WorkflowError(f"--{_flag(option)} could go to {listed} in {self.source}; keep one, or edit the file")
+            raise WorkflowError(
+                f"--{_flag(option)} could go to {self._listed(places)} in {self.source}; keep one, or choose with "
+                f"{_set_example(places)}"
+            )
         node_id, name = places[0]
         self.value(node_id, name, "")
         return node_id, name
+
+    def _listed(self, places: Sequence[tuple[str, str]]) -> str:
+        return ", ".join(self.name_of(node_id) for node_id, _ in places)
 
     def with_values(self, changes: Mapping[tuple[str, str], Any]) -> Workflow:
         """A copy in which the inputs (node id, name) have these values."""
@@ -306,6 +334,10 @@ def _flag(option: str) -> str:
     return names.get(option, option.replace("_", "-"))
 
 
+def _set_example(places: Sequence[tuple[str, str]]) -> str:
+    return f"--set '{places[0][0]}.{places[0][1]}=...'"
+
+
 def is_link(value: Any) -> bool:
     """Whether an input is a link, [node id, output number], and not a value."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
@@ -323,28 +355,34 @@ def _plain(value: Any) -> Any:
 
 
 def load_workflow(path: Path | str) -> Workflow:
-    """The workflow in a file in API format.
+    """The workflow in a file in API format; `client.convert.load_for` takes editor format as well.
 
     Raises:
         WorkflowError: the file is missing, not JSON, in editor format, or not a graph.
     """
     path = Path(path).expanduser()
+    return parse_workflow(read_json(path), source=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """The parsed JSON of a workflow file. Raises WorkflowError where there is none."""
+    path = path.expanduser()
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise WorkflowError(f"{path} does not exist; try workflows/api/sd15_class_prompts.json") from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise WorkflowError(f"cannot read the workflow {path}: {error}; expected a JSON file in API format") from error
     except json.JSONDecodeError as error:
         raise WorkflowError(f"{path} is not valid JSON: {error}; expected a workflow in API format") from error
-    return parse_workflow(value, source=str(path))
 
 
 def parse_workflow(value: Any, *, source: str = "workflow") -> Workflow:
     """The workflow in a parsed JSON value; the body of a POST /prompt is taken too. Raises WorkflowError."""
     if isinstance(value, dict) and isinstance(value.get("nodes"), list):
         raise WorkflowError(
-            f"{source} is in editor format; use its twin in workflows/api/, or in ComfyUI: File, Export (API)"
+            f"{source} is in editor format; make its API format with: python -m client convert (or its twin in workflows/api/, "
+            "or in ComfyUI: File, Export (API))"
         )
     if isinstance(value, dict) and isinstance(value.get("prompt"), dict) and "class_type" not in value["prompt"]:
         value = value["prompt"]

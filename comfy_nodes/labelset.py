@@ -18,26 +18,29 @@ import os
 import re
 import secrets
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from .card import CARD_MARK, Tally, data_set_card
 from .errors import LabelsetError, SynthGridError
 from .imagefile import PNG, SUFFIXES, ImageFormat, record_inside
+from .rows import FileNames, RowSet
 
 __all__ = ["ImageRecord", "LabelledFolder", "LabelsetError", "SynthGridError", "folder_name", "folder_names"]
 
 METADATA = "metadata.jsonl"
 CARD = "README.md"
-CARD_MARK = "<!-- written by SynthGrid and kept up to date by it; remove this line to keep changes of your own -->"
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _WRITERS = 16  # they wait for the disk, which takes many files in one go
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 1000  # records that are written with one wait for the disk
 _LONGEST_NAME = 120  # bytes; leaves room for the path around it on Windows and for the file systems that allow 255
 
 
@@ -91,16 +94,22 @@ class ImageRecord:
         """The record in a parsed JSON object. Raises LabelsetError as `from_json` does."""
         if not isinstance(values, dict):
             raise LabelsetError(f"a record must be an object, not {type(values).__name__}")
-        known = {each.name for each in fields(cls)}
+        if not values.keys() <= _FIELDS:
+            values = {key: value for key, value in values.items() if key in _FIELDS}
         try:
-            record = cls(**{key: value for key, value in values.items() if key in known})
+            record = cls(**values)
         except TypeError as error:
             raise LabelsetError(f"a record lacks a field: {error}") from error
         texts = (record.file_name, record.label, record.prompt, record.negative_prompt, record.plan_id, record.sha256)
         numbers = (record.seed, record.index)
         if not all(isinstance(each, str) for each in texts) or not all(type(each) is int for each in numbers):
             raise LabelsetError(f"a record has a field of the wrong type: {values!r}")
+        if not isinstance(record.settings, dict):
+            raise LabelsetError(f"a record's settings must be an object, not {record.settings!r}")
         return record
+
+
+_FIELDS = frozenset(each.name for each in fields(ImageRecord))
 
 
 def folder_name(label: str) -> str:
@@ -168,15 +177,20 @@ def read_record(data: bytes) -> ImageRecord | None:
     """The record inside an image file, PNG, WebP or JPEG, with the hash of these bytes; None where there is none.
 
     Raises:
-        LabelsetError: the bytes are not a whole image.
+        LabelsetError: the bytes are not a whole image, or what is inside is no record.
     """
+    return inspect_image(data)[0]
+
+
+def inspect_image(data: bytes) -> tuple[ImageRecord | None, tuple[int, int]]:
+    """What `read_record` returns, and (width, height) in pixels. Raises as `read_record` does."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            text = record_inside(image)
+            size, text = image.size, record_inside(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LabelsetError(f"not a whole image: {error}") from error
-    return replace(ImageRecord.from_json(text), sha256=sha256(data)) if text else None
+    return replace(ImageRecord.from_json(text), sha256=sha256(data)) if text else None, size
 
 
 def sha256(data: bytes) -> str:
@@ -184,7 +198,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Puts a whole file at `path` or nothing: temporary file beside it, fsync, rename. Creates the folder.
 
     Raises:
@@ -196,7 +210,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -207,15 +221,45 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise LabelsetError(f"cannot write {path}: {error.strerror or error}; check space and permissions") from error
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of metadata.jsonl: its number, counted from 1, and its bytes as they are. Only the last may be `torn`."""
+
+    number: int
+    data: bytes
+
+    @property
+    def torn(self) -> bool:
+        """Whether a kill or a full disk left the line without its end."""
+        return not self.data.endswith(b"\n")
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing on it."""
+        return not self.data.strip()
+
+    def record(self, *, errors: str = "replace") -> ImageRecord:
+        """The record on the line; `errors` as in bytes.decode. Raises LabelsetError where there is none."""
+        try:
+            return ImageRecord.from_json(self.data.decode("utf-8", errors))
+        except UnicodeDecodeError as error:
+            raise LabelsetError(f"not a record: {error}") from error
+
+
 class LabelledFolder:
     """A labelled folder on disk, for one writer at a time.
 
-    Opening reads nothing; `scan` reads the records and mends the folder, `add` writes one image with its record.
+    Opening reads nothing; `scan` reads the records and mends the folder, `add` writes one image with its record. `rows`
+    holds the keys and `tally` the counts of the records read or added so far; `records` holds the records themselves and
+    stays empty with `keep_records` off, so that memory does not grow with the folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, keep_records: bool = True) -> None:
         self.root = Path(root)
         self.records: dict[tuple[str, int], ImageRecord] = {}
+        self.rows = RowSet()
+        self.tally = Tally()
+        self._keep_records = keep_records
 
     @property
     def metadata_path(self) -> Path:
@@ -242,12 +286,16 @@ class LabelledFolder:
         Raises:
             LabelsetError: metadata.jsonl has a malformed line that is not merely its unfinished last one.
         """
-        lines, torn = self._read_lines()
-        known = {record.file_name: record for record in lines if (self.root / record.file_name).is_file()}
-        found = self._records_of_strays(known)
-        self.records = {record.key: record for record in (*known.values(), *found)}
-        if torn or found or len(lines) != len(self.records):
-            self._rewrite()
+        names = self.image_names(clear=True)
+        last = self._read_records(names)
+        if last is not None:
+            names = self.image_names(clear=True)
+            self.rewrite(
+                lambda line, record: last.get(record.key, line.number) == line.number and self._there(record, names)
+            )
+            names = self.image_names(clear=True)
+            self._read_records(names)
+        self._restore(names)
         return self.records
 
     def find(self, record: ImageRecord) -> Path | None:
@@ -279,12 +327,13 @@ class LabelledFolder:
             answers = [self._write_image(item) for item in items]
         written = [answer for answer in answers if isinstance(answer, ImageRecord)]
         try:
-            self._append(written)
+            self.append(written)
         except LabelsetError:
             for record in written:
                 self.path_of(record).unlink(missing_ok=True)
             raise
-        self.records |= {record.key: record for record in written}
+        for record in written:
+            self._note(record)
         for answer in answers:
             if isinstance(answer, LabelsetError):
                 raise answer
@@ -320,47 +369,120 @@ class LabelledFolder:
         path = self.root / CARD
         if path.exists() and CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
             return
-        write_atomically(path, data_set_card(self.records.values()).encode("utf-8"))
+        write_atomically(path, data_set_card(self.tally).encode("utf-8"))
+
+    def lines(self) -> Iterator[Line]:
+        """The lines of metadata.jsonl, none where it is missing; a byte order mark is left out."""
+        try:
+            with self.metadata_path.open("rb") as file:
+                for number, data in enumerate(file, 1):
+                    yield Line(number, data.removeprefix(_BOM) if number == 1 else data)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise LabelsetError(f"cannot read {self.metadata_path}: {error.strerror or error}") from error
+
+    def rewrite(self, keep: Callable[[Line, ImageRecord], bool]) -> None:
+        """Writes metadata.jsonl anew without the lines that are no records and those that `keep` refuses.
+
+        Kept lines stay byte for byte, in their order.
+
+        Raises:
+            LabelsetError: the folder cannot be written.
+        """
+        write_atomically(self.metadata_path, self._kept(keep))
+
+    def _kept(self, keep: Callable[[Line, ImageRecord], bool]) -> Iterator[bytes]:
+        for line in self.lines():
+            try:
+                if not line.blank and keep(line, line.record()):
+                    yield line.data + b"\n" * line.torn
+            except LabelsetError:
+                continue
 
     def _forget(self, records: Iterable[ImageRecord]) -> None:
         """Takes records away before their images are replaced."""
         self.scan()
-        if [record for record in records if self.records.pop(record.key, None)]:
-            self._rewrite()
+        gone = {record.key for record in records if record.key in self.rows}
+        if not gone:
+            return
 
-    def _read_lines(self) -> tuple[list[ImageRecord], bool]:
-        """The records of metadata.jsonl, and whether a kill left its last line unfinished."""
-        try:
-            data = self.metadata_path.read_bytes()
-        except FileNotFoundError:
-            return [], False
-        lines = data.decode("utf-8", errors="replace").split("\n")
-        records = []
-        for number, line in enumerate(lines, 1):
+        def keep(line: Line, record: ImageRecord) -> bool:
+            if record.key in gone:
+                self.tally.add(record, -1)
+            return record.key not in gone
+
+        self.rewrite(keep)
+        for key in gone:
+            self.rows.discard(key)
+            self.records.pop(key, None)
+
+    def _note(self, record: ImageRecord) -> None:
+        self.rows.add(record.key)
+        self.tally.add(record)
+        if self._keep_records:
+            self.records[record.key] = record
+
+    def _read_records(self, names: FileNames) -> dict[tuple[str, int], int] | None:
+        """Takes in the records whose images are there, and claims their names.
+
+        Returns None where nothing is to be mended; else the number of the last line of each key that has several.
+        """
+        self.records, self.rows, self.tally = {}, RowSet(), Tally()
+        last: dict[tuple[str, int], int] = {}
+        sound = True
+        for line in self.lines():
+            if line.blank:
+                continue
+            sound &= not line.torn
             try:
-                if line.strip():
-                    records.append(ImageRecord.from_json(line))
+                record = line.record()
             except LabelsetError as error:
-                if number < len(lines):
+                if not line.torn:
                     raise LabelsetError(
-                        f"{self.metadata_path} line {number}: {error}; mend or remove that line"
+                        f"{self.metadata_path} line {line.number}: {error}; mend or remove that line, or run: "
+                        f"python -m client verify {self.root} --repair"
                     ) from error
-        return records, not data.endswith(b"\n")
+                continue
+            there = self._there(record, names)
+            if record.key in self.rows:
+                last[record.key] = line.number
+            elif there:
+                self._note(record)
+            sound &= there
+        return None if sound and not last else last
 
-    def _records_of_strays(self, known: Mapping[str, ImageRecord]) -> list[ImageRecord]:
-        """Records from images that metadata.jsonl does not name; also clears away unfinished temporary files."""
-        found = []
-        keys = {record.key for record in known.values()}
-        for path in sorted((*self.root.glob(".*.part"), *self.root.glob("*/*"))):
-            file_name = f"{path.parent.name}/{path.name}"
-            if path.name.startswith(".") and path.suffix == ".part":
-                path.unlink(missing_ok=True)
-            elif path.suffix in SUFFIXES.values() and file_name not in known:
-                record = self._stray_record(path)
-                if record is not None and record.file_name == file_name and record.key not in keys:
-                    keys.add(record.key)
-                    found.append(record)
-        return found
+    def _there(self, record: ImageRecord, names: FileNames) -> bool:
+        """Whether the image is there and no earlier line has claimed it; a file system may spell its name otherwise."""
+        claimed = names.claim(record.file_name)
+        return (self.root / record.file_name).is_file() if claimed is None else claimed
+
+    def image_names(self, *, clear: bool = False) -> FileNames:
+        """The images in the class folders; `clear` removes unfinished temporary files on the way."""
+        names = FileNames()
+        for folder in _entries(self.root):
+            if folder.name.startswith(".") or not folder.is_dir():
+                _clear([folder] if clear else [])
+                continue
+            for entry in _entries(folder):
+                if entry.name.endswith(_IMAGE_SUFFIXES) and not entry.name.startswith(".") and entry.is_file():
+                    names.add(f"{folder.name}/{entry.name}")
+                else:
+                    _clear([entry] if clear else [])
+        return names
+
+    def _restore(self, names: FileNames) -> None:
+        """Gives whole images that no line names the record inside them back."""
+        found: list[ImageRecord] = []
+        for name in sorted(names):
+            record = self._stray_record(self.root / name)
+            if record is not None and record.file_name == name and record.key not in self.rows:
+                self._note(record)
+                found.append(record)
+            if len(found) == _CHUNK:
+                self.append(found)
+                found = []
+        self.append(found)
 
     @staticmethod
     def _stray_record(path: Path) -> ImageRecord | None:
@@ -369,12 +491,16 @@ class LabelledFolder:
         except (LabelsetError, OSError):
             return None
 
-    def _append(self, records: Iterable[ImageRecord]) -> None:
-        """Adds all lines or none. Unbuffered, since a buffer would try again to write a refused line on closing.
+    def append(self, records: Iterable[ImageRecord]) -> None:
+        """Adds the lines of records whose images are there: all or none. `add` is the way for new images.
 
         The disk is not waited for: what a power cut takes from the end, `scan` brings back from inside the images, which
         are on the disk by now.
+
+        Raises:
+            LabelsetError: the folder cannot be written.
         """
+        # Unbuffered, since a buffer would try again to write a refused line on closing.
         rest = memoryview("".join(record.to_json() + "\n" for record in records).encode("utf-8"))
         if not rest:
             return
@@ -390,24 +516,24 @@ class LabelledFolder:
         except OSError as error:
             raise LabelsetError(f"cannot write {self.metadata_path}: {error.strerror or error}; check space") from error
 
-    def _rewrite(self) -> None:
-        ordered = sorted(self.records.values(), key=lambda record: record.key)
-        write_atomically(self.metadata_path, "".join(record.to_json() + "\n" for record in ordered).encode("utf-8"))
+
+_IMAGE_SUFFIXES = tuple(SUFFIXES.values())
 
 
-def data_set_card(records: Iterable[ImageRecord]) -> str:
-    """The text of a data set card: what the images are, how many a class, and the settings they were made with."""
-    records = list(records)
-    counts = Counter(record.label for record in records)
-    settings = sorted({json.dumps(dict(record.settings), sort_keys=True, ensure_ascii=False) for record in records})
-    lines = [
-        "---", "task_categories:", "- image-classification", "tags:", "- synthetic", "- synthgrid", "---",
-        CARD_MARK, "", "# Synthetic images by class", "",
-        f"{len(records)} images of {len(counts)} classes, made by a diffusion model from text prompts. None is a photograph.",
-        "Each line of `metadata.jsonl` gives one image's label, prompt, seed, settings and SHA-256.", "",
-        "| class | images |", "| --- | --- |",
-        *(f"| {label.replace('|', chr(92) + '|')} | {count} |" for label, count in counts.items()), "",
-        "Plans: " + ", ".join(f"`{plan}`" for plan in sorted({record.plan_id for record in records})), "",
-        "Generator settings:", "", *(f"- `{each}`" for each in settings), "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where there is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise LabelsetError(f"cannot read {os.fspath(folder)}: {error.strerror or error}") from error
+
+
+def _clear(entries: Iterable[os.DirEntry[str]]) -> None:
+    """Removes what a killed writer left half-written."""
+    for entry in entries:
+        if entry.name.startswith(".") and entry.name.endswith(".part") and entry.is_file():
+            with suppress(OSError):  # in a folder that may only be read
+                Path(entry.path).unlink()

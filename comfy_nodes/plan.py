@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ class GenerationPlan:
         return (self.row(index) for index in range(len(self)))
 
     def row(self, index: int) -> ImageSpec:
-        """Row `index`, 0 <= index < len(self). Costs the same for every index; nothing is kept.
+        """Row `index`, 0 <= index < len(self), by itself; what it costs does not grow with the index.
 
         Raises:
             PlanError: the index is outside the plan.
@@ -152,7 +153,7 @@ class GenerationPlan:
         entry = self.classes[class_index]
         texts = self.templates
         template = _draw(texts.templates, self.seed, entry.name, "template", position)
-        used = placeholders(template)
+        used = _pieces(template)[1::2]
         context = _draw(texts.contexts, self.seed, entry.name, "context", position) if "context" in used else None
         style = _draw(texts.styles, self.seed, entry.name, "style", position) if "style" in used else None
         values = {"class": entry.name, "definition": entry.definition, "context": context, "style": style}
@@ -222,12 +223,20 @@ class GenerationPlan:
 
 def placeholders(template: str) -> list[str]:
     """The names between braces, in order: "a {style} {class}" -> ["style", "class"]."""
-    return _PLACEHOLDER.findall(template)
+    return list(_pieces(template)[1::2])
 
 
 def fill(template: str, values: Mapping[str, str | None]) -> str:
     """The template with every placeholder replaced; text that was put in is never looked at again."""
-    return _PLACEHOLDER.sub(lambda match: values[match.group(1)] or "", template)
+    pieces = list(_pieces(template))
+    pieces[1::2] = [values[name] or "" for name in pieces[1::2]]
+    return "".join(pieces)
+
+
+@lru_cache(maxsize=256)
+def _pieces(template: str) -> tuple[str, ...]:
+    """Text and placeholder names in turn, text first and last: "a {class}!" -> ("a ", "class", "!")."""
+    return tuple(_PLACEHOLDER.split(template))
 
 
 def fingerprint(value: Any) -> str:
@@ -352,10 +361,19 @@ def _listing(names: Sequence[str], most: int = 10) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def _hash_integer(*parts: object) -> int:
-    """A 64-bit integer of the parts: the only source of chance in a plan, equal on every Python and machine."""
-    digest = hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode("ascii")).digest()
-    return int.from_bytes(digest[:8], "big")
+def _hash_integer(*parts: str | int) -> int:
+    """A 64-bit integer of the parts: the only source of chance in a plan, equal on every Python and machine.
+
+    It is the head of the SHA-256 of the parts as a JSON list, as json.dumps writes it. The last part is a number.
+    """
+    text = f"{_json_head(*parts[:-1])}{parts[-1]}]"
+    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big")
+
+
+@lru_cache(maxsize=4096)
+def _json_head(*parts: str | int) -> str:
+    """A JSON list of the parts up to where a further one goes: (7, "bat") -> '[7, "bat", '."""
+    return json.dumps(parts, ensure_ascii=True)[:-1] + ", "
 
 
 def _draw(bank: Sequence[str], seed: int, label: str, kind: str, position: int) -> str:
@@ -366,5 +384,12 @@ def _draw(bank: Sequence[str], seed: int, label: str, kind: str, position: int) 
     if len(bank) == 1:
         return bank[0]
     round_number, place = divmod(position, len(bank))
-    order = sorted(range(len(bank)), key=lambda entry: _hash_integer(seed, label, kind, round_number, entry))
-    return bank[order[place]]
+    return bank[_shuffled(len(bank), seed, label, kind, round_number)[place]]
+
+
+@lru_cache(maxsize=4096)  # the templates, contexts and styles of a thousand classes: rows go round them
+def _shuffled(size: int, seed: int, label: str, kind: str, round_number: int) -> array[int]:
+    """The numbers 0..size-1 in the order of one round, four bytes each."""
+    head = _json_head(seed, label, kind, round_number)
+    order = sorted(range(size), key=lambda entry: hashlib.sha256(f"{head}{entry}]".encode("ascii")).digest()[:8])
+    return array("I", order)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from . import plan, run, serve, validate
+from . import cancel, extend, plan, run, serve, status, validate, verify
 
-COMMANDS = (plan, run, validate, serve)
+COMMANDS = (plan, run, validate, extend, verify, status, cancel, serve)
 EXAMPLES = """examples:
   python -m client plan --classes data/digits/train --per-class 30
   python -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train \\
       --per-class 30 --batch-size 16 --out data/digits-synthetic
   python -m client validate workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188
+  python -m client extend data/digits-synthetic --per-class 60 --server embedded
+  python -m client verify data/digits-synthetic --repair
+  python -m client status data/digits-synthetic
+  python -m client cancel data/digits-synthetic
   python -m client serve --port 8188 --base-directory data/engine
 """

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..options import add_image_options, add_plan_options, add_server_options, new_parser, server_of, workflow_of
+from ..options import (
+    add_event_options,
+    add_fleet_options,
+    add_image_options,
+    add_plan_options,
+    fleet_of,
+    new_parser,
+    workflow_of,
+)
+
+if TYPE_CHECKING:
+    from ..events import AnyEvent
+    from ..runner import RunProgress
+    from ..workflow import Workflow
 
 EXAMPLES = """  python -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train \\
       --per-class 30 --batch-size 16 --out data/digits-synthetic
   python -m client run workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188 --classes classes.txt \\
-      --template "a photo of a {class}, {context}" --contexts contexts.txt --steps 30 --out data/synthetic"""
+      --template "a photo of a {class}, {context}" --contexts contexts.txt --steps 30 --out data/synthetic
+  python -m client run workflows/api/sd15_class_prompts.json --server http://10.0.0.5:8188 --server http://10.0.0.6:8188 \\
+      --classes classes.txt --out data/synthetic --json-events > events.jsonl"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "run", help="make the images that are missing", examples=EXAMPLES)
+    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow in API format")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="labelled folder; run again to complete it"
     )
-    add_server_options(parser)
+    add_event_options(parser)
+    add_fleet_options(parser)
     add_plan_options(parser)
     add_image_options(parser)
     parser.set_defaults(command=run)
@@ -29,19 +48,44 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the plan and says in one line how it went."""
+    return make(workflow_of(args), args.out, args)
+
+
+def make(workflow: Workflow, out: Path, args: argparse.Namespace, *, quiet: bool = False) -> int:
+    """Makes what `out` lacks on the servers of the options, with progress, state file and, where asked for, events.
+
+    What is standard output's otherwise goes to standard error where that has other things to carry, or `quiet` says so.
+    """
     from ..console import ProgressBar
     from ..runner import run_plan
+    from ..status import StateKeeper
 
-    workflow = workflow_of(args)
+    json_events = getattr(args, "json_events", False)
     with ExitStack() as stack:
-        server = server_of(args, stack)
-        progress = stack.enter_context(ProgressBar())
-        summary = run_plan(workflow, server, args.out, on_progress=progress)
+        servers = fleet_of(args, stack)
+        bar = stack.enter_context(ProgressBar())
+        keeper = stack.enter_context(StateKeeper(out))
+
+        def show(progress: RunProgress) -> None:
+            keeper.see(progress)
+            bar(progress)
+
+        def tell(event: AnyEvent) -> None:
+            keeper.take(event)
+            if json_events:
+                _print_event(event)
+
+        summary = run_plan(workflow, servers, out, on_progress=show, on_event=tell)
     if summary.made == 0:
-        print(f"all {summary.total} images are there already: {summary.folder}")
+        text = f"all {summary.total} images are there already: {summary.folder}"
     else:
-        print(
-            f"{summary.total} images, {summary.made} of them new at {summary.made / summary.seconds:.1f} images/s: "
-            f"{summary.folder}"
-        )
+        speed = summary.made / summary.seconds
+        text = f"{summary.total} images, {summary.made} of them new at {speed:.1f} images/s: {summary.folder}"
+    print(text, file=sys.stderr if json_events or quiet else sys.stdout)
     return 0
+
+
+def _print_event(event: AnyEvent) -> None:
+    from ..events import as_dict
+
+    print(json.dumps(as_dict(event), ensure_ascii=False), flush=True)

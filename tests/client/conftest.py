@@ -1,24 +1,16 @@
 """Shared parts of the client's tests: the workflow file, an object_info like the server's, a real embedded server."""
 
-import contextlib
 import json
-import os
-import re
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 import comfy_nodes
 from client.workflow import load_workflow
+from tests.client.fault_proxy import FaultProxy
+from tests.client.helpers import ROOT, ServerProcess, environment, stub_server
 
-ROOT = Path(comfy_nodes.__file__).resolve().parent.parent
 WORKFLOW = ROOT / "workflows" / "api" / "sd15_class_prompts.json"
 
 
@@ -93,46 +85,6 @@ def _described(node):
     return {"input": node.INPUT_TYPES(), "output": list(node.RETURN_TYPES)}
 
 
-class ServerProcess:
-    """A real `python -m client serve` that tests may kill and start again on the same port and folder."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.port = 0
-        self.process = None
-        self.starts = 0
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        self.starts += 1
-        log = self.directory / f"log-{self.starts}.txt"
-        command = [sys.executable, "-m", "client", "serve", "--port", str(self.port), "--exit-with-parent"]
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*command, "--base-directory", str(self.directory)],
-                stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(),
-            )  # fmt: skip
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and self.process.poll() is None:
-            found = re.search(r"listening on http://\S+?:(\d+)", log.read_text(encoding="utf-8"))
-            if found:
-                self.port = int(found[1])
-                return self
-            time.sleep(0.05)
-        raise AssertionError(log.read_text(encoding="utf-8"))
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-
-def environment():
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
-
-
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory):
     """One embedded server for the tests that leave it alive."""
@@ -150,78 +102,27 @@ def own_server(tmp_path):
     server.kill()
 
 
-class FaultProxy:
-    """A proxy on loopback in front of a server. `fault(method, path, number)` names what goes wrong with a request:
+@pytest.fixture(scope="session")
+def stub_servers(tmp_path_factory):
+    """Three stub servers for the tests that leave them alive."""
+    servers = [stub_server(tmp_path_factory.mktemp(f"stub{number}")) for number in range(3)]
+    yield servers
+    for server in servers:
+        server.kill()
 
-    "lose request", "lose answer", "cut" (half the body), "corrupt" (other bytes of the same length), or None. `number`
-    counts the requests with this method and path, from 0. Web sockets are answered with 404. `passed` lists the requests
-    that reached the server, `graphs` the graphs that were posted.
-    """
 
-    def __init__(self, target):
-        self.target = target
-        self.fault = lambda method, path, number: None
-        self.passed = []
-        self.graphs = []
-        self._counts = Counter()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+@pytest.fixture
+def start_stub(tmp_path):
+    """Starts stub servers that the test may kill."""
+    started = []
 
-    def count(self, method, prefix):
-        """How many requests of this kind reached the server."""
-        return sum(m == method and path.startswith(prefix) for m, path in self.passed)
+    def start(**environment):
+        started.append(stub_server(tmp_path / f"stub-{len(started)}", **environment))
+        return started[-1]
 
-    def stop(self):
-        """Closes the port and every connection: from now on nobody is there."""
-        self.fault = lambda method, path, number: "lose request"
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _handler(proxy):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                with contextlib.suppress(OSError):
-                    proxy._pass_on(self)
-
-            do_POST = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        return Handler
-
-    def _pass_on(self, handler):
-        path = handler.path.partition("?")[0]
-        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        number = self._counts[handler.command, path]
-        self._counts[handler.command, path] += 1
-        fault = self.fault(handler.command, path, number)
-        if path == "/ws":
-            handler.send_error(404)
-            return
-        if fault == "lose request":
-            handler.connection.close()
-            return
-        self.passed.append((handler.command, path))
-        if path == "/prompt":
-            self.graphs.append(json.loads(body)["prompt"])
-        upstream = HTTPConnection("127.0.0.1", int(self.target.rpartition(":")[2]), timeout=30)
-        upstream.request(handler.command, handler.path, body, {"Content-Type": "application/json"})
-        answer = upstream.getresponse()
-        data = answer.read()
-        if fault == "lose answer":
-            handler.connection.close()
-            return
-        handler.send_response(answer.status)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        if fault == "corrupt":
-            data = data[:-1] + bytes([data[-1] ^ 1])
-        handler.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
+    yield start
+    for server in started:
+        server.kill()
 
 
 @pytest.fixture

@@ -241,7 +241,8 @@ def test_killed_at_random_moments_and_run_again_it_completes(
     last = run_client(*command)
     assert last.returncode == 0, last.stderr
     assert_exact(out, 75)
-    assert {path.name for path in out.iterdir() if path.is_file()} == {"metadata.jsonl", "README.md", "generation.json"}
+    left = {path.name for path in out.iterdir() if path.is_file()}
+    assert left == {"metadata.jsonl", "README.md", "generation.json", ".synthgrid-state.json"}
 
 
 @pytest.mark.slow

@@ -14,16 +14,20 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from client.collect import check_image, check_record
 from client.errors import FolderError, RunIncomplete, ServerRefused, ServerUnreachable, TransferError, WorkflowError
+from client.fleet import Patience
 from client.launch import EmbeddedServer
 from client.protocol import SUCCESS
-from client.runner import check_image, check_record, run_plan
+from client.runner import run_plan
 from client.server import ComfyServer
 from client.transport import Transport
 from client.workflow import BATCHER, SAVER, Options, patch
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, encode_image
 from comfy_nodes.plan import ClassEntry
+from tests.client.helpers import assert_exact
+from tests.client.helpers import read_records as records
 
 NOBODY = "http://127.0.0.1:9"
 _seeds = itertools.count(1000)
@@ -58,30 +62,6 @@ def server(shared_server):
 def quick(url):
     """A server handle that gives up soon."""
     return ComfyServer(url, pauses=lambda: iter((0.05, 0.1)), poll_s=0.2)
-
-
-def records(root):
-    text = (root / "metadata.jsonl").read_text(encoding="utf-8")
-    return sorted((json.loads(line) for line in text.splitlines()), key=lambda record: record["index"])
-
-
-def assert_exact(root, workflow):
-    """Every planned image once, every record true, nothing else in the folder."""
-    plan = workflow.plan()
-    found = records(root)
-    assert [record["index"] for record in found] == list(range(len(plan)))
-    for record in found:
-        row = plan.row(record["index"])
-        assert (record["label"], record["prompt"], record["seed"]) == (row.label, row.prompt, row.seed)
-        data = (root / record["file_name"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == record["sha256"]
-        Image.open(io.BytesIO(data)).load()
-    assert {str(path.relative_to(root).as_posix()) for path in root.glob("*/*")} == {r["file_name"] for r in found}
-    assert {path.name for path in root.iterdir() if path.is_file()} == {
-        "metadata.jsonl",
-        "README.md",
-        "generation.json",
-    }
 
 
 def contents(root):
@@ -339,7 +319,7 @@ def test_a_server_that_goes_away_ends_the_run_and_another_completes_it(small, pr
     with pytest.raises(RunIncomplete, match=r"no server answers .* of 8 images .*run the same command again"):
         run_plan(
             workflow, quick(proxy.url), tmp_path / "out",
-            on_progress=lambda progress: proxy.stop() if progress.made == 3 else None,
+            on_progress=lambda progress: proxy.stop() if progress.made == 3 else None, patience=Patience(give_up_s=0.5),
         )  # fmt: skip
     assert len(records(tmp_path / "out")) == 3
     run_plan(workflow, server, tmp_path / "out")

@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from client.access import Limits
 from client.errors import ServerRefused, ServerUnreachable, TransferError
-from client.transport import EventSocket, Limits, Transport, backoff, checked_url, without_secrets
+from client.transport import EventSocket, Transport, backoff, checked_url, without_secrets
 
 QUICK = Limits(connect_s=1.0, read_s=0.5, whole_s=1.0, json_bytes=1000, file_bytes=1000)
 
@@ -185,7 +186,7 @@ def test_proxy_variables_are_ignored(monkeypatch):
 
 def test_a_server_without_websocket_is_told():
     with serving(lambda handler: send(handler, b"{}", status=404)) as (url, _), pytest.raises(ServerUnreachable):
-        EventSocket(url, "c", connect_s=1.0)
+        EventSocket(url, "c", limits=QUICK)
 
 
 def test_a_bad_status_with_a_json_body_is_handed_on():

@@ -1,11 +1,13 @@
 """A workflow against /object_info: one line that names culprit and way out."""
 
 import contextlib
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
 from client.errors import WorkflowError
-from client.validation import nearest, validate, warnings
+from client.estimates import gpu_memory, image_bytes, shown_bytes
+from client.validation import check, validate, warnings
 from client.workflow import Options, parse_workflow, patch
 
 
@@ -105,5 +107,74 @@ def test_samplers_that_keep_it_are_not(workflow, sampler):
     assert warnings(patch(workflow, Options(sampler=sampler))) == []
 
 
-def test_nearest_ignores_case():
-    assert nearest("SD15", ["xl", "sd15.ckpt", "other"])[0] == "sd15.ckpt"
+def codes(findings):
+    return [(each.level, each.code, each.node) for each in findings]
+
+
+def test_a_valid_workflow_has_no_findings(workflow, object_info, tmp_path):
+    assert check(workflow, object_info, stats=stats(24 * GIB), out=tmp_path / "new" / "folder") == []
+
+
+def test_findings_tell_level_kind_and_node_errors_first(graph, object_info):
+    graph["8"]["inputs"]["sampler_name"] = "euler_ancestral"
+    graph["9"]["inputs"]["steps"] = 0
+    graph["10"]["inputs"]["odd"] = 1
+    found = check(parse_workflow(graph), object_info)
+    assert codes(found) == [
+        ("error", "out_of_range", "9"), ("error", "unknown_input", "10"), ("warning", "not_reproducible", "8"),
+    ]  # fmt: skip
+    assert found[0].to_dict()["message"] == "node 9 'Steps': steps 0 is below the smallest value 1"
+
+
+GIB = 2**30
+
+
+def stats(total, free=None, kind="cuda"):
+    return {"devices": [{"type": kind, "vram_total": total, "vram_free": total if free is None else free}]}
+
+
+def test_a_batch_that_the_gpu_cannot_hold_is_refused_and_a_tight_one_warned_of(workflow, object_info):
+    big = patch(workflow, Options(batch_size=64, width=1024, height=1024))
+    (error,) = check(big, object_info, stats=stats(4 * GIB))
+    assert (error.level, error.code, error.node) == ("error", "gpu_memory", "6")
+    assert "a batch of 64 images of 1024x1024 needs about 22.0 GB" in error.message
+    (warning,) = check(workflow, object_info, stats=stats(8 * GIB, free=GIB))
+    assert (warning.level, warning.code) == ("warning", "gpu_memory")
+    assert "1.1 GB of 8.6 GB are free" in warning.message
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"devices": None}, {"devices": [3, {"type": "cuda"}]}, stats(0), stats(1, kind="cpu")]
+)
+def test_a_server_without_gpu_or_figures_is_not_judged(workflow, object_info, odd):
+    assert check(workflow, object_info, stats=odd) == []
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [(10**12, []), (int(100 * 400e3), [("warning", "disk_space", "")]), (10**6, [("error", "disk_space", "")])],
+)
+def test_a_disk_that_is_too_small_is_told_before_the_first_job(
+    workflow, object_info, tmp_path, monkeypatch, free, expected
+):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free}))
+    assert codes(check(workflow, object_info, out=tmp_path / "not" / "there", images=100)) == expected
+
+
+def test_a_server_with_another_version_of_the_nodes_is_told(workflow, object_info):
+    try:
+        own = version("synthgrid")
+    except PackageNotFoundError:
+        pytest.skip("SynthGrid is not installed as a package")
+    (found,) = check(workflow, object_info, stats={"system": {"synthgrid_version": "0.0.1"}})
+    assert (found.level, found.code) == ("warning", "pack_version")
+    assert own in found.message
+
+
+def test_estimates_grow_with_what_they_are_of():
+    small, large = gpu_memory(batch_size=8, width=512, height=512), gpu_memory(batch_size=16, width=512, height=512)
+    assert large.sampling == 2 * small.sampling == 4 * small.least_sampling
+    assert large.decoding == small.decoding
+    assert image_bytes(width=512, height=512) == pytest.approx(400_000, rel=0.05)
+    assert image_bytes(width=512, height=512, file_format="JPEG") < image_bytes(width=512, height=512)
+    assert [shown_bytes(each) for each in (999, 2.5e6, 3.44e9, 1e13)] == ["1 KB", "2.5 MB", "3.4 GB", "10.0 TB"]

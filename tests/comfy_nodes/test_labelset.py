@@ -190,8 +190,8 @@ def test_the_disk_is_waited_for_once_an_image_and_not_for_the_records(tmp_path, 
 
 def test_no_record_is_written_before_the_last_image_is(tmp_path, monkeypatch):
     folder = LabelledFolder(tmp_path)
-    append = folder._append
-    monkeypatch.setattr(folder, "_append", lambda records: (seen.extend(files(tmp_path)), append(records)))
+    append = folder.append
+    monkeypatch.setattr(folder, "append", lambda records: (seen.extend(files(tmp_path)), append(records)))
     seen = []
     folder.add_all(make_items(6))
     assert len(seen) == 6
@@ -373,3 +373,92 @@ def test_the_card_counts_images_and_a_card_of_ones_own_is_left_alone(tmp_path):
     card.write_text("my own words")
     folder.write_card()
     assert card.read_text() == "my own words"
+
+
+def doubled(root, change):
+    """The folder's first line a second time at the end, changed."""
+    path = root / "metadata.jsonl"
+    values = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(values | change) + "\n")
+
+
+def test_of_two_lines_for_one_image_the_later_counts(tmp_path):
+    add_images(tmp_path)
+    doubled(tmp_path, {"prompt": "newer"})
+    folder = LabelledFolder(tmp_path)
+    assert folder.scan()["0123456789ab", 0].prompt == "newer"
+    assert [values["index"] for values in metadata(tmp_path)] == [1, 2, 0]
+    assert folder.tally.labels == {"bat": 2, "cat": 1}
+
+
+def test_two_rows_that_name_one_file_are_not_both_there(tmp_path):
+    add_images(tmp_path)
+    doubled(tmp_path, {"index": 9})
+    assert [key[1] for key in LabelledFolder(tmp_path).scan()] == [0, 1, 2]
+    assert [values["index"] for values in metadata(tmp_path)] == [0, 1, 2]
+
+
+def test_mending_keeps_the_other_lines_byte_for_byte(tmp_path):
+    """Also what a newer version wrote on them."""
+    add_images(tmp_path)
+    path = tmp_path / "metadata.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[0] = json.dumps(json.loads(path.read_text().splitlines()[0]) | {"newer": [1]}).encode() + b"  \r\n"
+    path.write_bytes(b"".join(lines))
+    (tmp_path / make_record(1, "cat").file_name).unlink()
+    LabelledFolder(tmp_path).scan()
+    assert path.read_bytes() == lines[0] + lines[2]
+
+
+def test_a_metadata_file_that_an_editor_saved_with_bom_and_crlf_is_read_and_left(tmp_path):
+    folder = add_images(tmp_path)
+    path = tmp_path / "metadata.jsonl"
+    edited = b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(edited)
+    assert LabelledFolder(tmp_path).scan() == folder.records
+    assert path.read_bytes() == edited
+
+
+def test_a_scan_that_keeps_no_records_knows_rows_and_counts(tmp_path):
+    add_images(tmp_path, 5)
+    (tmp_path / "README.md").unlink(missing_ok=True)
+    folder = LabelledFolder(tmp_path, keep_records=False)
+    assert folder.scan() == {} == folder.records
+    folder.add(*make_items(6)[5])
+    assert [("0123456789ab", index) in folder.rows for index in range(7)] == [True] * 6 + [False]
+    folder.write_card()
+    whole = LabelledFolder(tmp_path)
+    whole.scan()
+    assert (tmp_path / "README.md").read_text("utf-8") == labelset.data_set_card(whole.tally)
+    assert "| bat | 3 |" in labelset.data_set_card(whole.tally)
+
+
+def test_overwriting_counts_an_image_once(tmp_path):
+    folder = add_images(tmp_path, 3)
+    folder.add_all(make_items(2, "blue"), overwrite=True)
+    assert folder.tally.labels == {"bat": 2, "cat": 1}
+    assert len(folder.rows) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows")
+def test_what_cannot_be_cleared_away_is_no_error_in_a_folder_to_read(tmp_path):
+    add_images(tmp_path)
+    (tmp_path / "bat" / ".a.png.1.part").touch()
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(labelset.__file__.rsplit("comfy_nodes", 1)[0])!r})
+from pathlib import Path
+from comfy_nodes.labelset import LabelledFolder
+if os.geteuid() == 0:
+    os.setegid(65534), os.seteuid(65534)
+print(len(LabelledFolder(Path({str(tmp_path)!r})).scan()))
+"""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    for folder in (tmp_path, tmp_path / "bat"):
+        folder.chmod(0o555)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    for folder in (tmp_path, tmp_path / "bat"):
+        folder.chmod(0o755)
+    assert answer.stdout == "3\n", answer.stderr

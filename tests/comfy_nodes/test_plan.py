@@ -1,8 +1,10 @@
 """A plan is a pure function: exact counts, rows that depend on nothing but themselves, errors that name the culprit."""
 
+import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,8 @@ from comfy_nodes.plan import (
     ClassEntry,
     GenerationPlan,
     PromptTemplates,
+    _draw,
+    _hash_integer,
     fill,
     parse_classes,
     parse_lines,
@@ -81,6 +85,30 @@ def test_rows_do_not_depend_on_the_hash_seed_of_the_process():
         for number in ("0", "1")
     }
     assert len(answers) == 1
+
+
+@given(st.integers(0, MAX_SEED), st.text(), st.integers(0, 10**9), st.integers(2, 30))
+def test_chance_is_the_hash_of_the_parts_as_json(seed, label, position, size):
+    """What every data set so far was drawn with, written out plainly: the caches change nothing."""
+
+    def plain(*parts):
+        return int.from_bytes(hashlib.sha256(json.dumps(parts).encode("ascii")).digest()[:8], "big")
+
+    assert _hash_integer(seed, label, "seed", position) == plain(seed, label, "seed", position)
+    round_number, place = divmod(position, size)
+    order = sorted(range(size), key=lambda entry: plain(seed, label, "style", round_number, entry))
+    assert _draw(range(size), seed, label, "style", position) == order[place]
+
+
+def test_planning_keeps_no_rows():
+    templates = PromptTemplates(("{style} {class}",), styles=tuple(map(str, range(20))))
+    plan = make_plan([f"class {number}" for number in range(50)], per_class=400, templates=templates)
+    list(zip(plan, range(1000), strict=False))  # fills the caches
+    tracemalloc.start()
+    assert sum(1 for _ in plan) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_every_seed_of_a_large_plan_is_its_own():

@@ -1,0 +1,44 @@
+"""`cancel`: stops the run of a folder from another terminal, and takes its jobs off the servers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..options import add_fleet_options, fleet_of, new_parser
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = """  python -m client cancel data/synthetic
+  python -m client cancel data/synthetic --servers servers.json
+
+Finished images stay; the same run goes on later. Only jobs of this folder are cancelled, also when their client was killed."""
+
+
+def add_parser(commands: Any) -> None:
+    """Declares the command."""
+    parser = new_parser(
+        commands, "cancel", help="stop the run of a folder and take its jobs off the servers", examples=EXAMPLES
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")
+    add_fleet_options(parser, required=False)
+    parser.set_defaults(command=stop)
+
+
+def stop(args: argparse.Namespace) -> int:
+    """Cancels; 1 where a server could not be reached, and may still have jobs."""
+    from ..cancel import cancel
+    from ..fleet import ServerSpec
+
+    with ExitStack() as stack:
+        servers = [each for each in fleet_of(args, stack) if isinstance(each, ServerSpec)]
+    done = cancel(args.folder.expanduser(), servers)
+    print("the client has stopped" if done.stopped else "no client is writing the folder")
+    for name, count in done.jobs.items():
+        print(f"{name}: {count} jobs cancelled" if count else f"{name}: no jobs of this folder")
+    for reason in done.unreached.values():
+        log.error("error: %s; its jobs, if any, are still there: cancel again when it answers", reason)
+    return 1 if done.unreached else 0

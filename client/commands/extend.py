@@ -1,0 +1,40 @@
+"""`extend`: more images of each class for a folder that `run` made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..options import add_event_options, add_fleet_options, new_parser
+from .run import make
+
+EXAMPLES = """  python -m client extend data/synthetic --per-class 60 --server http://127.0.0.1:8188
+  python -m client extend data/digits-synthetic --per-class 60 --server embedded"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declares the command."""
+    parser = new_parser(
+        commands, "extend", help="make more images of each class, with the folder's own workflow and settings",
+        examples=EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")
+    parser.add_argument(
+        "--per-class",
+        type=int,
+        required=True,
+        metavar="N",
+        help="images of each class in all, the present ones included",
+    )
+    add_event_options(parser)
+    add_fleet_options(parser)
+    parser.set_defaults(command=extend)
+
+
+def extend(args: argparse.Namespace) -> int:
+    """Makes the images that the longer plan adds, and any that are missing; those that are there stay as they are."""
+    from ..folder import read_generation
+
+    folder = args.folder.expanduser()
+    return make(read_generation(folder).workflow_for(args.per_class), folder, args)

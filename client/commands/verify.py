@@ -1,0 +1,117 @@
+"""`verify`: holds a labelled folder against its files and its plan; `--repair` sets it right."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..options import add_fleet_options, new_parser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..verify import Report
+
+log = logging.getLogger(__name__)
+
+MOST_FILES = 10  # that are named for each kind of problem; --json names all
+EXAMPLES = """  python -m client verify data/synthetic
+  python -m client verify data/synthetic --json > report.json
+  python -m client verify data/synthetic --repair
+  python -m client verify data/synthetic --repair --server http://127.0.0.1:8188
+
+Exit code 0: every planned image is there once and every record is true. 1: it is not so, or not yet."""
+
+
+def add_parser(commands: Any) -> None:
+    """Declares the command."""
+    parser = new_parser(
+        commands, "verify", help="check every image and record of a labelled folder, and repair it", examples=EXAMPLES
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder")
+    parser.add_argument(
+        "--repair", action="store_true",
+        help="move what is wrong to DIR.quarantine/<time>, restore records from inside images, and, with a server, make "
+        "what is missing; nothing is deleted",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_fleet_options(parser, required=False)
+    parser.set_defaults(command=check)
+
+
+def check(args: argparse.Namespace) -> int:
+    """Says what is wrong, or was; returns 0 where nothing is any more."""
+    from ..folder import is_locked
+    from ..repair import repair
+    from ..verify import verify
+
+    folder = args.folder.expanduser()
+    if not args.repair and is_locked(folder):
+        log.warning("warning: a client is writing %s now; what it has half done may look wrong", folder)
+    with _bar() as progress:
+        report = (repair if args.repair else verify)(folder, on_progress=progress)
+    if args.repair and report.missing and (args.server or args.servers):
+        _refill(folder, args)
+        with _bar() as progress:
+            report = replace(verify(folder, on_progress=progress), mended=report.mended, quarantine=report.quarantine)
+    print(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if args.json else text_of(report, args.repair))
+    return 0 if report.sound else 1
+
+
+def _refill(folder: Path, args: argparse.Namespace) -> None:
+    """Makes what is missing, with the folder's own workflow."""
+    from ..folder import read_generation
+    from .run import make
+
+    make(read_generation(folder).workflow_for(), folder, args, quiet=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    from tqdm import tqdm
+
+    with tqdm(unit="image", disable=None, leave=False, dynamic_ncols=True) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = max(done, total)
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+def text_of(report: Report, repaired: bool = False) -> str:
+    """The report for people."""
+    from ..verify import KINDS
+
+    lines = []
+    for kind, count in report.counts.items():
+        lines.append(f"{kind}: {count} {KINDS[kind]}")
+        named = [each for each in report.problems if each.kind == kind]
+        lines += [f"  {each.file}: {each.detail}" for each in named[:MOST_FILES]]
+        lines += [f"  and {count - MOST_FILES} more (--json names all)"] * (count > MOST_FILES)
+    if report.quarantine is not None:
+        lines.append(f"mended: {report.mended} problems; what was taken out is in {report.quarantine}")
+    if report.missing:
+        lines.append(f"missing: {sum(report.missing.values())} planned images have to be made")
+        named_classes = [f"  {label}: {count}" for label, count in report.missing.items()]
+        lines += named_classes[:MOST_FILES]
+        lines += [f"  and {len(named_classes) - MOST_FILES} more classes"] * (len(named_classes) > MOST_FILES)
+    return "\n".join([*lines, _last_line(report, repaired)])
+
+
+def _last_line(report: Report, repaired: bool) -> str:
+    planned = "" if report.planned is None else f", of {report.planned} planned"
+    held = f"{report.images} images read{planned}"
+    if report.other_plans:
+        held += f", {report.other_plans} of other plans"
+    if report.sound:
+        return f"sound: {held}: {report.folder}"
+    if report.problems:
+        return f"not sound: {held}; set it right with: python -m client verify {report.folder} --repair"
+    command = "verify DIR --repair --server URL".replace("DIR", str(report.folder))
+    return f"incomplete: {held}; make the missing ones with the same `python -m client run ...` as before, or: python -m client {command}"

@@ -1,0 +1,236 @@
+"""Which job is where: a state machine without I/O, threads or clocks. Not thread-safe by itself.
+
+    jobs = Jobs(iter([Job(0, (0, 1)), Job(1, (2, 3))]))
+    jobs.join("a")
+    job = jobs.take("a")            # the first job, now on server a
+    jobs.deliver(job, 0)            # True: the first delivery of image 0; every later one is refused
+    jobs.leave("a")                 # server a is lost: its jobs wait for whoever is free
+    jobs.over                       # whether every image is delivered or set aside
+
+An image is, at any time, exactly one of: not begun, wanted, delivered, set aside. A batch of which images are wanted has
+exactly one owner: it waits, or is on one server. A server that was lost may have a copy of a job all the same (`left_on`);
+when it delivers after all, the first delivery of an image counts, whoever makes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+HOPELESS_JOBS = 3  # this many jobs set aside before the first image: the rest would fail the same way
+
+
+@dataclass(frozen=True)
+class Job:
+    """The images `indices` of one batch, as one prompt makes them.
+
+    `attempt` numbers the prompt ids. `failures` counts the times it ran and did not bring its images, `losses` how often
+    a server was lost while this was its oldest job, which is the one that may have brought it down. `posted` is False for
+    a job that was found on the server: what an earlier client left behind is not held against it.
+    """
+
+    batch_index: int
+    indices: tuple[int, ...]
+    attempt: int = 0
+    failures: int = 0
+    losses: int = 0
+    posted: bool = False
+    failed_on: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job that is over: the images that are tried again, and those that are set aside."""
+
+    again: tuple[int, ...] = ()
+    aside: tuple[int, ...] = ()
+    failures: int = 0
+
+
+class Jobs:
+    """The jobs of one run. `todo` gives them in order and is only drawn from when a server has room.
+
+    `tries` is how often a job may fail; it may be lost with its server twice as often.
+    """
+
+    def __init__(self, todo: Iterator[Job], *, tries: int = 3) -> None:
+        self._todo = todo
+        self.tries = tries
+        self._waiting: deque[Job] = deque()
+        self._on: dict[str, dict[int, Job]] = {}  # server -> batch index -> job, in the order in which they were taken
+        self._left: dict[str, dict[int, Job]] = {}
+        self._wanted: dict[int, set[int]] = {}  # of the batches that are begun and not done
+        self._reserved: dict[int, str] = {}
+        self._exhausted = False
+        self.delivered = 0
+        self.jobs_set_aside = 0
+
+    @property
+    def servers(self) -> frozenset[str]:
+        """The servers that are given jobs now."""
+        return frozenset(self._on)
+
+    @property
+    def over(self) -> bool:
+        """Whether every image is delivered or set aside."""
+        return not self._wanted and self._next_waiting() is None
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether several jobs were set aside before a single image came."""
+        return self.jobs_set_aside >= HOPELESS_JOBS and not self.delivered
+
+    def join(self, server: str) -> None:
+        """The server can be given jobs, for the first time or again."""
+        self._on.setdefault(server, {})
+
+    def leave(self, server: str, *, blame: bool = True) -> tuple[list[Job], Outcome]:
+        """The server is lost for now: its jobs wait again, in order. Returns them, and what is set aside.
+
+        The oldest may have brought the server down: with `blame` it counts the loss, and is set aside after too many.
+        """
+        jobs = list(self._on.pop(server, {}).values())
+        self._left.setdefault(server, {}).update({job.batch_index: job for job in jobs})
+        self._reserved = {batch: owner for batch, owner in self._reserved.items() if owner != server}
+        aside: tuple[int, ...] = ()
+        if jobs and blame:
+            jobs[0] = replace(jobs[0], losses=jobs[0].losses + 1)
+            if jobs[0].losses >= 2 * self.tries:
+                aside = self._set_aside(jobs[0])
+        self._waiting.extendleft(reversed([replace(job, posted=False) for job in jobs if self.wanted(job)]))
+        return jobs, Outcome(aside=aside)
+
+    def take(self, server: str) -> Job | None:
+        """The next job for this server, which has it from now on; None when there is none for it now."""
+        for position, job in enumerate(self._candidates()):
+            if self._may_take(server, job):
+                del self._waiting[position]
+                self._put(server, job)
+                return job
+        return None
+
+    def has_work_for(self, server: str) -> bool:
+        """Whether `take` would give this server a job."""
+        return any(self._may_take(server, job) for job in self._candidates())
+
+    def reserve(self, server: str, batches: Collection[int]) -> None:
+        """These batches are on this server already, from an earlier client: nobody else takes them, until it leaves."""
+        self._reserved |= {batch: server for batch in batches if batch not in self._reserved}
+
+    def ahead(self, count: int) -> list[Job]:
+        """The next jobs that will be taken, at most `count` of them."""
+        while len(self._waiting) < count and self._draw():
+            pass
+        return list(self._waiting)[:count]
+
+    def on(self, server: str) -> list[Job]:
+        """The jobs that this server has, oldest first."""
+        return list(self._on.get(server, {}).values())
+
+    def left_on(self, server: str) -> list[Job]:
+        """The jobs that this server had when it was lost, and may have still."""
+        return list(self._left.get(server, {}).values())
+
+    def settle(self, server: str, job: Job) -> None:
+        """The copy of a job that was left on a lost server is dealt with."""
+        self._left.get(server, {}).pop(job.batch_index, None)
+
+    def reclaim(self, server: str, job: Job) -> bool:
+        """A server that is back has the job still: it is the server's again, unless another one has taken it."""
+        for position, each in enumerate(self._waiting):
+            if each.batch_index == job.batch_index and each.attempt == job.attempt:
+                del self._waiting[position]
+                self._put(server, replace(each, posted=job.posted))
+                return True
+        return False
+
+    def posted(self, server: str, job: Job) -> Job:
+        """The job was put on the server by us, and counts as ours from now on."""
+        return self._put(server, replace(job, posted=True))
+
+    def renumber(self, server: str, job: Job) -> Job:
+        """An earlier client's attempt at the job failed: ours starts anew under the next number."""
+        return self._put(server, replace(job, attempt=job.attempt + 1, posted=False))
+
+    def wanted(self, job: Job) -> frozenset[int]:
+        """Those of the job's images that nobody has delivered and that are not set aside."""
+        return frozenset(self._wanted.get(job.batch_index, ())) & frozenset(job.indices)
+
+    def deliver(self, job: Job, index: int) -> bool:
+        """Notes that an image is there. False, and nothing changes, when it is not wanted (any more)."""
+        wanted = self._wanted.get(job.batch_index, set())
+        if index not in wanted:
+            return False
+        wanted.remove(index)
+        self.delivered += 1
+        if not wanted:
+            del self._wanted[job.batch_index]
+        return True
+
+    def finish(self, server: str, job: Job) -> Outcome:
+        """The job is over on this server. What it did not deliver is tried again, elsewhere if possible, or set aside."""
+        owned = self._on.get(server, {}).pop(job.batch_index, None)
+        rest = tuple(sorted(self.wanted(job)))
+        if owned is None or not rest:
+            return Outcome()
+        failures = job.failures + job.posted
+        if failures >= self.tries:
+            return Outcome(aside=self._set_aside(job), failures=failures)
+        failed_on = job.failed_on | {server} if job.posted else job.failed_on
+        again = Job(job.batch_index, rest, job.attempt + 1, failures, job.losses, failed_on=failed_on)
+        self._waiting.appendleft(again)
+        return Outcome(again=rest, failures=failures)
+
+    def forget(self, server: str, job: Job) -> Outcome:
+        """The server no longer knows the job: it was restarted, or somebody deleted it. It is tried again."""
+        mine = self._on.get(server, {})
+        oldest = next(iter(mine), None) == job.batch_index
+        if mine.pop(job.batch_index, None) is None or not self.wanted(job):
+            return Outcome()
+        lost = replace(job, losses=job.losses + oldest, posted=False)
+        if lost.losses >= 2 * self.tries:
+            return Outcome(aside=self._set_aside(job))
+        self._waiting.appendleft(lost)
+        return Outcome(again=job.indices)
+
+    def _put(self, server: str, job: Job) -> Job:
+        self._on[server][job.batch_index] = job
+        return job
+
+    def _set_aside(self, job: Job) -> tuple[int, ...]:
+        rest = tuple(sorted(self._wanted.pop(job.batch_index, ())))
+        self.jobs_set_aside += bool(rest)
+        return rest
+
+    def _candidates(self) -> Iterator[Job]:
+        """The jobs that wait, then those that nobody has begun; drawn one by one, and only as far as they are asked for."""
+        self._drop_done()
+        position = 0
+        while position < len(self._waiting) or self._draw():
+            yield self._waiting[position]
+            position += 1
+
+    def _next_waiting(self) -> Job | None:
+        return next(self._candidates(), None)
+
+    def _drop_done(self) -> None:
+        """A late delivery may have brought the images of a job that waits."""
+        if any(not self.wanted(job) for job in self._waiting):
+            self._waiting = deque(job for job in self._waiting if self.wanted(job))
+
+    def _draw(self) -> bool:
+        """Moves the next batch from `todo` to those that wait."""
+        job = None if self._exhausted else next(self._todo, None)
+        if job is None:
+            self._exhausted = True
+            return False
+        self._wanted[job.batch_index] = set(job.indices)
+        self._waiting.append(job)
+        return True
+
+    def _may_take(self, server: str, job: Job) -> bool:
+        """A job goes to the server that has it already, and not again to one where it failed while there are others."""
+        if self._reserved.get(job.batch_index, server) != server:
+            return False
+        return server not in job.failed_on or set(self._on) <= job.failed_on
