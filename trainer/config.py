@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer.errors import ConfigError
-from trainer.models import MODELS, model_spec
+from trainer.models import model_spec
 
 T = TypeVar("T")
 AUGMENTATIONS = ("none", "standard")
@@ -78,7 +78,7 @@ class RunConfig:
     run_format: int = _RUN_FORMAT
 
     def __post_init__(self) -> None:
-        _check_choice("model", self.model, tuple(MODELS))
+        model_spec(self.model)
         _check_number("ratio", self.ratio, low=0.0)
         _check_whole("seed", self.seed, low=0)
         _check_whole("image_size_px", self.image_size_px, low=_MIN_IMAGE_SIZE_PX)
@@ -87,7 +87,8 @@ class RunConfig:
     def run_id(self) -> str:
         """Readable, and different whenever anything that matters is: "cnn-ratio1-seed0-1a2b3c4d"."""
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
-        return f"{self.model}-ratio{self.ratio:g}-seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return f"{self.model.replace(':', '-')}-ratio{self.ratio:g}-seed{self.seed}-{digest[:8]}"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
@@ -144,6 +145,7 @@ class GridConfig:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         for model in self.models:
+            model_spec(model).check_image_size(self.image_size_for(model))
             self.training_for(model, train_images=1)
         if self.synthetic is None and self.largest_ratio > 0:
             raise ConfigError(
@@ -153,10 +155,9 @@ class GridConfig:
 
     def _check_axes(self) -> None:
         _check_whole("seeds", self.seeds, low=1)
+        object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
         if not self.models or len(set(self.models)) != len(self.models):
             raise ConfigError(f"models must name each model once, not {','.join(map(str, self.models)) or 'none'}")
-        for model in self.models:
-            _check_choice("model", model, tuple(MODELS))
         for ratio in self.ratios:
             _check_number("ratio", ratio, low=0.0)
         if 0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios):

@@ -26,7 +26,7 @@ from trainer.engine import Fit, Labelled, Standardise, deterministic, fit, pick_
 from trainer.errors import RunError
 from trainer.features import ModelInputs, prepare_inputs
 from trainer.metrics import classification_metrics
-from trainer.models import MODELS, model_spec
+from trainer.models import model_spec
 from trainer.progress import Progress
 from trainer.runs import (
     DONE,
@@ -43,7 +43,7 @@ from trainer.runs import (
     write_run,
 )
 from trainer.samples import contact_sheet
-from trainer.weights import Weights, find_weights
+from trainer.weights import Weights, find_weights, given_weights, load_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +79,11 @@ def run_grid(config: GridConfig) -> Grid:
         limit_per_class=config.limit_per_class,
     )
     check_counts(dataset, largest_ratio=config.largest_ratio)
+    given = given_weights(config.weights, config.models)
     weights = {
-        model: find_weights(
-            model, given=Path(config.weights) if config.weights else None, allow_untrained=config.allow_untrained
-        )
+        model: find_weights(model, given=given.get(model), allow_untrained=config.allow_untrained)
         for model in config.models
-        if model_spec(model).frozen
+        if model_spec(model).pretrained
     }
     planned = plan_runs(config, dataset, weights)
     _write_grid_files(out, config, dataset, weights, planned, device)
@@ -199,7 +198,10 @@ def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.M
     torch.manual_seed(config.seed)
     if not spec.frozen:
         mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
-        return nn.Sequential(Standardise(mean, std), spec.build(len(config.classes)))
+        network = spec.build(len(config.classes), image_size_px=config.image_size_px)
+        if inputs.weights is not None:
+            load_pretrained(network, config.model, inputs.weights)
+        return nn.Sequential(Standardise(mean, std), network)
     # Backbones differ widely in scale, an untrained one most. The real training images set it: they are the same for
     # every ratio at a seed, so cells differ in their images only.
     features = inputs.values[inputs.index(images.real)]
@@ -262,9 +264,9 @@ def _write_grid_files(
         "test_images_also_trained_on": dataset.leaked(),
         "models": {
             model: {
-                "title": MODELS[model].title,
-                "noun": MODELS[model].noun,
-                "frozen": MODELS[model].frozen,
+                "title": model_spec(model).title,
+                "noun": model_spec(model).noun,
+                "frozen": model_spec(model).frozen,
                 "weights": weights[model].source if model in weights else "",
                 "weights_fingerprint": weights[model].fingerprint if model in weights else "",
                 "image_size_px": config.image_size_for(model),
