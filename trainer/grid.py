@@ -214,7 +214,7 @@ def _metrics(
     config: RunConfig, images: CellImages, outcome: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
 ) -> dict[str, object]:
     return {
-        **classification_metrics(true, probabilities.argmax(axis=1), len(config.classes)),
+        **classification_metrics(true, probabilities, len(config.classes)),
         **asdict(outcome),
         "real_images": len(images.real),
         "synthetic_images": images.synthetic,
