@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_nodes.errors import SynthGridError
-from trainer.config import AUGMENTATIONS, DEVICES, GridConfig, read_json
+from trainer.config import AUGMENTATIONS, DEVICES, PRECISIONS, GridConfig, read_json
 from trainer.errors import ConfigError
 from trainer.models import MODELS
 from trainer.report import write_report
@@ -103,12 +103,22 @@ def _add_grid(commands: Any) -> None:
     add("--synthetic", metavar="DIR", help="labelled folder of synthetic images")
     add("--out", metavar="DIR", help="the grid's folder; finished runs in it are kept")
     add("--config", type=Path, metavar="FILE", help="JSON with these options; the command line wins")
-    add("--models", type=_names, metavar="A,B", help=f"from {', '.join(MODELS)} (default cnn,resnet50)")
+    add(
+        "--models",
+        type=_names,
+        metavar="A,B",
+        help=f"NAME[:frozen|finetune|scratch] from {', '.join(MODELS)}, timm:ARCH (default cnn,resnet50)",
+    )
     add("--ratios", type=_numbers, metavar="0,R,...", help="synthetic images for each real one (default 0,0.5,1)")
     add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 3)")
     add("--quick", action="store_true", default=None, help="smoke run: small images, few of them, few updates")
-    frozen = command.add_argument_group("frozen backbones")
-    frozen.add_argument("--weights", metavar="FILE", help="pretrained weights: safetensors or a state dict")
+    frozen = command.add_argument_group("pretrained models")
+    frozen.add_argument(
+        "--weights",
+        action="append",
+        metavar="[MODEL=]FILE",
+        help="weights: safetensors or a state dict; once for each pretrained model",
+    )
     frozen.add_argument("--allow-untrained", action="store_true", default=None, help="go on without pretrained weights")
     training = command.add_argument_group("training, the same in all cells (default: each model's own)")
     length = training.add_mutually_exclusive_group()
@@ -128,6 +138,7 @@ def _add_grid(commands: Any) -> None:
     )
     machine = command.add_argument_group("machine")
     machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA where there is one")
+    machine.add_argument("--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU")
     machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     add("--json", action="store_true", help="print the results as JSON instead of a table")
     command.set_defaults(command=_grid)

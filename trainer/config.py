@@ -19,6 +19,7 @@ from trainer.models import model_spec
 
 T = TypeVar("T")
 AUGMENTATIONS = ("none", "standard")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 _MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 _QUICK_UPDATES = 40
@@ -31,7 +32,8 @@ class TrainingConfig:
 
     Either `updates` (optimiser steps) or `epochs` (passes over the cell's own training images) is set. At a fixed
     number of updates a cell with more images does not also train for longer, which is what makes cells comparable.
-    `l2` is the coefficient of the L2 penalty; `checkpoints` is how often validation is looked at, evenly spaced.
+    `l2` is the coefficient of the L2 penalty; `checkpoints` is how often validation is looked at, evenly spaced. A
+    frozen backbone sees `views` augmented views of each training image, where images are augmented.
     """
 
     updates: int | None = 300
@@ -40,17 +42,20 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     l2: float = 5e-4
     augment: str = "none"
+    views: int = 4
+    precision: str = "auto"
     checkpoints: int = 10
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
             raise ConfigError("set either updates or epochs, not both and not neither")
-        for name in ("updates", "epochs", "batch_size", "checkpoints"):
+        for name in ("updates", "epochs", "batch_size", "views", "checkpoints"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=1)
         _check_number("learning_rate", self.learning_rate, low=0.0, low_excluded=True)
         _check_number("l2", self.l2, low=0.0)
         _check_choice("augment", self.augment, AUGMENTATIONS)
+        _check_choice("precision", self.precision, PRECISIONS)
 
     def total_updates(self, train_images: int) -> int:
         """Optimiser steps over `train_images` images."""
@@ -125,7 +130,8 @@ class GridConfig:
     learning_rate: float | None = None
     l2: float | None = None
     augment: str = "none"
-    weights: str | None = None
+    precision: str = "auto"
+    weights: str | tuple[str, ...] | None = None
     allow_untrained: bool = False
     device: str = "auto"
     threads: int | None = None
@@ -199,7 +205,7 @@ class GridConfig:
             for name in ("batch_size", "learning_rate", "l2")
             if getattr(self, name) is not None
         }
-        values = {**spec.training, **given, "augment": self.augment}
+        values = {**spec.training, **given, "augment": self.augment, "precision": self.precision}
         values["updates"], values["epochs"] = self.updates, self.epochs
         if self.updates is None and self.epochs is None:
             passes = math.ceil(spec.passes * train_images / values.get("batch_size", TrainingConfig.batch_size))
@@ -214,8 +220,8 @@ class GridConfig:
             ConfigError: a field is unknown, missing, or out of range.
         """
         values = dict(values)
-        for name, kind in (("models", str), ("ratios", float)):
-            if name in values:
+        for name, kind in (("models", str), ("ratios", float), ("weights", str)):
+            if name in values and not (name == "weights" and isinstance(values[name], str | None)):
                 try:
                     values[name] = tuple(kind(each) for each in values[name])
                 except (TypeError, ValueError) as error:

@@ -22,7 +22,7 @@ from torch import nn
 
 from trainer.config import GridConfig, RunConfig, TrainingConfig
 from trainer.data import CellImages, Dataset, Sample, cell_images, check_counts, load_dataset
-from trainer.engine import Fit, Labelled, Standardise, deterministic, fit, pick_device, predict
+from trainer.engine import Fit, Labelled, Standardise, deterministic, fit, pick_device, pick_precision, predict
 from trainer.errors import RunError
 from trainer.features import ModelInputs, prepare_inputs
 from trainer.metrics import classification_metrics
@@ -73,6 +73,7 @@ def run_grid(config: GridConfig) -> Grid:
     if config.threads:
         torch.set_num_threads(config.threads)
     out, device = Path(config.out), pick_device(config.device)
+    pick_precision(config.precision, device)  # refuses what the device cannot do
     dataset = load_dataset(
         Path(config.real),
         Path(config.synthetic) if config.synthetic is not None else None,
@@ -180,7 +181,9 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
         seed=config.seed,
         device=device,
     )
-    probabilities = predict(network, inputs.values, inputs.index(images.test), device=device)
+    probabilities = predict(
+        network, inputs.values, inputs.index(images.test), device=device, precision=outcome.precision
+    )
     true = np.array([number[sample.label] for sample in images.test])
     return {
         "metrics.json": to_json(
