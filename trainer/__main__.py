@@ -187,7 +187,7 @@ def _grid(options: argparse.Namespace) -> int:
 def _grid_config(options: argparse.Namespace) -> GridConfig:
     values = read_json(options.config) if options.config else {}
     for field in fields(GridConfig):
-        given = getattr(options, field.name)
+        given = getattr(options, field.name, None)
         if given is not None:
             values[field.name] = given
     for name in ("real", "out"):
