@@ -97,7 +97,7 @@ def load_dataset(
     Raises:
         DataError: a folder is missing or empty, has fewer than two classes, or classes do not match.
     """
-    parts = {part: _read_class_folders(real / part, limit_per_class=limit_per_class) for part in ("train", "test")}
+    parts = {part: read_class_folders(real / part, limit_per_class=limit_per_class) for part in ("train", "test")}
     _check_same_classes(
         set(_labels(parts["train"])), set(_labels(parts["test"])), first=f"{real / 'train'}", second=f"{real / 'test'}"
     )
@@ -112,7 +112,7 @@ def load_dataset(
 
 def _read_more(root: Path, classes: tuple[str, ...], *, known: Iterable[Sample]) -> tuple[Sample, ...]:
     seen = {sample.sha256 for sample in known}
-    found = _under_real_names(_read_class_folders(root), classes, root, source=MORE)
+    found = _under_real_names(read_class_folders(root), classes, root, source=MORE)
     new = tuple(sample for sample in found if sample.sha256 not in seen)
     if len(new) < len(found):
         logger.info("%s: %d images are training or test images and are left out", root, len(found) - len(new))
@@ -123,7 +123,7 @@ def _labels(samples: Iterable[Sample]) -> list[str]:
     return [sample.label for sample in samples]
 
 
-def _read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tuple[Sample, ...]:
+def read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tuple[Sample, ...]:
     """Every image below each class folder of `root`."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; expected one folder a class in it, with images")
@@ -144,7 +144,7 @@ def _read_source(root: Path, classes: tuple[str, ...], *, source: str) -> tuple[
     """The images of one synthetic source under the real classes' names."""
     if not root.is_dir():
         raise DataError(f"synthetic folder {root} is not there; make it with: python -m client run")
-    samples = _read_records(root) if (root / METADATA).is_file() else _read_class_folders(root)
+    samples = _read_records(root) if (root / METADATA).is_file() else read_class_folders(root)
     return _under_real_names(samples, classes, root, source=source)
 
 
