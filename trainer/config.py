@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -31,6 +32,7 @@ from trainer.models import MODELS, model_spec
 T = TypeVar("T")
 AUGMENTATIONS = ("none", "standard")
 DEVICES = ("auto", "cpu", "cuda")
+EXECUTORS = ("local", "ray")
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
@@ -127,7 +129,7 @@ class GridConfig:
 
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form of additive arms:
     0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how many there are (0, 1, ...). A field that
-    is None leaves each model's own default. `quick` shrinks images, counts and updates to a smoke run whose numbers
+    is None leaves each model's own default. `devices` are those of the local executor's processes. `quick` shrinks images, counts and updates to a smoke run whose numbers
     mean nothing.
     """
 
@@ -151,6 +153,9 @@ class GridConfig:
     weights: str | None = None
     allow_untrained: bool = False
     device: str = "auto"
+    devices: tuple[str, ...] = ()
+    executor: str = "local"
+    address: str | None = None
     threads: int | None = None
     quick: bool = False
 
@@ -161,6 +166,7 @@ class GridConfig:
         self._check_axes()
         _check_number("validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9)
         _check_choice("device", self.device, DEVICES)
+        self._check_machine()
         for name, low in (("image_size_px", _MIN_IMAGE_SIZE_PX), ("threads", 1)):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=low)
@@ -189,6 +195,16 @@ class GridConfig:
             _check_choice("budget", budget, BUDGETS)
         if not self.budgets or len(set(self.budgets)) != len(self.budgets):
             raise ConfigError(f"budgets must name each budget once, not {','.join(self.budgets) or 'none'}")
+
+    def _check_machine(self) -> None:
+        _check_choice("executor", self.executor, EXECUTORS)
+        if self.address is not None and self.executor != "ray":
+            raise ConfigError(f"address {self.address} is a Ray cluster's; add --executor ray")
+        if self.devices and (self.executor != "local" or self.device != "auto"):
+            raise ConfigError("devices names the processes of --executor local; leave --device and --executor out")
+        for name in self.devices:
+            if not re.fullmatch(r"cpu|cuda:\d{1,3}", name):
+                raise ConfigError(f"devices has '{name}'; expected cpu or cuda:0, cuda:1, ..., as in cuda:0,cuda:1")
 
     def _check_arms(self) -> None:
         names = [arm.name for arm in self.used_arms]
@@ -281,7 +297,7 @@ class GridConfig:
             ConfigError: a field is unknown, missing, or out of range.
         """
         values = dict(values)
-        for name, kind in (("models", str), ("ratios", float), ("arms", str), ("budgets", str)):
+        for name, kind in (("models", str), ("ratios", float), ("arms", str), ("budgets", str), ("devices", str)):
             if values.get(name) is not None:
                 try:
                     values[name] = tuple(kind(each) for each in values[name])
