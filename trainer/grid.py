@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from trainer.cells import check_counts
-from trainer.config import GridConfig
+from trainer.config import GridConfig, TrainingConfig
 from trainer.data import Dataset, load_dataset
 from trainer.engine import pick_device
 from trainer.executors import Executor, executor_for
@@ -36,6 +36,7 @@ from trainer.runs import (
 )
 from trainer.samples import contact_sheet
 from trainer.training import PlannedRun, versions
+from trainer.tuned import Tuned, read_tuned, refuse_test_images
 from trainer.weights import Weights, find_weights
 
 logger = logging.getLogger(__name__)
@@ -70,9 +71,12 @@ def run_grid(config: GridConfig) -> Grid:
         for model in config.models
         if model_spec(model).frozen
     }
-    planned = plan_runs(config, dataset, weights)
+    tuned = read_tuned(config.tuned, models=config.models)
+    refuse_test_images(tuned.values(), dataset.test)
+    training = training_configs(config, dataset, tuned)
+    planned = plan_runs(config, dataset, training, weights)
     with grid_locked(out):
-        _write_grid_files(out, config, dataset, weights, planned, device)
+        _write_grid_files(out, _grid_info(config, dataset, training, tuned, weights, planned, device), dataset)
         pending = [run for run in planned if not is_done(out, run.run_id)]
         logger.info("%d runs: %d done before, %d to train", len(planned), len(planned) - len(pending), len(pending))
         if pending:
@@ -104,19 +108,25 @@ def _train_all(
             progress.advance(note=run.run_id)
 
 
-def _write_grid_files(
-    out: Path,
+def _write_grid_files(out: Path, info: dict[str, object], dataset: Dataset) -> None:
+    """Everything about the grid that its runs do not hold, written before training so that a kill loses nothing."""
+    sheet, layout = contact_sheet(dataset)
+    clear_unfinished(out)
+    write_file(out / SAMPLES_FILE, sheet)
+    write_file(out / GRID_FILE, to_json({**info, "samples": layout.to_dict()}))
+
+
+def _grid_info(
     config: GridConfig,
     dataset: Dataset,
+    training: Mapping[str, TrainingConfig],
+    tuned: Mapping[str, Tuned],
     weights: Mapping[str, Weights],
     planned: Sequence[PlannedRun],
     device: torch.device,
-) -> None:
-    """Everything about the grid that its runs do not hold, written before training so that a kill loses nothing."""
-    sheet, layout = contact_sheet(dataset)
-    training = training_configs(config, dataset)
-    clear_unfinished(out)
-    info = {
+) -> dict[str, object]:
+    """What grid.json holds."""
+    return {
         "config": asdict(config),
         "classes": dataset.classes,
         "images_per_class": dataset.images_per_class(),
@@ -131,15 +141,13 @@ def _write_grid_files(
                 "weights_fingerprint": weights[model].fingerprint if model in weights else "",
                 "image_size_px": config.image_size_for(model),
                 "training": asdict(training[model]),
+                "tuned": tuned[model].to_dict() if model in tuned else None,
             }
             for model in config.models
         },
-        "samples": layout.to_dict(),
         "device": str(device),
         "versions": versions(),
         "arms": [arm.name for arm in config.used_arms],
         "sources": dict(config.sources),
         "runs": [run_entry(run.config, dataset.sources) for run in planned],
     }
-    write_file(out / SAMPLES_FILE, sheet)
-    write_file(out / GRID_FILE, to_json(info))

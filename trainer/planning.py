@@ -10,18 +10,24 @@ from trainer.arms import BASELINE, Arm, parse_arm, resolved_source
 from trainer.cells import cell_images
 from trainer.config import GridConfig, RunConfig, TrainingConfig
 from trainer.data import Dataset
+from trainer.errors import ConfigError
 from trainer.training import PlannedRun
+from trainer.tuned import Tuned
 from trainer.weights import Weights
 
 
-def plan_runs(config: GridConfig, dataset: Dataset, weights: Mapping[str, Weights]) -> list[PlannedRun]:
-    """Every run of the grid: by model, then arm, then budget, then seed."""
+def plan_runs(
+    config: GridConfig,
+    dataset: Dataset,
+    training: Mapping[str, TrainingConfig],
+    weights: Mapping[str, Weights],
+) -> list[PlannedRun]:
+    """Every run of the grid: by model, then arm, then budget, then seed. `training` is each model's baseline."""
     draws = {
         (arm, seed): cell_images(dataset, arm=arm, seed=seed, validation_share=config.validation_share)
         for arm in config.used_arms
         for seed in config.used_seeds
     }
-    training = training_configs(config, dataset)
     planned = []
     for model in config.models:
         for arm in config.used_arms:
@@ -45,16 +51,29 @@ def plan_runs(config: GridConfig, dataset: Dataset, weights: Mapping[str, Weight
     return planned
 
 
-def training_configs(config: GridConfig, dataset: Dataset) -> dict[str, TrainingConfig]:
-    """Each model's hyper-parameters in the baseline, which those of all other cells follow from."""
+def training_configs(config: GridConfig, dataset: Dataset, tuned: Mapping[str, Tuned]) -> dict[str, TrainingConfig]:
+    """Each model's hyper-parameters in the baseline, which those of all other cells follow from.
+
+    Raises:
+        ConfigError: tuned ones that are out of range, or leave an arm the same as the baseline.
+    """
     counts = {
         arm.name: len(cell_images(dataset, arm=arm, seed=0, validation_share=config.validation_share).train)
         for arm in config.used_arms
     }
-    return {
-        model: config.training_for(model, train_images=max(counts.values()), baseline_images=counts[BASELINE])
+    found = {
+        model: config.training_for(
+            model,
+            train_images=max(counts.values()),
+            baseline_images=counts[BASELINE],
+            tuned=tuned[model].training if model in tuned else None,
+        )
         for model in config.models
     }
+    for model, training in found.items():
+        if training.augment != "none" and "augment" in counts:
+            raise ConfigError(f"arm 'augment' is the baseline itself: {model} was tuned to be augmented; leave it out")
+    return found
 
 
 def cell_training(baseline: TrainingConfig, arm: Arm, budget: str, times: float) -> TrainingConfig:

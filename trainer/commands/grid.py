@@ -94,6 +94,9 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         help="optimiser updates of the baseline (default grows with the largest cell)",
     )
     length.add_argument("--epochs", type=int, metavar="N", help="updates as many passes over the real images take")
+    group.add_argument(
+        "--tuned", action="append", metavar="FILE", help="a model's hyper-parameters, made by tune; repeat"
+    )
     group.add_argument("--batch-size", type=int, metavar="N")
     group.add_argument("--learning-rate", type=float, metavar="X")
     group.add_argument("--l2", type=float, metavar="X", help="L2 penalty")
