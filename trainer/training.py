@@ -27,6 +27,7 @@ from trainer.features import ModelInputs
 from trainer.metrics import classification_metrics
 from trainer.models import model_spec
 from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
+from trainer.weights import load_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class PlannedRun:
         return self.config.run_id
 
 
-def outcome(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
+def train(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
     """The files of a run's folder: its results and DONE, or the reason why there are none. Raises nothing of a run."""
     files = {"config.json": to_json({**asdict(run.config), "versions": versions()})}
     try:
@@ -75,7 +76,7 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
         return Labelled(inputs.index(samples), torch.tensor([number[sample.label] for sample in samples]))
 
     network = _network(config, inputs, images)
-    outcome = fit(
+    fitted = fit(
         network,
         inputs.values,
         train=labelled(images.train),
@@ -84,12 +85,12 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
         seed=config.seed,
         device=device,
     )
-    probabilities = predict(network, inputs.values, inputs.index(images.test), device=device)
+    probabilities = predict(
+        network, inputs.values, inputs.index(images.test), device=device, precision=fitted.precision
+    )
     true = np.array([number[sample.label] for sample in images.test])
     return {
-        "metrics.json": to_json(
-            _metrics(config, images, outcome, true, probabilities, time.perf_counter() - started_s)
-        ),
+        "metrics.json": to_json(_metrics(config, images, fitted, true, probabilities, time.perf_counter() - started_s)),
         "predictions.csv": _predictions_csv(config, images, true, probabilities),
         "training_images.csv": _training_images_csv(images),
         "model.safetensors": save({name: value.cpu().contiguous() for name, value in network.state_dict().items()}),
@@ -102,7 +103,10 @@ def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.M
     torch.manual_seed(config.seed)
     if not spec.frozen:
         mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
-        return nn.Sequential(Standardise(mean, std), spec.build(len(config.classes)))
+        network = spec.build(len(config.classes), image_size_px=config.image_size_px)
+        if inputs.weights is not None:
+            load_pretrained(network, config.model, inputs.weights)
+        return nn.Sequential(Standardise(mean, std), network)
     # Backbones differ widely in scale, an untrained one most. The real images trained on set it: they are the same in
     # every additive arm at a seed. An arm without any real ones uses its own.
     features = inputs.values[inputs.index(images.real or images.train)]
@@ -112,11 +116,13 @@ def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.M
 
 
 def _metrics(
-    config: RunConfig, images: CellImages, outcome: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
+    config: RunConfig, images: CellImages, fitted: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
 ) -> dict[str, object]:
+    how = asdict(fitted)
+    how["arithmetic"] = how.pop("precision")  # precision is a metric's name
     return {
-        **classification_metrics(true, probabilities.argmax(axis=1), len(config.classes)),
-        **asdict(outcome),
+        **classification_metrics(true, probabilities, len(config.classes)),
+        **how,
         "real_images": len(images.real),
         "synthetic_images": len(images.synthetic),
         "copied_images": images.count(COPY),
