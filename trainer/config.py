@@ -87,7 +87,7 @@ class RunConfig:
 
     `arm` is an arm's canonical name (trainer.arms). `training` has the run's own number of updates, whatever the budget.
     `data_fingerprint` covers the images that this run trains, validates and tests on, by name, label and content.
-    `weights` says where a frozen backbone's weights came from ("" for a model trained from scratch).
+    `weights` says where a pretrained model's weights came from ("" for a model trained from scratch).
     """
 
     model: str
@@ -104,7 +104,8 @@ class RunConfig:
     run_format: int = _RUN_FORMAT
 
     def __post_init__(self) -> None:
-        model_spec(self.model)
+        if model_spec(self.model).name != self.model:
+            raise ConfigError(f"model '{self.model}' is not in its shortest spelling, '{model_spec(self.model).name}'")
         arm = parse_arm(self.arm)
         if arm.name != self.arm:
             raise ConfigError(f"arm '{self.arm}' is not in its shortest spelling, '{arm.name}'")
@@ -293,6 +294,7 @@ class GridConfig:
         """
         asked = {name: getattr(self, name) for name in _ASKED if getattr(self, name) is not None}
         asked |= {"augment": self.augment} if self.augment != "none" else {}
+        asked |= {"precision": self.precision} if self.precision != "auto" else {}
         both = sorted(asked.keys() & (tuned or {}).keys())
         if both:
             raise ConfigError(f"{both[0]} of {model} is asked for and tuned as well; leave out the option or the file")

@@ -94,7 +94,7 @@ def _train_all(
 ) -> None:
     inputs = prepare_inputs(
         {
-            model: [each for run in pending if run.config.model == model for each in run.images.all]
+            model: [each for run in pending if run.config.model == model for each in run.needed_samples]
             for model in dict.fromkeys(run.config.model for run in pending)
         },
         sizes_px={run.config.model: run.config.image_size_px for run in pending},

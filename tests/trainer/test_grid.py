@@ -223,7 +223,7 @@ def test_every_arm_goes_through_and_the_baseline_is_shared_by_both_budgets(all_a
     assert grid.of("cnn", "real", "updates") == grid.of("cnn", "real", "epochs") != []
     assert [len(grid.of("cnn", "only:1", budget)) for budget in ("updates", "epochs")] == [1, 1]
     for run in grid.runs:
-        assert run.metrics["arithmetic"] == "float32"
+        assert run.metrics["dtype"] == "float32"
         assert 0 <= run.metrics["precision"] <= 1
 
 

@@ -91,6 +91,7 @@ def add_parser(commands: Any) -> None:
         "--executor", choices=EXECUTORS, help="ray: spread the runs over a Ray cluster (default local)"
     )
     machine.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: start Ray here)")
+    machine.add_argument("--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU")
     machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.set_defaults(command=run)
 
