@@ -107,7 +107,7 @@ def find_leaks(dataset: Dataset) -> Leaks:
         DataError: an image cannot be decoded.
     """
     parts = {part: tuple(getattr(dataset, part)) for part in ("test", "train", "synthetic", "more")}
-    thumbs = _thumbnails([sample for samples in parts.values() for sample in samples])
+    thumbs = thumbnails([sample for samples in parts.values() for sample in samples])
     threshold = _threshold(dataset, thumbs)
     found: list[Leak] = []
     for kept, others in _COMPARED:
@@ -148,8 +148,8 @@ def _compare(
     exact = {(row, column) for row, sample in enumerate(first) for column in same_bytes.get(sample.sha256, ())}
     for row, column in sorted(exact):
         yield _leak("bytes", 0.0, part, first[row], *second[column])
-    stacks = (np.stack([thumbs[each.sha256] for each in side]) for side in (first, [each for _, each in second]))
-    for match in find_matches(*stacks, threshold=threshold):
+    others = [sample for _, sample in second]
+    for match in find_matches(stacked(thumbs, first), stacked(thumbs, others), threshold=threshold):
         if (match.first, match.second) not in exact:
             kind = _kind(match, first[match.first], second[match.second][1])
             distance = 0.0 if kind == "pixels" else round(1.0 - match.correlation, 4)
@@ -174,8 +174,12 @@ def _kind(match: Match, first: Sample, second: Sample) -> str:
     return "pixels" if one.size == two.size and one.tobytes() == two.tobytes() else "near"
 
 
-def _thumbnails(samples: Iterable[Sample]) -> dict[str, np.ndarray]:
-    """A thumbnail of each different file, by its hash."""
+def thumbnails(samples: Iterable[Sample]) -> dict[str, np.ndarray]:
+    """A thumbnail of each different file, by the file's hash.
+
+    Raises:
+        DataError: an image cannot be decoded.
+    """
     paths = {sample.sha256: sample.path for sample in samples}
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
@@ -187,6 +191,11 @@ def _thumbnails(samples: Iterable[Sample]) -> dict[str, np.ndarray]:
             thumbs[digest] = thumb
             progress.advance()
     return thumbs
+
+
+def stacked(thumbs: Mapping[str, np.ndarray], samples: Sequence[Sample]) -> np.ndarray:
+    """The thumbnails of these samples in their order: uint8 [N,32,32]."""
+    return np.stack([thumbs[sample.sha256] for sample in samples])
 
 
 def _threshold(dataset: Dataset, thumbs: Mapping[str, np.ndarray]) -> float:
@@ -212,7 +221,7 @@ def _chance_level(dataset: Dataset, thumbs: Mapping[str, np.ndarray], *, same_cl
     pairs = [(one, two) for one, two in pairs if (one.label == two.label) == same_class][:_PAIRS_LOOKED_AT]
     if not pairs:
         return 0.0
-    stacks = (np.stack([thumbs[each.sha256] for each in side]) for side in zip(*pairs, strict=True))
-    z = np.arctanh(np.clip(edge_correlation(*stacks), -0.999, 0.999))
+    one, two = (stacked(thumbs, side) for side in zip(*pairs, strict=True))
+    z = np.arctanh(np.clip(edge_correlation(one, two), -0.999, 0.999))
     spread = _MAD_TO_STANDARD_DEVIATION * np.median(np.abs(z - np.median(z)))
     return float(np.tanh(np.median(z) + _STANDARD_DEVIATIONS * spread))
