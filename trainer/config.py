@@ -9,8 +9,9 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,15 +27,21 @@ from trainer.arms import (
     resolved_source,
 )
 from trainer.errors import ConfigError
-from trainer.models import MODELS, model_spec
+from trainer.models import model_spec
 
 T = TypeVar("T")
 AUGMENTATIONS = ("none", "standard")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
+EXECUTORS = ("local", "ray")
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 _QUICK_UPDATES = 40
+_ASKED = ("updates", "epochs", "batch_size", "learning_rate", "l2")  # of GridConfig's fields, what overrides a model's
+_LISTS = {
+    "models": str, "ratios": float, "arms": str, "budgets": str, "tuned": str, "weights": str, "devices": str,
+}  # fmt: skip
 _RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
 
 
@@ -44,7 +51,8 @@ class TrainingConfig:
 
     Either `updates` (optimiser steps) or `epochs` (passes over the cell's own training images) is set. At a fixed
     number of updates a cell with more images does not also train for longer, which is what makes cells comparable.
-    `l2` is the coefficient of the L2 penalty; `checkpoints` is how often validation is looked at, evenly spaced.
+    `l2` is the coefficient of the L2 penalty; `checkpoints` is how often validation is looked at, evenly spaced. A
+    frozen backbone sees `views` augmented views of each training image, where images are augmented.
     """
 
     updates: int | None = 300
@@ -53,17 +61,20 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     l2: float = 5e-4
     augment: str = "none"
+    views: int = 4
+    precision: str = "auto"
     checkpoints: int = 10
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
             raise ConfigError("set either updates or epochs, not both and not neither")
-        for name in ("updates", "epochs", "batch_size", "checkpoints"):
+        for name in ("updates", "epochs", "batch_size", "views", "checkpoints"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=1)
         _check_number("learning_rate", self.learning_rate, low=0.0, low_excluded=True)
         _check_number("l2", self.l2, low=0.0)
         _check_choice("augment", self.augment, AUGMENTATIONS)
+        _check_choice("precision", self.precision, PRECISIONS)
 
     def total_updates(self, train_images: int) -> int:
         """Optimiser steps over `train_images` images."""
@@ -93,7 +104,7 @@ class RunConfig:
     run_format: int = _RUN_FORMAT
 
     def __post_init__(self) -> None:
-        _check_choice("model", self.model, tuple(MODELS))
+        model_spec(self.model)
         arm = parse_arm(self.arm)
         if arm.name != self.arm:
             raise ConfigError(f"arm '{self.arm}' is not in its shortest spelling, '{arm.name}'")
@@ -127,7 +138,8 @@ class GridConfig:
 
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form of additive arms:
     0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how many there are (0, 1, ...). A field that
-    is None leaves each model's own default. `quick` shrinks images, counts and updates to a smoke run whose numbers
+    is None leaves each model's own default. `tuned` are files of hyper-parameters,
+    each for one model. `devices` are those of the local executor's processes. `quick` shrinks images, counts and updates to a smoke run whose numbers
     mean nothing.
     """
 
@@ -148,9 +160,14 @@ class GridConfig:
     learning_rate: float | None = None
     l2: float | None = None
     augment: str = "none"
-    weights: str | None = None
+    tuned: tuple[str, ...] = ()
+    precision: str = "auto"
+    weights: str | tuple[str, ...] | None = None
     allow_untrained: bool = False
     device: str = "auto"
+    devices: tuple[str, ...] = ()
+    executor: str = "local"
+    address: str | None = None
     threads: int | None = None
     quick: bool = False
 
@@ -158,9 +175,15 @@ class GridConfig:
         for name in ("real", "out"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigError(f"{name} must name a folder, not {getattr(self, name)!r}")
+        folders = [self.more_real] if self.more_real is not None else []
+        folders += self.synthetic.values() if isinstance(self.synthetic, Mapping) else [self.synthetic or "none"]
+        for folder in folders:
+            if not isinstance(folder, str) or not folder:
+                raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
         self._check_axes()
         _check_number("validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9)
         _check_choice("device", self.device, DEVICES)
+        self._check_machine()
         for name, low in (("image_size_px", _MIN_IMAGE_SIZE_PX), ("threads", 1)):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=low)
@@ -168,15 +191,15 @@ class GridConfig:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         for model in self.models:
+            model_spec(model).check_image_size(self.image_size_for(model))
             self.training_for(model, train_images=1)
         self._check_arms()
 
     def _check_axes(self) -> None:
         _check_whole("seeds", self.seeds, low=1)
+        object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
         if not self.models or len(set(self.models)) != len(self.models):
             raise ConfigError(f"models must name each model once, not {','.join(map(str, self.models)) or 'none'}")
-        for model in self.models:
-            _check_choice("model", model, tuple(MODELS))
         for ratio in self.ratios or ():
             _check_number("ratio", ratio, low=0.0)
         if self.ratios is not None and (0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios)):
@@ -189,6 +212,16 @@ class GridConfig:
             _check_choice("budget", budget, BUDGETS)
         if not self.budgets or len(set(self.budgets)) != len(self.budgets):
             raise ConfigError(f"budgets must name each budget once, not {','.join(self.budgets) or 'none'}")
+
+    def _check_machine(self) -> None:
+        _check_choice("executor", self.executor, EXECUTORS)
+        if self.address is not None and self.executor != "ray":
+            raise ConfigError(f"address {self.address} is a Ray cluster's; add --executor ray")
+        if self.devices and (self.executor != "local" or self.device != "auto"):
+            raise ConfigError("devices names the processes of --executor local; leave --device and --executor out")
+        for name in self.devices:
+            if not re.fullmatch(r"cpu|cuda:\d{1,3}", name):
+                raise ConfigError(f"devices has '{name}'; expected cpu or cuda:0, cuda:1, ..., as in cuda:0,cuda:1")
 
     def _check_arms(self) -> None:
         names = [arm.name for arm in self.used_arms]
@@ -241,37 +274,42 @@ class GridConfig:
         spec = model_spec(model)
         return self.image_size_px or (spec.quick_image_size_px if self.quick else spec.image_size_px)
 
-    def training_for(self, model: str, *, train_images: int, baseline_images: int | None = None) -> TrainingConfig:
-        """The hyper-parameters of `model` in this grid's baseline: its defaults, then what was asked for.
+    def training_for(
+        self,
+        model: str,
+        *,
+        train_images: int,
+        baseline_images: int | None = None,
+        tuned: Mapping[str, Any] | None = None,
+    ) -> TrainingConfig:
+        """The hyper-parameters of `model` in this grid's baseline: its defaults, then what was tuned or asked for.
 
         `train_images` is the number in the largest cell, `baseline_images` in the real-only one. By default the first
         sets the updates: the model's `passes` over that cell, and no fewer than its `min_updates`; where epochs are the
         only budget, the second does.
+
+        Raises:
+            ConfigError: a value is out of range, or both asked for and tuned.
         """
-        spec = model_spec(model)
-        given = {
-            name: getattr(self, name)
-            for name in ("batch_size", "learning_rate", "l2")
-            if getattr(self, name) is not None
-        }
-        values = {**spec.training, **given, "augment": self.augment}
+        asked = {name: getattr(self, name) for name in _ASKED if getattr(self, name) is not None}
+        asked |= {"augment": self.augment} if self.augment != "none" else {}
+        both = sorted(asked.keys() & (tuned or {}).keys())
+        if both:
+            raise ConfigError(f"{both[0]} of {model} is asked for and tuned as well; leave out the option or the file")
+        values = {
+            "updates": None, "precision": self.precision, **model_spec(model).training, **asked, **(tuned or {}),
+        }  # fmt: skip
+        checked = TrainingConfig(**(values | ({} if values.get("epochs") or values["updates"] else {"updates": 1})))
         baseline_images = train_images if baseline_images is None else baseline_images
-        if self.updates is not None and self.epochs is not None:
-            raise ConfigError("set either updates or epochs, not both")
-        for name in ("updates", "epochs"):
-            if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), low=1)
-        batch_size = values.get("batch_size", TrainingConfig.batch_size)
-        _check_whole("batch_size", batch_size, low=1)
-        if self.updates is not None:
-            values["updates"] = self.updates
-        elif self.epochs is not None:
-            values["updates"] = math.ceil(self.epochs * baseline_images / batch_size)
-        else:
-            images = train_images if "updates" in self.budgets else baseline_images
-            passes = math.ceil(spec.passes * images / batch_size)
-            values["updates"] = _QUICK_UPDATES if self.quick else max(spec.min_updates, passes)
-        return TrainingConfig(**values)
+        if checked.epochs is not None:
+            return replace(
+                checked, epochs=None, updates=math.ceil(checked.epochs * baseline_images / checked.batch_size)
+            )
+        if values["updates"] is not None:
+            return checked
+        images = train_images if "updates" in self.budgets else baseline_images
+        passes = math.ceil(model_spec(model).passes * images / checked.batch_size)
+        return replace(checked, updates=_QUICK_UPDATES if self.quick else max(model_spec(model).min_updates, passes))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GridConfig:
@@ -281,12 +319,9 @@ class GridConfig:
             ConfigError: a field is unknown, missing, or out of range.
         """
         values = dict(values)
-        for name, kind in (("models", str), ("ratios", float), ("arms", str), ("budgets", str)):
-            if values.get(name) is not None:
-                try:
-                    values[name] = tuple(kind(each) for each in values[name])
-                except (TypeError, ValueError) as error:
-                    raise ConfigError(f"{name} must be a list, not {values[name]!r}") from error
+        for name, kind in _LISTS.items():
+            if name in values and not (name in ("ratios", "weights") and values[name] is None):
+                values[name] = _list(name, kind, values[name])
         return strict(cls, values)
 
 
@@ -321,6 +356,18 @@ def strict(kind: type[T], values: Mapping[str, Any]) -> T:
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"{kind.__name__}: {error}") from error
+
+
+def _list(name: str, kind: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
+    """A list of a config file. One weights file may stand alone."""
+    if name == "weights" and isinstance(value, str):
+        return (value,)
+    try:
+        if isinstance(value, str | Mapping):
+            raise TypeError
+        return tuple(kind(each) for each in value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} must be a list, not {value!r}") from error
 
 
 def _check_whole(name: str, value: Any, *, low: int) -> None:

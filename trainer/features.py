@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from trainer.data import Sample
 from trainer.images import iter_pixels
 from trainer.models import model_spec
 from trainer.progress import Progress
-from trainer.weights import Weights, load_backbone
+from trainer.weights import Weights, load_backbone, load_pretrained
 
 logger = logging.getLogger(__name__)
 _BACKBONE_BATCH = 16  # larger ones are no faster on a CPU and take more memory
@@ -32,10 +32,14 @@ _BACKBONE_BATCH = 16  # larger ones are no faster on a CPU and take more memory
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """All rows one model needs: uint8 [N,3,S,S] pixels, or float32 [N,D] features; `rows` maps a file's hash to its row."""
+    """All rows one model needs: uint8 [N,3,S,S] pixels, or float32 [N,D] features; `rows` maps a file's hash to its row.
+
+    `weights` is what a pretrained model starts from.
+    """
 
     values: torch.Tensor
     rows: Mapping[str, int]
+    weights: Weights | None = None
 
     def index(self, samples: Sequence[Sample]) -> torch.Tensor:
         """The rows of these samples: int64 [len(samples)]."""
@@ -67,9 +71,9 @@ class _Collector:
 class Backbone:
     """A frozen backbone: uint8 pixels [N,3,S,S] to float32 features [N,D] on the CPU."""
 
-    def __init__(self, model: str, weights: Weights, *, device: torch.device) -> None:
+    def __init__(self, model: str, weights: Weights, *, image_size_px: int | None = None, device: torch.device) -> None:
         spec = model_spec(model)
-        network = load_backbone(model, weights)
+        network = load_backbone(model, weights, image_size_px=image_size_px)
         fuse_batch_norm(network)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
@@ -104,7 +108,7 @@ def prepare_inputs(
     cache: Path,
     device: torch.device,
 ) -> dict[str, ModelInputs]:
-    """The inputs of each model in `needs`. `weights` has an entry for each frozen one.
+    """The inputs of each model in `needs`. `weights` has an entry for each pretrained one.
 
     Raises:
         DataError: an image cannot be decoded.
@@ -114,15 +118,19 @@ def prepare_inputs(
     cache_paths: dict[str, Path] = {}
     for model, samples in needs.items():
         collector = _Collector(missing=dict.fromkeys(sample.sha256 for sample in samples))
-        if model_spec(model).frozen:
-            cache_paths[model] = cache / f"{model}-{sizes_px[model]}px-{weights[model].fingerprint}.safetensors"
+        spec = model_spec(model)
+        if spec.pretrained and not spec.frozen:
+            load_pretrained(spec.build(2, image_size_px=sizes_px[model]), model, weights[model])  # fails now or never
+        if spec.frozen:
+            name = model.replace(":", "-")
+            cache_paths[model] = cache / f"{name}-{sizes_px[model]}px-{weights[model].fingerprint}.safetensors"
             _take_cached(collector, cache_paths[model])
             if collector.missing:
-                collector.backbone = Backbone(model, weights[model], device=device)
+                collector.backbone = Backbone(model, weights[model], image_size_px=sizes_px[model], device=device)
         collectors[model] = collector
     new = {model for model, collector in collectors.items() if collector.missing}
     _collect(collectors, {each.sha256: each for samples in needs.values() for each in samples}, sizes_px)
-    inputs = {model: collector.finish() for model, collector in collectors.items()}
+    inputs = {model: replace(each.finish(), weights=weights.get(model)) for model, each in collectors.items()}
     for model in new & set(cache_paths):
         _save_cache(inputs[model], cache_paths[model])
     return inputs

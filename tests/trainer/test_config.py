@@ -20,7 +20,7 @@ RUN = RunConfig("cnn", "add:1", "updates", 0, 64, TrainingConfig(), 0.2, ("a", "
     ("change", "message"),
     [
         ({"ratio": [0, 1]}, "unknown field 'ratio'; did you mean 'ratios'"),
-        ({"models": ["cnn", "vgg"]}, "model 'vgg' is unknown; choose from cnn, resnet50"),
+        ({"models": ["cnn", "vgg"]}, "model 'vgg' is unknown; did you mean 'vgg16'"),
         ({"models": ["cnn", "cnn"]}, "each model once"),
         ({"models": 3}, "models must be a list"),
         ({"ratios": [1, 2]}, "must rise and start at 0"),

@@ -39,7 +39,11 @@ def written(grid: Grid, name: str) -> list[bytes]:
     return [(grid.root / run.run_id / name).read_bytes() for run in grid.runs]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model",
+    ["cnn", "timm:test_resnet.r160_in1k", "timm:test_resnet.r160_in1k:finetune"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "cnn"],
+)
 def test_a_quick_grid_of_any_model_goes_through_everything(config: GridConfig, model: str) -> None:
     quick = replace(config, models=(model,), quick=True, allow_untrained=True, updates=None, image_size_px=None)
     grid = run_grid(quick)
