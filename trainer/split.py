@@ -24,6 +24,7 @@ from pathlib import Path
 from trainer.data import Sample, quoted, read_class_folders
 from trainer.errors import ConfigError, DataError
 from trainer.groups import find_groups
+from trainer.torchvision_data import PREFIX, real_folder
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """What to split and how: `train`, `test` and `val` count images a class.
+    """What to split and how: `train`, `test` and `val` count images a class; `images` may be "torchvision:NAME".
 
     `group_by` is None, "prefix", "similar", or a CSV or JSON file (trainer.groups). `link` makes hard links, which share
     their content with the source, instead of copies.
@@ -113,7 +114,7 @@ def write_split(config: SplitConfig) -> Split:
     Raises:
         DataError: as `plan_split`; or `out` holds something, lies inside `images`, or cannot be written.
     """
-    out, images = Path(config.out), Path(config.images)
+    out, images = Path(config.out), source_folder(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not empty; nothing was changed: choose another --out")
     if out.resolve().is_relative_to(images.resolve()):
@@ -139,7 +140,7 @@ def plan_split(config: SplitConfig) -> Split:
         DataError: no class folders, an unreadable file, a class with too few images, or groups too large to fill all
             parts; the message names the class and its counts.
     """
-    samples = _read_source(Path(config.images))
+    samples = _read_source(source_folder(config))
     _check_counts(samples, config)
     group_of = find_groups(samples, config.group_by)
     members: dict[str, list[Sample]] = defaultdict(list)
@@ -156,6 +157,12 @@ def plan_split(config: SplitConfig) -> Split:
         if part in parts
     }
     return Split(config, classes, ordered, group_of, len(samples))
+
+
+def source_folder(config: SplitConfig) -> Path:
+    """The class folders to split; of "torchvision:NAME" the training part, so that its test images stay unseen."""
+    folder = real_folder(config.images)
+    return folder / "train" if config.images.startswith(PREFIX) else folder
 
 
 def _read_source(root: Path) -> tuple[Sample, ...]:

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from comfy_nodes.labelset import folder_name
@@ -147,6 +146,8 @@ def real_folder(real: str) -> Path:
 
 def cache_folder() -> Path:
     """Where downloads and folders are kept: beside torchvision's own weights."""
+    import torch  # seconds; folders of the user's own go without
+
     return Path(torch.hub.get_dir()).parent / "synthgrid"
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from trainer import torchvision_data
 from trainer.data import load_dataset
 from trainer.errors import ConfigError, DataError
+from trainer.split import SplitConfig, plan_split
 from trainer.torchvision_data import SETS, CifarArchive, cache_folder, real_folder
 
 CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -60,6 +61,11 @@ def test_cifar10_becomes_folders_that_a_grid_reads(cifar10: np.ndarray) -> None:
     assert (len(dataset.train), len(dataset.test)) == (100, 20)
     with Image.open(real_folder("torchvision:cifar10") / "test" / "truck" / "00019.png") as image:
         assert np.array_equal(np.asarray(image), cifar10[19])
+
+
+def test_its_training_part_can_be_split(cifar10: np.ndarray) -> None:
+    split = plan_split(SplitConfig(images="torchvision:CIFAR10", out="unused", train=4, test=6))
+    assert {part: len(samples) for part, samples in split.parts.items()} == {"train": 40, "test": 60}
 
 
 def test_it_is_made_once(cifar10: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,12 @@ def add_parser(commands: Any) -> None:
         commands, "leaks", help="find images shared by training, test and synthetic images", examples=EXAMPLES
     )
     add = parser.add_argument
-    add("--real", required=True, metavar="DIR", help="real images: train/<class>/ and test/<class>/")
+    add(
+        "--real",
+        required=True,
+        metavar="DIR",
+        help="real images: train/<class>/ and test/<class>/, or torchvision:CIFAR10",
+    )
     add("--synthetic", action="append", default=[], metavar="[NAME=]DIR", help="synthetic images; may be given again")
     add("--more-real", type=Path, metavar="DIR", help="further real images: <class>/")
     add("--limit", type=int, default=20, metavar="N", help="pairs to list (default 20)")
@@ -38,10 +43,11 @@ def show(options: argparse.Namespace) -> int:
     from trainer.config import DEFAULT_SOURCE
     from trainer.data import load_dataset
     from trainer.leaks import find_leaks
+    from trainer.torchvision_data import real_folder
 
     named = [text.split("=", 1) if "=" in text else (DEFAULT_SOURCE, text) for text in options.synthetic]
     synthetic = {name: Path(folder) for name, folder in named}
-    leaks = find_leaks(load_dataset(Path(options.real), synthetic, more=options.more_real))
+    leaks = find_leaks(load_dataset(real_folder(options.real), synthetic, more=options.more_real))
     if options.json:
         print(json.dumps(leaks.to_dict(listed=len(leaks.found)), indent=2, ensure_ascii=False))
         return 0

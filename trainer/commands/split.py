@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
         commands, "split", help="make train and test folders of a few images a class", examples=EXAMPLES
     )
     add = parser.add_argument
-    add("--images", required=True, metavar="DIR", help="<class>/ folders of real images")
+    add("--images", required=True, metavar="DIR", help="<class>/ folders, or torchvision:CIFAR10 (its train part)")
     add("--out", required=True, metavar="DIR", help="gets train/, test/ and split.json; must be empty or new")
     add("--train", type=int, default=30, metavar="N", help="training images a class (default 30)")
     add("--test", type=int, default=30, metavar="N", help="test images a class (default 30)")
