@@ -29,10 +29,10 @@ from trainer.config import GridConfig
 from trainer.engine import deterministic
 from trainer.errors import ConfigError, ReportError
 from trainer.features import ModelInputs
+from trainer.runs import INPUTS_FOLDER
 from trainer.training import PlannedRun, failure, train
 
 logger = logging.getLogger(__name__)
-INPUTS_FOLDER = ".inputs"
 _TRIES = 3  # how often a run is begun whose worker dies: memory may be short for a moment, but not thrice
 
 Finished = tuple[PlannedRun, Mapping[str, bytes]]
