@@ -35,6 +35,7 @@ from trainer.runs import (
     write_run,
 )
 from trainer.samples import contact_sheet
+from trainer.torchvision_data import real_folder
 from trainer.training import PlannedRun, versions
 from trainer.tuned import Tuned, read_tuned, refuse_test_images
 from trainer.weights import Weights, find_weights, given_weights
@@ -59,7 +60,7 @@ def run_grid(config: GridConfig) -> Grid:
     for folder in config.sources.values():
         refuse_unfinished(Path(folder))
     dataset = load_dataset(
-        Path(config.real),
+        real_folder(config.real),
         {name: Path(folder) for name, folder in config.sources.items()},
         more=Path(config.more_real) if config.more_real is not None else None,
         limit_per_class=config.limit_per_class,

@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> GridConfig:
     values = read_json(options.config) if options.config else {}
     if options.synthetic is not None:
-        options.synthetic = _sources(options.synthetic)
+        options.synthetic = named_sources(options.synthetic)
     for field in fields(GridConfig):
         given = getattr(options, field.name)
         if given is not None:
@@ -147,7 +147,7 @@ def _config(options: argparse.Namespace) -> GridConfig:
     return GridConfig.from_dict(values)
 
 
-def _sources(given: list[str]) -> str | dict[str, str]:
+def named_sources(given: list[str]) -> str | dict[str, str]:
     """--synthetic DIR, or --synthetic NAME=DIR any number of times."""
     if len(given) == 1 and not SOURCE_GIVEN.match(given[0]):
         return given[0]
