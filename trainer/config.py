@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +39,9 @@ _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 _QUICK_UPDATES = 40
 _ASKED = ("updates", "epochs", "batch_size", "learning_rate", "l2")  # of GridConfig's fields, what overrides a model's
+_LISTS = {
+    "models": str, "ratios": float, "arms": str, "budgets": str, "tuned": str, "weights": str, "devices": str,
+}  # fmt: skip
 _RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
 
 
@@ -149,6 +152,7 @@ class GridConfig:
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS
     more_real: str | None = None
+    drop_leaks: bool = False
     seeds: int = 3
     validation_share: float = 0.2
     image_size_px: int | None = None
@@ -158,8 +162,8 @@ class GridConfig:
     learning_rate: float | None = None
     l2: float | None = None
     augment: str = "none"
-    precision: str = "auto"
     tuned: tuple[str, ...] = ()
+    precision: str = "auto"
     weights: str | tuple[str, ...] | None = None
     allow_untrained: bool = False
     device: str = "auto"
@@ -173,6 +177,11 @@ class GridConfig:
         for name in ("real", "out"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigError(f"{name} must name a folder, not {getattr(self, name)!r}")
+        folders = [self.more_real] if self.more_real is not None else []
+        folders += self.synthetic.values() if isinstance(self.synthetic, Mapping) else [self.synthetic or "none"]
+        for folder in folders:
+            if not isinstance(folder, str) or not folder:
+                raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
         self._check_axes()
         _check_number("validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9)
         _check_choice("device", self.device, DEVICES)
@@ -180,7 +189,7 @@ class GridConfig:
         for name, low in (("image_size_px", _MIN_IMAGE_SIZE_PX), ("threads", 1)):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=low)
-        for name in ("quick", "allow_untrained"):
+        for name in ("quick", "allow_untrained", "drop_leaks"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         for model in self.models:
@@ -290,7 +299,9 @@ class GridConfig:
         both = sorted(asked.keys() & (tuned or {}).keys())
         if both:
             raise ConfigError(f"{both[0]} of {model} is asked for and tuned as well; leave out the option or the file")
-        values = {"updates": None, **model_spec(model).training, **asked, **(tuned or {})}
+        values = {
+            "updates": None, "precision": self.precision, **model_spec(model).training, **asked, **(tuned or {}),
+        }  # fmt: skip
         checked = TrainingConfig(**(values | ({} if values.get("epochs") or values["updates"] else {"updates": 1})))
         baseline_images = train_images if baseline_images is None else baseline_images
         if checked.epochs is not None:
@@ -311,22 +322,9 @@ class GridConfig:
             ConfigError: a field is unknown, missing, or out of range.
         """
         values = dict(values)
-        if isinstance(values.get("weights"), str):
-            values["weights"] = (values["weights"],)
-        for name, kind in (
-            ("weights", str),
-            ("models", str),
-            ("ratios", float),
-            ("arms", str),
-            ("budgets", str),
-            ("devices", str),
-            ("tuned", str),
-        ):
-            if values.get(name) is not None:
-                try:
-                    values[name] = tuple(kind(each) for each in values[name])
-                except (TypeError, ValueError) as error:
-                    raise ConfigError(f"{name} must be a list, not {values[name]!r}") from error
+        for name, kind in _LISTS.items():
+            if name in values and not (name in ("ratios", "weights") and values[name] is None):
+                values[name] = _list(name, kind, values[name])
         return strict(cls, values)
 
 
@@ -361,6 +359,18 @@ def strict(kind: type[T], values: Mapping[str, Any]) -> T:
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"{kind.__name__}: {error}") from error
+
+
+def _list(name: str, kind: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
+    """A list of a config file. One weights file may stand alone."""
+    if name == "weights" and isinstance(value, str):
+        return (value,)
+    try:
+        if isinstance(value, str | Mapping):
+            raise TypeError
+        return tuple(kind(each) for each in value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} must be a list, not {value!r}") from error
 
 
 def _check_whole(name: str, value: Any, *, low: int) -> None:

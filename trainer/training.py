@@ -50,7 +50,7 @@ class PlannedRun:
         return needed_samples(self.config, self.images.train, (*self.images.validation, *self.images.test))
 
 
-def outcome(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
+def train(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
     """The files of a run's folder: its results and DONE, or the reason why there are none. Raises nothing of a run."""
     files = {"config.json": to_json({**asdict(run.config), "versions": versions()})}
     try:
@@ -82,7 +82,7 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
 
     values = inputs.on(device)
     network = _network(config, inputs, images)
-    outcome = fit(
+    fitted = fit(
         network,
         values,
         train=Labelled(inputs.train_index(config, images.train), labels(images.train)),
@@ -91,12 +91,10 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
         seed=config.seed,
         device=device,
     )
-    probabilities = predict(network, values, inputs.index(images.test), device=device, precision=outcome.dtype)
+    probabilities = predict(network, values, inputs.index(images.test), device=device, precision=fitted.dtype)
     true = labels(images.test).numpy()
     return {
-        "metrics.json": to_json(
-            _metrics(config, images, outcome, true, probabilities, time.perf_counter() - started_s)
-        ),
+        "metrics.json": to_json(_metrics(config, images, fitted, true, probabilities, time.perf_counter() - started_s)),
         "predictions.csv": _predictions_csv(config, images, true, probabilities),
         "training_images.csv": _training_images_csv(images),
         "model.safetensors": save({name: value.cpu().contiguous() for name, value in network.state_dict().items()}),
@@ -122,11 +120,11 @@ def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.M
 
 
 def _metrics(
-    config: RunConfig, images: CellImages, outcome: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
+    config: RunConfig, images: CellImages, fitted: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
 ) -> dict[str, object]:
     return {
         **classification_metrics(true, probabilities, len(config.classes)),
-        **asdict(outcome),
+        **asdict(fitted),
         "real_images": len(images.real),
         "synthetic_images": len(images.synthetic),
         "copied_images": images.count(COPY),

@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
     help = "train models x arms x budgets x seeds, and report"
     parser = new_parser(commands, "grid", help=help, examples=EXAMPLES)
     add = parser.add_argument
-    add("--real", metavar="DIR", help="real images: train/<class>/ and test/<class>/")
+    add("--real", metavar="DIR", help="real images: train/<class>/ and test/<class>/, or torchvision:CIFAR10")
     add(
         "--synthetic",
         action="append",
@@ -58,6 +58,7 @@ def add_parser(commands: Any) -> None:
         help="labelled folder of synthetic images; repeat for more",
     )
     add("--more-real", metavar="DIR", help="further real images in class folders, for arms more:AMOUNT")
+    add("--drop-leaks", action="store_true", default=None, help="leave out what is shared with test images, or copied")
     add("--out", metavar="DIR", help="the grid's folder; finished runs in it are kept")
     add("--config", type=Path, metavar="FILE", help="JSON with these options; the command line wins")
     add(
@@ -72,14 +73,14 @@ def add_parser(commands: Any) -> None:
     add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 3)")
     add("--quick", action="store_true", default=None, help="smoke run: small images, few of them, few updates")
     add("--json", action="store_true", help="print the results as JSON instead of a table")
-    frozen = parser.add_argument_group("pretrained models")
-    frozen.add_argument(
+    pretrained = parser.add_argument_group("pretrained models")
+    pretrained.add_argument(
         "--weights",
         action="append",
         metavar="[MODEL=]FILE",
         help="weights: safetensors or a state dict; once for each pretrained model",
     )
-    frozen.add_argument("--allow-untrained", action="store_true", default=None, help="go on without pretrained weights")
+    pretrained.add_argument("--allow-untrained", action="store_true", default=None, help="go on without such weights")
     _add_training_options(parser)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA where there is one")
@@ -135,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> GridConfig:
     values = read_json(options.config) if options.config else {}
     if options.synthetic is not None:
-        options.synthetic = _sources(options.synthetic)
+        options.synthetic = named_sources(options.synthetic)
     for field in fields(GridConfig):
         given = getattr(options, field.name)
         if given is not None:
@@ -146,7 +147,7 @@ def _config(options: argparse.Namespace) -> GridConfig:
     return GridConfig.from_dict(values)
 
 
-def _sources(given: list[str]) -> str | dict[str, str]:
+def named_sources(given: list[str]) -> str | dict[str, str]:
     """--synthetic DIR, or --synthetic NAME=DIR any number of times."""
     if len(given) == 1 and not SOURCE_GIVEN.match(given[0]):
         return given[0]
