@@ -87,7 +87,7 @@ class RunConfig:
 
     `arm` is an arm's canonical name (trainer.arms). `training` has the run's own number of updates, whatever the budget.
     `data_fingerprint` covers the images that this run trains, validates and tests on, by name, label and content.
-    `weights` says where a frozen backbone's weights came from ("" for a model trained from scratch).
+    `weights` says where a pretrained model's weights came from ("" for a model trained from scratch).
     """
 
     model: str
@@ -104,7 +104,8 @@ class RunConfig:
     run_format: int = _RUN_FORMAT
 
     def __post_init__(self) -> None:
-        model_spec(self.model)
+        if model_spec(self.model).name != self.model:
+            raise ConfigError(f"model '{self.model}' is not in its shortest spelling, '{model_spec(self.model).name}'")
         arm = parse_arm(self.arm)
         if arm.name != self.arm:
             raise ConfigError(f"arm '{self.arm}' is not in its shortest spelling, '{arm.name}'")
@@ -151,6 +152,7 @@ class GridConfig:
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS
     more_real: str | None = None
+    drop_leaks: bool = False
     seeds: int = 3
     validation_share: float = 0.2
     image_size_px: int | None = None
@@ -187,7 +189,7 @@ class GridConfig:
         for name, low in (("image_size_px", _MIN_IMAGE_SIZE_PX), ("threads", 1)):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=low)
-        for name in ("quick", "allow_untrained"):
+        for name in ("quick", "allow_untrained", "drop_leaks"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         for model in self.models:
@@ -293,6 +295,7 @@ class GridConfig:
         """
         asked = {name: getattr(self, name) for name in _ASKED if getattr(self, name) is not None}
         asked |= {"augment": self.augment} if self.augment != "none" else {}
+        asked |= {"precision": self.precision} if self.precision != "auto" else {}
         both = sorted(asked.keys() & (tuned or {}).keys())
         if both:
             raise ConfigError(f"{both[0]} of {model} is asked for and tuned as well; leave out the option or the file")

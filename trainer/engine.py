@@ -28,7 +28,8 @@ _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CU
 class Fit:
     """How a training went. `best_update` is the checkpoint kept: the one with the fewest validation mistakes,
     and the lower loss among equals (the loss alone would favour early, unsure networks). `micro_batch` is how many
-    images went through the network at once: the batch size, or less where memory ran out."""
+    images went through the network at once: the batch size, or less where memory ran out. `dtype` is what the network
+    computed in."""
 
     updates: int
     epochs: float
@@ -37,7 +38,7 @@ class Fit:
     validation_loss: float
     batch_size: int
     micro_batch: int
-    precision: str
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ class _Training:
             validation_loss=best.score[1],
             batch_size=self.config.batch_size,
             micro_batch=self.micro_batch,
-            precision=self.precision,
+            dtype=self.precision,
         )
 
     def forget(self) -> None:

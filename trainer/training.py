@@ -23,7 +23,7 @@ from trainer.copies import COPY
 from trainer.data import MORE, Sample
 from trainer.engine import Fit, Labelled, Standardise, fit, predict
 from trainer.errors import RunError
-from trainer.features import ModelInputs
+from trainer.features import ModelInputs, needed_samples
 from trainer.metrics import classification_metrics
 from trainer.models import model_spec
 from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
@@ -43,6 +43,11 @@ class PlannedRun:
     def run_id(self) -> str:
         """The run's name and folder."""
         return self.config.run_id
+
+    @property
+    def needed_samples(self) -> list[Sample]:
+        """Everything of which the run needs a row: its images, and the views that a frozen backbone has of them."""
+        return needed_samples(self.config, self.images.train, (*self.images.validation, *self.images.test))
 
 
 def train(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
@@ -72,23 +77,22 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
     started_s = time.perf_counter()
     number = {label: position for position, label in enumerate(config.classes)}
 
-    def labelled(samples: Sequence[Sample]) -> Labelled:
-        return Labelled(inputs.index(samples), torch.tensor([number[sample.label] for sample in samples]))
+    def labels(samples: Sequence[Sample]) -> torch.Tensor:
+        return torch.tensor([number[sample.label] for sample in samples])
 
+    values = inputs.on(device)
     network = _network(config, inputs, images)
     fitted = fit(
         network,
-        inputs.values,
-        train=labelled(images.train),
-        validation=labelled(images.validation),
+        values,
+        train=Labelled(inputs.train_index(config, images.train), labels(images.train)),
+        validation=Labelled(inputs.index(images.validation), labels(images.validation)),
         config=config.training,
         seed=config.seed,
         device=device,
     )
-    probabilities = predict(
-        network, inputs.values, inputs.index(images.test), device=device, precision=fitted.precision
-    )
-    true = np.array([number[sample.label] for sample in images.test])
+    probabilities = predict(network, values, inputs.index(images.test), device=device, precision=fitted.dtype)
+    true = labels(images.test).numpy()
     return {
         "metrics.json": to_json(_metrics(config, images, fitted, true, probabilities, time.perf_counter() - started_s)),
         "predictions.csv": _predictions_csv(config, images, true, probabilities),
@@ -118,11 +122,9 @@ def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.M
 def _metrics(
     config: RunConfig, images: CellImages, fitted: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
 ) -> dict[str, object]:
-    how = asdict(fitted)
-    how["arithmetic"] = how.pop("precision")  # precision is a metric's name
     return {
         **classification_metrics(true, probabilities, len(config.classes)),
-        **how,
+        **asdict(fitted),
         "real_images": len(images.real),
         "synthetic_images": len(images.synthetic),
         "copied_images": images.count(COPY),

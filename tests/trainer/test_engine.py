@@ -228,7 +228,7 @@ def test_mixed_precision_computes_in_16_bits_and_trains_as_well() -> None:
         config = TrainingConfig(updates=30, batch_size=8, precision=precision)
         found = fit(network, pixels.to(torch.uint8), train=part, validation=part, config=config, seed=0, device=CPU)
         assert kinds == {kind}
-        assert found.precision == str(kind).removeprefix("torch.")
+        assert found.dtype == str(kind).removeprefix("torch.")
         assert network[2].weight.dtype == torch.float32
         assert found.validation_loss < 0.1
 
