@@ -59,8 +59,8 @@ _FINE = tuple(
 def find_matches(first: np.ndarray, second: np.ndarray, *, threshold: float = SAME_PICTURE) -> list[Match]:
     """Every pair of the two sets (uint8 [N,32,32]) whose edges correlate by at least `threshold`, best first.
 
-    Time grows with N1 x N2, in blocks of matrix products: 50,000 x 10,000 thumbnails take minutes, 2,700 x 2,700 about
-    a second. An image without any detail matches nothing.
+    Time grows with N1 x N2, in blocks of matrix products: 0.6 s of one core for 2,700 x 2,700 thumbnails, 8 s for 10,000
+    x 10,000, 45 s for 50,000 x 10,000. An image without any detail matches nothing.
     """
     best: dict[tuple[int, int], Match] = {}
     for mirrored in (False, True):
