@@ -54,7 +54,8 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
     change: list[str], message: str,
 ) -> None:  # fmt: skip
-    assert main([*grid_arguments(real, synthetic, tmp_path / "out"), *change]) == 1
+    arguments = grid_arguments(real, tmp_path / "nowhere" if "--synthetic" in change else synthetic, tmp_path / "out")
+    assert main([*arguments, *(() if "--synthetic" in change else change)]) == 1
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert message in line
     assert "\n" not in line
@@ -83,7 +84,7 @@ def test_a_config_file_works_and_the_command_line_wins(
     (tmp_path / "c.json").write_text(json.dumps(values), encoding="utf-8")
     code = main(["grid", "--config", str(tmp_path / "c.json"), "--out", str(tmp_path / "o"), "--seeds", "1", "--image-size", "32", "--json"])  # fmt: skip
     assert code == 0
-    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
 
 
 def test_a_failed_run_is_exit_code_1(
@@ -107,7 +108,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 def wait_for_a_run(process: subprocess.Popen[str], out: Path, *, count: int = 1) -> None:
     until = time.monotonic() + 90
-    while len(list(out.glob("*/DONE"))) < count:
+    while len(list(out.glob("cnn-*/DONE"))) < count:
         assert process.poll() is None, "it ended before it could be stopped"
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -125,7 +126,7 @@ def test_killed_in_the_middle_and_run_again_the_results_are_the_same_bytes(
     wait_for_a_run(process, tmp_path / "killed", count=2)
     process.kill()
     process.communicate(timeout=30)
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*/DONE")}
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("cnn-*/DONE")}
     assert not (tmp_path / "killed" / "report.html").exists()
     assert main(killed) == 0
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
