@@ -90,7 +90,8 @@ def test_views_of_an_image_differ_and_are_the_same_wherever_it_is_seen(
 
 
 @pytest.mark.parametrize(
-    "model", [TINY, pytest.param("resnet50", marks=pytest.mark.slow), pytest.param("vit_b_16", marks=pytest.mark.slow)]
+    "model",
+    ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow), pytest.param("vit_b_16", marks=pytest.mark.slow)],
 )
 def test_an_images_features_do_not_depend_on_the_images_beside_it(model: str) -> None:
     backbone = Backbone(model, NO_WEIGHTS[TINY], image_size_px=64, device=CPU)
