@@ -97,7 +97,7 @@ def load_dataset(real: Path, synthetic: Path | None, *, limit_per_class: int | N
     Raises:
         DataError: a folder is missing or empty, has fewer than two classes, or classes do not match.
     """
-    parts = {part: _read_class_folders(real / part, limit_per_class=limit_per_class) for part in ("train", "test")}
+    parts = {part: read_class_folders(real / part, limit_per_class=limit_per_class) for part in ("train", "test")}
     _check_same_classes(
         set(_labels(parts["train"])), set(_labels(parts["test"])), first=f"{real / 'train'}", second=f"{real / 'test'}"
     )
@@ -175,7 +175,7 @@ def _labels(samples: Iterable[Sample]) -> list[str]:
     return [sample.label for sample in samples]
 
 
-def _read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tuple[Sample, ...]:
+def read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tuple[Sample, ...]:
     """Every image below each class folder of `root`."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; expected one folder a class in it, with images")
@@ -196,7 +196,7 @@ def _read_synthetic(root: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
     """The synthetic images under the real classes' names."""
     if not root.is_dir():
         raise DataError(f"synthetic folder {root} is not there; make it with: python -m client run")
-    samples = _read_records(root) if (root / METADATA).is_file() else _read_class_folders(root)
+    samples = _read_records(root) if (root / METADATA).is_file() else read_class_folders(root)
     names = {folder_name(name): name for name in classes} | {name: name for name in classes}
 
     def real_name(label: str) -> str:
