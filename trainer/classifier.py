@@ -18,9 +18,19 @@ from torch import nn
 
 from trainer.engine import Standardise
 from trainer.errors import ConfigError, ReportError, RunError, WeightsError
-from trainer.models import model_spec
+from trainer.features import ModelInputs
+from trainer.models import ModelSpec, model_spec
 from trainer.runs import DONE, GRID_FILE, read_json_file
-from trainer.weights import UNTRAINED, Weights, cached_weights, file_fingerprint, load_backbone
+from trainer.weights import (
+    UNTRAINED,
+    Weights,
+    cached_weights,
+    file_fingerprint,
+    given_weights,
+    load_backbone,
+    load_pretrained,
+    published_weights,
+)
 
 MODEL_FILE = "model.json"
 STATE_FILE = "model.safetensors"
@@ -69,16 +79,43 @@ def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
     raise ReportError(f"{folder} holds no run and no exported model; give a folder such as runs/digits/<run id>")
 
 
-def skeleton(model: str, num_classes: int, *, feature_dim: int | None = None) -> nn.Module:
+def skeleton(model: str, num_classes: int, *, image_size_px: int) -> nn.Sequential:
     """The network of a model with weights still to be loaded: normalisation, then the model, or backbone and head."""
     spec = model_spec(model)
-    mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
     if not spec.frozen:
-        return nn.Sequential(Standardise(mean, std), spec.build(num_classes))
-    width = feature_dim or spec.feature_dim
+        return nn.Sequential(_normalise(spec), spec.build(num_classes, image_size_px=image_size_px))
+    width = spec.feature_dim
     head = nn.Sequential(Standardise(torch.zeros(width), torch.ones(width)), nn.Linear(width, num_classes))
-    backbone = load_backbone(model, Weights(UNTRAINED, "", None))
-    return nn.Sequential(Standardise(mean, std), backbone, head)
+    backbone = load_backbone(model, Weights(UNTRAINED, "", None), image_size_px=image_size_px)
+    return nn.Sequential(_normalise(spec), backbone, head)
+
+
+def new_network(
+    model: str, num_classes: int, *, seed: int, image_size_px: int, inputs: ModelInputs, standardise_on: torch.Tensor
+) -> nn.Sequential:
+    """What is trained of a model: normalisation and the whole of it, or, of a frozen one, standardisation and head.
+
+    The same start for a seed, whatever else is trained on. Backbones differ widely in scale, an untrained one most: the
+    rows `standardise_on` [n] of a frozen one's features set it. With the real images there, which every additive arm
+    shares at a seed, cells differ in their images only.
+    """
+    spec = model_spec(model)
+    torch.manual_seed(seed)
+    if not spec.frozen:
+        network = spec.build(num_classes, image_size_px=image_size_px)
+        if inputs.weights is not None:
+            load_pretrained(network, model, inputs.weights)
+        return nn.Sequential(_normalise(spec), network)
+    features = inputs.values[standardise_on]
+    std = features.std(dim=0, correction=0)
+    std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
+    return nn.Sequential(Standardise(features.mean(dim=0), std), nn.Linear(spec.feature_dim, num_classes))
+
+
+def _normalise(spec: ModelSpec) -> Standardise:
+    """Takes pixels of 0..255 to what the model's weights expect."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
+    return Standardise(mean, std)
 
 
 def _exported(folder: Path) -> Classifier:
@@ -86,7 +123,7 @@ def _exported(folder: Path) -> Classifier:
     state = read_state(folder / STATE_FILE)
     try:
         model, classes, size = values["model"], tuple(values["classes"]), int(values["image_size_px"])
-        network = skeleton(model, len(classes), feature_dim=values.get("feature_dim"))
+        network = skeleton(model, len(classes), image_size_px=size)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ReportError(f"{folder / MODEL_FILE} is damaged ({error!r}); export the run again") from error
     _load(network, state, folder / STATE_FILE)
@@ -100,14 +137,11 @@ def _from_run(folder: Path, weights: Path | None) -> Classifier:
     state = read_state(folder / STATE_FILE)
     try:
         model, classes, size = config["model"], tuple(config["classes"]), int(config["image_size_px"])
-        spec = model_spec(model)
-        width = state["1.weight"].shape[1] if spec.frozen else None
-        network = skeleton(model, len(classes), feature_dim=width)
+        network = skeleton(model, len(classes), image_size_px=size)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ReportError(f"{folder / _RUN_FILE} is damaged ({error!r}); train the run again") from error
-    if spec.frozen:
-        assert isinstance(network, nn.Sequential)
-        network[1] = load_backbone(model, backbone_weights(folder, config, given=weights))
+    if model_spec(model).frozen:
+        network[1] = load_backbone(model, backbone_weights(folder, config, given=weights), image_size_px=size)
         _load(network[2], state, folder / STATE_FILE)
     else:
         _load(network, state, folder / STATE_FILE)
@@ -125,7 +159,7 @@ def backbone_weights(folder: Path, config: Mapping[str, Any], *, given: Path | N
         return Weights(source, wanted, None)
     path = given or _weights_of_grid(folder.parent, str(config["model"]))
     if path is None:
-        path = cached_weights(str(config["model"]), timeout_s=5.0)
+        path = cached_weights(published_weights(str(config["model"])), timeout_s=5.0)
     if not path.is_file():
         raise WeightsError(f"the backbone's weights {path} are gone; say where they are with --weights FILE")
     found = file_fingerprint(path)
@@ -141,10 +175,8 @@ def _weights_of_grid(root: Path, model: str) -> Path | None:
     """The file that was named when the grid was trained; None where torchvision's was used."""
     if not (root / GRID_FILE).is_file():
         return None
-    given = (read_json_file(root / GRID_FILE).get("config") or {}).get("weights")
-    if isinstance(given, Mapping):
-        given = given.get(model)
-    return Path(given) if isinstance(given, str) and given else None
+    config = read_json_file(root / GRID_FILE).get("config") or {}
+    return given_weights(config.get("weights"), config.get("models", ())).get(model)
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -162,23 +194,3 @@ def _load(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> 
     except RuntimeError as error:
         reason = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
         raise ReportError(f"{path} does not fit its model: {reason[:160]}; train or export it again") from error
-
-
-def new_network(
-    model: str, num_classes: int, *, seed: int, inputs: torch.Tensor, real_rows: torch.Tensor
-) -> nn.Sequential:
-    """What is trained of a model: normalisation and the whole of it, or, of a frozen one, standardisation and head.
-
-    The same start for a seed, whatever else is trained on. `inputs` [N, ...] and its `real_rows` [n] standardise the
-    features of a frozen backbone: backbones differ widely in scale, an untrained one most, and the real training images
-    are the same in every cell at a seed, so cells differ in their images only.
-    """
-    spec = model_spec(model)
-    torch.manual_seed(seed)
-    if not spec.frozen:
-        mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
-        return nn.Sequential(Standardise(mean, std), spec.build(num_classes))
-    features = inputs[real_rows]
-    std = features.std(dim=0, correction=0)
-    std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
-    return nn.Sequential(Standardise(features.mean(dim=0), std), nn.Linear(features.shape[1], num_classes))

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import nn
 
 from trainer.classifier import MODEL_FILE, STATE_FILE, Classifier, load_classifier
 from trainer.errors import ReportError
@@ -57,12 +56,11 @@ def export_run(run: Path, out: Path, *, with_onnx: bool, weights: Path | None = 
 
 
 def _description(classifier: Classifier, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    size, spec = classifier.image_size_px, model_spec(classifier.model)
+    size = classifier.image_size_px
     return {
         "format": _FORMAT,
         "run": classifier.name,
         "model": classifier.model,
-        "feature_dim": _feature_dim(classifier.network) if spec.frozen else None,
         "classes": list(classifier.classes),
         "image_size_px": size,
         "input": f"uint8 RGB pixels [N, 3, {size}, {size}]; normalisation is part of the network",
@@ -71,12 +69,6 @@ def _description(classifier: Classifier, metrics: Mapping[str, Any]) -> dict[str
         "test_metrics": {name: metrics[name] for name in _CARD_METRICS if name in metrics},
         "training": {name: value for name, value in classifier.details.items() if name not in ("classes", "model")},
     }
-
-
-def _feature_dim(network: nn.Module) -> int:
-    """The width of a frozen model's features: what its standardisation holds."""
-    assert isinstance(network, nn.Sequential)
-    return int(network.state_dict()["2.0.mean"].shape[0])
 
 
 def _onnx(classifier: Classifier) -> bytes:
@@ -135,8 +127,8 @@ def model_card(classifier: Classifier, metrics: Mapping[str, Any], *, onnx: bool
         f"- Data fingerprint {details.get('data_fingerprint', '?')}, seed {details.get('seed', '?')}, "
         f"run {classifier.name}.",
     ]
-    if spec.frozen:
-        made.append(f"- Backbone weights: {details.get('weights', '?')} (frozen).")
+    if spec.pretrained:
+        made.append(f"- Started from the weights: {details.get('weights', '?')}.")
     lines = [
         f"# {spec.title}: {len(classifier.classes)} classes",
         "",

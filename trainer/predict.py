@@ -90,7 +90,7 @@ def evaluate_folder(classifier: Classifier, folder: Path) -> Evaluation:
     counts = confusion_matrix(true, probabilities.argmax(axis=1), len(classifier.classes))
     present = [label for label in classifier.classes if counts[number[label]].sum()]
     recalls = {label: float(counts[number[label], number[label]] / counts[number[label]].sum()) for label in present}
-    metrics = classification_metrics(true, probabilities.argmax(axis=1), len(classifier.classes))
+    metrics = classification_metrics(true, probabilities, len(classifier.classes))
     return Evaluation(classifier.classes, len(samples), metrics, recalls, counts)
 
 

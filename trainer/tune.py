@@ -24,11 +24,11 @@ from trainer.data import Sample, fingerprint, load_dataset
 from trainer.engine import Labelled, deterministic, fit, pick_device, predict
 from trainer.errors import ConfigError, DataError, RunError
 from trainer.features import ModelInputs, prepare_inputs
-from trainer.grid import versions
 from trainer.models import model_spec
 from trainer.progress import Progress
 from trainer.runs import read_json_file, to_json, write_file
-from trainer.weights import find_weights
+from trainer.training import versions
+from trainer.weights import find_weights, given_weights
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class _Folds:
 
     config: TuneConfig
     base: TrainingConfig
+    image_size_px: int
     inputs: ModelInputs
     rows: torch.Tensor
     labels: torch.Tensor
@@ -190,8 +191,8 @@ def _prepare(config: TuneConfig, samples: Sequence[Sample], classes: Sequence[st
         torch.set_num_threads(config.threads)
     grid, device = config.grid(), pick_device(config.device)
     weights = {}
-    if model_spec(config.model).frozen:
-        given = Path(config.weights) if config.weights else None
+    if model_spec(config.model).pretrained:
+        given = given_weights(config.weights, [config.model]).get(model_spec(config.model).name)
         weights[config.model] = find_weights(config.model, given=given, allow_untrained=config.allow_untrained)
     size = grid.image_size_for(config.model)
     inputs = prepare_inputs(
@@ -201,7 +202,9 @@ def _prepare(config: TuneConfig, samples: Sequence[Sample], classes: Sequence[st
     labels = np.array([classes.index(each.label) for each in samples])
     splits = list(StratifiedKFold(config.folds, shuffle=True, random_state=config.seed).split(labels, labels))
     base = grid.training_for(config.model, train_images=len(splits[0][0]))
-    return _Folds(config, base, inputs, inputs.index(samples), torch.from_numpy(labels), len(classes), splits, device)
+    return _Folds(
+        config, base, size, inputs, inputs.index(samples), torch.from_numpy(labels), len(classes), splits, device
+    )
 
 
 def _score(optuna: Any, trial: Any, folds: _Folds) -> float:
@@ -239,7 +242,14 @@ def _train_fold(folds: _Folds, training: TrainingConfig, train: np.ndarray, held
         return Labelled(folds.rows[part], folds.labels[part])
 
     values, seed = folds.inputs.values, folds.config.seed
-    network = new_network(folds.config.model, folds.num_classes, seed=seed, inputs=values, real_rows=folds.rows[train])
+    network = new_network(
+        folds.config.model,
+        folds.num_classes,
+        seed=seed,
+        image_size_px=folds.image_size_px,
+        inputs=folds.inputs,
+        standardise_on=folds.rows[train],
+    )
     fit(
         network, values, train=labelled(train), validation=labelled(held), config=training, seed=seed,
         device=folds.device,

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data import Dataset, cell_images, check_counts, load_dataset, wanted_synthetic
+from trainer.data import Dataset, load_dataset
 from trainer.errors import DataError
 
 
@@ -102,56 +101,35 @@ def test_one_class_is_too_few(real: Path) -> None:
         load_dataset(real, None)
 
 
-def test_too_few_synthetic_images_say_class_has_and_needs(dataset: Dataset) -> None:
-    check_counts(dataset, largest_ratio=2)
-    with pytest.raises(DataError, match="'circle' has 12, needs 18"):
-        check_counts(dataset, largest_ratio=3)
-
-
-def test_a_single_training_image_is_too_few_to_validate(real: Path, synthetic: Path) -> None:
-    for path in sorted((real / "train" / "cross").glob("*.png"))[1:]:
-        path.unlink()
-    with pytest.raises(DataError, match="'cross' has a single training image"):
-        check_counts(load_dataset(real, synthetic), largest_ratio=1)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "real_count", "expected"), [(0, 5, 0), (1, 5, 5), (0.5, 5, 3), (0.5, 30, 15), (6, 5, 30), (0.1, 4, 0)]
-)
-def test_a_ratio_counts_per_real_image_with_halves_up(ratio: float, real_count: int, expected: int) -> None:
-    assert wanted_synthetic(ratio, real_count) == expected
-
-
-def test_validation_is_real_the_same_for_every_ratio_and_never_trained_or_tested_on(dataset: Dataset) -> None:
-    cells = [cell_images(dataset, ratio=ratio, seed=4, validation_share=0.2) for ratio in (0, 1, 2)]
-    assert len({cell.validation for cell in cells}) == 1
-    for cell in cells:
-        held = {sample.path for sample in cell.validation}
-        assert Counter(sample.label for sample in cell.validation) == {"circle": 1, "cross": 1, "square": 1}
-        assert held <= {sample.path for sample in dataset.train}
-        assert not held & {sample.path for sample in (*cell.train, *cell.test)}
-        assert not {sample.path for sample in cell.train} & {sample.path for sample in cell.test}
-        assert cell.test == dataset.test
-    others = {cell_images(dataset, ratio=0, seed=seed, validation_share=0.2).validation for seed in range(5)}
-    assert len(others) > 1
-
-
-def test_draws_are_nested_over_ratios_and_differ_over_seeds(dataset: Dataset) -> None:
-    small, large = (cell_images(dataset, ratio=ratio, seed=0, validation_share=0.2) for ratio in (0.5, 1.5))
-    other = cell_images(dataset, ratio=0.5, seed=1, validation_share=0.2)
-    assert set(small.drawn) < set(large.drawn)
-    assert small.real == large.real
-    assert Counter(sample.label for sample in small.drawn) == {"circle": 3, "cross": 3, "square": 3}
-    assert len(set(large.drawn)) == 27  # without replacement
-    assert set(other.drawn) != set(small.drawn)
-
-
-def test_a_cell_at_ratio_0_does_not_depend_on_the_synthetic_folder(real: Path, synthetic: Path) -> None:
-    before = cell_images(load_dataset(real, synthetic), ratio=0, seed=0, validation_share=0.2).fingerprint()
-    Image.fromarray(np.zeros((9, 9), dtype=np.uint8)).save(synthetic / "cross" / "000.png")
-    assert cell_images(load_dataset(real, synthetic), ratio=0, seed=0, validation_share=0.2).fingerprint() == before
-
-
 def test_test_images_that_were_trained_on_are_counted(real: Path, synthetic: Path) -> None:
     shutil.copy(real / "test" / "cross" / "000.png", synthetic / "cross" / "copy.png")
     assert load_dataset(real, synthetic).leaked() == 1
+
+
+def test_a_line_that_was_never_finished_is_left_out_and_said(
+    real: Path, tmp_path: Path, make_labelled: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = {label: [Image.new("RGB", (40, 40))] * 2 for label in ("circle", "cross", "square")}
+    made = make_labelled(tmp_path / "made", pictures)
+    path = made / "metadata.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert len(load_dataset(real, made).synthetic) == 5
+    assert "the last line is unfinished" in caplog.text
+
+
+def test_several_sources_and_further_real_images_keep_their_names(
+    real: Path, synthetic: Path, tmp_path: Path, make_shapes: Callable[..., Path]
+) -> None:
+    """Further images may lie in the folder that training and test images were taken from."""
+    for part in ("train", "test"):
+        for path in (real / part).rglob("*.png"):
+            target = tmp_path / "all" / path.parent.name / f"{part}-{path.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    make_shapes(tmp_path / "all", per_class=4, seed=8)
+    second = make_shapes(tmp_path / "second", per_class=2, seed=9)
+    dataset = load_dataset(real, {"a": synthetic, "b": second}, more=tmp_path / "all")
+    assert dataset.sources == ("a", "b")
+    assert Counter(sample.source for sample in dataset.synthetic) == {"a": 36, "b": 6}
+    assert Counter(sample.source for sample in dataset.more) == {"more": 12}
+    assert dataset.leaked() == 0

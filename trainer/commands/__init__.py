@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.commands import evaluate, export, grid, predict, report, sample_data, tune
+from trainer.commands import evaluate, export, grid, leaks, predict, report, sample_data, split, tune
 
-COMMANDS = (sample_data, tune, grid, report, predict, evaluate, export)
+COMMANDS = (sample_data, split, leaks, tune, grid, report, predict, evaluate, export)
 EXAMPLES = """examples:
   python -m trainer sample-data --out data/digits --train 5 --test 30
   python -m trainer grid --real data/digits --synthetic data/digits-synthetic \\
