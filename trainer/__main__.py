@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SynthGridError as error:
         logger.error("error: %s", error)
         return 1
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        sys.stderr.close()
+        return 0
     except OSError as error:
         logger.error("error: %s", error)
         return 1

@@ -15,19 +15,17 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import nn
 
 from trainer.cells import CellImages
+from trainer.classifier import new_network
 from trainer.config import RunConfig
 from trainer.copies import COPY
 from trainer.data import MORE, Sample
-from trainer.engine import Fit, Labelled, Standardise, fit, predict
+from trainer.engine import Fit, Labelled, fit, predict
 from trainer.errors import RunError
 from trainer.features import ModelInputs, needed_samples
 from trainer.metrics import classification_metrics
-from trainer.models import model_spec
 from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
-from trainer.weights import load_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +79,14 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
         return torch.tensor([number[sample.label] for sample in samples])
 
     values = inputs.on(device)
-    network = _network(config, inputs, images)
+    network = new_network(
+        config.model,
+        len(config.classes),
+        seed=config.seed,
+        image_size_px=config.image_size_px,
+        inputs=inputs,
+        standardise_on=inputs.index(images.real or images.train),  # `train` for an arm without any real ones
+    )
     fitted = fit(
         network,
         values,
@@ -99,24 +104,6 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
         "training_images.csv": _training_images_csv(images),
         "model.safetensors": save({name: value.cpu().contiguous() for name, value in network.state_dict().items()}),
     }
-
-
-def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.Module:
-    """Normalisation, then the whole model, or a frozen one's head. The same start for a seed, whatever the ratio."""
-    spec = model_spec(config.model)
-    torch.manual_seed(config.seed)
-    if not spec.frozen:
-        mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
-        network = spec.build(len(config.classes), image_size_px=config.image_size_px)
-        if inputs.weights is not None:
-            load_pretrained(network, config.model, inputs.weights)
-        return nn.Sequential(Standardise(mean, std), network)
-    # Backbones differ widely in scale, an untrained one most. The real images trained on set it: they are the same in
-    # every additive arm at a seed. An arm without any real ones uses its own.
-    features = inputs.values[inputs.index(images.real or images.train)]
-    std = features.std(dim=0, correction=0)
-    std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
-    return nn.Sequential(Standardise(features.mean(dim=0), std), nn.Linear(spec.feature_dim, len(config.classes)))
 
 
 def _metrics(

@@ -93,11 +93,11 @@ def find_weights(model: str, *, given: Path | None, allow_untrained: bool, timeo
     if given is not None:
         if not given.is_file():
             raise WeightsError(f"weights file {given} is not there; check --weights")
-        return Weights(given.name, _file_hash(given)[:16], given)
+        return Weights(given.name, file_fingerprint(given), given)
     try:
         file = published_weights(model)
         path = cached_weights(file, timeout_s=timeout_s)
-        return Weights(file.source, _file_hash(path)[:16], path)
+        return Weights(file.source, file_fingerprint(path), path)
     except WeightsError as error:
         if not allow_untrained:
             raise WeightsError(
@@ -267,7 +267,8 @@ def _open(url: str, *, timeout_s: float) -> HTTPResponse:
     return answer
 
 
-def _file_hash(path: Path) -> str:
+def file_fingerprint(path: Path) -> str:
+    """Sixteen hexadecimal digits of a file's SHA-256. Raises WeightsError where it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -275,4 +276,4 @@ def _file_hash(path: Path) -> str:
                 digest.update(chunk)
     except OSError as error:
         raise WeightsError(f"cannot read the weights in {path}: {error.strerror or error}") from error
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]

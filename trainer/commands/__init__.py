@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.commands import grid, leaks, report, sample_data, split
+from trainer.commands import evaluate, export, grid, leaks, predict, report, sample_data, split, tune
 
-COMMANDS = (sample_data, split, leaks, grid, report)
+COMMANDS = (sample_data, split, leaks, tune, grid, report, predict, evaluate, export)
 EXAMPLES = """examples:
   python -m trainer sample-data --out data/digits --train 5 --test 30
   python -m trainer split --images animals --out data/animals --train 30 --test 30

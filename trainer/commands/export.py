@@ -1,0 +1,34 @@
+"""`export`: a trained run as a folder that can be shipped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from trainer.commands.parsing import new_parser
+
+EXAMPLES = """  python -m trainer export runs/digits/cnn-add1-seed0-1a2b3c4d --format onnx --out models/digits
+  python -m trainer predict models/digits photo.jpg"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declares the command."""
+    parser = new_parser(commands, "export", help="write a model folder to ship", examples=EXAMPLES)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument(
+        "--format", choices=("onnx", "safetensors"), default="onnx",
+        help="onnx writes model.onnx beside model.safetensors (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="the frozen backbone's weights, where they moved")
+    parser.set_defaults(command=export)
+
+
+def export(options: argparse.Namespace) -> int:
+    """Writes the folder and says what is in it."""
+    from trainer.export import export_run
+
+    classifier = export_run(options.run, options.out, with_onnx=options.format == "onnx", weights=options.weights)
+    print(f"{options.out}: {classifier.model}, {len(classifier.classes)} classes, run {classifier.name}")
+    return 0
