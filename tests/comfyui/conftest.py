@@ -32,7 +32,7 @@ class ComfyUI:
     url: str
     base: Path
     log_path: Path
-    pid: int
+    process: subprocess.Popen[bytes]
 
     @property
     def log(self) -> str:
@@ -40,7 +40,7 @@ class ComfyUI:
 
     def memory(self) -> int:
         """Bytes of main memory that the server's process holds: of its own, not of the machine, where others work too."""
-        shown = subprocess.run(["ps", "-o", "rss=", "-p", str(self.pid)], capture_output=True, text=True, check=True)
+        shown = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True)
         return int(shown.stdout) * 1024
 
     def run(self, graph: dict[str, Any], *, timeout_s: float = 120.0) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def running_comfyui(base: Path, packs: dict[str, Path]) -> Iterator[ComfyUI]:
         process = subprocess.Popen(
             command, cwd=os.environ["COMFYUI_DIR"], stdout=log, stderr=subprocess.STDOUT, env=environment
         )
-    server = ComfyUI(f"http://127.0.0.1:{port}", base, log_path, process.pid)
+    server = ComfyUI(f"http://127.0.0.1:{port}", base, log_path, process)
     try:
         _wait(server, process)
         yield server
