@@ -58,9 +58,8 @@ TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
     "scheduler": (("BasicScheduler", "scheduler"),),
     "strength": (("BasicScheduler", "denoise"),),
 }
-_WHERE_TO = {
-    SAVER: ("folder", "overwrite", "compress_level", "subfolders")
-}  # where and how images are put, not what they look like
+# Where and how images are put, not what they look like.
+_WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level", "subfolders")}
 
 
 @dataclass(frozen=True)
