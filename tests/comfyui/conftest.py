@@ -40,7 +40,9 @@ class ComfyUI:
 
     def memory(self) -> int:
         """Bytes of main memory that the server's process holds: of its own, not of the machine, where others work too."""
-        shown = subprocess.run(["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
+        )
         return int(shown.stdout) * 1024
 
     def run(self, graph: dict[str, Any], *, timeout_s: float = 120.0) -> dict[str, Any]:
