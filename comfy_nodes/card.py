@@ -14,12 +14,13 @@ CARD_MARK = "<!-- written by SynthGrid and kept up to date by it; remove this li
 
 
 class Tally:
-    """How many records there are of each label, plan and set of generator settings."""
+    """How many records there are of each label, plan and set of generator settings, and how many from a real image."""
 
     def __init__(self, records: Iterable[ImageRecord] = ()) -> None:
         self.labels: Counter[str] = Counter()
         self.plans: Counter[str] = Counter()
         self.settings: Counter[str] = Counter()
+        self.from_real = 0
         self._latest: tuple[Mapping[str, Any], str] = ({}, "{}")  # most records have the settings of the one before
         for record in records:
             self.add(record)
@@ -28,6 +29,7 @@ class Tally:
         """Counts a record; `times` -1 takes it out again."""
         self.labels[record.label] += times
         self.plans[record.plan_id] += times
+        self.from_real += times * bool(record.source_image)
         if record.settings != self._latest[0]:
             self._latest = record.settings, json.dumps(dict(record.settings), sort_keys=True, ensure_ascii=False)
         self.settings[self._latest[1]] += times
@@ -40,7 +42,7 @@ def data_set_card(tally: Tally) -> str:
     lines = [
         "---", "task_categories:", "- image-classification", "tags:", "- synthetic", "- synthgrid", "---",
         CARD_MARK, "", "# Synthetic images by class", "",
-        f"{sum(counts.values())} images of {len(counts)} classes, made by a diffusion model from text prompts. "
+        f"{sum(counts.values())} images of {len(counts)} classes, made by a diffusion model from {_made_from(tally)}. "
         "None is a photograph.",
         "Each line of `metadata.jsonl` gives one image's label, prompt, seed, settings and SHA-256.", "",
         "| class | images |", "| --- | --- |",
@@ -49,3 +51,11 @@ def data_set_card(tally: Tally) -> str:
         "Generator settings:", "", *(f"- `{each}`" for each in settings), "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _made_from(tally: Tally) -> str:
+    return (
+        f"text prompts, {tally.from_real} of them also from a real image that its record names"
+        if tally.from_real
+        else "text prompts"
+    )

@@ -35,9 +35,9 @@ def generator_settings(prompt: Mapping[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, list[Any]] = {}
     for node in prompt.values():
-        for (class_type, name), setting in SETTINGS.items():
-            value = node.get("inputs", {}).get(name)
-            if node.get("class_type") == class_type and isinstance(value, (str, int, float)):
+        for name, value in node.get("inputs", {}).items():
+            setting = SETTINGS.get((node.get("class_type"), name))
+            if setting is not None and isinstance(value, (str, int, float)):
                 found.setdefault(setting, []).append(value)
     return {setting: values[0] for setting, values in found.items() if len(set(values)) == 1}
 
