@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import plan, run, serve, validate
+from . import convert, plan, run, serve, validate
 
-COMMANDS = (plan, run, validate, serve)
+COMMANDS = (plan, run, validate, convert, serve)
 EXAMPLES = """examples:
   python -m client plan --classes data/digits/train --per-class 30
   python -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train \\
       --per-class 30 --batch-size 16 --out data/digits-synthetic
   python -m client validate workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188
+  python -m client convert my_workflow.json --server http://127.0.0.1:8188 --out my_workflow_api.json
   python -m client serve --port 8188 --base-directory data/engine
 """

@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from ..console import ProgressBar
     from ..runner import run_plan
 
-    workflow = workflow_of(args)
     with ExitStack() as stack:
         server = server_of(args, stack)
+        workflow = workflow_of(args, lambda: server.open().object_info())
         progress = stack.enter_context(ProgressBar())
         summary = run_plan(workflow, server, args.out, on_progress=progress)
     if summary.made == 0:
