@@ -76,6 +76,8 @@ def convert(value: Any, object_info: ObjectInfo, *, source: str = "workflow") ->
     """
     export = _Export(parse_editor(value, source=source), object_info, source)
     graph = export.graph()
+    if not graph:
+        raise WorkflowError(f"{source} is in editor format and has no node that a server runs; save it with its nodes")
     return Converted(graph, (*export.notes, *_without_dependents(graph, export.lost, object_info)))
 
 

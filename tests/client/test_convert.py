@@ -229,6 +229,7 @@ def test_what_only_a_browser_can_fill_is_refused(info):
         ({"links": [[1, 2]]}, "not a link"),
         ({"links": [[1, 2, "x", 3, 0, "A"]]}, "names no output or input number"),
         ({"nodes": None}, "not a workflow in editor format"),
+        ({"nodes": []}, "has no node that a server runs"),
         ({"definitions": {"subgraphs": [4]}}, "a subgraph definition is not an object"),
     ],
 )
