@@ -75,7 +75,7 @@ class Feeder(threading.Thread):
             self._server = self._seat.source.open()
         if not self._checked:
             self._shared.work.check(self._server.object_info())
-        if self._hung_queue is not None and self._server.queue() == self._hung_queue:
+        if self._hung_queue is not None and _same_work(self._hung_queue, self._server.queue()):
             raise ServerHung(f"{self._server.url} answers, but its queue still does not move; restart it")
         self._checked, self._hung_queue = True, None
         with self._shared.lock:
@@ -299,6 +299,11 @@ class Feeder(threading.Thread):
 
 class _Failing(ServerError):
     """One job after the other fails on this server, while there are others."""
+
+
+def _same_work(before: QueueState, now: QueueState) -> bool:
+    """Whether a server that hung still sits over the same jobs; what others queue behind them is no movement."""
+    return now.running == before.running and bool(now.running or now.pending)
 
 
 def _state_after(error: Trouble) -> str:
