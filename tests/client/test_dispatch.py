@@ -15,7 +15,7 @@ import pytest
 
 from client import events
 from client.dispatch import Dispatcher
-from client.errors import ClientError, RunIncomplete, ServerUnreachable, WorkflowError
+from client.errors import ClientError, RunIncomplete, ServerError, ServerUnreachable, WorkflowError
 from client.fleet import Patience, ServerSpec
 from client.protocol import SUCCESS
 from client.runner import run_plan
@@ -53,7 +53,7 @@ def run_under(schedule, workflow, urls, out):
             schedule.begin()
 
     try:
-        with contextlib.suppress(RunIncomplete, ServerUnreachable):
+        with contextlib.suppress(RunIncomplete, ServerError):
             run_plan(workflow, urls, out, patience=HASTY, on_event=begin)
     finally:
         schedule.end()
