@@ -137,11 +137,14 @@ class Jobs:
         self._left.get(server, {}).pop(job.batch_index, None)
 
     def reclaim(self, server: str, job: Job) -> bool:
-        """A server that is back has the job still: it is the server's again, unless another one has taken it."""
+        """A server that is back has the job still: it is the server's again, unless another one has taken it.
+
+        The server did not go down over it, so the loss is not counted.
+        """
         for position, each in enumerate(self._waiting):
             if each.batch_index == job.batch_index and each.attempt == job.attempt:
                 del self._waiting[position]
-                self._put(server, replace(each, posted=job.posted))
+                self._put(server, replace(each, posted=job.posted, losses=job.losses))
                 return True
         return False
 
