@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .access import Access
 from .errors import FolderError, ServerError
 from .fleet import Patience, Seat, ServerSpec, seats_of
 from .folder import is_locked, read_generation
@@ -29,16 +30,18 @@ class Cancelled:
     unreached: Mapping[str, str]
 
 
-def cancel(root: Path, servers: Sequence[ServerSpec] = (), *, wait_s: float = 60.0) -> Cancelled:
+def cancel(
+    root: Path, servers: Sequence[ServerSpec] = (), *, access: Access | None = None, wait_s: float = 60.0
+) -> Cancelled:
     """Has the client that writes the folder stop, waits for it, and cancels what is left of its jobs.
 
-    `servers` are asked; without any those that the folder's last runs used. Finished images stay; `run` goes on later.
+    `servers` are asked; without any those that the folder's last run used, with this `access`. Finished images stay; `run` goes on later.
 
     Raises:
         FolderError: no folder of a run, or the client does not stop within `wait_s`.
     """
     generation = read_generation(root)
-    specs = list(servers) or _used(root, generation.urls)
+    specs = list(servers) or _used(root, generation.urls, access or Access())
     stopped = _stop_client(root, wait_s)
     jobs: dict[str, int] = {}
     unreached: dict[str, str] = {}
@@ -50,12 +53,12 @@ def cancel(root: Path, servers: Sequence[ServerSpec] = (), *, wait_s: float = 60
     return Cancelled(stopped, jobs, unreached)
 
 
-def _used(root: Path, urls: Sequence[str]) -> list[ServerSpec]:
+def _used(root: Path, urls: Sequence[str], access: Access) -> list[ServerSpec]:
     """The servers of the last run, by their addresses without secrets."""
     state = read_state(root)
     if state is not None:  # an embedded engine ends with its client, and its jobs with it
         urls = [each.url for each in state.servers if each.url and each.name != "embedded"]
-    return [ServerSpec(url) for url in dict.fromkeys(urls)]
+    return [ServerSpec(url, access=access) for url in dict.fromkeys(urls)]
 
 
 def _stop_client(root: Path, wait_s: float) -> bool:

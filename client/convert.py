@@ -30,6 +30,7 @@ from .editor import (
     Slot,
     is_editor_format,
     parse_editor,
+    shown,
 )
 from .errors import WorkflowError
 from .promoted import Promoted, primitive_targets
@@ -75,6 +76,8 @@ def convert(value: Any, object_info: ObjectInfo, *, source: str = "workflow") ->
     """
     export = _Export(parse_editor(value, source=source), object_info, source)
     graph = export.graph()
+    if not graph:
+        raise WorkflowError(f"{source} is in editor format and has no node that a server runs; save it with its nodes")
     return Converted(graph, (*export.notes, *_without_dependents(graph, export.lost, object_info)))
 
 
@@ -130,7 +133,7 @@ class _Export:
 
     def _refuse_circle(self, kind: str, around: tuple[str, ...]) -> None:
         if kind in around:
-            raise WorkflowError(f"{self._source}: the subgraph '{self._subgraphs[kind].name}' contains itself")
+            raise WorkflowError(f"{self._source}: the subgraph '{shown(self._subgraphs[kind].name)}' contains itself")
         for each in {node.type for node in self._subgraphs[kind].nodes.values()} & set(self._subgraphs):
             self._refuse_circle(each, (*around, kind))
 
@@ -151,7 +154,7 @@ class _Export:
                 continue
             if _is_decoration(scope, node):
                 self.notes.append(
-                    f"{self._name(scope, node)} is left out: the server lacks {node.type}, and nothing uses it"
+                    f"{self._name(scope, node)} is left out: the server lacks {shown(node.type)}, and nothing uses it"
                 )
             else:
                 missing.setdefault(node.type, self._name(scope, node))
@@ -276,8 +279,8 @@ class _Export:
         return found
 
     def _name(self, scope: _Scope, node: EditorNode) -> str:
-        inside = f" in subgraph '{scope.graph.name}'" if scope.path else ""
-        return f"node {scope.id_of(node)} '{node.title or self._title(node)}'{inside}"
+        inside = f" in subgraph '{shown(scope.graph.name)}'" if scope.path else ""
+        return f"node {scope.id_of(node)} '{shown(node.title or self._title(node))}'{inside}"
 
     def _title(self, node: EditorNode) -> str:
         return self._subgraphs[node.type].name if node.type in self._subgraphs else node.type
@@ -319,7 +322,7 @@ def _missing(kind: str, name: str) -> str:
             f"{name} is a subgraph whose definition is not in the file; open it where the subgraph exists and save it"
         )
     return (
-        f"the server lacks {kind}, which {name} is: install its pack there, or, if it is of the browser only (as Get and "
+        f"the server lacks {shown(kind)}, which {name} is: install its pack there, or, if it is of the browser only (as Get and "
         "Set nodes are), connect the nodes directly"
     )
 
@@ -334,7 +337,7 @@ def _without_dependents(graph: dict[str, Any], lost: Mapping[tuple[str, str], st
         if node is None:
             continue
         notes.append(
-            f"node {node_id} '{node['_meta']['title']}' is left out: nothing comes to its '{name}', since a node before it "
+            f"node {node_id} '{shown(node['_meta']['title'])}' is left out: nothing comes to its '{name}', since a node before it "
             "is muted or bypassed"
         )
         for other_id, other in graph.items():
@@ -346,6 +349,7 @@ def _without_dependents(graph: dict[str, Any], lost: Mapping[tuple[str, str], st
 
 
 def _requires(node: Mapping[str, Any], name: str, info: ObjectInfo) -> bool:
-    groups = info[node["class_type"]].get("input")
+    described = info[node["class_type"]]
+    groups = described.get("input") if isinstance(described, Mapping) else None
     required = groups.get("required") if isinstance(groups, Mapping) else None
     return isinstance(required, Mapping) and name in required

@@ -35,6 +35,7 @@ Check: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 
 DEPTH = 2  # jobs on a server of weight 1: one runs, one waits
 GOODBYE_S = 10.0  # the longest wait for threads to cancel their jobs and end
+_LOST_GOODBYE_S = 1.0  # the same for those of lost servers, which have nobody to cancel jobs with
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ def _last_error(feeders: Sequence[Feeder]) -> BaseException:
 
 def _wait_for(feeders: Sequence[Feeder]) -> None:
     """Waits for the threads, but not for one that is stuck in a request."""
-    deadline = time.monotonic() + GOODBYE_S
+    begun = time.monotonic()
     for feeder in feeders:
-        feeder.join(max(0.0, deadline - time.monotonic()))
+        most_s = GOODBYE_S if feeder.state in (events.UP, events.HUNG) else _LOST_GOODBYE_S
+        feeder.join(max(0.0, begun + most_s - time.monotonic()))

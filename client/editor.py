@@ -55,7 +55,13 @@ class EditorNode:
     @property
     def name(self) -> str:
         """For messages: "node 4 'Load Checkpoint'"."""
-        return f"node {self.id} '{self.title or self.type}'"
+        return f"node {self.id} '{shown(self.title or self.type)}'"
+
+
+def shown(text: str) -> str:
+    """A title or name in one line of a message, however long it is."""
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def parse_editor(value: Any, *, source: str = "workflow") -> EditorWorkflow:
     for each in found if isinstance(found, list) else []:
         if not isinstance(each, dict) or not isinstance(each.get("nodes"), list):
             raise WorkflowError(f"{source}: a subgraph definition is not an object with a list of nodes")
-        subgraphs[str(each.get("id"))] = _graph(each, f"{source}: subgraph '{each.get('name')}'")
+        subgraphs[str(each.get("id"))] = _graph(each, f"{source}: subgraph '{shown(str(each.get('name')))}'")
     return EditorWorkflow(_graph(value, source), subgraphs)
 
 

@@ -20,6 +20,7 @@ from .shared import Shared
 log = logging.getLogger(__name__)
 
 FAILING_AFTER = 3  # so many failed jobs in a row, while other servers work: the fault is the server's
+STRIKES = 3  # so many odd answers from a server that never brought an image: it is no server for this work
 _FINAL = (0, 301, 302, 303, 307, 308, 400, 401, 403)  # HTTP status of refusals that waiting does not mend
 Trouble: TypeAlias = ServerError | WorkflowError
 
@@ -44,6 +45,8 @@ class Feeder(threading.Thread):
         self._checked = server is not None
         self._pause_s = shared.patience.probe_s
         self._failed_in_a_row = 0
+        self._strikes = 0
+        self._proven = False  # whether it ever brought an image
         self._hung_queue: QueueState | None = None
 
     def run(self) -> None:
@@ -75,7 +78,7 @@ class Feeder(threading.Thread):
             self._server = self._seat.source.open()
         if not self._checked:
             self._shared.work.check(self._server.object_info())
-        if self._hung_queue is not None and self._server.queue() == self._hung_queue:
+        if self._hung_queue is not None and _same_work(self._hung_queue, self._server.queue()):
             raise ServerHung(f"{self._server.url} answers, but its queue still does not move; restart it")
         self._checked, self._hung_queue = True, None
         with self._shared.lock:
@@ -106,7 +109,7 @@ class Feeder(threading.Thread):
     def _step_back(self, error: Trouble) -> None:
         """The server gets no jobs for now, those that it had wait for whoever is free; then a rest."""
         self.error, self._checked = error, False
-        state = _state_after(error)
+        state = self._state_after(error)
         if state == events.HUNG and self.state == events.UP:
             self._remember_queue()
         with self._shared.lock:
@@ -120,6 +123,16 @@ class Feeder(threading.Thread):
             self._shared.lock.notify_all()
         if state != events.OUT:
             self._rest(error)
+
+    def _state_after(self, error: Trouble) -> str:
+        if isinstance(error, _Failing):
+            return events.FAILING
+        if isinstance(error, ServerHung):
+            return events.HUNG
+        if isinstance(error, WorkflowError) or (isinstance(error, ServerRefused) and error.status in _FINAL):
+            return events.OUT
+        self._strikes += not isinstance(error, ServerUnreachable)
+        return events.OUT if self._strikes >= STRIKES and not self._proven else events.DOWN
 
     def _tell_state(self, state: str, reason: str) -> None:
         if state != self.state:
@@ -247,7 +260,7 @@ class Feeder(threading.Thread):
                 return False
             self._shared.work.save(record, data)
             self._shared.jobs.deliver(job, record.index)
-            self._pause_s = self._shared.patience.probe_s
+            self._pause_s, self._proven = self._shared.patience.probe_s, True
             self._shared.tell(
                 events.ImageSaved(
                     server=self._seat.name, index=record.index, label=record.label, file_name=record.file_name
@@ -301,10 +314,6 @@ class _Failing(ServerError):
     """One job after the other fails on this server, while there are others."""
 
 
-def _state_after(error: Trouble) -> str:
-    if isinstance(error, _Failing):
-        return events.FAILING
-    if isinstance(error, ServerHung):
-        return events.HUNG
-    final = isinstance(error, WorkflowError) or (isinstance(error, ServerRefused) and error.status in _FINAL)
-    return events.OUT if final else events.DOWN
+def _same_work(before: QueueState, now: QueueState) -> bool:
+    """Whether a server that hung still sits over the same jobs; what others queue behind them is no movement."""
+    return now.running == before.running and bool(now.running or now.pending)

@@ -101,7 +101,7 @@ class Patience:
     """
 
     answer_s: float = 30.0
-    stall_s: float = 600.0
+    stall_s: float = 900.0
     probe_s: float = 0.5
     probe_most_s: float = 15.0
     give_up_s: float = 300.0

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+MOST_FOUND = 20  # attempts at a job that are found on a server, where earlier clients left them; no more are forgiven
 HOPELESS_JOBS = 3  # this many jobs set aside before the first image: the rest would fail the same way
 
 
@@ -27,7 +28,7 @@ class Job:
 
     `attempt` numbers the prompt ids. `failures` counts the times it ran and did not bring its images, `losses` how often
     a server was lost while this was its oldest job, which is the one that may have brought it down. `posted` is False for
-    a job that was found on the server: what an earlier client left behind is not held against it.
+    a job that was found on the server: what an earlier client left behind is not held against it, within MOST_FOUND.
     """
 
     batch_index: int
@@ -137,11 +138,14 @@ class Jobs:
         self._left.get(server, {}).pop(job.batch_index, None)
 
     def reclaim(self, server: str, job: Job) -> bool:
-        """A server that is back has the job still: it is the server's again, unless another one has taken it."""
+        """A server that is back has the job still: it is the server's again, unless another one has taken it.
+
+        The server did not go down over it, so the loss is not counted.
+        """
         for position, each in enumerate(self._waiting):
             if each.batch_index == job.batch_index and each.attempt == job.attempt:
                 del self._waiting[position]
-                self._put(server, replace(each, posted=job.posted))
+                self._put(server, replace(each, posted=job.posted, losses=job.losses))
                 return True
         return False
 
@@ -174,10 +178,11 @@ class Jobs:
         rest = tuple(sorted(self.wanted(job)))
         if owned is None or not rest:
             return Outcome()
-        failures = job.failures + job.posted
+        blamed = job.posted or job.attempt >= MOST_FOUND
+        failures = job.failures + blamed
         if failures >= self.tries:
             return Outcome(aside=self._set_aside(job), failures=failures)
-        failed_on = job.failed_on | {server} if job.posted else job.failed_on
+        failed_on = job.failed_on | {server} if blamed else job.failed_on
         again = Job(job.batch_index, rest, job.attempt + 1, failures, job.losses, failed_on=failed_on)
         self._waiting.appendleft(again)
         return Outcome(again=rest, failures=failures)

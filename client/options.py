@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import parse_lines, read_classes
 
-from .errors import ClientError
-from .workflow import Options, Workflow, load_workflow, patch
+from .errors import ClientError, ServerError, WorkflowError
+from .workflow import Options, Workflow, patch
 
 if TYPE_CHECKING:
+    from .access import Access
     from .fleet import AnyServer, ServerSource
+    from .launch import EmbeddedServer
+
+log = logging.getLogger(__name__)
 
 
 def new_parser(commands: Any, name: str, *, help: str, examples: str) -> argparse.ArgumentParser:
@@ -53,17 +59,62 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--real-folder", metavar="NAME", help="from real images: the folder in the server's input folder"
     )
+    group.add_argument(
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
+        help="any other input; NODE is a title, class or id, VALUE is JSON or text (repeatable)",
+    )  # fmt: skip
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Which workflow, on which server."""
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow in API format")
+    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format")
     parser.add_argument("--server", required=True, metavar="URL|embedded", help="a ComfyUI, or the built-in engine")
-    parser.add_argument(
+    _add_embedded_options(parser)
+    add_access_options(parser)
+
+
+def _add_embedded_options(group: Any) -> None:
+    """`group` is a parser or a group of one."""
+    group.add_argument(
         "--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR",
         help="embedded only: a folder of checkpoints in diffusers format (repeatable)",
     )  # fmt: skip
-    parser.add_argument("--input-directory", type=Path, metavar="DIR", help="embedded only: the engine's input folder")
+    group.add_argument("--input-directory", type=Path, metavar="DIR", help="embedded only: the engine's input folder")
+
+
+def add_access_options(parser: argparse.ArgumentParser) -> None:
+    """How the server is reached. Secrets are named, never given: a command line is for everybody to see."""
+    group = parser.add_argument_group("reaching the server (secrets are read from the environment or from files)")
+    group.add_argument("--token-env", metavar="NAME", help="environment variable that holds a bearer token")
+    group.add_argument("--token-file", type=Path, metavar="PATH", help="file that holds a bearer token")
+    group.add_argument("--basic-env", metavar="NAME", help="environment variable that holds user:password")
+    group.add_argument("--basic-file", type=Path, metavar="PATH", help="file that holds user:password")
+    group.add_argument(
+        "--header-file", type=Path, metavar="PATH", help="file of further headers, one 'Name: value' a line"
+    )
+    group.add_argument(
+        "--ca-file", type=Path, metavar="PATH", help="PEM file of the authority that signs the server's https"
+    )
+    group.add_argument("--connect-timeout", type=float, metavar="S", help="seconds until a connection (default: 5)")
+    group.add_argument("--read-timeout", type=float, metavar="S", help="longest silence of the server (default: 60)")
+    group.add_argument("--whole-timeout", type=float, metavar="S", help="longest time of one answer (default: 300)")
+
+
+def access_of(args: argparse.Namespace) -> Access:
+    """The access that the options describe. Raises AccessError: a secret or certificate that cannot be had or used."""
+    from .access import load_access
+
+    return load_access(
+        token_env=args.token_env,
+        token_file=args.token_file,
+        basic_env=args.basic_env,
+        basic_file=args.basic_file,
+        header_file=args.header_file,
+        ca_file=args.ca_file,
+        connect_s=args.connect_timeout,
+        read_s=args.read_timeout,
+        whole_s=args.whole_timeout,
+    )
 
 
 def add_fleet_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -82,10 +133,8 @@ def add_fleet_options(parser: argparse.ArgumentParser, *, required: bool = True)
         help="view: download images (default). local:DIR: move them out of DIR, the output folder of a --server on this "
         "machine; for several servers give output_directory in --servers FILE",
     )  # fmt: skip
-    group.add_argument(
-        "--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR",
-        help="embedded only: a folder of checkpoints in diffusers format (repeatable)",
-    )  # fmt: skip
+    _add_embedded_options(group)
+    add_access_options(parser)
     parser.set_defaults(servers_required=required, wrong_usage=parser.error)
 
 
@@ -110,15 +159,31 @@ def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
     servers: list[AnyServer] = []
     for url in args.server:
         if url == "embedded":
-            from .launch import EmbeddedServer
-
-            servers.append(stack.enter_context(EmbeddedServer(checkpoint_directories=args.checkpoint_dir)))
+            servers.append(_embedded_server(args, stack))
         else:
-            servers.append(ServerSpec(url, output_directory=folder))
+            servers.append(ServerSpec(url, access=access_of(args), output_directory=folder))
     servers += read_servers(args.servers) if args.servers else ()
     if not servers and args.servers_required:
         args.wrong_usage("no server; give --server URL, --server embedded, or --servers FILE")
     return servers
+
+
+def object_info_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
+    """The /object_info of the first server that answers. Raises ServerError: none does."""
+    from .fleet import Patience, seats_of
+
+    errors = []
+    for seat in seats_of(servers, patience=Patience()):
+        try:
+            server = seat.source.open()
+            try:
+                return server.object_info()
+            finally:
+                if not seat.stays_open:
+                    server.close()
+        except ServerError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _collect_from(args: argparse.Namespace) -> Path | None:
@@ -171,20 +236,40 @@ def _lines(path: Path | None) -> tuple[str, ...] | None:
         raise PlanError(f"cannot read {path}: {error}; expected UTF-8 text, one entry a line") from error
 
 
-def workflow_of(args: argparse.Namespace) -> Workflow:
-    """The workflow that was named, with the options put in."""
-    return patch(load_workflow(args.workflow), options_of(args))
+def workflow_of(args: argparse.Namespace, object_info: Callable[[], Mapping[str, Any]] | None = None) -> Workflow:
+    """The workflow that was named, with the options put in.
+
+    `object_info` gets a server's /object_info; it is called for a file in editor format only, which is converted with it.
+
+    Raises:
+        WorkflowError: no workflow, an option or setting that goes nowhere, or editor format and no `object_info`.
+    """
+    from .convert import load_for
+    from .settings import with_settings
+
+    def no_server() -> Mapping[str, Any]:
+        raise WorkflowError(
+            f"{args.workflow} is in editor format; make its API format first, with: python -m client convert"
+        )
+
+    workflow, notes = load_for(args.workflow, object_info or no_server)
+    for note in notes:
+        log.warning("warning: %s", note)
+    return with_settings(patch(workflow, options_of(args)), args.set)
 
 
 def server_of(args: argparse.Namespace, stack: ExitStack) -> ServerSource:
     """The server that was asked for; nothing is started or connected yet."""
     if args.server == "embedded":
-        from .launch import EmbeddedServer
-
-        return stack.enter_context(
-            EmbeddedServer(checkpoint_directories=args.checkpoint_dir, input_directory=args.input_directory)
-        )
+        return _embedded_server(args, stack)
     from .runner import GivenServer
     from .server import ComfyServer
 
-    return GivenServer(stack.enter_context(ComfyServer(args.server)))
+    return GivenServer(stack.enter_context(ComfyServer(args.server, access=access_of(args))))
+
+
+def _embedded_server(args: argparse.Namespace, stack: ExitStack) -> EmbeddedServer:
+    from .launch import EmbeddedServer
+
+    server = EmbeddedServer(checkpoint_directories=args.checkpoint_dir, input_directory=args.input_directory)
+    return stack.enter_context(server)

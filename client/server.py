@@ -24,6 +24,7 @@ from .protocol import (
     JobDone,
     JobResult,
     QueueState,
+    QueueStatus,
     describe_refusal,
     parse_history_entry,
     parse_message,
@@ -201,7 +202,8 @@ class ComfyServer:
                 if broken or (until is not None and until()):
                     break
                 continue
-            last = time.monotonic()
+            if not isinstance(event, QueueStatus):  # others may queue behind a job that hangs
+                last = time.monotonic()
             if on_event is not None:
                 on_event(event)
             if isinstance(event, JobDone) and event.prompt_id in prompt_ids:
@@ -211,7 +213,8 @@ class ComfyServer:
     def _look(self, prompt_ids: Collection[str]) -> Finished | None:
         """One of the prompts that is over: it has left the queue, so the history has it, or nobody has."""
         queue = self.queue()
-        self._queue_moved, self._last_queue = queue != self._last_queue, queue
+        before, self._last_queue = self._last_queue, queue
+        self._queue_moved = queue.running != before.running or not before.pending <= queue.pending
         for prompt_id in prompt_ids:
             if prompt_id not in queue:
                 return Finished(prompt_id, self.history(prompt_id))

@@ -66,7 +66,8 @@ class Input:
     @property
     def default(self) -> Any:
         """The value of an untouched widget."""
-        options = list(self.options.get("options") or ()) if self.type == DYNAMIC_COMBO else []
+        listed = self.options.get("options")
+        options = listed if self.type == DYNAMIC_COMBO and isinstance(listed, list) else []
         first = options[0].get("key") if options and isinstance(options[0], Mapping) else None
         choices = self.choices or ()
         fallback = choices[0] if choices else _DEFAULTS.get(self.type, first)
@@ -115,7 +116,7 @@ def declared_inputs(info: Mapping[str, Any]) -> Iterator[Input]:
         found = groups.get(group)
         found = found if isinstance(found, Mapping) else {}
         listed = order.get(group)
-        names = [name for name in listed if name in found] if isinstance(listed, list) else []
+        names = [name for name in listed if isinstance(name, str) and name in found] if isinstance(listed, list) else []
         for name in dict.fromkeys((*names, *found)):
             yield _input(name, found[name], required=group == "required")
 
@@ -159,7 +160,8 @@ def _inputs_of_choice(combo: Input, value: Any) -> Iterator[Input]:
     for option in options if isinstance(options, list) else []:
         if isinstance(option, Mapping) and option.get("key") == value and isinstance(option.get("inputs"), Mapping):
             for group in ("required", "optional"):
-                for name, spec in (option["inputs"].get(group) or {}).items():
+                found = option["inputs"].get(group)
+                for name, spec in found.items() if isinstance(found, Mapping) else ():
                     yield _input(f"{combo.name}.{name}", spec, required=group == "required")
 
 

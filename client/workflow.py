@@ -170,7 +170,7 @@ class Workflow:
 
     def name_of(self, node_id: str) -> str:
         """For messages: "node 4 'Load Checkpoint'"."""
-        title = self.title_of(node_id)
+        title = _shown(" ".join(self.title_of(node_id).split())) if self.title_of(node_id) else ""
         return f"node {node_id} '{title}'" if title else f"node {node_id}"
 
     def value(self, node_id: str, name: str, default: Any = None) -> Any:

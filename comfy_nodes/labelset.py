@@ -15,12 +15,9 @@ import hashlib
 import io
 import json
 import os
-import re
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,18 +27,27 @@ from PIL import Image
 from .card import CARD_MARK, Tally, data_set_card
 from .errors import LabelsetError, SynthGridError
 from .imagefile import PNG, SUFFIXES, ImageFormat, record_inside
-from .rows import FileNames, RowSet
+from .names import folder_name, folder_names, image_file_name, image_file_names
+from .rows import FileNames, RowSet, image_names
 
-__all__ = ["ImageRecord", "LabelledFolder", "LabelsetError", "SynthGridError", "folder_name", "folder_names"]
+__all__ = [
+    "FileNames",
+    "ImageRecord",
+    "LabelledFolder",
+    "LabelsetError",
+    "RowSet",
+    "SynthGridError",
+    "folder_name",
+    "folder_names",
+    "image_file_name",
+    "image_file_names",
+]
 
 METADATA = "metadata.jsonl"
 CARD = "README.md"
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _WRITERS = 16  # they wait for the disk, which takes many files in one go
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 1000  # records that are written with one wait for the disk
-_LONGEST_NAME = 120  # bytes; leaves room for the path around it on Windows and for the file systems that allow 255
 
 
 @dataclass(frozen=True)
@@ -110,55 +116,6 @@ class ImageRecord:
 
 
 _FIELDS = frozenset(each.name for each in fields(ImageRecord))
-
-
-def folder_name(label: str) -> str:
-    """A folder name for a class that is legal on every file system: "a/b" -> "a_b", "CON" -> "_CON", "../x" -> "_x".
-
-    Letters of any language stay. The label itself is kept verbatim in the records.
-
-    Raises:
-        LabelsetError: the label is blank.
-    """
-    if not label.strip():
-        raise LabelsetError("a class name is blank; give every class a name")
-    name = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", label))
-    name = name.strip(" ").rstrip(". ").lstrip(".")
-    if _RESERVED.fullmatch(name):
-        name = "_" + name
-    if len(name.encode()) > _LONGEST_NAME:
-        digest = hashlib.sha256(label.encode()).hexdigest()[:8]
-        name = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore").rstrip(". ") + "-" + digest
-    return name or "_"
-
-
-def folder_names(labels: Iterable[str]) -> dict[str, str]:
-    """Label -> folder name for all classes of a folder.
-
-    Raises:
-        LabelsetError: two labels would share a folder on some file system ("Bat" and "bat", "a/b" and "a_b").
-    """
-    names: dict[str, str] = {}
-    owners: dict[str, str] = {}
-    for label in labels:
-        name = folder_name(label)
-        other = owners.setdefault(unicodedata.normalize("NFKC", name).casefold(), label)
-        if other != label:
-            raise LabelsetError(
-                f"classes '{other}' and '{label}' would share the folder '{name}' on some file systems; rename one"
-            )
-        names[label] = name
-    return names
-
-
-def image_file_name(label: str, plan_id: str, index: int, suffix: str = ".png") -> str:
-    """The record's file_name: "<class folder>/<plan_id>-<index>.png", the index with at least six digits."""
-    return f"{folder_name(label)}/{plan_id}-{index:06d}{suffix}"
-
-
-def image_file_names(label: str, plan_id: str, index: int) -> tuple[str, ...]:
-    """Every file_name that the image of this plan and index may have, one for each format."""
-    return tuple(image_file_name(label, plan_id, index, suffix) for suffix in SUFFIXES.values())
 
 
 def encode_image(
@@ -286,14 +243,14 @@ class LabelledFolder:
         Raises:
             LabelsetError: metadata.jsonl has a malformed line that is not merely its unfinished last one.
         """
-        names = self.image_names(clear=True)
+        names = image_names(self.root, clear=True)
         last = self._read_records(names)
         if last is not None:
-            names = self.image_names(clear=True)
+            names = image_names(self.root, clear=True)
             self.rewrite(
                 lambda line, record: last.get(record.key, line.number) == line.number and self._there(record, names)
             )
-            names = self.image_names(clear=True)
+            names = image_names(self.root, clear=True)
             self._read_records(names)
         self._restore(names)
         return self.records
@@ -457,19 +414,9 @@ class LabelledFolder:
         claimed = names.claim(record.file_name)
         return (self.root / record.file_name).is_file() if claimed is None else claimed
 
-    def image_names(self, *, clear: bool = False) -> FileNames:
-        """The images in the class folders; `clear` removes unfinished temporary files on the way."""
-        names = FileNames()
-        for folder in _entries(self.root):
-            if folder.name.startswith(".") or not folder.is_dir():
-                _clear([folder] if clear else [])
-                continue
-            for entry in _entries(folder):
-                if entry.name.endswith(_IMAGE_SUFFIXES) and not entry.name.startswith(".") and entry.is_file():
-                    names.add(f"{folder.name}/{entry.name}")
-                else:
-                    _clear([entry] if clear else [])
-        return names
+    def image_names(self) -> FileNames:
+        """The images in the class folders. Raises LabelsetError where one cannot be read."""
+        return image_names(self.root)
 
     def _restore(self, names: FileNames) -> None:
         """Gives whole images that no line names the record inside them back."""
@@ -515,25 +462,3 @@ class LabelledFolder:
                     raise
         except OSError as error:
             raise LabelsetError(f"cannot write {self.metadata_path}: {error.strerror or error}; check space") from error
-
-
-_IMAGE_SUFFIXES = tuple(SUFFIXES.values())
-
-
-def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing where there is none."""
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise LabelsetError(f"cannot read {os.fspath(folder)}: {error.strerror or error}") from error
-
-
-def _clear(entries: Iterable[os.DirEntry[str]]) -> None:
-    """Removes what a killed writer left half-written."""
-    for entry in entries:
-        if entry.name.startswith(".") and entry.name.endswith(".part") and entry.is_file():
-            with suppress(OSError):  # in a folder that may only be read
-                Path(entry.path).unlink()

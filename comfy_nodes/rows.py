@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
+from .errors import LabelsetError
 from .imagefile import SUFFIXES
 
 _KINDS = tuple(SUFFIXES.values())
@@ -111,3 +115,41 @@ class FileNames:
         folder, plan_id, digits, kind = match.groups()
         number = self._folders.setdefault(folder, len(self._folders)) if new else self._folders.get(folder)
         return plan_id, int(digits), 0 if number is None else 1 + number * len(_KINDS) + _KINDS.index(kind)
+
+
+def image_names(root: Path, *, clear: bool = False) -> FileNames:
+    """The images in the class folders of `root`; `clear` removes unfinished temporary files on the way.
+
+    Raises:
+        LabelsetError: a folder cannot be read.
+    """
+    names = FileNames()
+    for folder in _entries(root):
+        if folder.name.startswith(".") or not folder.is_dir():
+            _clear([folder] if clear else [])
+            continue
+        for entry in _entries(folder):
+            if entry.name.endswith(_KINDS) and not entry.name.startswith(".") and entry.is_file():
+                names.add(f"{folder.name}/{entry.name}")
+            else:
+                _clear([entry] if clear else [])
+    return names
+
+
+def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where there is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise LabelsetError(f"cannot read {os.fspath(folder)}: {error.strerror or error}") from error
+
+
+def _clear(entries: Iterable[os.DirEntry[str]]) -> None:
+    """Removes what a killed writer left half-written."""
+    for entry in entries:
+        if entry.name.startswith(".") and entry.name.endswith(".part") and entry.is_file():
+            with suppress(OSError):  # in a folder that may only be read
+                Path(entry.path).unlink()

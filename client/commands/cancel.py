@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..options import add_fleet_options, fleet_of, new_parser
+from ..options import access_of, add_fleet_options, fleet_of, new_parser
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = """  python -m client cancel data/synthetic
   python -m client cancel data/synthetic --servers servers.json
+  python -m client cancel data/synthetic --token-env COMFY_TOKEN
 
 Finished images stay; the same run goes on later. Only jobs of this folder are cancelled, also when their client was killed."""
 
@@ -35,7 +36,7 @@ def stop(args: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         servers = [each for each in fleet_of(args, stack) if isinstance(each, ServerSpec)]
-    done = cancel(args.folder.expanduser(), servers)
+    done = cancel(args.folder.expanduser(), servers, access=access_of(args))
     print("the client has stopped" if done.stopped else "no client is writing the folder")
     for name, count in done.jobs.items():
         print(f"{name}: {count} jobs cancelled" if count else f"{name}: no jobs of this folder")

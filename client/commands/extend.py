@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..options import add_event_options, add_fleet_options, new_parser
+from ..options import add_event_options, add_fleet_options, fleet_of, new_parser
 from .run import make
 
 EXAMPLES = """  python -m client extend data/synthetic --per-class 60 --server http://127.0.0.1:8188
@@ -37,4 +38,6 @@ def extend(args: argparse.Namespace) -> int:
     from ..folder import read_generation
 
     folder = args.folder.expanduser()
-    return make(read_generation(folder).workflow_for(args.per_class), folder, args)
+    with ExitStack() as stack:
+        servers = fleet_of(args, stack)
+        return make(read_generation(folder).workflow_for(args.per_class), servers, folder, args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,13 @@ from ..options import (
     add_plan_options,
     fleet_of,
     new_parser,
+    object_info_of,
     workflow_of,
 )
 
 if TYPE_CHECKING:
     from ..events import AnyEvent
+    from ..fleet import AnyServer
     from ..runner import RunProgress
     from ..workflow import Workflow
 
@@ -35,7 +38,7 @@ EXAMPLES = """  python -m client run workflows/api/sd15_class_prompts.json --ser
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "run", help="make the images that are missing", examples=EXAMPLES)
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow in API format")
+    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="labelled folder; run again to complete it"
     )
@@ -48,11 +51,15 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the plan and says in one line how it went."""
-    return make(workflow_of(args), args.out, args)
+    with ExitStack() as stack:
+        servers = fleet_of(args, stack)
+        return make(workflow_of(args, lambda: object_info_of(servers)), servers, args.out, args)
 
 
-def make(workflow: Workflow, out: Path, args: argparse.Namespace, *, quiet: bool = False) -> int:
-    """Makes what `out` lacks on the servers of the options, with progress, state file and, where asked for, events.
+def make(
+    workflow: Workflow, servers: Sequence[AnyServer], out: Path, args: argparse.Namespace, *, quiet: bool = False
+) -> int:
+    """Makes what `out` lacks, with progress, state file and, where asked for, events.
 
     What is standard output's otherwise goes to standard error where that has other things to carry, or `quiet` says so.
     """
@@ -61,10 +68,7 @@ def make(workflow: Workflow, out: Path, args: argparse.Namespace, *, quiet: bool
     from ..status import StateKeeper
 
     json_events = getattr(args, "json_events", False)
-    with ExitStack() as stack:
-        servers = fleet_of(args, stack)
-        bar = stack.enter_context(ProgressBar())
-        keeper = stack.enter_context(StateKeeper(out))
+    with ProgressBar() as bar, StateKeeper(out) as keeper:
 
         def show(progress: RunProgress) -> None:
             keeper.see(progress)

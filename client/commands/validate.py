@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from ..options import add_image_options, add_plan_options, add_server_options, new_parser, server_of, workflow_of
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = "  python -m client validate workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188"
+EXAMPLES = """  python -m client validate workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188
+  python -m client validate my_workflow.json --server embedded --per-class 300 --out data/synthetic --json"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "validate", help="check a workflow against a server", examples=EXAMPLES)
     add_server_options(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="check that the images fit where this folder will be")
+    parser.add_argument(
+        "--json", action="store_true", help="print every finding as JSON; exit code 1 where one is an error"
+    )
     add_plan_options(parser)
     add_image_options(parser)
-    parser.set_defaults(command=check)
+    parser.set_defaults(command=check_workflow)
 
 
-def check(args: argparse.Namespace) -> int:
-    """Says in one line what can run where."""
-    from ..validation import validate, warnings
+def check_workflow(args: argparse.Namespace) -> int:
+    """Says in one line what can run where, or, as JSON, everything that was found."""
+    from ..validation import ERROR, WARNING, check, refuse
 
-    workflow = workflow_of(args)
-    plan = workflow.plan()
     with ExitStack() as stack:
-        server = server_of(args, stack).open()
-        validate(workflow, server.object_info())
+        source = server_of(args, stack)
+        workflow = workflow_of(args, lambda: source.open().object_info())
+        plan, server = workflow.plan(), source.open()
+        findings = check(workflow, server.object_info(), stats=server.system_stats(), out=args.out)
         url = server.url
-    for warning in warnings(workflow):
-        log.warning("warning: %s", warning)
-    print(f"{workflow.source} can run on {url}: {len(plan)} images in {plan.batch_count(workflow.batch_size)} batches")
+    batches = plan.batch_count(workflow.batch_size)
+    if args.json:
+        valid = all(each.level != ERROR for each in findings)
+        found = [each.to_dict() for each in findings]
+        values = {"valid": valid, "server": url, "workflow": workflow.source, "images": len(plan), "batches": batches}
+        print(json.dumps({**values, "findings": found}, indent=1, ensure_ascii=False))
+        return 0 if valid else 1
+    for each in findings:
+        if each.level == WARNING:
+            log.warning("warning: %s", each.message)
+    refuse(findings)
+    print(f"{workflow.source} can run on {url}: {len(plan)} images in {batches} batches")
     return 0

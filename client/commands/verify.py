@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import add_fleet_options, new_parser
+from ..options import add_fleet_options, fleet_of, new_parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +68,8 @@ def _refill(folder: Path, args: argparse.Namespace) -> None:
     from ..folder import read_generation
     from .run import make
 
-    make(read_generation(folder).workflow_for(), folder, args, quiet=True)
+    with ExitStack() as stack:
+        make(read_generation(folder).workflow_for(), fleet_of(args, stack), folder, args, quiet=True)
 
 
 @contextmanager

@@ -146,6 +146,12 @@ def test_get_and_set_nodes_are_refused_by_name(info):
     assert "the server lacks GetNode, which node 4 'GetNode' is" in refusal(workflow, info)
 
 
+def test_a_title_of_several_lines_is_named_in_one(info):
+    workflow = pair("widgets")["editor"]
+    node(workflow, 4).update(type="Gone", title="two\nlines " + "x" * 500)
+    assert len(refusal(workflow, info)) < 400
+
+
 def test_a_missing_class_that_is_muted_or_connected_to_nothing_does_not_matter(info):
     workflow = pair("widgets")["editor"]
     workflow["nodes"] += [{"id": 90, "type": "Gone", "mode": 2}, {"id": 91, "type": "Label (pack)"}]
@@ -223,6 +229,7 @@ def test_what_only_a_browser_can_fill_is_refused(info):
         ({"links": [[1, 2]]}, "not a link"),
         ({"links": [[1, 2, "x", 3, 0, "A"]]}, "names no output or input number"),
         ({"nodes": None}, "not a workflow in editor format"),
+        ({"nodes": []}, "has no node that a server runs"),
         ({"definitions": {"subgraphs": [4]}}, "a subgraph definition is not an object"),
     ],
 )
@@ -237,12 +244,9 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_whatever_stands_in_a_file_it_converts_or_is_refused(info, data):
-    """No other error than WorkflowError, for any value in any place of a workflow with subgraphs."""
-    workflow = pair("subgraph_modes")["editor"]
-    place = workflow
+def with_another_value(data, tree):
+    """Puts any JSON value into any place of a tree of values."""
+    place = tree
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
         key = data.draw(st.sampled_from(keys))
@@ -250,6 +254,24 @@ def test_whatever_stands_in_a_file_it_converts_or_is_refused(info, data):
             break
         place = place[key]
     place[key] = data.draw(json_values)
+    return tree
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_whatever_a_server_says_of_its_nodes_a_file_converts_or_is_refused(info, data):
+    used = {key: info[key] for key in ("KSampler", "EmptyLatentImage", "ResizeImageMaskNode", "LoadImage", "SaveImage")}
+    described = with_another_value(data, copy.deepcopy(used))
+    for name in ("widgets", "dynamic_inputs"):
+        with contextlib.suppress(WorkflowError):
+            parse_workflow(convert(pair(name)["editor"], {**info, **described}).graph)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_in_a_file_it_converts_or_is_refused(info, data):
+    """No other error than WorkflowError, for any value in any place of a workflow with subgraphs."""
+    workflow = with_another_value(data, pair("subgraph_modes")["editor"])
     with contextlib.suppress(WorkflowError):
         parse_workflow(convert(workflow, info).graph)
 

@@ -9,12 +9,13 @@ import threading
 import time
 import uuid
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from client import events
 from client.dispatch import Dispatcher
-from client.errors import ClientError, RunIncomplete, ServerUnreachable, WorkflowError
+from client.errors import ClientError, RunIncomplete, ServerError, ServerUnreachable, WorkflowError
 from client.fleet import Patience, ServerSpec
 from client.protocol import SUCCESS
 from client.runner import run_plan
@@ -22,7 +23,7 @@ from client.server import ComfyServer
 from tests.client.fault_proxy import FaultProxy, Schedule
 from tests.client.helpers import assert_exact, read_records, stub_workflow
 
-QUICK = Patience(answer_s=0.5, stall_s=2.0, probe_s=0.05, probe_most_s=0.3, give_up_s=4.0)
+QUICK = Patience(answer_s=5.0, stall_s=4.0, probe_s=0.05, probe_most_s=0.3, give_up_s=10.0)
 HASTY = Patience(answer_s=0.3, stall_s=1.5, probe_s=0.02, probe_most_s=0.2, give_up_s=3.0)
 NOBODY = "http://127.0.0.1:9"
 
@@ -42,14 +43,17 @@ def kinds(seen, kind):
 
 
 def run_under(schedule, workflow, urls, out):
-    """Runs under faults, which begin when the run has, and may end it before it is complete."""
+    """Runs under faults, which begin when the run has, and may end it before it is complete.
+
+    On a busy machine a hasty client may also find no server to begin with.
+    """
 
     def begin(event):
         if isinstance(event, events.RunStarted):
             schedule.begin()
 
     try:
-        with contextlib.suppress(RunIncomplete):
+        with contextlib.suppress(RunIncomplete, ServerError):
             run_plan(workflow, urls, out, patience=HASTY, on_event=begin)
     finally:
         schedule.end()
@@ -125,7 +129,7 @@ def test_the_jobs_of_a_server_that_does_not_answer_go_to_another(proxies, tmp_pa
 
     workflow = stub_workflow(seed=1002, per_class=4)
     servers = [ServerSpec(proxy.url, name=name) for proxy, name in zip(proxies, "ab", strict=True)]
-    summary = run_plan(workflow, servers, tmp_path / "out", on_event=freeze, patience=QUICK)
+    summary = run_plan(workflow, servers, tmp_path / "out", on_event=freeze, patience=replace(QUICK, answer_s=0.5))
     assert_exact(tmp_path / "out", workflow)
     assert {figures.name: figures.images for figures in summary.servers} == {"a": 12, "b": 0}
 

@@ -227,11 +227,14 @@ def test_cancel_says_which_server_it_could_not_reach(made, capsys):
     assert "no server answers at http://127.0.0.1:9" in captured.err
 
 
-def test_a_wish_to_cancel_of_before_a_run_does_not_stop_it(made, server, capsys):
-    (made / CANCEL).touch()
-    os.utime(made / CANCEL, (1, 1))
-    assert main(["extend", str(made), "--per-class", "12", "--server", server.url]) == 0
-    assert not is_locked(made)
+def test_a_wish_to_cancel_of_before_a_run_does_not_stop_it(server, tmp_path):
+    out = tmp_path / "set"
+    out.mkdir()
+    (out / CANCEL).touch()
+    os.utime(out / CANCEL, (1, 1))
+    path = workflow_file(tmp_path / "workflow.json", names=("1", "2"), per_class=8, batch_size=1, seconds=0.15)
+    assert main(["run", str(path), "--server", server.url, "--out", str(out)]) == 0
+    assert not is_locked(out)
 
 
 def test_only_jobs_that_save_into_the_runs_own_folders_are_its_own():

@@ -10,6 +10,7 @@ import pytest
 
 from client.access import MIB, Limits
 from client.errors import ClientError, RunIncomplete, ServerRefused, ServerUnreachable, TransferError
+from client.fleet import Patience
 from client.runner import run_plan
 from client.server import ComfyServer
 from client.transport import EventSocket, Transport
@@ -18,6 +19,7 @@ from comfy_nodes.plan import ClassEntry
 from tests.client.stand_in import StandIn, answer, answer_json, endless, websocket_upgrade
 
 LIMITS = Limits(connect_s=1.0, read_s=1.0, whole_s=1.5, json_bytes=4 * MIB, file_bytes=4 * MIB, message_bytes=MIB)
+PATIENCE = Patience(probe_s=0.05, give_up_s=2.0)
 MOST_GROWTH = 100 * MIB  # far below what each of the attacks would take
 
 
@@ -37,7 +39,7 @@ def attack(hostile, workflow, tmp_path):
         before = peak_memory()
         with ComfyServer(hostile.url, limits=LIMITS, poll_s=0.1, pauses=lambda: iter((0.0,))) as server:
             try:
-                result = run_plan(job, server, tmp_path / "out", tries=1)
+                result = run_plan(job, server, tmp_path / "out", tries=1, patience=PATIENCE)
             except ClientError as error:
                 result = error
         assert "\n" not in str(result)

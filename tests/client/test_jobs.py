@@ -116,6 +116,16 @@ def test_a_server_that_is_back_takes_its_jobs_back_unless_others_have_them(jobs)
     assert jobs.on("a")[0].posted
 
 
+def test_a_job_that_is_found_again_did_not_bring_its_server_down(jobs):
+    for _ in range(4 * jobs.tries):
+        job = jobs.posted("a", jobs.take("a")) if not jobs.on("a") else jobs.on("a")[0]
+        assert jobs.leave("a")[1].aside == ()
+        jobs.join("a")
+        assert jobs.reclaim("a", job)
+        jobs.settle("a", job)
+    assert jobs.on("a")[0].losses == 0
+
+
 def test_a_reserved_job_waits_for_its_server_while_that_is_there(jobs):
     jobs.ahead(2)
     jobs.reserve("b", [0])

@@ -1,14 +1,16 @@
 """One server: refusals are readable, states are told apart, the history decides and not the socket."""
 
+import time
 import uuid
 
 import pytest
 
-from client.errors import ServerRefused, ServerUnreachable, TransferError
+from client.errors import ServerHung, ServerRefused, ServerUnreachable, TransferError
 from client.protocol import SUCCESS, JobDone, JobResult, Progress
 from client.server import ComfyServer, describe_server
 from client.workflow import Options, patch
 from comfy_nodes.plan import ClassEntry
+from tests.client.helpers import stub_workflow
 
 
 @pytest.fixture
@@ -68,6 +70,8 @@ def test_waiting_ends_at_its_time_limit(server, job):
     graph, prompt_id = job(steps=3000)
     server.submit(graph, prompt_id=prompt_id)
     assert server.wait([prompt_id], timeout_s=0.3) is None
+    while prompt_id not in server.queue().running:  # the engine may be loading torch still
+        time.sleep(0.05)
     server.cancel([prompt_id])
     assert server.wait([prompt_id], timeout_s=60).result.outcome == "interrupted"
 
@@ -99,6 +103,22 @@ def test_a_job_that_does_not_move_is_lost(shared_server, proxy, job):
         with pytest.raises(ServerUnreachable, match="has not moved"):
             server.wait([prompt_id], timeout_s=30)
         server.cancel([prompt_id])
+
+
+def test_jobs_that_others_queue_behind_a_hung_one_are_no_movement(stub_servers):
+    url, ids = stub_servers[2].url, [str(uuid.uuid4()) for _ in range(12)]
+    graph = stub_workflow(seed=4000, per_class=1, seconds=40.0).for_batch(0, folder="hung")
+    with ComfyServer(url, poll_s=0.1, stall_s=0.8) as server, ComfyServer(url) as other:
+        server.submit(graph, prompt_id=ids[0])
+
+        def add_another():
+            if len(other.queue().pending) < 10:
+                other.submit(graph, prompt_id=ids[1 + len(other.queue().pending)])
+            return False
+
+        with pytest.raises(ServerHung, match="has not moved for"):
+            server.wait(ids[:1], timeout_s=8, until=add_another)
+        other.cancel(ids)
 
 
 @pytest.mark.parametrize("location", [None, [], {"filename": 3}, {"filename": "none.png", "type": "output"}])
