@@ -12,7 +12,7 @@ from . import events
 from .collect import Collector, take_away
 from .errors import ServerError, ServerHung, ServerRefused, ServerUnreachable, TransferError, WorkflowError
 from .fleet import Seat
-from .jobs import Job
+from .jobs import MOST_FOUND, Job
 from .protocol import SUCCESS, Event, JobResult, Progress, QueueState
 from .server import ComfyServer
 from .shared import Shared
@@ -213,6 +213,8 @@ class Feeder(threading.Thread):
             found = self._comfy.find(prompt_id)
             if not isinstance(found, JobResult) or found.outcome == SUCCESS:
                 break
+            if job.attempt >= MOST_FOUND:
+                raise ServerRefused(f"{self._comfy.url} says that every job has failed before it was ever sent")
             with self._shared.lock:  # an earlier client's failure; ours starts anew
                 job = jobs.renumber(self._seat.name, job)
         if found is False:

@@ -208,6 +208,26 @@ def test_a_history_of_another_shape_makes_no_image(hostile, attack, tmp_path, ou
     assert images_in(tmp_path) == []
 
 
+class ClaimsToKnowAll(dict):
+    """A history that has an entry for every prompt there could be."""
+
+    def __init__(self, status):
+        self.entry = {"outputs": {}, "status": {"status_str": status, "completed": status == "success", "messages": []}}
+
+    def __contains__(self, prompt_id):
+        return True
+
+    def __getitem__(self, prompt_id):
+        return self.entry
+
+
+@pytest.mark.parametrize("status", ["success", "error"])
+def test_a_server_that_claims_to_know_every_job_does_not_keep_the_run_going(hostile, attack, tmp_path, status):
+    hostile.history = ClaimsToKnowAll(status)
+    assert isinstance(attack(), ClientError)
+    assert images_in(tmp_path) == []
+
+
 def frame(length, data=b"", *, first=0x81):
     return struct.pack(">BBQ", first, 127, length) + data
 
