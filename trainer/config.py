@@ -14,15 +14,28 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trainer.arms import (
+    BASELINE,
+    BUDGETS,
+    NOT_SOURCES,
+    SHARED_BUDGET,
+    SOURCE_NAME,
+    Arm,
+    arm_of_ratio,
+    parse_arm,
+    resolved_source,
+)
 from trainer.errors import ConfigError
 from trainer.models import MODELS, model_spec
 
 T = TypeVar("T")
 AUGMENTATIONS = ("none", "standard")
 DEVICES = ("auto", "cpu", "cuda")
+DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
+_DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 _QUICK_UPDATES = 40
-_RUN_FORMAT = 1  # part of every run's hash: raise it when the same config would train differently
+_RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
 
 
 @dataclass(frozen=True)
@@ -61,12 +74,14 @@ class TrainingConfig:
 class RunConfig:
     """One cell of a grid at one seed: everything that its numbers depend on, and so its identity.
 
+    `arm` is an arm's canonical name (trainer.arms). `training` has the run's own number of updates, whatever the budget.
     `data_fingerprint` covers the images that this run trains, validates and tests on, by name, label and content.
     `weights` says where a frozen backbone's weights came from ("" for a model trained from scratch).
     """
 
     model: str
-    ratio: float
+    arm: str
+    budget: str
     seed: int
     image_size_px: int
     training: TrainingConfig
@@ -79,15 +94,19 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _check_choice("model", self.model, tuple(MODELS))
-        _check_number("ratio", self.ratio, low=0.0)
+        arm = parse_arm(self.arm)
+        if arm.name != self.arm:
+            raise ConfigError(f"arm '{self.arm}' is not in its shortest spelling, '{arm.name}'")
+        _check_choice("budget", self.budget, arm.budgets)
         _check_whole("seed", self.seed, low=0)
         _check_whole("image_size_px", self.image_size_px, low=_MIN_IMAGE_SIZE_PX)
 
     @property
     def run_id(self) -> str:
-        """Readable, and different whenever anything that matters is: "cnn-ratio1-seed0-1a2b3c4d"."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
-        return f"{self.model}-ratio{self.ratio:g}-seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        """Readable, and different whenever anything that matters is: "cnn-add-1-epochs-seed0-1a2b3c4d"."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        budget = f"-{self.budget}" * (self.budget != SHARED_BUDGET)
+        return f"{self.model}-{self.arm}{budget}-seed{self.seed}-{digest[:8]}".replace(":", "-")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
@@ -104,17 +123,22 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class GridConfig:
-    """A whole grid: models x ratios x seeds on one set of real images.
+    """A whole grid: models x arms x budgets x seeds on one set of real images.
 
-    `seeds` is how many there are (0, 1, ...). A field that is None leaves each model's own default. `quick` shrinks
-    images, counts and updates to a smoke run whose numbers mean nothing.
+    `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form of additive arms:
+    0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how many there are (0, 1, ...). A field that
+    is None leaves each model's own default. `quick` shrinks images, counts and updates to a smoke run whose numbers
+    mean nothing.
     """
 
     real: str
     out: str
-    synthetic: str | None = None
+    synthetic: str | Mapping[str, str] | None = None
     models: tuple[str, ...] = ("cnn", "resnet50")
-    ratios: tuple[float, ...] = (0.0, 0.5, 1.0)
+    ratios: tuple[float, ...] | None = None
+    arms: tuple[str, ...] = ()
+    budgets: tuple[str, ...] = BUDGETS
+    more_real: str | None = None
     seeds: int = 3
     validation_share: float = 0.2
     image_size_px: int | None = None
@@ -145,11 +169,7 @@ class GridConfig:
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         for model in self.models:
             self.training_for(model, train_images=1)
-        if self.synthetic is None and self.largest_ratio > 0:
-            raise ConfigError(
-                f"ratio {self.largest_ratio:g} needs synthetic images; name their folder with --synthetic, "
-                f"or ask for --ratios 0"
-            )
+        self._check_arms()
 
     def _check_axes(self) -> None:
         _check_whole("seeds", self.seeds, low=1)
@@ -157,19 +177,54 @@ class GridConfig:
             raise ConfigError(f"models must name each model once, not {','.join(map(str, self.models)) or 'none'}")
         for model in self.models:
             _check_choice("model", model, tuple(MODELS))
-        for ratio in self.ratios:
+        for ratio in self.ratios or ():
             _check_number("ratio", ratio, low=0.0)
-        if 0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios):
+        if self.ratios is not None and (0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios)):
             given = ",".join(f"{ratio:g}" for ratio in self.ratios)
             raise ConfigError(
                 f"ratios are {given or 'empty'}; they must rise and start at 0, the real-only cell that the others "
                 f"are compared with, as in 0,0.5,1"
             )
+        for budget in self.budgets:
+            _check_choice("budget", budget, BUDGETS)
+        if not self.budgets or len(set(self.budgets)) != len(self.budgets):
+            raise ConfigError(f"budgets must name each budget once, not {','.join(self.budgets) or 'none'}")
+
+    def _check_arms(self) -> None:
+        names = [arm.name for arm in self.used_arms]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"arms must name each arm once, not {','.join(names)}; --ratios 0,1 means real,add:1")
+        if BASELINE not in names:
+            raise ConfigError(f"arms are {','.join(names)}; they must include real, which the others are compared with")
+        for name in self.sources:
+            if name in NOT_SOURCES or not SOURCE_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"synthetic source '{name}' has no usable name; take letters, digits, '_', '-' and '.', "
+                    f"but not {', '.join(NOT_SOURCES)}"
+                )
+        for arm in self.used_arms:
+            resolved_source(arm, tuple(self.sources))
+            if arm.regime == "more" and self.more_real is None:
+                raise ConfigError(f"arm '{arm.name}' needs further real images; name their folder with --more-real")
+            if arm.regime == "augment" and self.augment != "none":
+                raise ConfigError("arm 'augment' is the baseline itself when --augment standard is on; leave one out")
 
     @property
-    def largest_ratio(self) -> float:
-        """The most synthetic images that a cell adds for each real one."""
-        return max(self.ratios)
+    def used_arms(self) -> tuple[Arm, ...]:
+        """The arms of this grid, in order: those of `ratios`, then `arms`."""
+        ratios = (_DEFAULT_RATIOS if not self.arms else ()) if self.ratios is None else self.ratios
+        return tuple(arm_of_ratio(ratio) for ratio in ratios) + tuple(parse_arm(text) for text in self.arms)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The synthetic folders by name; a single one without a name is "synthetic"."""
+        if self.synthetic is None:
+            return {}
+        return {DEFAULT_SOURCE: self.synthetic} if isinstance(self.synthetic, str) else dict(self.synthetic)
+
+    def budgets_of(self, arm: Arm) -> tuple[str, ...]:
+        """The budgets that an arm is trained under: one shared by all, or those asked for."""
+        return tuple(each for each in arm.budgets if each == SHARED_BUDGET or each in self.budgets)
 
     @property
     def used_seeds(self) -> range:
@@ -186,11 +241,12 @@ class GridConfig:
         spec = model_spec(model)
         return self.image_size_px or (spec.quick_image_size_px if self.quick else spec.image_size_px)
 
-    def training_for(self, model: str, *, train_images: int) -> TrainingConfig:
-        """The hyper-parameters of `model` in this grid: its defaults, then what was asked for.
+    def training_for(self, model: str, *, train_images: int, baseline_images: int | None = None) -> TrainingConfig:
+        """The hyper-parameters of `model` in this grid's baseline: its defaults, then what was asked for.
 
-        `train_images` is the number in the largest cell. By default it sets the updates, of all cells alike: the model's
-        `passes` over that cell, and no fewer than its `min_updates`.
+        `train_images` is the number in the largest cell, `baseline_images` in the real-only one. By default the first
+        sets the updates: the model's `passes` over that cell, and no fewer than its `min_updates`; where epochs are the
+        only budget, the second does.
         """
         spec = model_spec(model)
         given = {
@@ -199,9 +255,21 @@ class GridConfig:
             if getattr(self, name) is not None
         }
         values = {**spec.training, **given, "augment": self.augment}
-        values["updates"], values["epochs"] = self.updates, self.epochs
-        if self.updates is None and self.epochs is None:
-            passes = math.ceil(spec.passes * train_images / values.get("batch_size", TrainingConfig.batch_size))
+        baseline_images = train_images if baseline_images is None else baseline_images
+        if self.updates is not None and self.epochs is not None:
+            raise ConfigError("set either updates or epochs, not both")
+        for name in ("updates", "epochs"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), low=1)
+        batch_size = values.get("batch_size", TrainingConfig.batch_size)
+        _check_whole("batch_size", batch_size, low=1)
+        if self.updates is not None:
+            values["updates"] = self.updates
+        elif self.epochs is not None:
+            values["updates"] = math.ceil(self.epochs * baseline_images / batch_size)
+        else:
+            images = train_images if "updates" in self.budgets else baseline_images
+            passes = math.ceil(spec.passes * images / batch_size)
             values["updates"] = _QUICK_UPDATES if self.quick else max(spec.min_updates, passes)
         return TrainingConfig(**values)
 
@@ -213,8 +281,8 @@ class GridConfig:
             ConfigError: a field is unknown, missing, or out of range.
         """
         values = dict(values)
-        for name, kind in (("models", str), ("ratios", float)):
-            if name in values:
+        for name, kind in (("models", str), ("ratios", float), ("arms", str), ("budgets", str)):
+            if values.get(name) is not None:
                 try:
                     values[name] = tuple(kind(each) for each in values[name])
                 except (TypeError, ValueError) as error:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from comfy_nodes.labelset import write_atomically
+from trainer.copies import turned
 from trainer.data import Sample
 from trainer.images import iter_pixels
 from trainer.models import model_spec
@@ -120,20 +121,23 @@ def prepare_inputs(
                 collector.backbone = Backbone(model, weights[model], device=device)
         collectors[model] = collector
     new = {model for model, collector in collectors.items() if collector.missing}
-    _collect(collectors, {each.sha256: each.path for samples in needs.values() for each in samples}, sizes_px)
+    _collect(collectors, {each.sha256: each for samples in needs.values() for each in samples}, sizes_px)
     inputs = {model: collector.finish() for model, collector in collectors.items()}
     for model in new & set(cache_paths):
         _save_cache(inputs[model], cache_paths[model])
     return inputs
 
 
-def _collect(collectors: Mapping[str, _Collector], paths: Mapping[str, Path], sizes_px: Mapping[str, int]) -> None:
+def _collect(collectors: Mapping[str, _Collector], samples: Mapping[str, Sample], sizes_px: Mapping[str, int]) -> None:
     hashes = list(dict.fromkeys(digest for collector in collectors.values() for digest in collector.missing))
     sizes = {sizes_px[model] for model, collector in collectors.items() if collector.missing}
     start = 0
     with Progress("images", total=len(hashes), unit="images") as progress:
-        for chunk in iter_pixels([paths[digest] for digest in hashes], sizes):
+        for chunk in iter_pixels([samples[digest].path for digest in hashes], sizes):
             count = len(next(iter(chunk.values())))
+            for row, digest in enumerate(hashes[start : start + count]):
+                for pixels in chunk.values():
+                    pixels[row] = turned(pixels[row], samples[digest].turn).copy()
             for model, collector in collectors.items():
                 if collector.missing:
                     collector.add(hashes[start : start + count], chunk[sizes_px[model]])

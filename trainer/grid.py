@@ -1,4 +1,4 @@
-"""A grid: every model, ratio and seed trained once, each into a run folder of its own.
+"""A grid: every model, arm, budget and seed trained once, each into a run folder of its own.
 
 load -> check -> plan -> prepare inputs -> train what is not done -> report
 """
@@ -6,12 +6,12 @@ load -> check -> plan -> prepare inputs -> train what is not done -> report
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,8 +20,11 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from trainer.arms import BASELINE, Arm, parse_arm, resolved_source
+from trainer.cells import CellImages, cell_images, check_counts
 from trainer.config import GridConfig, RunConfig, TrainingConfig
-from trainer.data import CellImages, Dataset, Sample, cell_images, check_counts, load_dataset
+from trainer.copies import COPY
+from trainer.data import MORE, Dataset, Sample, load_dataset
 from trainer.engine import Fit, Labelled, Standardise, deterministic, fit, pick_device, predict
 from trainer.errors import RunError
 from trainer.features import ModelInputs, prepare_inputs
@@ -75,10 +78,11 @@ def run_grid(config: GridConfig) -> Grid:
     out, device = Path(config.out), pick_device(config.device)
     dataset = load_dataset(
         Path(config.real),
-        Path(config.synthetic) if config.synthetic is not None else None,
+        {name: Path(folder) for name, folder in config.sources.items()},
+        more=Path(config.more_real) if config.more_real is not None else None,
         limit_per_class=config.limit_per_class,
     )
-    check_counts(dataset, largest_ratio=config.largest_ratio)
+    check_counts(dataset, config.used_arms, validation_share=config.validation_share)
     weights = {
         model: find_weights(
             model, given=Path(config.weights) if config.weights else None, allow_untrained=config.allow_untrained
@@ -96,33 +100,54 @@ def run_grid(config: GridConfig) -> Grid:
 
 
 def plan_runs(config: GridConfig, dataset: Dataset, weights: Mapping[str, Weights]) -> list[PlannedRun]:
-    """Every run of the grid: by model, then ratio, then seed."""
-    planned = []
+    """Every run of the grid: by model, then arm, then budget, then seed."""
+    draws = {
+        (arm, seed): cell_images(dataset, arm=arm, seed=seed, validation_share=config.validation_share)
+        for arm in config.used_arms
+        for seed in config.used_seeds
+    }
     training = training_configs(config, dataset)
+    planned = []
     for model in config.models:
-        for ratio in config.ratios:
-            for seed in config.used_seeds:
-                images = cell_images(dataset, ratio=ratio, seed=seed, validation_share=config.validation_share)
-                run = RunConfig(
-                    model=model,
-                    ratio=ratio,
-                    seed=seed,
-                    image_size_px=config.image_size_for(model),
-                    training=training[model],
-                    validation_share=config.validation_share,
-                    classes=dataset.classes,
-                    data_fingerprint=images.fingerprint(),
-                    weights=weights[model].source if model in weights else "",
-                    weights_fingerprint=weights[model].fingerprint if model in weights else "",
-                )
-                planned.append(PlannedRun(run, images))
+        for arm in config.used_arms:
+            for budget in config.budgets_of(arm):
+                for seed in config.used_seeds:
+                    images, baseline = draws[arm, seed], draws[Arm(BASELINE), seed]
+                    run = RunConfig(
+                        model=model,
+                        arm=arm.name,
+                        budget=budget,
+                        seed=seed,
+                        image_size_px=config.image_size_for(model),
+                        training=cell_training(training[model], arm, budget, len(images.train) / len(baseline.train)),
+                        validation_share=config.validation_share,
+                        classes=dataset.classes,
+                        data_fingerprint=images.fingerprint(),
+                        weights=weights[model].source if model in weights else "",
+                        weights_fingerprint=weights[model].fingerprint if model in weights else "",
+                    )
+                    planned.append(PlannedRun(run, images))
     return planned
 
 
 def training_configs(config: GridConfig, dataset: Dataset) -> dict[str, TrainingConfig]:
-    """Each model's hyper-parameters for all cells of the grid."""
-    largest = cell_images(dataset, ratio=config.largest_ratio, seed=0, validation_share=config.validation_share)
-    return {model: config.training_for(model, train_images=len(largest.train)) for model in config.models}
+    """Each model's hyper-parameters in the baseline, which those of all other cells follow from."""
+    counts = {
+        arm.name: len(cell_images(dataset, arm=arm, seed=0, validation_share=config.validation_share).train)
+        for arm in config.used_arms
+    }
+    return {
+        model: config.training_for(model, train_images=max(counts.values()), baseline_images=counts[BASELINE])
+        for model in config.models
+    }
+
+
+def cell_training(baseline: TrainingConfig, arm: Arm, budget: str, times: float) -> TrainingConfig:
+    """A cell's hyper-parameters: the baseline's, and in budget "epochs" `times` as many updates for so many images."""
+    augment = "standard" if arm.regime == "augment" else baseline.augment
+    if budget != "epochs" or baseline.updates is None:
+        return replace(baseline, augment=augment)
+    return replace(baseline, augment=augment, updates=max(1, math.floor(times * baseline.updates + 0.5)))
 
 
 def _train_all(
@@ -200,9 +225,9 @@ def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.M
     if not spec.frozen:
         mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
         return nn.Sequential(Standardise(mean, std), spec.build(len(config.classes)))
-    # Backbones differ widely in scale, an untrained one most. The real training images set it: they are the same for
-    # every ratio at a seed, so cells differ in their images only.
-    features = inputs.values[inputs.index(images.real)]
+    # Backbones differ widely in scale, an untrained one most. The real images trained on set it: they are the same in
+    # every additive arm at a seed. An arm without any real ones uses its own.
+    features = inputs.values[inputs.index(images.real or images.train)]
     std = features.std(dim=0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
     return nn.Sequential(Standardise(features.mean(dim=0), std), nn.Linear(spec.feature_dim, len(config.classes)))
@@ -215,7 +240,9 @@ def _metrics(
         **classification_metrics(true, probabilities.argmax(axis=1), len(config.classes)),
         **asdict(outcome),
         "real_images": len(images.real),
-        "synthetic_images": images.synthetic,
+        "synthetic_images": len(images.synthetic),
+        "copied_images": images.count(COPY),
+        "more_images": images.count(MORE),
         "validation_images": len(images.validation),
         "test_images": len(images.test),
         "seconds": round(seconds, 3),
@@ -232,12 +259,8 @@ def _predictions_csv(config: RunConfig, images: CellImages, true: np.ndarray, pr
 
 
 def _training_images_csv(images: CellImages) -> bytes:
-    parts = (
-        ("real", "train", images.real),
-        ("synthetic", "train", images.drawn),
-        ("real", "validation", images.validation),
-    )
-    rows = [(each.file, each.label, source, use) for source, use, samples in parts for each in samples]
+    parts = (("train", images.train), ("validation", images.validation))
+    rows = [(each.file, each.label, each.source, use) for use, samples in parts for each in samples]
     return to_csv(("file", "label", "source", "use"), rows)
 
 
@@ -253,11 +276,10 @@ def _write_grid_files(
     sheet, layout = contact_sheet(dataset)
     training = training_configs(config, dataset)
     clear_unfinished(out)
-    counts = {part: Counter(each.label for each in getattr(dataset, part)) for part in ("train", "test", "synthetic")}
     info = {
         "config": asdict(config),
         "classes": dataset.classes,
-        "images_per_class": {part: [counter[label] for label in dataset.classes] for part, counter in counts.items()},
+        "images_per_class": dataset.images_per_class(),
         "fingerprints": dataset.fingerprints(),
         "test_images_also_trained_on": dataset.leaked(),
         "models": {
@@ -275,13 +297,27 @@ def _write_grid_files(
         "samples": layout.to_dict(),
         "device": str(device),
         "versions": versions(),
-        "runs": [
-            {"run_id": run.run_id, "model": run.config.model, "ratio": run.config.ratio, "seed": run.config.seed}
-            for run in planned
-        ],
+        "arms": [arm.name for arm in config.used_arms],
+        "sources": dict(config.sources),
+        "runs": [run_entry(run.config, dataset.sources) for run in planned],
     }
     write_file(out / SAMPLES_FILE, sheet)
     write_file(out / GRID_FILE, to_json(info))
+
+
+def run_entry(run: RunConfig, sources: Sequence[str]) -> dict[str, object]:
+    """A run's line in grid.json."""
+    arm = parse_arm(run.arm)
+    return {
+        "run_id": run.run_id,
+        "model": run.model,
+        "arm": arm.name,
+        "regime": arm.regime,
+        "ratio": arm.amount,
+        "source": resolved_source(arm, sources),
+        "budget": run.budget,
+        "seed": run.seed,
+    }
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from trainer.arms import arm_of_ratio
 from trainer.errors import ReportError
 from trainer.metrics import METRICS, confusion_matrix
 from trainer.plots import Curve, curve_svg
@@ -30,6 +31,7 @@ from trainer.results import (
     per_class,
     percent,
     points,
+    ratios_of,
     results_csv,
     warnings,
 )
@@ -108,7 +110,7 @@ def _grid_table(grid: Grid, cells: list[Cell]) -> str:
     rows = []
     for model in grid.info["config"]["models"]:
         rows.append(_group_row(grid, model, columns=len(METRICS) + 2))
-        for ratio in grid.info["config"]["ratios"]:
+        for ratio in ratios_of(grid):
             cell = done.get((model, ratio))
             shown = _metric_cells(cell, best) if cell else _no_cells(grid, model, ratio)
             rows.append(f"<tr><td>{_ratio_name(grid, ratio)}</td>{shown}</tr>")
@@ -129,7 +131,8 @@ def _metric_cells(cell: Cell, best: dict[tuple[str, str], float]) -> str:
 
 
 def _no_cells(grid: Grid, model: str, ratio: float) -> str:
-    failed = any(run.model == model and run.ratio == ratio for run in grid.failed())
+    arm = arm_of_ratio(ratio).name
+    failed = any(run.model == model and run.arm == arm for run in grid.failed())
     return f'<td class="missing" colspan="{len(METRICS) + 1}">{"failed" if failed else "not trained yet"}</td>'
 
 
@@ -240,7 +243,9 @@ def _confusions(grid: Grid, cells: list[Cell]) -> str:
     blocks = []
     for cell in cells:
         predictions = [
-            each for run in grid.of(cell.model, cell.ratio) for each in read_predictions(grid.root, run.run_id)
+            each
+            for run in grid.of(cell.model, arm_of_ratio(cell.ratio).name)
+            for each in read_predictions(grid.root, run.run_id)
         ]
         try:
             true, predicted = ([number[getattr(each, side)] for each in predictions] for side in ("true", "predicted"))

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from trainer.arms import BASELINE, arm_of_ratio
 from trainer.metrics import METRICS
 from trainer.runs import Grid, Run, to_csv
 from trainer.stats import Summary, paired_difference, summarise
 
 HEADLINE_METRIC = "f1"
 _RUN_COLUMNS = (
-    "real_images", "synthetic_images", "validation_images", "test_images", "updates", "epochs", "best_update",
+    "real_images", "synthetic_images", "copied_images", "more_images", "validation_images", "test_images", "updates", "epochs", "best_update",
     "train_loss", "validation_loss", *METRICS,
 )  # fmt: skip
 
@@ -33,12 +34,17 @@ def cells_of(grid: Grid) -> list[Cell]:
     """The cells with at least one finished run, by model and ratio in the grid's order."""
     found = []
     for model in grid.info["config"]["models"]:
-        baseline = grid.of(model, 0.0)
-        for ratio in grid.info["config"]["ratios"]:
-            runs = grid.of(model, ratio)
+        baseline = grid.of(model, BASELINE)
+        for ratio in ratios_of(grid):
+            runs = grid.of(model, arm_of_ratio(ratio).name)
             if runs:
                 found.append(_cell(model, ratio, runs, baseline))
     return found
+
+
+def ratios_of(grid: Grid) -> list[float]:
+    """The additive ratios of the first synthetic source, and 0."""
+    return sorted({run.ratio for run in grid.runs if run.arm == arm_of_ratio(run.ratio).name})
 
 
 def _cell(model: str, ratio: float, runs: list[Run], baseline: list[Run]) -> Cell:
@@ -164,7 +170,7 @@ def _declines(grid: Grid, cells: list[Cell]) -> list[str]:
         if before.model != after.model or before.ratio == 0:
             continue
         low, high = (
-            {run.seed: run.metrics[HEADLINE_METRIC] for run in grid.of(cell.model, cell.ratio)}
+            {run.seed: run.metrics[HEADLINE_METRIC] for run in grid.of(cell.model, arm_of_ratio(cell.ratio).name)}
             for cell in (before, after)
         )
         step = paired_difference(low, high)
@@ -178,10 +184,24 @@ def _declines(grid: Grid, cells: list[Cell]) -> list[str]:
 
 def results_csv(grid: Grid) -> bytes:
     """One row a run, in the grid's order. No times in it: the same grid gives the same bytes."""
-    header = ("run_id", "model", "weights", "ratio", "seed", "status", *_RUN_COLUMNS, "error")
+    header = (
+        "run_id",
+        "model",
+        "weights",
+        "arm",
+        "regime",
+        "ratio",
+        "source",
+        "budget",
+        "seed",
+        "status",
+        *_RUN_COLUMNS,
+        "error",
+    )
     rows = [
         (
-            run.run_id, run.model, grid.info["models"][run.model]["weights"], f"{run.ratio:g}", run.seed, run.status,
+            run.run_id, run.model, grid.info["models"][run.model]["weights"], run.arm, run.regime, f"{run.ratio:g}",
+            run.source, run.budget, run.seed, run.status,
             *(run.metrics.get(column, "") for column in _RUN_COLUMNS), run.error.replace("\n", " "),
         )
         for run in grid.runs
@@ -198,7 +218,8 @@ def results_json(grid: Grid) -> dict[str, Any]:
         "warnings": warnings(grid, cells),
         "cells": [asdict(cell) for cell in cells],
         "runs": [
-            {"run_id": run.run_id, "model": run.model, "ratio": run.ratio, "seed": run.seed, "status": run.status}
+            {"run_id": run.run_id, "model": run.model, "arm": run.arm, "regime": run.regime, "ratio": run.ratio}
+            | {"source": run.source, "budget": run.budget, "seed": run.seed, "status": run.status}
             | {"metrics": dict(run.metrics), "error": run.error}
             for run in grid.runs
         ],
@@ -215,7 +236,7 @@ def table_text(grid: Grid) -> str:
     """The grid as text for a terminal: a line a cell, percent, mean and standard deviation over seeds."""
     header = ("model", "synthetic", *(title.lower() for title in METRICS.values()), "change in F1")
     rows = [header]
-    failed = {(run.model, run.ratio) for run in grid.failed()}
+    failed = {(run.model, run.ratio) for run in grid.failed() if run.arm == arm_of_ratio(run.ratio).name}
     for cell in cells_of(grid):
         change = cell.changes[HEADLINE_METRIC]
         note = f"{points(change.mean)} ({interval(change)})" if change else ""

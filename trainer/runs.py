@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_nodes.labelset import LabelsetError, write_atomically
+from trainer.arms import SHARED_BUDGET
 from trainer.errors import ReportError
 
 GRID_FILE = "grid.json"
@@ -28,6 +29,7 @@ SAMPLES_FILE = "samples.png"
 DONE = "DONE"
 ERROR_FILE = "error.txt"
 _PARTIAL = ".partial-"
+_RUN_TEXTS = ("run_id", "model", "arm", "regime", "source", "budget")
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,20 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Run:
-    """One run as found on disk. `metrics` is empty unless it is done; `error` says why it failed."""
+    """One run as found on disk. `metrics` is empty unless it is done; `error` says why it failed.
+
+    `arm` is an arm's name, `regime` and `ratio` its parts (0 where it has no amount), `source` the synthetic sources it
+    draws from ("" for none). `budget` is "updates" or "epochs"; "both" for an arm of as many images as the baseline,
+    the baseline above all, whose runs count in either.
+    """
 
     run_id: str
     model: str
+    arm: str
+    regime: str
     ratio: float
+    source: str
+    budget: str
     seed: int
     metrics: Mapping[str, Any]
     config: Mapping[str, Any]
@@ -67,10 +78,10 @@ class Grid:
     info: Mapping[str, Any]
     runs: tuple[Run, ...]
 
-    def of(self, model: str, ratio: float) -> list[Run]:
-        """The finished runs of one cell, by seed."""
-        found = [run for run in self.runs if run.model == model and run.ratio == ratio and run.metrics]
-        return sorted(found, key=lambda run: run.seed)
+    def of(self, model: str, arm: str, budget: str = "updates") -> list[Run]:
+        """The finished runs of one cell, by seed. Those of the baseline belong to every budget."""
+        found = [run for run in self.runs if (run.model, run.arm) == (model, arm) and run.metrics]
+        return sorted((run for run in found if run.budget in (budget, SHARED_BUDGET)), key=lambda run: run.seed)
 
     def failed(self) -> list[Run]:
         """The runs that failed."""
@@ -128,20 +139,24 @@ def read_grid(root: Path) -> Grid:
         raise ReportError(f"{root} holds no grid ({GRID_FILE} is not there); make one with: python -m trainer grid")
     info = read_json_file(path)
     try:
-        entries = [(each["run_id"], each["model"], float(each["ratio"]), int(each["seed"])) for each in info["runs"]]
+        entries = [
+            {**{name: str(each[name]) for name in _RUN_TEXTS}, "ratio": float(each["ratio"]), "seed": int(each["seed"])}
+            for each in info["runs"]
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{path} is damaged ({error!r}); run the same grid command again") from error
-    return Grid(root=root, info=info, runs=tuple(_read_run(root, *entry) for entry in entries))
+    return Grid(root=root, info=info, runs=tuple(_read_run(root, entry) for entry in entries))
 
 
-def _read_run(root: Path, run_id: str, model: str, ratio: float, seed: int) -> Run:
+def _read_run(root: Path, entry: Mapping[str, Any]) -> Run:
+    run_id = entry["run_id"]
     folder = root / run_id
     config = read_json_file(folder / "config.json") if (folder / "config.json").is_file() else {}
     metrics = read_json_file(folder / "metrics.json") if is_done(root, run_id) else {}
     error = ""
     if not metrics and (folder / ERROR_FILE).is_file():
         error = (folder / ERROR_FILE).read_text(encoding="utf-8", errors="replace").strip()
-    return Run(run_id, model, ratio, seed, metrics, config, error)
+    return Run(**entry, metrics=metrics, config=config, error=error)
 
 
 def read_json_file(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from trainer.config import GridConfig, RunConfig, TrainingConfig, read_json
 from trainer.errors import ConfigError
 
 BASE = {"real": "r", "out": "o", "synthetic": "s"}
-RUN = RunConfig("cnn", 1.0, 0, 64, TrainingConfig(), 0.2, ("a", "b"), "data")
+RUN = RunConfig("cnn", "add:1", "updates", 0, 64, TrainingConfig(), 0.2, ("a", "b"), "data")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ RUN = RunConfig("cnn", 1.0, 0, 64, TrainingConfig(), 0.2, ("a", "b"), "data")
         ({"augment": "flip"}, "augment 'flip' is unknown"),
         ({"device": "tpu"}, "device 'tpu' is unknown"),
         ({"quick": "yes"}, "quick must be true or false"),
-        ({"synthetic": None}, "ratio 1 needs synthetic images"),
+        ({"synthetic": None}, "arm 'add:0.5' needs synthetic images"),
         ({"validation_share": 1.0}, "at most 0.9"),
     ],
 )
@@ -59,7 +60,7 @@ def test_a_config_survives_json(tmp_path: Path) -> None:
 
 
 def test_a_run_id_is_readable_and_changes_with_anything_that_matters() -> None:
-    assert RUN.run_id.startswith("cnn-ratio1-seed0-")
+    assert RUN.run_id.startswith("cnn-add-1-updates-seed0-")
     changes: list[dict[str, Any]] = [
         {"training": TrainingConfig(l2=0.1)}, {"data_fingerprint": "x"}, {"weights_fingerprint": "y"}, {"image_size_px": 32},
     ]  # fmt: skip
@@ -72,5 +73,5 @@ def test_all_cells_of_a_model_get_the_same_number_of_updates() -> None:
         "cnn", train_images=340
     ).total_updates(340)
     assert config.training_for("cnn", train_images=5400).updates == 15 * 5400 // 32 + 1
-    epochs = replace(config, epochs=3).training_for("cnn", train_images=340)
-    assert (epochs.total_updates(40), epochs.total_updates(340)) == (6, 33)
+    epochs = replace(config, epochs=3).training_for("cnn", train_images=340, baseline_images=40)
+    assert epochs.updates == math.ceil(3 * 40 / 32)

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data import Dataset, cell_images, check_counts, load_dataset, wanted_synthetic
+from trainer.data import Dataset, load_dataset
 from trainer.errors import DataError
 
 
@@ -100,56 +99,6 @@ def test_one_class_is_too_few(real: Path) -> None:
             shutil.rmtree(real / part / label)
     with pytest.raises(DataError, match="has one class, 'square'"):
         load_dataset(real, None)
-
-
-def test_too_few_synthetic_images_say_class_has_and_needs(dataset: Dataset) -> None:
-    check_counts(dataset, largest_ratio=2)
-    with pytest.raises(DataError, match="'circle' has 12, needs 18"):
-        check_counts(dataset, largest_ratio=3)
-
-
-def test_a_single_training_image_is_too_few_to_validate(real: Path, synthetic: Path) -> None:
-    for path in sorted((real / "train" / "cross").glob("*.png"))[1:]:
-        path.unlink()
-    with pytest.raises(DataError, match="'cross' has a single training image"):
-        check_counts(load_dataset(real, synthetic), largest_ratio=1)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "real_count", "expected"), [(0, 5, 0), (1, 5, 5), (0.5, 5, 3), (0.5, 30, 15), (6, 5, 30), (0.1, 4, 0)]
-)
-def test_a_ratio_counts_per_real_image_with_halves_up(ratio: float, real_count: int, expected: int) -> None:
-    assert wanted_synthetic(ratio, real_count) == expected
-
-
-def test_validation_is_real_the_same_for_every_ratio_and_never_trained_or_tested_on(dataset: Dataset) -> None:
-    cells = [cell_images(dataset, ratio=ratio, seed=4, validation_share=0.2) for ratio in (0, 1, 2)]
-    assert len({cell.validation for cell in cells}) == 1
-    for cell in cells:
-        held = {sample.path for sample in cell.validation}
-        assert Counter(sample.label for sample in cell.validation) == {"circle": 1, "cross": 1, "square": 1}
-        assert held <= {sample.path for sample in dataset.train}
-        assert not held & {sample.path for sample in (*cell.train, *cell.test)}
-        assert not {sample.path for sample in cell.train} & {sample.path for sample in cell.test}
-        assert cell.test == dataset.test
-    others = {cell_images(dataset, ratio=0, seed=seed, validation_share=0.2).validation for seed in range(5)}
-    assert len(others) > 1
-
-
-def test_draws_are_nested_over_ratios_and_differ_over_seeds(dataset: Dataset) -> None:
-    small, large = (cell_images(dataset, ratio=ratio, seed=0, validation_share=0.2) for ratio in (0.5, 1.5))
-    other = cell_images(dataset, ratio=0.5, seed=1, validation_share=0.2)
-    assert set(small.drawn) < set(large.drawn)
-    assert small.real == large.real
-    assert Counter(sample.label for sample in small.drawn) == {"circle": 3, "cross": 3, "square": 3}
-    assert len(set(large.drawn)) == 27  # without replacement
-    assert set(other.drawn) != set(small.drawn)
-
-
-def test_a_cell_at_ratio_0_does_not_depend_on_the_synthetic_folder(real: Path, synthetic: Path) -> None:
-    before = cell_images(load_dataset(real, synthetic), ratio=0, seed=0, validation_share=0.2).fingerprint()
-    Image.fromarray(np.zeros((9, 9), dtype=np.uint8)).save(synthetic / "cross" / "000.png")
-    assert cell_images(load_dataset(real, synthetic), ratio=0, seed=0, validation_share=0.2).fingerprint() == before
 
 
 def test_test_images_that_were_trained_on_are_counted(real: Path, synthetic: Path) -> None:

@@ -26,7 +26,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
     """A CNN at two ratios and two seeds: four short runs."""
     return GridConfig(
         str(real), str(tmp_path / "grid"), str(synthetic), models=("cnn",), ratios=(0.0, 2.0), seeds=2, image_size_px=32,
-        updates=12, device="cpu",
+        updates=12, device="cpu", budgets=("updates",),
     )  # fmt: skip
 
 
@@ -165,10 +165,10 @@ def test_informative_synthetic_images_help_and_shuffled_labels_do_not(scarce: Pa
     grid = run_grid(
         GridConfig(
             str(scarce / "real"), str(scarce / "grid"), str(scarce / kind), models=("cnn",), ratios=(0.0, 10.0), seeds=1,
-            image_size_px=32, updates=80, device="cpu",
+            image_size_px=32, updates=80, device="cpu", budgets=("updates",),
         )
     )  # fmt: skip
-    real_only, added = (grid.of("cnn", ratio)[0].metrics["accuracy"] for ratio in (0.0, 10.0))
+    real_only, added = (grid.of("cnn", arm)[0].metrics["accuracy"] for arm in ("real", "add:10"))
     assert added > real_only + 0.15 if kind == "good" else added < 0.55
 
 
@@ -176,7 +176,7 @@ def test_grid_json_says_what_the_grid_is(config: GridConfig) -> None:
     grid = run_grid(replace(config, seeds=1))
     info = json.loads((grid.root / "grid.json").read_text(encoding="utf-8"))
     assert info["classes"] == ["circle", "cross", "square"]
-    assert info["images_per_class"] == {"train": [6] * 3, "test": [5] * 3, "synthetic": [12] * 3}
-    assert set(info["fingerprints"]) == {"train", "test", "synthetic"}
+    assert info["images_per_class"] == {"train": [6] * 3, "test": [5] * 3, "synthetic": [12] * 3, "more": [0] * 3}
+    assert set(info["fingerprints"]) == {"train", "test", "synthetic", "more"}
     assert info["models"]["cnn"]["training"]["updates"] == 12
     assert str(config.out) not in info["versions"].values()

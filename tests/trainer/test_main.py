@@ -83,7 +83,7 @@ def test_a_config_file_works_and_the_command_line_wins(
     (tmp_path / "c.json").write_text(json.dumps(values), encoding="utf-8")
     code = main(["grid", "--config", str(tmp_path / "c.json"), "--out", str(tmp_path / "o"), "--seeds", "1", "--image-size", "32", "--json"])  # fmt: skip
     assert code == 0
-    assert len(json.loads(capsys.readouterr().out)["runs"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
 
 
 def test_a_failed_run_is_exit_code_1(

@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...
     run_grid(
         GridConfig(
             str(root / "real"), str(root / "grid"), str(root / "made"), models=("cnn",), ratios=(0.0, 1.0, 2.0), seeds=2,
-            image_size_px=32, updates=8, device="cpu",
+            image_size_px=32, updates=8, device="cpu", budgets=("updates",),
         )
     )  # fmt: skip
     shutil.rmtree(root / "real")

@@ -1,0 +1,52 @@
+"""`serve`: the embedded engine as a server of its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from comfy_nodes.errors import SynthGridError
+
+from ..options import new_parser
+
+EXAMPLES = "  python -m client serve --port 8188 --base-directory data/engine"
+
+
+def add_parser(commands: Any) -> None:
+    """Declares the command."""
+    parser = new_parser(commands, "serve", help="run the embedded engine", examples=EXAMPLES)
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=8188, help="port, 0 for a free one (default: %(default)s)")
+    add("--base-directory", type=Path, required=True, metavar="DIR", help="holds output, input, models")
+    add("--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR", help="more checkpoints")
+    add("--exit-with-parent", action="store_true", help="end when standard input closes")
+    add("--temporary", action="store_true", help="remove the base directory when the server ends well")
+    parser.set_defaults(command=serve)
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serves until it is interrupted."""
+    from ..embedded import missing_requirements
+
+    if missing := missing_requirements():
+        raise SynthGridError(
+            f"the embedded engine needs {', '.join(missing)}; install with: pip install -e '.[embedded]'"
+        )
+    # Before torch is loaded: threads that wait by spinning make a busy machine ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from ..embedded.server import serve as serve_engine
+
+    serve_engine(
+        host=args.host,
+        port=args.port,
+        base_directory=args.base_directory,
+        checkpoint_directories=tuple(args.checkpoint_dir),
+        exit_with_parent=args.exit_with_parent,
+    )
+    if args.temporary:
+        shutil.rmtree(args.base_directory, ignore_errors=True)
+    return 0

@@ -1,0 +1,77 @@
+"""Arms are texts that mean one thing."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.arms import Arm, arm_of_ratio, parse_arm, resolved_source
+from trainer.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "arm"),
+    [
+        ("real", Arm("real")),
+        ("augment", Arm("augment")),
+        ("add:0.5", Arm("add", 0.5)),
+        ("add:1@syn2", Arm("add", 1.0, "syn2")),
+        ("add:2@syn1+syn2", Arm("add", 2.0, "syn1+syn2")),
+        ("swap:1", Arm("swap", 1.0)),
+        ("fewer:0.3333333333333333", Arm("fewer", 1 / 3)),
+        ("copies:1", Arm("copies", 1.0)),
+        ("more:2", Arm("more", 2.0)),
+    ],
+)
+def test_a_name_is_the_text_that_is_parsed(text: str, arm: Arm) -> None:
+    assert parse_arm(text) == arm
+    assert arm.name == text
+
+
+def test_one_amount_has_one_spelling() -> None:
+    assert {parse_arm(text).name for text in ("add:1", "add:1.0", " add:1e0 ")} == {"add:1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("plus:1", "arm 'plus' is unknown; choose from real, add"),
+        ("add", "has no amount; write for example add:0.5"),
+        ("add:", "has no amount"),
+        ("add:x", "has amount 'x'"),
+        ("add:0", "above 0"),
+        ("add:nan", "above 0"),
+        ("real:1", "takes no amount"),
+        ("swap:1.5", "at most 1"),
+        ("fewer:1", "below 1"),
+        ("fewer:0.5@syn2", "uses no synthetic images"),
+        ("add:1@", "names no source"),
+        ("add:1@a+a", "each synthetic source once"),
+        ("add:1@a/b", "each synthetic source once"),
+    ],
+)
+def test_a_wrong_arm_says_what_is_expected(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_arm(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_ratios_are_additive_arms_and_0_is_the_baseline() -> None:
+    assert [arm_of_ratio(ratio).name for ratio in (0.0, 0.5, 1.0)] == ["real", "add:0.5", "add:1"]
+    assert arm_of_ratio(0.0).is_baseline
+
+
+def test_budgets_differ_only_where_the_number_of_images_does() -> None:
+    assert {name: parse_arm(name).budgets for name in ("real", "augment", "swap:0.5", "add:1", "fewer:0.5")} == {
+        "real": ("both",), "augment": ("both",), "swap:0.5": ("both",), "add:1": ("updates", "epochs"),
+        "fewer:0.5": ("updates", "epochs"),
+    }  # fmt: skip
+
+
+def test_the_first_source_is_meant_where_none_is_named() -> None:
+    assert resolved_source(parse_arm("add:1"), ("a", "b")) == "a"
+    assert resolved_source(parse_arm("add:1@b+a"), ("a", "b")) == "b+a"
+    assert resolved_source(parse_arm("copies:1"), ("a",)) == ""
+    with pytest.raises(ConfigError, match="draws from 'c', but the synthetic sources are a, b"):
+        resolved_source(parse_arm("add:1@c"), ("a", "b"))
+    with pytest.raises(ConfigError, match="needs synthetic images"):
+        resolved_source(parse_arm("only:1"), ())

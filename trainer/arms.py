@@ -1,0 +1,134 @@
+"""Arms: what a cell of a grid trains on, as the text that names it everywhere. No torch, no files.
+
+    real           all real training images: the baseline that every other arm is compared with
+    add:1          and one synthetic image for each real one
+    swap:0.5       half of the real ones replaced by synthetic ones; swap:1 is synthetic only, at the baseline's count
+    fewer:0.5      half of the real ones and nothing else
+    only:1         synthetic ones only, one for each real one: those that add:1 adds
+    augment        the real ones under standard augmentation
+    copies:1       and a rotated or mirrored copy for each real one (Paulsen et al., Figure 7)
+    more:1         and a further real image for each real one, from --more-real
+
+Amounts of add, only, copies and more count for each real training image of a class, those held out for validation
+included; shares of swap and fewer are of the real images trained on. "add:1@syn2" draws from a synthetic source other
+than the first, "add:2@syn1+syn2" from both in turn.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.errors import ConfigError
+
+BASELINE = "real"
+_NO_AMOUNT = (BASELINE, "augment")
+_SHARES = ("swap", "fewer")
+_SYNTHETIC = ("add", "swap", "only")
+_SAME_COUNT = (BASELINE, "augment", "swap")
+REGIMES = (BASELINE, "add", "swap", "fewer", "only", "augment", "copies", "more")
+BUDGETS = ("updates", "epochs")
+SHARED_BUDGET = "both"
+NOT_SOURCES = ("real", "copy", "more")  # what training_images.csv calls images that are not synthetic
+SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One regime at one amount. `source` is "" for the first synthetic source, or names joined by "+"."""
+
+    regime: str
+    amount: float = 0.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.regime not in REGIMES:
+            raise ConfigError(f"arm '{self.regime}' is unknown; choose from {', '.join(REGIMES)}")
+        if self.regime in _NO_AMOUNT:
+            if self.amount:
+                raise ConfigError(f"arm '{self.regime}' takes no amount; write '{self.regime}'")
+        elif not math.isfinite(self.amount) or self.amount <= 0:
+            raise ConfigError(f"arm '{self.regime}' has amount {self.amount:g}; expected a number above 0")
+        limit = 1.0 if self.regime in _SHARES else math.inf
+        if self.amount > limit or (self.regime == "fewer" and self.amount == limit):
+            expected = "below 1" if self.regime == "fewer" else "of at most 1"
+            raise ConfigError(f"arm '{self.name}' needs a share {expected}: how much of the real images it is about")
+        if self.source and not self.is_synthetic:
+            raise ConfigError(f"arm '{self.name}' uses no synthetic images; leave '@{self.source}' out")
+        if len(set(self.sources)) != len(self.sources) or not all(SOURCE_NAME.fullmatch(each) for each in self.sources):
+            raise ConfigError(f"arm '{self.name}' must name each synthetic source once, as in add:1@syn1+syn2")
+
+    @property
+    def name(self) -> str:
+        """The text that `parse_arm` reads: "real", "add:0.5", "add:1@syn2"."""
+        amount = "" if self.regime in _NO_AMOUNT and not self.amount else f":{_number(self.amount)}"
+        return f"{self.regime}{amount}{f'@{self.source}' if self.source else ''}"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The synthetic sources it names; none where it means the first one."""
+        return tuple(self.source.split("+")) if self.source else ()
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the others are compared with it."""
+        return self.regime == BASELINE
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether it trains on synthetic images."""
+        return self.regime in _SYNTHETIC
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        """("both",) where the arm has exactly as many images as the baseline, so that the two budgets are one."""
+        return (SHARED_BUDGET,) if self.regime in _SAME_COUNT else BUDGETS
+
+
+def parse_arm(text: str) -> Arm:
+    """The arm that a text like "add:0.5@syn2" names.
+
+    Raises:
+        ConfigError: the regime is unknown, or the amount is missing or out of range.
+    """
+    head, at, source = text.strip().partition("@")
+    regime, colon, amount = head.partition(":")
+    if at and not source:
+        raise ConfigError(f"arm '{text}' names no source behind '@'; write {head}, or {head}@NAME")
+    if regime in REGIMES and regime not in _NO_AMOUNT and not amount:
+        raise ConfigError(f"arm '{text}' has no amount; write for example {regime}:0.5")
+    try:
+        return Arm(regime, float(amount) if colon else 0.0, source)
+    except ValueError:
+        raise ConfigError(f"arm '{text}' has amount '{amount}'; expected a number, as in {regime}:0.5") from None
+
+
+def arm_of_ratio(ratio: float) -> Arm:
+    """The additive arm of the first synthetic source; ratio 0 is the baseline."""
+    return Arm("add", ratio) if ratio else Arm(BASELINE)
+
+
+def resolved_source(arm: Arm, names: Sequence[str]) -> str:
+    """Which of the grid's sources an arm draws from: "syn2", "syn1+syn2", "" for an arm without synthetic images.
+
+    Raises:
+        ConfigError: the grid has no such source.
+    """
+    if not arm.is_synthetic:
+        return ""
+    known = f"the synthetic sources are {', '.join(names)}" if names else "there is no synthetic source"
+    for name in arm.sources:
+        if name not in names:
+            raise ConfigError(f"arm '{arm.name}' draws from '{name}', but {known}; name it with --synthetic {name}=DIR")
+    if not names:
+        raise ConfigError(
+            f"arm '{arm.name}' needs synthetic images; name their folder with --synthetic, or ask for --ratios 0"
+        )
+    return arm.source or names[0]
+
+
+def _number(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))

@@ -1,0 +1,13 @@
+"""The commands of `python -m trainer`, one a file: `add_parser` declares it, and its handler returns the exit code."""
+
+from __future__ import annotations
+
+from trainer.commands import grid, report, sample_data
+
+COMMANDS = (sample_data, grid, report)
+EXAMPLES = """examples:
+  python -m trainer sample-data --out data/digits --train 5 --test 30
+  python -m trainer grid --real data/digits --synthetic data/digits-synthetic \\
+      --models cnn,resnet50 --ratios 0,1,6 --seeds 3 --out runs/digits
+  python -m trainer report runs/digits
+"""

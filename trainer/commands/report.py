@@ -1,0 +1,41 @@
+"""`report`: results.csv and report.html anew, from the runs alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer.commands.parsing import new_parser
+from trainer.report import write_report
+from trainer.results import results_json, table_text
+from trainer.runs import Grid, read_grid
+
+EXAMPLES = "  python -m trainer report runs/digits"
+
+
+def add_parser(commands: Any) -> None:
+    """Declares the command."""
+    parser = new_parser(
+        commands, "report", help="make results.csv and report.html anew from the runs alone", examples=EXAMPLES
+    )
+    parser.add_argument("grid", type=Path, metavar="DIR", help="a grid's folder")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
+    parser.set_defaults(command=report)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Writes the report of a grid that is there, and prints its table."""
+    path = write_report(options.grid)
+    print_results(read_grid(options.grid), path, as_json=options.json)
+    return 0
+
+
+def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
+    """The grid's table, or JSON, on standard output."""
+    if as_json:
+        print(json.dumps(results_json(grid) | {"report": str(path)}, indent=2, ensure_ascii=False))
+        return
+    print(table_text(grid))
+    print(f"\nPercent, mean ± standard deviation over seeds. Report: {path}")
