@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -33,6 +33,11 @@ class CellImages:
     test: tuple[Sample, ...]
 
     @property
+    def all(self) -> tuple[Sample, ...]:
+        """Every image that the run looks at."""
+        return (*self.train, *self.validation, *self.test)
+
+    @property
     def real(self) -> tuple[Sample, ...]:
         """The real training images among those trained on; copies and further ones are not among them."""
         return tuple(sample for sample in self.train if sample.source == REAL)
@@ -46,6 +51,7 @@ class CellImages:
         """How many of the images trained on are "real", "copy", "more", or of the named synthetic source."""
         return sum(sample.source == source for sample in self.train)
 
+    @cached_property
     def fingerprint(self) -> str:
         """A short hash over every image, where it is from and what it is used for."""
         parts = (self.train, self.validation, self.test)
@@ -90,7 +96,7 @@ def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: flo
         DataError: a class has a single training image, or too few images for an arm, or an arm adds or leaves nothing.
         ConfigError: an arm draws from a source that there is not.
     """
-    real = Counter(sample.label for sample in dataset.train)
+    real = {label: len(dataset.pool(REAL, label)) for label in dataset.classes}
     single = [label for label in dataset.classes if real[label] < 2]
     if single:
         raise DataError(
@@ -123,17 +129,12 @@ def _available(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> tuple[d
         there = {label: each.real * len(TURNS) for label, each in wanted.items()}
         return there, f"copies ({len(TURNS)} of an image)", "ask for a smaller amount"
     if arm.regime == "more":
-        return _count(dataset, dataset.more), "further real images", "ask for a smaller amount"
-    if not arm.is_synthetic:
-        return _count(dataset, ()), "images", ""
-    names = resolved_source(arm, dataset.sources).split("+")
-    drawn_from = [sample for sample in dataset.synthetic if sample.source in names]
-    return _count(dataset, drawn_from), "synthetic images", "generate more, or ask for a smaller amount"
-
-
-def _count(dataset: Dataset, samples: Iterable[Sample]) -> dict[str, int]:
-    found = Counter(sample.label for sample in samples)
-    return {label: found[label] for label in dataset.classes}
+        names, kind, way_out = [MORE], "further real images", "ask for a smaller amount"
+    else:
+        names = resolved_source(arm, dataset.sources).split("+")
+        kind, way_out = "synthetic images", "generate more, or ask for a smaller amount"
+    there = {label: sum(len(dataset.pool(name, label)) for name in names) for label in dataset.classes}
+    return there, kind, way_out
 
 
 def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: float) -> CellImages:
@@ -141,7 +142,8 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
     kept: list[Sample] = []
     held: list[Sample] = []
     added: list[Sample] = []
-    for label, samples in _by_label(dataset.train).items():
+    for label in dataset.classes:
+        samples = dataset.pool(REAL, label)
         order = _shuffled(samples, "validation", seed, label)
         count = held_out(len(samples), validation_share)
         wanted = wanted_counts(arm, real=len(samples), held_out=count)
@@ -157,13 +159,11 @@ def _added(dataset: Dataset, arm: Arm, seed: int, label: str, trained: Sequence[
     if arm.regime == "copies":
         return copies_of(_shuffled(trained, "copies", seed, label), len(trained) * len(TURNS))
     if arm.regime == "more":
-        return _shuffled([each for each in dataset.more if each.label == label], "more", seed, label)
+        return _shuffled(dataset.pool(MORE, label), "more", seed, label)
     if not arm.is_synthetic:
         return []
-    draws = [
-        _shuffled([each for each in dataset.synthetic if (each.source, each.label) == (name, label)], "synthetic", seed, label)
-        for name in resolved_source(arm, dataset.sources).split("+")
-    ]  # fmt: skip
+    names = resolved_source(arm, dataset.sources).split("+")
+    draws = [_shuffled(dataset.pool(name, label), "synthetic", seed, label) for name in names]
     return [sample for sample in chain.from_iterable(zip_longest(*draws)) if sample is not None]
 
 
@@ -176,10 +176,3 @@ def _shuffled(samples: Sequence[Sample], purpose: str, seed: int, label: str) ->
 
 def _by_file(sample: Sample) -> str:
     return sample.file
-
-
-def _by_label(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.label].append(sample)
-    return dict(groups)

@@ -9,8 +9,9 @@ import difflib
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,10 +32,12 @@ from trainer.models import MODELS, model_spec
 T = TypeVar("T")
 AUGMENTATIONS = ("none", "standard")
 DEVICES = ("auto", "cpu", "cuda")
+EXECUTORS = ("local", "ray")
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 _QUICK_UPDATES = 40
+_ASKED = ("updates", "epochs", "batch_size", "learning_rate", "l2")  # of GridConfig's fields, what overrides a model's
 _RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
 
 
@@ -127,7 +130,8 @@ class GridConfig:
 
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form of additive arms:
     0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how many there are (0, 1, ...). A field that
-    is None leaves each model's own default. `quick` shrinks images, counts and updates to a smoke run whose numbers
+    is None leaves each model's own default. `tuned` are files of hyper-parameters,
+    each for one model. `devices` are those of the local executor's processes. `quick` shrinks images, counts and updates to a smoke run whose numbers
     mean nothing.
     """
 
@@ -148,9 +152,13 @@ class GridConfig:
     learning_rate: float | None = None
     l2: float | None = None
     augment: str = "none"
+    tuned: tuple[str, ...] = ()
     weights: str | None = None
     allow_untrained: bool = False
     device: str = "auto"
+    devices: tuple[str, ...] = ()
+    executor: str = "local"
+    address: str | None = None
     threads: int | None = None
     quick: bool = False
 
@@ -161,6 +169,7 @@ class GridConfig:
         self._check_axes()
         _check_number("validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9)
         _check_choice("device", self.device, DEVICES)
+        self._check_machine()
         for name, low in (("image_size_px", _MIN_IMAGE_SIZE_PX), ("threads", 1)):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=low)
@@ -189,6 +198,16 @@ class GridConfig:
             _check_choice("budget", budget, BUDGETS)
         if not self.budgets or len(set(self.budgets)) != len(self.budgets):
             raise ConfigError(f"budgets must name each budget once, not {','.join(self.budgets) or 'none'}")
+
+    def _check_machine(self) -> None:
+        _check_choice("executor", self.executor, EXECUTORS)
+        if self.address is not None and self.executor != "ray":
+            raise ConfigError(f"address {self.address} is a Ray cluster's; add --executor ray")
+        if self.devices and (self.executor != "local" or self.device != "auto"):
+            raise ConfigError("devices names the processes of --executor local; leave --device and --executor out")
+        for name in self.devices:
+            if not re.fullmatch(r"cpu|cuda:\d{1,3}", name):
+                raise ConfigError(f"devices has '{name}'; expected cpu or cuda:0, cuda:1, ..., as in cuda:0,cuda:1")
 
     def _check_arms(self) -> None:
         names = [arm.name for arm in self.used_arms]
@@ -241,37 +260,40 @@ class GridConfig:
         spec = model_spec(model)
         return self.image_size_px or (spec.quick_image_size_px if self.quick else spec.image_size_px)
 
-    def training_for(self, model: str, *, train_images: int, baseline_images: int | None = None) -> TrainingConfig:
-        """The hyper-parameters of `model` in this grid's baseline: its defaults, then what was asked for.
+    def training_for(
+        self,
+        model: str,
+        *,
+        train_images: int,
+        baseline_images: int | None = None,
+        tuned: Mapping[str, Any] | None = None,
+    ) -> TrainingConfig:
+        """The hyper-parameters of `model` in this grid's baseline: its defaults, then what was tuned or asked for.
 
         `train_images` is the number in the largest cell, `baseline_images` in the real-only one. By default the first
         sets the updates: the model's `passes` over that cell, and no fewer than its `min_updates`; where epochs are the
         only budget, the second does.
+
+        Raises:
+            ConfigError: a value is out of range, or both asked for and tuned.
         """
-        spec = model_spec(model)
-        given = {
-            name: getattr(self, name)
-            for name in ("batch_size", "learning_rate", "l2")
-            if getattr(self, name) is not None
-        }
-        values = {**spec.training, **given, "augment": self.augment}
+        asked = {name: getattr(self, name) for name in _ASKED if getattr(self, name) is not None}
+        asked |= {"augment": self.augment} if self.augment != "none" else {}
+        both = sorted(asked.keys() & (tuned or {}).keys())
+        if both:
+            raise ConfigError(f"{both[0]} of {model} is asked for and tuned as well; leave out the option or the file")
+        values = {"updates": None, **model_spec(model).training, **asked, **(tuned or {})}
+        checked = TrainingConfig(**(values | ({} if values.get("epochs") or values["updates"] else {"updates": 1})))
         baseline_images = train_images if baseline_images is None else baseline_images
-        if self.updates is not None and self.epochs is not None:
-            raise ConfigError("set either updates or epochs, not both")
-        for name in ("updates", "epochs"):
-            if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), low=1)
-        batch_size = values.get("batch_size", TrainingConfig.batch_size)
-        _check_whole("batch_size", batch_size, low=1)
-        if self.updates is not None:
-            values["updates"] = self.updates
-        elif self.epochs is not None:
-            values["updates"] = math.ceil(self.epochs * baseline_images / batch_size)
-        else:
-            images = train_images if "updates" in self.budgets else baseline_images
-            passes = math.ceil(spec.passes * images / batch_size)
-            values["updates"] = _QUICK_UPDATES if self.quick else max(spec.min_updates, passes)
-        return TrainingConfig(**values)
+        if checked.epochs is not None:
+            return replace(
+                checked, epochs=None, updates=math.ceil(checked.epochs * baseline_images / checked.batch_size)
+            )
+        if values["updates"] is not None:
+            return checked
+        images = train_images if "updates" in self.budgets else baseline_images
+        passes = math.ceil(model_spec(model).passes * images / checked.batch_size)
+        return replace(checked, updates=_QUICK_UPDATES if self.quick else max(model_spec(model).min_updates, passes))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GridConfig:
@@ -281,7 +303,14 @@ class GridConfig:
             ConfigError: a field is unknown, missing, or out of range.
         """
         values = dict(values)
-        for name, kind in (("models", str), ("ratios", float), ("arms", str), ("budgets", str)):
+        for name, kind in (
+            ("models", str),
+            ("ratios", float),
+            ("arms", str),
+            ("budgets", str),
+            ("devices", str),
+            ("tuned", str),
+        ):
             if values.get(name) is not None:
                 try:
                     values[name] = tuple(kind(each) for each in values[name])

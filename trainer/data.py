@@ -12,10 +12,11 @@ import hashlib
 import logging
 import os
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from comfy_nodes.labelset import METADATA, ImageRecord, LabelledFolder, LabelsetError, folder_name
@@ -57,6 +58,17 @@ class Dataset:
     synthetic: tuple[Sample, ...]
     sources: tuple[str, ...] = ()
     more: tuple[Sample, ...] = ()
+
+    @cached_property
+    def _pools(self) -> dict[tuple[str, str], list[Sample]]:
+        pools: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+        for sample in (*self.train, *self.synthetic, *self.more):
+            pools[sample.source, sample.label].append(sample)
+        return dict(pools)
+
+    def pool(self, source: str, label: str) -> list[Sample]:
+        """The images of one class that can be trained on: "real", "more", or of a synthetic source."""
+        return self._pools.get((source, label), [])
 
     def fingerprints(self) -> dict[str, str]:
         """One short hash a part, over names, labels, sources and contents."""

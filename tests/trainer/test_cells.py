@@ -83,7 +83,7 @@ def test_validation_is_real_the_same_in_every_arm_and_never_trained_or_tested_on
 
 def test_seeds_differ_in_everything_they_draw(dataset: Dataset) -> None:
     for arm in ("real", "add:1", "fewer:0.5", "copies:1", "more:0.5"):
-        assert len({cell(dataset, arm, seed=seed).fingerprint() for seed in range(5)}) > 3, arm
+        assert len({cell(dataset, arm, seed=seed).fingerprint for seed in range(5)}) > 3, arm
 
 
 @pytest.mark.parametrize("regime", ["add", "only", "copies", "more"])
@@ -162,7 +162,7 @@ def test_shares_are_rounded_with_halves_up(amount: float, count: int, expected: 
 
 
 def test_the_baseline_does_not_depend_on_the_synthetic_folder(real: Path, synthetic: Path) -> None:
-    before = cell(load_dataset(real, synthetic), "real").fingerprint()
+    before = cell(load_dataset(real, synthetic), "real").fingerprint
     Image.fromarray(np.zeros((9, 9), dtype=np.uint8)).save(synthetic / "cross" / "000.png")
-    assert cell(load_dataset(real, synthetic), "real").fingerprint() == before
-    assert cell(load_dataset(real, None), "real").fingerprint() == before
+    assert cell(load_dataset(real, synthetic), "real").fingerprint == before
+    assert cell(load_dataset(real, None), "real").fingerprint == before

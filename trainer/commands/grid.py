@@ -1,41 +1,69 @@
-"""`grid`: models x synthetic ratios x seeds, and the report."""
+"""`grid`: models x arms x budgets x seeds, and the report."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from trainer.arms import BUDGETS, SOURCE_NAME
 from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
-from trainer.config import AUGMENTATIONS, DEVICES, GridConfig, read_json
+from trainer.config import AUGMENTATIONS, DEVICES, EXECUTORS, GridConfig, read_json
 from trainer.errors import ConfigError
 from trainer.models import MODELS
 from trainer.report import write_report
 
 logger = logging.getLogger(__name__)
+SOURCE_GIVEN = re.compile(rf"{SOURCE_NAME.pattern}=")
 
 EXAMPLES = """  python -m trainer grid --real data/digits --synthetic data/digits-synthetic --ratios 0,1,6 --out runs/digits
   python -m trainer grid --real photos --synthetic made --models cnn --seeds 5 --epochs 40 --out runs/photos
+  python -m trainer grid --real photos --synthetic a=made-a --synthetic b=made-b --models cnn --out runs/arms \\
+      --arms real,add:1,add:1@b,add:2@a+b,swap:0.5,fewer:0.5,only:1,augment,copies:1
   python -m trainer grid --config grid.json --quick --out runs/smoke
 
 --real holds train/<class>/ and test/<class>/; --synthetic holds <class>/, with metadata.jsonl or without.
-The same command again trains only what is not done yet."""
+The same command again trains only what is not done yet.
+
+arms, each trained on the same validation and test images:
+  real         all real training images: the baseline
+  add:1        and one synthetic image for each real one; --ratios 0,1 means --arms real,add:1
+  swap:0.5     half of the real ones replaced by synthetic ones
+  fewer:0.5    half of the real ones
+  only:1       synthetic ones only, one for each real one
+  augment      the real ones, shifted and mirrored at random
+  copies:1     and a rotated or mirrored copy for each real one
+  more:1       and a further real image for each real one, from --more-real
+  add:1@b      from the synthetic source b; add:2@a+b from both in turn
+
+budgets: "updates" gives every cell as many optimiser updates as the baseline, "epochs" as many passes over its own
+images. Arms with as many images as the baseline are trained once for both."""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "grid", help="train models x synthetic ratios x seeds, and report", examples=EXAMPLES)
+    help = "train models x arms x budgets x seeds, and report"
+    parser = new_parser(commands, "grid", help=help, examples=EXAMPLES)
     add = parser.add_argument
     add("--real", metavar="DIR", help="real images: train/<class>/ and test/<class>/")
-    add("--synthetic", metavar="DIR", help="labelled folder of synthetic images")
+    add(
+        "--synthetic",
+        action="append",
+        metavar="[NAME=]DIR",
+        help="labelled folder of synthetic images; repeat for more",
+    )
+    add("--more-real", metavar="DIR", help="further real images in class folders, for arms more:AMOUNT")
     add("--out", metavar="DIR", help="the grid's folder; finished runs in it are kept")
     add("--config", type=Path, metavar="FILE", help="JSON with these options; the command line wins")
     add("--models", type=names, metavar="A,B", help=f"from {', '.join(MODELS)} (default cnn,resnet50)")
     add("--ratios", type=numbers, metavar="0,R,...", help="synthetic images for each real one (default 0,0.5,1)")
+    add("--arms", type=names, metavar="ARM,...", help="what cells train on, beside --ratios; see below")
+    add("--budgets", type=names, metavar="A,B", help=f"{' or '.join(BUDGETS)} or both (default {','.join(BUDGETS)})")
     add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 3)")
     add("--quick", action="store_true", default=None, help="smoke run: small images, few of them, few updates")
     add("--json", action="store_true", help="print the results as JSON instead of a table")
@@ -45,6 +73,13 @@ def add_parser(commands: Any) -> None:
     _add_training_options(parser)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA where there is one")
+    machine.add_argument(
+        "--devices", type=names, metavar="D,...", help="a process each, as in cuda:0,cuda:1 (default: every GPU)"
+    )
+    machine.add_argument(
+        "--executor", choices=EXECUTORS, help="ray: spread the runs over a Ray cluster (default local)"
+    )
+    machine.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: start Ray here)")
     machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.set_defaults(command=run)
 
@@ -53,9 +88,15 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training, the same in all cells (default: each model's own)")
     length = group.add_mutually_exclusive_group()
     length.add_argument(
-        "--updates", type=int, metavar="N", help="optimiser updates of every run (default grows with the largest cell)"
+        "--updates",
+        type=int,
+        metavar="N",
+        help="optimiser updates of the baseline (default grows with the largest cell)",
     )
-    length.add_argument("--epochs", type=int, metavar="N", help="passes over a run's own images, instead of updates")
+    length.add_argument("--epochs", type=int, metavar="N", help="updates as many passes over the real images take")
+    group.add_argument(
+        "--tuned", action="append", metavar="FILE", help="a model's hyper-parameters, made by tune; repeat"
+    )
     group.add_argument("--batch-size", type=int, metavar="N")
     group.add_argument("--learning-rate", type=float, metavar="X")
     group.add_argument("--l2", type=float, metavar="X", help="L2 penalty")
@@ -82,6 +123,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> GridConfig:
     values = read_json(options.config) if options.config else {}
+    if options.synthetic is not None:
+        options.synthetic = _sources(options.synthetic)
     for field in fields(GridConfig):
         given = getattr(options, field.name)
         if given is not None:
@@ -90,3 +133,18 @@ def _config(options: argparse.Namespace) -> GridConfig:
         if name not in values:
             raise ConfigError(f"--{name} is missing; say where with --{name} DIR or in the --config file")
     return GridConfig.from_dict(values)
+
+
+def _sources(given: list[str]) -> str | dict[str, str]:
+    """--synthetic DIR, or --synthetic NAME=DIR any number of times."""
+    if len(given) == 1 and not SOURCE_GIVEN.match(given[0]):
+        return given[0]
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or not folder or not SOURCE_GIVEN.match(text):
+            raise ConfigError(f"--synthetic {text} has no name; of several each needs one, as in --synthetic a=DIR")
+        if name in found:
+            raise ConfigError(f"--synthetic names '{name}' twice; give every source a name of its own")
+        found[name] = folder
+    return found

@@ -1,0 +1,153 @@
+"""One run: from its images to the files of its folder. Knows nothing of where it is trained or what else is.
+
+build -> fit -> predict -> files
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from trainer.cells import CellImages
+from trainer.config import RunConfig
+from trainer.copies import COPY
+from trainer.data import MORE, Sample
+from trainer.engine import Fit, Labelled, Standardise, fit, predict
+from trainer.errors import RunError
+from trainer.features import ModelInputs
+from trainer.metrics import classification_metrics
+from trainer.models import model_spec
+from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run and the images it uses."""
+
+    config: RunConfig
+    images: CellImages
+
+    @property
+    def run_id(self) -> str:
+        """The run's name and folder."""
+        return self.config.run_id
+
+
+def outcome(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
+    """The files of a run's folder: its results and DONE, or the reason why there are none. Raises nothing of a run."""
+    files = {"config.json": to_json({**asdict(run.config), "versions": versions()})}
+    try:
+        return {**files, **train_run(run.config, run.images, inputs, device=device), DONE: b""}
+    except RunError as error:
+        return {**files, **failure(run, str(error))}
+    except (RuntimeError, MemoryError) as error:  # torch reports a lack of memory as a RuntimeError
+        logger.exception("run %s failed", run.run_id)
+        return {**files, **failure(run, f"{type(error).__name__}: {error}")}
+
+
+def failure(run: PlannedRun, reason: str) -> dict[str, bytes]:
+    """The file that says why a run has no results."""
+    logger.error("run %s failed: %s", run.run_id, reason)
+    return {ERROR_FILE: f"{reason}\n".encode(errors="replace")}
+
+
+def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
+    """Trains, then looks at the test images once: the files of a finished run, without DONE.
+
+    Raises:
+        RunError: the training diverged.
+    """
+    started_s = time.perf_counter()
+    number = {label: position for position, label in enumerate(config.classes)}
+
+    def labelled(samples: Sequence[Sample]) -> Labelled:
+        return Labelled(inputs.index(samples), torch.tensor([number[sample.label] for sample in samples]))
+
+    network = _network(config, inputs, images)
+    outcome = fit(
+        network,
+        inputs.values,
+        train=labelled(images.train),
+        validation=labelled(images.validation),
+        config=config.training,
+        seed=config.seed,
+        device=device,
+    )
+    probabilities = predict(network, inputs.values, inputs.index(images.test), device=device)
+    true = np.array([number[sample.label] for sample in images.test])
+    return {
+        "metrics.json": to_json(
+            _metrics(config, images, outcome, true, probabilities, time.perf_counter() - started_s)
+        ),
+        "predictions.csv": _predictions_csv(config, images, true, probabilities),
+        "training_images.csv": _training_images_csv(images),
+        "model.safetensors": save({name: value.cpu().contiguous() for name, value in network.state_dict().items()}),
+    }
+
+
+def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.Module:
+    """Normalisation, then the whole model, or a frozen one's head. The same start for a seed, whatever the ratio."""
+    spec = model_spec(config.model)
+    torch.manual_seed(config.seed)
+    if not spec.frozen:
+        mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
+        return nn.Sequential(Standardise(mean, std), spec.build(len(config.classes)))
+    # Backbones differ widely in scale, an untrained one most. The real images trained on set it: they are the same in
+    # every additive arm at a seed. An arm without any real ones uses its own.
+    features = inputs.values[inputs.index(images.real or images.train)]
+    std = features.std(dim=0, correction=0)
+    std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
+    return nn.Sequential(Standardise(features.mean(dim=0), std), nn.Linear(spec.feature_dim, len(config.classes)))
+
+
+def _metrics(
+    config: RunConfig, images: CellImages, outcome: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
+) -> dict[str, object]:
+    return {
+        **classification_metrics(true, probabilities.argmax(axis=1), len(config.classes)),
+        **asdict(outcome),
+        "real_images": len(images.real),
+        "synthetic_images": len(images.synthetic),
+        "copied_images": images.count(COPY),
+        "more_images": images.count(MORE),
+        "validation_images": len(images.validation),
+        "test_images": len(images.test),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _predictions_csv(config: RunConfig, images: CellImages, true: np.ndarray, probabilities: np.ndarray) -> bytes:
+    predicted = probabilities.argmax(axis=1)
+    rows = [
+        (sample.file, sample.label, config.classes[guess], f"{row[guess]:.6f}", f"{row[right]:.6f}")
+        for sample, row, guess, right in zip(images.test, probabilities, predicted, true, strict=True)
+    ]
+    return to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
+
+
+def _training_images_csv(images: CellImages) -> bytes:
+    parts = (("train", images.train), ("validation", images.validation))
+    rows = [(each.file, each.label, each.source, use) for use, samples in parts for each in samples]
+    return to_csv(("file", "label", "source", "use"), rows)
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for package in ("synthgrid", "torch", "torchvision", "numpy", "scikit-learn", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found | {"threads": str(torch.get_num_threads())}
