@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from trainer.arms import BASELINE, SHARED_BUDGET
 from trainer.stats import (
     RESAMPLES,
     CellScores,
@@ -25,24 +26,23 @@ from trainer.stats import (
 )
 
 HEADLINE_METRIC = "f1"
-BASELINE_ARM, SHARED_BUDGET = "real", "both"
 
 
 @dataclass(frozen=True, order=True)
 class CellKey:
-    """A cell of a grid. `ratio` is the arm's amount; the real-only cell of a model has the budget "both"."""
+    """A cell of a grid; `ratio` is the arm's amount. The real-only cell of a model has the budget "both"."""
 
     model: str
-    arm: str
-    budget: str
-    regime: str = BASELINE_ARM
+    arm: str = BASELINE
+    budget: str = SHARED_BUDGET
+    regime: str = BASELINE
     ratio: float = 0.0
     source: str = ""
 
     @property
     def is_baseline(self) -> bool:
         """Whether this is the cell that the others of its model are compared with."""
-        return self.arm == BASELINE_ARM
+        return self.arm == BASELINE
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,3 @@ def _trends(
 def _corrected(estimates: Mapping) -> dict:
     tested = {key: estimate.p for key, estimate in estimates.items() if estimate.p is not None}
     return dict.fromkeys(estimates) | holm(tested)
-
-
-def same_order(files: Sequence[Sequence[str]]) -> bool:
-    """Whether all runs looked at the same test images in the same order, without which nothing can be paired."""
-    return all(each == files[0] for each in files[1:])

@@ -20,6 +20,7 @@ from trainer.engine import pick_device
 from trainer.executors import Executor, executor_for
 from trainer.features import prepare_inputs
 from trainer.lock import grid_locked, refuse_unfinished
+from trainer.mistakes import write_mistakes
 from trainer.models import MODELS, model_spec
 from trainer.planning import plan_runs, run_entry, training_configs
 from trainer.progress import Progress
@@ -81,7 +82,9 @@ def run_grid(config: GridConfig) -> Grid:
         logger.info("%d runs: %d done before, %d to train", len(planned), len(planned) - len(pending), len(pending))
         if pending:
             _train_all(pending, executor, out=out, weights=weights, device=device)
-        return read_grid(out)
+        grid = read_grid(out)
+        write_mistakes(out, dataset, grid)
+        return grid
 
 
 def _train_all(
