@@ -19,7 +19,8 @@ BUDGET_TITLES = {
 BUDGET_SHORT = {"updates": "same updates", "epochs": "same epochs", SHARED_BUDGET: ""}
 VERDICTS = {"better": "better", "worse": "worse", "unclear": "no measurable change", "untested": "one seed, no test"}
 _ENOUGH_SEEDS = 5
-_GAPS_LISTED = 5
+_GAPS_LISTED = 4
+_DETECTABLE = 2.8  # standard errors: a true change of so many is found in 80% of grids at p <= 0.05
 _MINUS = "−"
 
 
@@ -133,7 +134,9 @@ def _answer(results: Results, key: CellKey) -> str:
     amount = f"{points(change.value)} points"
     if comparison.verdict == "untested":
         return f"{start} changed macro F1 of {noun} by {amount} with the only seed: no interval, no test."
-    facts = f"{interval(change)}, {p_value(comparison.p_holm)}"
+    count = len(results.verdicts.comparisons)
+    corrected = f" after correction for {count} comparisons" * (count > 1)
+    facts = f"{interval(change)}, {p_value(comparison.p_holm)}{corrected}"
     twin = f"{_twin(results, key)}."
     if comparison.verdict == "unclear":
         return f"{start} made no measurable change to macro F1 of {noun} ({amount}, {facts}){twin}"
@@ -171,6 +174,7 @@ def warnings(results: Results) -> list[str]:
         *_gaps(results),
         *_doubts(results),
         *_leaks(results.grid),
+        *_blind_spots(results),
     ]
 
 
@@ -211,17 +215,19 @@ def _gaps(results: Results) -> Iterator[str]:
     if missing:
         yield f"{missing} of {len(grid.runs)} runs have not been trained; the same grid command resumes."
     planned = Counter((run.model, run.arm, run.budget) for run in grid.runs)
+    names = {key: f"{model_title(grid, key.model)}, {arm_title(grid, key)}{budget_note(key)}" for key in results.keys}
     counts = {key: (len(results.runs[key]), planned[key.model, key.arm, key.budget]) for key in results.keys}
-    short = [(key, done, wanted) for key, (done, wanted) in counts.items() if done < wanted]
-    for key, done, wanted in short[:_GAPS_LISTED]:
-        what = f"{model_title(grid, key.model)}, {arm_title(grid, key)}{budget_note(key)}"
-        yield (
-            f"{what}: no seed is done, so it is missing."
-            if not done
-            else (f"{what}: {done} of {wanted} seeds are done, so it is compared on those alone.")
-        )
-    if len(short) > _GAPS_LISTED:
-        yield f"{len(short) - _GAPS_LISTED} more cells are missing or unfinished."
+    yield from _listed("Without any finished run", [names[key] for key, (done, _) in counts.items() if not done])
+    yield from _listed(
+        "Compared on fewer seeds",
+        [f"{names[key]} ({done} of {wanted})" for key, (done, wanted) in counts.items() if 0 < done < wanted],
+    )
+
+
+def _listed(what: str, names: list[str]) -> Iterator[str]:
+    if names:
+        more = f"; and {len(names) - _GAPS_LISTED} more" * (len(names) > _GAPS_LISTED)
+        yield f"{what}: {'; '.join(names[:_GAPS_LISTED])}{more}."
 
 
 def _doubts(results: Results) -> Iterator[str]:
@@ -238,7 +244,27 @@ def _doubts(results: Results) -> Iterator[str]:
         yield f"Only {seeds} seeds: intervals are wide and real effects are missed. Five or more find more (--seeds 5)."
 
 
+def _blind_spots(results: Results) -> Iterator[str]:
+    """How large a change would have had to be, where none was measured."""
+    for model in results.models:
+        for key in results.headlines(model)[:1]:
+            comparison = results.comparison(key)
+            if comparison is None or comparison.verdict != "unclear":
+                continue
+            error = comparison.changes[HEADLINE_METRIC].se or 0.0
+            yield (
+                f"No measurable change is not no change: for {model_noun(results.grid, model)} a true change of less than "
+                f"about {percent(_DETECTABLE * error)} points is easily missed here. More seeds or test images see more."
+            )
+
+
 def _leaks(grid: Grid) -> Iterator[str]:
-    leaked = grid.info.get("test_images_also_trained_on", 0)
-    if leaked:
-        yield f"{leaked} test images are, byte for byte, also among the training or synthetic images: scores are too high."
+    leaks = grid.info.get("leaks")
+    if leaks and leaks["test_images"] and not leaks["dropped"]:
+        yield (
+            f"{leaks['test_images']} test images are also among those trained on, exactly or nearly: scores are too high. "
+            f"They are listed under Leaks; --drop-leaks leaves them out of training."
+        )
+    elif not leaks and grid.info.get("test_images_also_trained_on"):
+        count = grid.info["test_images_also_trained_on"]
+        yield f"{count} test images are, byte for byte, also among the training or synthetic images: scores are too high."

@@ -19,7 +19,9 @@ from trainer.config import GridConfig
 from trainer.errors import ReportError
 from trainer.grid import run_grid
 from trainer.report import write_report
-from trainer.results import answers, cells_of, results_json, table_text, warnings
+from trainer.results import results_of
+from trainer.tables import text_table
+from trainer.wording import answers
 from trainer.runs import read_grid
 
 
@@ -49,15 +51,6 @@ def grid_folder(finished: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     shutil.copytree(finished, tmp_path / "grid")
     return tmp_path / "grid"
-
-
-def set_scores(root: Path, scores: dict[float, list[float]]) -> None:
-    """Gives every metric of each ratio's runs these values, by seed."""
-    for run in read_grid(root).runs:
-        path = root / run.run_id / "metrics.json"
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values |= dict.fromkeys(("accuracy", "precision", "recall", "f1"), scores[run.ratio][run.seed])
-        path.write_text(json.dumps(values), encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -124,41 +117,14 @@ def test_results_csv_has_a_row_a_run_and_no_times(grid_folder: Path) -> None:
     assert "seconds" not in lines[0]
 
 
-@pytest.mark.parametrize(
-    ("largest", "expected"),
-    [
-        ([0.70, 0.71], "raised the macro F1 of the small CNN by 20.5 points (95% CI"),
-        ([0.40, 0.39], "lowered the macro F1 of the small CNN by 10.5 points"),
-        ([0.60, 0.45], "made no measurable change to the macro F1 of the small CNN (+2.5 points, 95% CI"),
-    ],
-)
-def test_the_answer_is_a_sentence_that_follows_the_interval(
-    grid_folder: Path, largest: list[float], expected: str
-) -> None:
-    set_scores(grid_folder, {0.0: [0.50, 0.50], 1.0: [0.5, 0.5], 2.0: largest})
-    grid = read_grid(grid_folder)
-    (sentence,) = answers(grid, cells_of(grid))
-    assert expected in sentence
-    assert sentence.startswith("With 4 real images a class, adding 8 synthetic ones a class")
-
-
-def test_where_synthetic_images_hurt_it_says_so_plainly(grid_folder: Path) -> None:
-    set_scores(grid_folder, {0.0: [0.50, 0.50], 1.0: [0.70, 0.70], 2.0: [0.40, 0.39]})
-    grid = read_grid(grid_folder)
-    text = " ".join(warnings(grid, cells_of(grid)))
-    assert "made the small CNN worse at ratio 2" in text
-    assert "More was not better" in text
-    assert "worse at ratio 1:" not in text
-
-
 def test_an_untrained_backbone_is_named_everywhere(grid_folder: Path) -> None:
     path = grid_folder / "grid.json"
     info = json.loads(path.read_text(encoding="utf-8"))
     info["models"]["cnn"]["weights"] = "untrained"
     path.write_text(json.dumps(info), encoding="utf-8")
-    grid = read_grid(grid_folder)
-    assert "untrained backbone" in table_text(grid)
-    assert "untrained backbone" in answers(grid, cells_of(grid))[0]
+    results = results_of(read_grid(grid_folder))
+    assert "untrained backbone" in text_table(results)
+    assert "untrained backbone" in answers(results)[0]
     assert write_report(grid_folder).read_text(encoding="utf-8").count("untrained backbone") >= 4
 
 

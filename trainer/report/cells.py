@@ -24,14 +24,14 @@ from trainer.wording import (
     points,
 )
 
-_COLUMNS = 6
+_COLUMNS = 5
 
 
 def grid_section(results: Results) -> str:
     """Every cell by model and budget, with its change against real only."""
     head = (
-        "<tr><th>Trained on</th><th>Accuracy</th><th>Macro F1</th><th>Change in macro F1, points</th>"
-        '<th>Corrected</th><th class="wide">Votes won : lost</th></tr>'
+        '<tr><th>Trained on</th><th class="wide">Accuracy</th><th>Macro F1</th><th>Change in macro F1, points</th>'
+        "<th>Corrected</th></tr>"
     )
     return section("The grid", table(head, _grid_rows(results), kind="grid"), note=_grid_note(results))
 
@@ -55,7 +55,7 @@ def model_name(results: Results, model: str) -> str:
 
 
 def _grid_row(results: Results, key: CellKey, scale: _Scale) -> str:
-    name = f'{text(arm_title(results.grid, key))} <span class="spread">{text(key.arm)}</span>'
+    name = f'{text(arm_title(results.grid, key))} <span class="spread wide">{text(key.arm)}</span>'
     found = results.metrics.get(key)
     if not found:
         failed = any(
@@ -63,7 +63,8 @@ def _grid_row(results: Results, key: CellKey, scale: _Scale) -> str:
         )
         state = "failed" if failed else "not trained yet"
         return f'<tr><td>{name}</td><td class="missing" colspan="{_COLUMNS - 1}">{state}</td></tr>'
-    scores = "".join(f"<td>{_score(metric, found[metric])}</td>" for metric in ("accuracy", HEADLINE_METRIC))
+    scores = f'<td class="wide">{_score("accuracy", found["accuracy"])}</td>'
+    scores += f"<td>{_score(HEADLINE_METRIC, found[HEADLINE_METRIC])}</td>"
     comparison = results.comparison(key)
     if comparison is None:
         reference = "the reference" if key.is_baseline else "no real-only run to compare with"
@@ -77,13 +78,12 @@ def _score(metric: str, estimate: Estimate) -> str:
 
 
 def _change(comparison: Comparison, scale: _Scale) -> str:
-    change, votes = comparison.changes[HEADLINE_METRIC], comparison.mcnemar
+    change = comparison.changes[HEADLINE_METRIC]
     label = f'<span class="verdict {comparison.verdict}">{VERDICTS[comparison.verdict]}</span>'
-    corrected = f"{p_value(comparison.p_holm)}<br>" if comparison.p_holm is not None else ""
+    corrected = f"{text(p_value(comparison.p_holm))}<br>" if comparison.p_holm is not None else ""
     return (
         f'<td><b>{points(change.value)}</b> <span class="spread">{text(interval(change).removeprefix("95% CI "))}</span>'
         f"{scale.bar(change, comparison.verdict)}</td><td>{corrected}{label}</td>"
-        f'<td class="wide">{votes.won} : {votes.lost} <span class="spread">{p_value(votes.p)}</span></td>'
     )
 
 
@@ -116,8 +116,6 @@ def _grid_note(results: Results) -> str:
         "Percent on the test images, ± half a 95% interval over seeds and test images. Changes are paired with real only "
         "by seed and test image; their intervals stand for themselves, p-values are corrected (Holm) for "
         f"all {count} comparisons of this grid, and verdicts follow the corrected ones.",
-        "Votes: test images that the majority of seeds gets right only with this arm, and only without it, with McNemar's "
-        "exact p: it is about these trained models, not about training them again.",
     ]
     if len(set(results.grid.info["images_per_class"]["test"])) == 1:
         notes.append("The test set is balanced, so macro recall equals accuracy: read macro F1.")
@@ -186,18 +184,29 @@ def _trend_list(results: Results) -> str:
 
 def metric_section(results: Results) -> str:
     """Every metric of every cell."""
-    head = "<tr><th>Cell</th>" + "".join(f"<th>{text(title)}</th>" for title in results.titles.values()) + "</tr>"
+    titles = "".join(f"<th>{text(title)}</th>" for title in results.titles.values())
     rows = []
     for model in results.models:
-        rows.append(group_row(model_name(results, model), columns=len(results.titles) + 1))
+        rows.append(group_row(model_name(results, model), columns=len(results.titles) + 2))
         rows += [
             f"<tr><td>{text(arm_title(results.grid, key) + budget_note(key))}</td>"
             + "".join(
                 f"<td>{_score(metric, found[metric]) if metric in found else ''}</td>" for metric in results.titles
             )
-            + "</tr>"
+            + f"<td>{_votes(results.comparison(key))}</td></tr>"
             for key in results.of(model)
             if (found := results.metrics.get(key))
         ]
-    note = f"Mean over seeds, ± half a 95% interval; percent, {TITLES['nll'].lower()} in nats."
+    note = (
+        f"Mean over seeds, ± half a 95% interval; percent, {TITLES['nll'].lower()} in nats. Votes: test images that the "
+        "majority of seeds gets right only with this arm, and only without it, with McNemar's exact p, uncorrected."
+    )
+    head = f"<tr><th>Cell</th>{titles}<th>Votes won : lost</th></tr>"
     return section("All metrics", table(head, rows, kind="grid metrics") if results.titles else "", note=note)
+
+
+def _votes(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return ""
+    votes = comparison.mcnemar
+    return f'{votes.won} : {votes.lost} <span class="spread sd">{text(p_value(votes.p))}</span>'

@@ -69,7 +69,7 @@ def _mistake(cell: dict[str, Any], mistake: dict[str, Any], sheet: Image.Image, 
 
 
 def _neighbour(near: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]) -> str:
-    made = "no record of its making"
+    made = "no prompt on record"
     if near["prompt"] is not None:
         made = f"“{near['prompt']}”, seed {near['seed']}"
     return (
