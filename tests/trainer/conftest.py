@@ -132,7 +132,7 @@ def write_grid(
     truth = [label for label in classes for _ in range(per_class)]
     files = [f"{label}/{number:03d}.png" for label in classes for number in range(per_class)]
     for cell, shares in right.items():
-        model, arm, budget = ([models[0]] + cell.split("/"))[-3:]
+        model, arm, budget = [models[0], *cell.split("/")][-3:]
         spec = parse_arm(arm)
         source = (spec.source or "synthetic") if spec.is_synthetic else ""
         for number, share in enumerate(shares):
@@ -143,7 +143,9 @@ def write_grid(
                 continue
             random = np.random.RandomState([seed, number, *cell.encode()])
             hit = random.rand(len(truth)) < share
-            guesses = [label if ok else classes[(classes.index(label) + 1) % 3] for label, ok in zip(truth, hit, strict=True)]
+            guesses = [
+                label if ok else classes[(classes.index(label) + 1) % 3] for label, ok in zip(truth, hit, strict=True)
+            ]
             rows = [(*row, "0.900000", "0.500000") for row in zip(files, truth, guesses, strict=True)]
             metrics = {"accuracy": hit.mean(), "precision": 0.5, "recall": 0.5, "f1": 0.5, "ece": 0.1, "nll": 1.5}
             predictions = to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
