@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,10 +27,11 @@ from trainer.arms import (
     resolved_source,
 )
 from trainer.errors import ConfigError
-from trainer.models import MODELS, model_spec
+from trainer.models import model_spec
 
 T = TypeVar("T")
 AUGMENTATIONS = ("none", "standard")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("local", "ray")
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
@@ -38,6 +39,9 @@ _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 _QUICK_UPDATES = 40
 _ASKED = ("updates", "epochs", "batch_size", "learning_rate", "l2")  # of GridConfig's fields, what overrides a model's
+_LISTS = {
+    "models": str, "ratios": float, "arms": str, "budgets": str, "tuned": str, "weights": str, "devices": str,
+}  # fmt: skip
 _RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
 
 
@@ -47,7 +51,8 @@ class TrainingConfig:
 
     Either `updates` (optimiser steps) or `epochs` (passes over the cell's own training images) is set. At a fixed
     number of updates a cell with more images does not also train for longer, which is what makes cells comparable.
-    `l2` is the coefficient of the L2 penalty; `checkpoints` is how often validation is looked at, evenly spaced.
+    `l2` is the coefficient of the L2 penalty; `checkpoints` is how often validation is looked at, evenly spaced. A
+    frozen backbone sees `views` augmented views of each training image, where images are augmented.
     """
 
     updates: int | None = 300
@@ -56,17 +61,20 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     l2: float = 5e-4
     augment: str = "none"
+    views: int = 4
+    precision: str = "auto"
     checkpoints: int = 10
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
             raise ConfigError("set either updates or epochs, not both and not neither")
-        for name in ("updates", "epochs", "batch_size", "checkpoints"):
+        for name in ("updates", "epochs", "batch_size", "views", "checkpoints"):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=1)
         _check_number("learning_rate", self.learning_rate, low=0.0, low_excluded=True)
         _check_number("l2", self.l2, low=0.0)
         _check_choice("augment", self.augment, AUGMENTATIONS)
+        _check_choice("precision", self.precision, PRECISIONS)
 
     def total_updates(self, train_images: int) -> int:
         """Optimiser steps over `train_images` images."""
@@ -79,7 +87,7 @@ class RunConfig:
 
     `arm` is an arm's canonical name (trainer.arms). `training` has the run's own number of updates, whatever the budget.
     `data_fingerprint` covers the images that this run trains, validates and tests on, by name, label and content.
-    `weights` says where a frozen backbone's weights came from ("" for a model trained from scratch).
+    `weights` says where a pretrained model's weights came from ("" for a model trained from scratch).
     """
 
     model: str
@@ -96,7 +104,8 @@ class RunConfig:
     run_format: int = _RUN_FORMAT
 
     def __post_init__(self) -> None:
-        _check_choice("model", self.model, tuple(MODELS))
+        if model_spec(self.model).name != self.model:
+            raise ConfigError(f"model '{self.model}' is not in its shortest spelling, '{model_spec(self.model).name}'")
         arm = parse_arm(self.arm)
         if arm.name != self.arm:
             raise ConfigError(f"arm '{self.arm}' is not in its shortest spelling, '{arm.name}'")
@@ -153,7 +162,8 @@ class GridConfig:
     l2: float | None = None
     augment: str = "none"
     tuned: tuple[str, ...] = ()
-    weights: str | None = None
+    precision: str = "auto"
+    weights: str | tuple[str, ...] | None = None
     allow_untrained: bool = False
     device: str = "auto"
     devices: tuple[str, ...] = ()
@@ -166,6 +176,11 @@ class GridConfig:
         for name in ("real", "out"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigError(f"{name} must name a folder, not {getattr(self, name)!r}")
+        folders = [self.more_real] if self.more_real is not None else []
+        folders += self.synthetic.values() if isinstance(self.synthetic, Mapping) else [self.synthetic or "none"]
+        for folder in folders:
+            if not isinstance(folder, str) or not folder:
+                raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
         self._check_axes()
         _check_number("validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9)
         _check_choice("device", self.device, DEVICES)
@@ -177,15 +192,15 @@ class GridConfig:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         for model in self.models:
+            model_spec(model).check_image_size(self.image_size_for(model))
             self.training_for(model, train_images=1)
         self._check_arms()
 
     def _check_axes(self) -> None:
         _check_whole("seeds", self.seeds, low=1)
+        object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
         if not self.models or len(set(self.models)) != len(self.models):
             raise ConfigError(f"models must name each model once, not {','.join(map(str, self.models)) or 'none'}")
-        for model in self.models:
-            _check_choice("model", model, tuple(MODELS))
         for ratio in self.ratios or ():
             _check_number("ratio", ratio, low=0.0)
         if self.ratios is not None and (0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios)):
@@ -279,10 +294,13 @@ class GridConfig:
         """
         asked = {name: getattr(self, name) for name in _ASKED if getattr(self, name) is not None}
         asked |= {"augment": self.augment} if self.augment != "none" else {}
+        asked |= {"precision": self.precision} if self.precision != "auto" else {}
         both = sorted(asked.keys() & (tuned or {}).keys())
         if both:
             raise ConfigError(f"{both[0]} of {model} is asked for and tuned as well; leave out the option or the file")
-        values = {"updates": None, **model_spec(model).training, **asked, **(tuned or {})}
+        values = {
+            "updates": None, "precision": self.precision, **model_spec(model).training, **asked, **(tuned or {}),
+        }  # fmt: skip
         checked = TrainingConfig(**(values | ({} if values.get("epochs") or values["updates"] else {"updates": 1})))
         baseline_images = train_images if baseline_images is None else baseline_images
         if checked.epochs is not None:
@@ -303,19 +321,9 @@ class GridConfig:
             ConfigError: a field is unknown, missing, or out of range.
         """
         values = dict(values)
-        for name, kind in (
-            ("models", str),
-            ("ratios", float),
-            ("arms", str),
-            ("budgets", str),
-            ("devices", str),
-            ("tuned", str),
-        ):
-            if values.get(name) is not None:
-                try:
-                    values[name] = tuple(kind(each) for each in values[name])
-                except (TypeError, ValueError) as error:
-                    raise ConfigError(f"{name} must be a list, not {values[name]!r}") from error
+        for name, kind in _LISTS.items():
+            if name in values and not (name in ("ratios", "weights") and values[name] is None):
+                values[name] = _list(name, kind, values[name])
         return strict(cls, values)
 
 
@@ -350,6 +358,18 @@ def strict(kind: type[T], values: Mapping[str, Any]) -> T:
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"{kind.__name__}: {error}") from error
+
+
+def _list(name: str, kind: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
+    """A list of a config file. One weights file may stand alone."""
+    if name == "weights" and isinstance(value, str):
+        return (value,)
+    try:
+        if isinstance(value, str | Mapping):
+            raise TypeError
+        return tuple(kind(each) for each in value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} must be a list, not {value!r}") from error
 
 
 def _check_whole(name: str, value: Any, *, low: int) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,28 +13,41 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainer.config import TrainingConfig
+from trainer.augmentation import augment
+from trainer.config import PRECISIONS, TrainingConfig
 from trainer.errors import ConfigError, RunError
 
+logger = logging.getLogger(__name__)
 _PREDICT_BATCH = 256
-_SHIFT_SHARE = 8  # augmentation moves an image by up to 1/8 of its side
+_SMALLEST_MICRO_BATCH = 2  # batch normalisation cannot be trained on a single image
+_LOSS_CHECK_EVERY = 25  # updates; each look at the loss makes a GPU wait
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
 class Fit:
     """How a training went. `best_update` is the checkpoint kept: the one with the fewest validation mistakes,
-    and the lower loss among equals (the loss alone would favour early, unsure networks)."""
+    and the lower loss among equals (the loss alone would favour early, unsure networks). `micro_batch` is how many
+    images went through the network at once: the batch size, or less where memory ran out. `dtype` is what the network
+    computed in."""
 
     updates: int
     epochs: float
     best_update: int
     train_loss: float
     validation_loss: float
+    batch_size: int
+    micro_batch: int
+    dtype: str
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows of an input tensor with their classes, both int64 [n]. A row may come twice, under two labels even."""
+    """Rows of an input tensor, int64 [n], with their classes, int64 [n].
+
+    Rows of int64 [n,K] are K views of each image; every time an image is trained on, one of them is drawn. A row may
+    come twice, under two labels even.
+    """
 
     rows: torch.Tensor
     labels: torch.Tensor
@@ -57,6 +71,15 @@ class Standardise(nn.Module):
         return (values.float() - self.mean) / self.std
 
 
+@dataclass
+class _Best:
+    """The best checkpoint so far: (mistakes, loss) on the validation images, its update, its weights."""
+
+    score: tuple[float, float] = (math.inf, math.inf)
+    update: int = 0
+    state: dict[str, torch.Tensor] | None = None
+
+
 def pick_device(name: str) -> torch.device:
     """ "auto" is CUDA where there is one.
 
@@ -69,11 +92,29 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
+def pick_precision(name: str, device: torch.device) -> str:
+    """ "auto" is bfloat16 on a CUDA device that computes in it, float16 on an older one, float32 on a CPU.
+
+    Raises:
+        ConfigError: the name is unknown, or float16 was asked for on a CPU, which cannot train in it.
+    """
+    if name not in PRECISIONS:
+        raise ConfigError(f"precision '{name}' is unknown; choose from {', '.join(PRECISIONS)}")
+    if name == "float16" and device.type != "cuda":
+        raise ConfigError("precision 'float16' needs a CUDA device; use float32, or bfloat16")
+    if name != "auto":
+        return name
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+
+
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Deterministic algorithms while inside; where torch has none it warns and goes on.
 
-    Equal predictions still need the same machine, torch version and number of threads.
+    Equal predictions still need the same machine, torch version and number of threads, and that memory runs out for
+    both or for neither.
     """
     before, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
@@ -98,37 +139,43 @@ def fit(
 ) -> Fit:
     """Trains `network` in place and leaves it at its best checkpoint.
 
+    Where memory runs out, the training starts anew with half as many images at once; each update still takes the mean
+    gradient over a whole batch. (Batch normalisation then sees the smaller groups.) So the result depends on the final
+    size alone, not on when memory ran out.
+
     Raises:
-        RunError: the loss is no longer a finite number.
+        RunError: the loss is no longer a finite number, or not even two images at once fit into memory.
     """
-    torch.manual_seed(seed)  # dropout and augmentation
-    _place(network, inputs, device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.l2)
-    updates = config.total_updates(len(train))
-    batches = _batches(len(train), batch_size=config.batch_size, seed=seed)
-    looks = {math.ceil(updates * (k + 1) / config.checkpoints) for k in range(config.checkpoints)}
-    best, best_update, best_state, recent = (math.inf, math.inf), 0, dict[str, torch.Tensor](), list[float]()
-    for update in range(1, updates + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate_at(update - 1, updates, peak=config.learning_rate)
-        recent.append(_step(network, optimiser, inputs, train, next(batches), config=config, device=device))
-        if not math.isfinite(recent[-1]):
-            raise RunError(f"the loss became {recent[-1]} at update {update} of {updates}; try a lower learning rate")
-        if update in looks:
-            found = _mistakes_and_loss(network, inputs, validation, device=device)
-            if math.isfinite(found[1]) and found < best:
-                best, best_update = found, update
-                best_state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    if not best_state:
-        raise RunError(f"the validation loss never was a finite number in {updates} updates; try a lower learning rate")
-    network.load_state_dict(best_state)
-    mean_loss = float(np.mean(recent[-max(1, updates // config.checkpoints) :]))
-    return Fit(updates, updates * config.batch_size / len(train), best_update, mean_loss, best[1])
+    # A head on features costs next to nothing, so it keeps full precision.
+    precision = pick_precision(config.precision, device) if inputs.ndim == 4 else "float32"
+    start = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    micro_batch = config.batch_size
+    while True:
+        training = _Training(network, inputs, train, validation, config, seed, device, precision, micro_batch)
+        try:
+            return training.run()
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        training.forget()  # outside the handler, whose traceback keeps the activations alive
+        if micro_batch <= _SMALLEST_MICRO_BATCH:
+            raise RunError(
+                f"out of memory with {micro_batch} images at once; use a smaller image size or model, or a device with more"
+            )
+        micro_batch = math.ceil(micro_batch / 2)
+        logger.warning(
+            "out of memory: starting again with %d images at once; %d make an update as before",
+            micro_batch,
+            config.batch_size,
+        )
+        network.load_state_dict(start)
 
 
-def predict(network: nn.Module, inputs: torch.Tensor, rows: torch.Tensor, *, device: torch.device) -> np.ndarray:
+def predict(
+    network: nn.Module, inputs: torch.Tensor, rows: torch.Tensor, *, device: torch.device, precision: str = "auto"
+) -> np.ndarray:
     """Class probabilities of these rows of `inputs`: float64 [len(rows), classes]."""
-    logits = _logits(network, inputs, rows, device=device)
+    logits = _logits(network, inputs, rows, device=device, precision=pick_precision(precision, device))
     return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
 
@@ -137,25 +184,115 @@ def learning_rate_at(update: int, updates: int, *, peak: float) -> float:
     return peak * 0.5 * (1.0 + math.cos(math.pi * update / updates))
 
 
-def _step(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    inputs: torch.Tensor,
-    train: Labelled,
-    chosen: torch.Tensor,
-    *,
-    config: TrainingConfig,
-    device: torch.device,
-) -> float:
-    network.train()
-    batch = _take(inputs, train.rows[chosen], device)
-    if config.augment == "standard" and batch.ndim == 4:
-        batch = _augment(batch)
-    loss = functional.cross_entropy(network(batch), train.labels[chosen].to(device))
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
-    return loss.item()
+@dataclass
+class _Training:
+    """One attempt at a training, with `micro_batch` images through the network at once."""
+
+    network: nn.Module
+    inputs: torch.Tensor
+    train: Labelled
+    validation: Labelled
+    config: TrainingConfig
+    seed: int
+    device: torch.device
+    precision: str
+    micro_batch: int
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(self.seed)  # dropout and augmentation
+        _place(self.network, self.inputs, self.device)
+        rate, l2 = self.config.learning_rate, self.config.l2
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=l2)
+        # float16 has few exponents: gradients are scaled up so that small ones do not vanish.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+        self.updates = self.config.total_updates(len(self.train))
+        self.unseen: list[torch.Tensor] = []  # losses still on the device
+        self.losses: list[float] = []
+
+    def run(self) -> Fit:
+        """Raises RunError when the loss is no longer a finite number."""
+        looks = {math.ceil(self.updates * (k + 1) / self.config.checkpoints) for k in range(self.config.checkpoints)}
+        batches = _batches(len(self.train), batch_size=self.config.batch_size, seed=self.seed)
+        best = _Best()
+        for update in range(1, self.updates + 1):
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate_at(update - 1, self.updates, peak=self.config.learning_rate)
+            self.unseen.append(self._step(next(batches)))
+            if update in looks or len(self.unseen) == _LOSS_CHECK_EVERY:
+                self._check_losses()
+            if update in looks:
+                self._look(best, update)
+        if best.state is None:
+            raise RunError(
+                f"the validation loss never was a finite number in {self.updates} updates; try a lower learning rate"
+            )
+        self.network.load_state_dict(best.state)
+        recent = self.losses[-max(1, self.updates // self.config.checkpoints) :]
+        return Fit(
+            updates=self.updates,
+            epochs=self.updates * self.config.batch_size / len(self.train),
+            best_update=best.update,
+            train_loss=float(np.mean(recent)),
+            validation_loss=best.score[1],
+            batch_size=self.config.batch_size,
+            micro_batch=self.micro_batch,
+            dtype=self.precision,
+        )
+
+    def forget(self) -> None:
+        """Lets go of what the attempt holds on the device."""
+        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.state.clear()
+        self.unseen.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _step(self, chosen: torch.Tensor) -> torch.Tensor:
+        """One update; the mean loss over the batch, still on the device."""
+        self.network.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for part in chosen.tensor_split(math.ceil(len(chosen) / self.micro_batch)):
+            batch = _take(self.inputs, _one_view(self.train.rows[part]), self.device)
+            if self.config.augment == "standard" and batch.ndim == 4:
+                batch = augment(batch)
+            with _autocast(self.device, self.precision):
+                logits = self.network(batch)
+            labels = self.train.labels[part].to(self.device)
+            loss = functional.cross_entropy(logits.float(), labels) * (len(part) / len(chosen))
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return total
+
+    def _check_losses(self) -> None:
+        """Looks at the losses since the last look, all in one transfer from the device."""
+        recent = torch.stack(self.unseen).tolist()
+        self.unseen.clear()
+        for loss in recent:
+            self.losses.append(loss)
+            update = len(self.losses)
+            if not math.isfinite(loss):
+                raise RunError(
+                    f"the loss became {loss} at update {update} of {self.updates}; try a lower learning rate"
+                )
+
+    def _look(self, best: _Best, update: int) -> None:
+        """Keeps the network's weights if they validate better than the best so far."""
+        logits = _logits(self.network, self.inputs, self.validation.rows, device=self.device, precision=self.precision)
+        labels = self.validation.labels.to(self.device)
+        mistakes = (logits.argmax(dim=1) != labels).sum().item()
+        found = (mistakes, functional.cross_entropy(logits, labels).item())
+        if math.isfinite(found[1]) and found < best.score:
+            best.score, best.update = found, update
+            best.state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python ran out of memory; on a CPU torch reports it as a plain RuntimeError."""
+    text = str(error)
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(part in text for part in _NO_MEMORY)
 
 
 def _batches(count: int, *, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
@@ -169,33 +306,37 @@ def _batches(count: int, *, batch_size: int, seed: int) -> Iterator[torch.Tensor
         queue = queue[batch_size:]
 
 
-def _augment(pixels: torch.Tensor) -> torch.Tensor:
-    """Each image moved by up to 1/8 of its side, edges repeated, and half of them mirrored: uint8 [N,3,H,W]."""
-    count, _, height, width = pixels.shape
-    reach = height // _SHIFT_SHARE
-    padded = functional.pad(pixels.float(), (reach,) * 4, mode="replicate")
-    tops, lefts = torch.randint(0, 2 * reach + 1, (2, count)).tolist()
-    mirrored = (torch.rand(count) < 0.5).tolist()
-    moved = [
-        padded[row, :, top : top + height, left : left + width]
-        for row, (top, left) in enumerate(zip(tops, lefts, strict=True))
-    ]
-    return torch.stack([image.flip(-1) if flip else image for image, flip in zip(moved, mirrored, strict=True)])
+def _one_view(rows: torch.Tensor) -> torch.Tensor:
+    """[n] as it is; of [n,K] one of the K, drawn anew each time."""
+    if rows.ndim == 1:
+        return rows
+    return rows[torch.arange(len(rows)), torch.randint(0, rows.shape[1], (len(rows),))]
 
 
-def _mistakes_and_loss(
-    network: nn.Module, inputs: torch.Tensor, part: Labelled, *, device: torch.device
-) -> tuple[float, float]:
-    logits, labels = _logits(network, inputs, part.rows, device=device), part.labels.to(device)
-    mistakes = (logits.argmax(dim=1) != labels).sum().item()
-    return mistakes, functional.cross_entropy(logits, labels).item()
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    kind = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=precision != "float32")
 
 
 @torch.no_grad()
-def _logits(network: nn.Module, inputs: torch.Tensor, rows: torch.Tensor, *, device: torch.device) -> torch.Tensor:
+def _logits(
+    network: nn.Module, inputs: torch.Tensor, rows: torch.Tensor, *, device: torch.device, precision: str
+) -> torch.Tensor:
     _place(network, inputs, device)
     network.eval()
-    return torch.cat([network(_take(inputs, part, device)) for part in rows.split(_PREDICT_BATCH)])
+    found: list[torch.Tensor] = []
+    left, at_once = rows, min(_PREDICT_BATCH, max(1, len(rows)))
+    while len(left):
+        try:
+            with _autocast(device, precision):
+                found.append(network(_take(inputs, left[:at_once], device)).float())
+            left = left[at_once:]
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error) or at_once == 1:
+                raise
+            at_once = math.ceil(at_once / 2)
+            logger.warning("out of memory: predicting %d images at once from here on", at_once)
+    return torch.cat(found)
 
 
 def _place(network: nn.Module, inputs: torch.Tensor, device: torch.device) -> None:
@@ -206,5 +347,5 @@ def _place(network: nn.Module, inputs: torch.Tensor, device: torch.device) -> No
 
 def _take(inputs: torch.Tensor, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Rows of the inputs on the device; pixels with the channels last, which trains 1.6 times as fast on a CPU."""
-    batch = inputs[rows].to(device)
+    batch = inputs[rows.to(inputs.device)].to(device, non_blocking=True)
     return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch

@@ -29,10 +29,10 @@ from trainer.config import GridConfig
 from trainer.engine import deterministic
 from trainer.errors import ConfigError, ReportError
 from trainer.features import ModelInputs
-from trainer.training import PlannedRun, failure, outcome
+from trainer.runs import INPUTS_FOLDER
+from trainer.training import PlannedRun, failure, train
 
 logger = logging.getLogger(__name__)
-INPUTS_FOLDER = ".inputs"
 _TRIES = 3  # how often a run is begun whose worker dies: memory may be short for a moment, but not thrice
 
 Finished = tuple[PlannedRun, Mapping[str, bytes]]
@@ -83,7 +83,7 @@ class InProcess:
         """See Executor."""
         with deterministic():
             for run in pending:
-                yield run, outcome(run, inputs[run.config.model], device=self.device)
+                yield run, train(run, inputs[run.config.model], device=self.device)
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,19 @@ class _Stored:
 def _store(inputs: ModelInputs, path: Path) -> _Stored:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"values": inputs.values.contiguous()}, path)
+        save_file({"values": _packed(inputs.values)}, path)
     except Exception as error:  # safetensors has no OSError for a full disk
         raise ReportError(f"cannot write {path}: {error}; check space and permissions") from error
     return _Stored(path, replace(inputs, values=torch.empty(0)))
+
+
+def _packed(values: torch.Tensor) -> torch.Tensor:
+    """Pixels with the channels last, as they lie in memory and are trained on: [N,H,W,C]; features as they are."""
+    return (values.permute(0, 2, 3, 1) if values.ndim == 4 else values).contiguous()
+
+
+def _unpacked(values: torch.Tensor) -> torch.Tensor:
+    return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
 
 
 def _work(connection: Connection, device: str, threads: int, stored: Mapping[str, _Stored]) -> None:
@@ -197,8 +206,10 @@ def _work(connection: Connection, device: str, threads: int, stored: Mapping[str
                 run: PlannedRun = connection.recv()
                 model = run.config.model
                 if model not in inputs:
-                    inputs[model] = replace(stored[model].shell, values=load_file(stored[model].path)["values"])
-                connection.send(outcome(run, inputs[model], device=torch.device(device)))
+                    inputs[model] = replace(
+                        stored[model].shell, values=_unpacked(load_file(stored[model].path)["values"])
+                    )
+                connection.send(train(run, inputs[model], device=torch.device(device)))
         except (EOFError, OSError):
             return
 
@@ -207,7 +218,8 @@ def _work(connection: Connection, device: str, threads: int, stored: Mapping[str
 class RayCluster:
     """A Ray task for each run; Ray moves a task whose worker or machine dies. `address` None starts Ray here.
 
-    Every machine of the cluster needs SynthGrid installed, but no file of the grid's.
+    Every machine of the cluster needs SynthGrid installed and the weights that a fine-tuned model starts from, at the
+    same path, but no image.
     """
 
     address: str | None
@@ -218,12 +230,12 @@ class RayCluster:
         """See Executor."""
         ray = _connect(self.address)
         try:
-            stored = {model: ray.put((replace(each, values=torch.empty(0)), each.values.numpy())) for model, each in inputs.items()}  # fmt: skip
-            train = ray.remote(_train_on_ray).options(
+            stored = {model: ray.put((replace(each, values=torch.empty(0)), _packed(each.values).numpy())) for model, each in inputs.items()}  # fmt: skip
+            task = ray.remote(_train_on_ray).options(
                 num_cpus=self.threads, num_gpus=int(self.cuda), max_retries=_TRIES - 1
             )
             device = "cuda" if self.cuda else "cpu"
-            begun = {train.remote(run, stored[run.config.model], device, self.threads): run for run in pending}
+            begun = {task.remote(run, stored[run.config.model], device, self.threads): run for run in pending}
             while begun:
                 (ready, *_), _ = ray.wait(list(begun), num_returns=1)
                 run = begun.pop(ready)
@@ -258,4 +270,4 @@ def _train_on_ray(
     torch.set_num_threads(threads)
     with deterministic(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")  # Ray's memory is read-only, and so is our use
-        return outcome(run, replace(shell, values=torch.from_numpy(values)), device=torch.device(device))
+        return train(run, replace(shell, values=_unpacked(torch.from_numpy(values))), device=torch.device(device))

@@ -16,12 +16,12 @@ import torch
 from trainer.cells import check_counts
 from trainer.config import GridConfig, TrainingConfig
 from trainer.data import Dataset, load_dataset
-from trainer.engine import pick_device
+from trainer.engine import pick_device, pick_precision
 from trainer.executors import Executor, executor_for
 from trainer.features import prepare_inputs
 from trainer.lock import grid_locked, refuse_unfinished
 from trainer.mistakes import write_mistakes
-from trainer.models import MODELS, model_spec
+from trainer.models import model_spec
 from trainer.planning import plan_runs, run_entry, training_configs
 from trainer.progress import Progress
 from trainer.runs import (
@@ -36,9 +36,10 @@ from trainer.runs import (
     write_run,
 )
 from trainer.samples import contact_sheet
+from trainer.torchvision_data import real_folder
 from trainer.training import PlannedRun, versions
 from trainer.tuned import Tuned, read_tuned, refuse_test_images
-from trainer.weights import Weights, find_weights
+from trainer.weights import Weights, find_weights, given_weights
 
 logger = logging.getLogger(__name__)
 
@@ -55,22 +56,22 @@ def run_grid(config: GridConfig) -> Grid:
     if config.threads:
         torch.set_num_threads(config.threads)
     out, device = Path(config.out), pick_device(config.device)
+    pick_precision(config.precision, device)  # refuses what the device cannot do
     executor = executor_for(config, device)
     for folder in config.sources.values():
         refuse_unfinished(Path(folder))
     dataset = load_dataset(
-        Path(config.real),
+        real_folder(config.real),
         {name: Path(folder) for name, folder in config.sources.items()},
         more=Path(config.more_real) if config.more_real is not None else None,
         limit_per_class=config.limit_per_class,
     )
     check_counts(dataset, config.used_arms, validation_share=config.validation_share)
+    given = given_weights(config.weights, config.models)
     weights = {
-        model: find_weights(
-            model, given=Path(config.weights) if config.weights else None, allow_untrained=config.allow_untrained
-        )
+        model: find_weights(model, given=given.get(model), allow_untrained=config.allow_untrained)
         for model in config.models
-        if model_spec(model).frozen
+        if model_spec(model).pretrained
     }
     tuned = read_tuned(config.tuned, models=config.models)
     refuse_test_images(tuned.values(), dataset.test)
@@ -97,7 +98,7 @@ def _train_all(
 ) -> None:
     inputs = prepare_inputs(
         {
-            model: [each for run in pending if run.config.model == model for each in run.images.all]
+            model: [each for run in pending if run.config.model == model for each in run.needed_samples]
             for model in dict.fromkeys(run.config.model for run in pending)
         },
         sizes_px={run.config.model: run.config.image_size_px for run in pending},
@@ -137,9 +138,9 @@ def _grid_info(
         "test_images_also_trained_on": dataset.leaked(),
         "models": {
             model: {
-                "title": MODELS[model].title,
-                "noun": MODELS[model].noun,
-                "frozen": MODELS[model].frozen,
+                "title": model_spec(model).title,
+                "noun": model_spec(model).noun,
+                "frozen": model_spec(model).frozen,
                 "weights": weights[model].source if model in weights else "",
                 "weights_fingerprint": weights[model].fingerprint if model in weights else "",
                 "image_size_px": config.image_size_for(model),

@@ -22,8 +22,8 @@ _CHUNK = 64
 _WIDEST_16_BIT = 65535
 
 
-def read_image(path: Path) -> Image.Image:
-    """The image as mode RGB, upright.
+def read_image(path: Path, *, at_least_px: int | None = None) -> Image.Image:
+    """The image as mode RGB, upright; where `at_least_px` will do for the shorter side, perhaps no larger than needed.
 
     Raises:
         DataError: the file is not there, not an image, truncated, or of a kind that has no sure 8-bit reading.
@@ -31,6 +31,8 @@ def read_image(path: Path) -> Image.Image:
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
+            if at_least_px is not None:
+                image.draft("RGB", (at_least_px, at_least_px))  # JPEG alone: skips high frequencies, not pixels
             image.load()
             return to_rgb(ImageOps.exif_transpose(image))
     except DataError as error:
@@ -38,6 +40,17 @@ def read_image(path: Path) -> Image.Image:
     # Pillow's decoders raise nearly anything on damaged bytes (SyntaxError, struct.error, IndexError, ...).
     except Exception as error:
         raise DataError(f"{path} is not a whole image ({error}); replace or remove the file") from error
+
+
+def read_thumbnail(path: Path, size_px: int) -> np.ndarray:
+    """The image squeezed to a square, in grey: uint8 [size_px, size_px]. A large JPEG is decoded at a fraction of its size.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    image = read_image(path, at_least_px=4 * size_px)
+    smooth = Image.Resampling.BOX if min(image.size) >= size_px else Image.Resampling.BILINEAR
+    return np.asarray(image.resize((size_px, size_px), smooth).convert("L"))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Numbers from true and predicted classes. Pure functions; NumPy and scikit-learn only."""
+"""Numbers from true classes and predicted probabilities. Pure functions; NumPy and scikit-learn only."""
 
 from __future__ import annotations
 
@@ -8,22 +8,73 @@ import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
 METRICS = {"accuracy": "Accuracy", "precision": "Macro precision", "recall": "Macro recall", "f1": "Macro F1"}
+FURTHER_METRICS = {
+    "weighted_precision": "Weighted precision",
+    "weighted_recall": "Weighted recall",
+    "weighted_f1": "Weighted F1",
+    "top5": "Top-5 accuracy",
+    "ece": "Calibration error (ECE)",
+    "nll": "Negative log-likelihood",
+}
+LOWER_IS_BETTER = ("ece", "nll")
+ECE_BINS = 15
+_TOP_5_CLASSES = 11  # with ten classes, five guesses are right half the time for nothing
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 def classification_metrics(
-    true: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray, num_classes: int
+    true: Sequence[int] | np.ndarray, probabilities: np.ndarray, num_classes: int
 ) -> dict[str, float]:
-    """Accuracy and macro-averaged precision, recall and F1, each in 0..1; class indices in 0..num_classes-1.
+    """All of METRICS and FURTHER_METRICS: nll in nats, the others in 0..1; `top5` with more than ten classes only.
 
-    A class that is never predicted has precision 0, as one that never occurs has recall 0. Macro recall equals
-    accuracy when every class has the same number of images.
+    `true` holds class indices [N], `probabilities` is [N, num_classes] with rows that sum to 1. The predicted class is
+    the likeliest, the first among equals. A class that is never predicted has precision 0, as one that never occurs has
+    recall 0. Weighted recall always equals accuracy; macro recall does when every class has the same number of images.
     """
-    true_array, predicted_array = np.asarray(true), np.asarray(predicted)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        true_array, predicted_array, labels=range(num_classes), average="macro", zero_division=0
-    )
-    accuracy = float((true_array == predicted_array).mean()) if true_array.size else 0.0
-    return {"accuracy": accuracy, "precision": float(precision), "recall": float(recall), "f1": float(f1)}
+    labels, chances = np.asarray(true, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
+    predicted = chances.argmax(axis=1)
+    found = {"accuracy": float((labels == predicted).mean()) if labels.size else 0.0}
+    for prefix, average in (("", "macro"), ("weighted_", "weighted")):
+        scores = precision_recall_fscore_support(
+            labels, predicted, labels=range(num_classes), average=average, zero_division=0
+        )
+        found |= {
+            f"{prefix}{name}": float(score)
+            for name, score in zip(("precision", "recall", "f1"), scores[:3], strict=True)
+        }
+    if num_classes >= _TOP_5_CLASSES:
+        found["top5"] = top_k_accuracy(labels, chances, k=5)
+    return found | {"ece": calibration_error(labels, chances), "nll": negative_log_likelihood(labels, chances)}
+
+
+def top_k_accuracy(true: np.ndarray, probabilities: np.ndarray, *, k: int) -> float:
+    """Share of rows whose true class is among the k likeliest; of equally likely ones the first counts as likelier."""
+    if not true.size:
+        return 0.0
+    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return float((likeliest == true[:, None]).any(axis=1).mean())
+
+
+def calibration_error(true: np.ndarray, probabilities: np.ndarray, *, bins: int = ECE_BINS) -> float:
+    """Expected calibration error: Guo et al. 2017, equation 3, on equal bins ((m-1)/M, m/M] of the top probability.
+
+    Sum over the bins of (share of rows in it) x |accuracy in it - mean top probability in it|.
+    """
+    if not true.size:
+        return 0.0
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == true
+    bin_of = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / true.size)
+
+
+def negative_log_likelihood(true: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean of -ln p(true class). A probability of 0 counts as the smallest normal double, so the mean stays finite."""
+    if not true.size:
+        return 0.0
+    p_true = probabilities[np.arange(true.size), true]
+    return float(-np.log(np.maximum(p_true, _SMALLEST)).mean())
 
 
 def confusion_matrix(

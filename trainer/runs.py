@@ -30,6 +30,7 @@ SAMPLES_FILE = "samples.png"
 MISTAKES_FILE, MISTAKES_SHEET = "mistakes.json", "mistakes.png"
 DONE = "DONE"
 ERROR_FILE = "error.txt"
+INPUTS_FOLDER = ".inputs"  # what the executors' processes share while they train
 _PARTIAL = ".partial-"
 _RUN_TEXTS = ("run_id", "model", "arm", "regime", "source", "budget")
 
@@ -118,7 +119,7 @@ def write_run(root: Path, run_id: str, files: Mapping[str, bytes]) -> None:
 
 def clear_unfinished(root: Path) -> None:
     """Removes what a killed training left half-written."""
-    for path in root.glob(f"{_PARTIAL}*"):
+    for path in (*root.glob(f"{_PARTIAL}*"), root / INPUTS_FOLDER):
         shutil.rmtree(path, ignore_errors=True)
 
 

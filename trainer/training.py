@@ -23,10 +23,11 @@ from trainer.copies import COPY
 from trainer.data import MORE, Sample
 from trainer.engine import Fit, Labelled, Standardise, fit, predict
 from trainer.errors import RunError
-from trainer.features import ModelInputs
+from trainer.features import ModelInputs, needed_samples
 from trainer.metrics import classification_metrics
 from trainer.models import model_spec
 from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
+from trainer.weights import load_pretrained
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,13 @@ class PlannedRun:
         """The run's name and folder."""
         return self.config.run_id
 
+    @property
+    def needed_samples(self) -> list[Sample]:
+        """Everything of which the run needs a row: its images, and the views that a frozen backbone has of them."""
+        return needed_samples(self.config, self.images.train, (*self.images.validation, *self.images.test))
 
-def outcome(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
+
+def train(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
     """The files of a run's folder: its results and DONE, or the reason why there are none. Raises nothing of a run."""
     files = {"config.json": to_json({**asdict(run.config), "versions": versions()})}
     try:
@@ -71,25 +77,24 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
     started_s = time.perf_counter()
     number = {label: position for position, label in enumerate(config.classes)}
 
-    def labelled(samples: Sequence[Sample]) -> Labelled:
-        return Labelled(inputs.index(samples), torch.tensor([number[sample.label] for sample in samples]))
+    def labels(samples: Sequence[Sample]) -> torch.Tensor:
+        return torch.tensor([number[sample.label] for sample in samples])
 
+    values = inputs.on(device)
     network = _network(config, inputs, images)
-    outcome = fit(
+    fitted = fit(
         network,
-        inputs.values,
-        train=labelled(images.train),
-        validation=labelled(images.validation),
+        values,
+        train=Labelled(inputs.train_index(config, images.train), labels(images.train)),
+        validation=Labelled(inputs.index(images.validation), labels(images.validation)),
         config=config.training,
         seed=config.seed,
         device=device,
     )
-    probabilities = predict(network, inputs.values, inputs.index(images.test), device=device)
-    true = np.array([number[sample.label] for sample in images.test])
+    probabilities = predict(network, values, inputs.index(images.test), device=device, precision=fitted.dtype)
+    true = labels(images.test).numpy()
     return {
-        "metrics.json": to_json(
-            _metrics(config, images, outcome, true, probabilities, time.perf_counter() - started_s)
-        ),
+        "metrics.json": to_json(_metrics(config, images, fitted, true, probabilities, time.perf_counter() - started_s)),
         "predictions.csv": _predictions_csv(config, images, true, probabilities),
         "training_images.csv": _training_images_csv(images),
         "model.safetensors": save({name: value.cpu().contiguous() for name, value in network.state_dict().items()}),
@@ -102,7 +107,10 @@ def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.M
     torch.manual_seed(config.seed)
     if not spec.frozen:
         mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
-        return nn.Sequential(Standardise(mean, std), spec.build(len(config.classes)))
+        network = spec.build(len(config.classes), image_size_px=config.image_size_px)
+        if inputs.weights is not None:
+            load_pretrained(network, config.model, inputs.weights)
+        return nn.Sequential(Standardise(mean, std), network)
     # Backbones differ widely in scale, an untrained one most. The real images trained on set it: they are the same in
     # every additive arm at a seed. An arm without any real ones uses its own.
     features = inputs.values[inputs.index(images.real or images.train)]
@@ -112,11 +120,11 @@ def _network(config: RunConfig, inputs: ModelInputs, images: CellImages) -> nn.M
 
 
 def _metrics(
-    config: RunConfig, images: CellImages, outcome: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
+    config: RunConfig, images: CellImages, fitted: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
 ) -> dict[str, object]:
     return {
-        **classification_metrics(true, probabilities.argmax(axis=1), len(config.classes)),
-        **asdict(outcome),
+        **classification_metrics(true, probabilities, len(config.classes)),
+        **asdict(fitted),
         "real_images": len(images.real),
         "synthetic_images": len(images.synthetic),
         "copied_images": images.count(COPY),

@@ -1,4 +1,4 @@
-"""Pretrained weights for a frozen backbone: torchvision's file, a file of the user's, or, when allowed, none.
+"""Pretrained weights: the published file, a file of the user's, or, when allowed, none. Never a pickle of code.
 
 A download goes to torch's own cache, whole or not at all, so torchvision and this program share it.
 """
@@ -9,30 +9,36 @@ import hashlib
 import logging
 import os
 import pickle
+import re
 import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 
 import torch
+import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torchvision.models import get_model_weights, list_models
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainer.errors import WeightsError
-from trainer.models import model_spec
+from trainer.models import TIMM, ModelSpec, model_spec
 from trainer.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-# From torchvision's ResNet50_Weights.IMAGENET1K_V2; the name's last part starts the file's SHA-256.
-URLS = {"resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"}
 UNTRAINED = "untrained"
 _UNTRAINED_SEED = 0
 _CHUNK_BYTES = 1 << 20
+# torchvision's file has 'denselayer1.norm.1.weight' where the module is called 'norm1'.
+_OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,42 @@ class Weights:
     path: Path | None
 
 
+@dataclass(frozen=True)
+class Published:
+    """A weights file on the web. `sha256_start` is how its SHA-256 begins, "" where that is not known."""
+
+    source: str
+    url: str
+    file_name: str
+    sha256_start: str
+
+
+def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) -> dict[str, Path]:
+    """The files of `--weights FILE` or `--weights NAME=FILE`, by the name of the model they are for.
+
+    A bare FILE is for the one pretrained model of the grid. NAME may leave the mode out when one model fits.
+
+    Raises:
+        WeightsError: a name fits no pretrained model or several, or a bare FILE could be for more than one.
+    """
+    options = [options] if isinstance(options, str) else list(options or ())
+    pretrained = [model_spec(model) for model in models if model_spec(model).pretrained]
+    found: dict[str, Path] = {}
+    for option in options:
+        name, equals, file = option.rpartition("=")
+        fitting = [spec.name for spec in pretrained if not equals or name in (spec.name, spec.architecture)]
+        fitting = [name] if name in fitting else fitting
+        if len(fitting) != 1 or fitting[0] in found:
+            names = ", ".join(spec.name for spec in pretrained) or "none"
+            raise WeightsError(
+                f"--weights {option} does not say which model it is for; write NAME=FILE once for each of: {names}"
+            )
+        found[fitting[0]] = Path(file)
+    return found
+
+
 def find_weights(model: str, *, given: Path | None, allow_untrained: bool, timeout_s: float = 5.0) -> Weights:
-    """The weights to use for a frozen model: `given`, else the cached or downloaded file, else none if allowed.
+    """The weights a pretrained model starts from: `given`, else the cached or downloaded file, else none if allowed.
 
     Raises:
         WeightsError: `given` is not there, or there are no weights and an untrained backbone was not allowed.
@@ -55,43 +95,92 @@ def find_weights(model: str, *, given: Path | None, allow_untrained: bool, timeo
             raise WeightsError(f"weights file {given} is not there; check --weights")
         return Weights(given.name, _file_hash(given)[:16], given)
     try:
-        path = cached_weights(model, timeout_s=timeout_s)
-        return Weights("ImageNet-1k V2", _file_hash(path)[:16], path)
+        file = published_weights(model)
+        path = cached_weights(file, timeout_s=timeout_s)
+        return Weights(file.source, _file_hash(path)[:16], path)
     except WeightsError as error:
         if not allow_untrained:
             raise WeightsError(
-                f"{error}; connect once, pass --weights FILE, or accept an untrained backbone with --allow-untrained"
+                f"{error}; connect once, pass --weights {model}=FILE, or accept an untrained backbone with "
+                f"--allow-untrained"
             ) from error
         logger.warning("%s; going on with an untrained backbone, which says little about pretrained ones", error)
         return Weights(UNTRAINED, f"seed{_UNTRAINED_SEED}", None)
 
 
-def cached_weights(model: str, *, timeout_s: float) -> Path:
-    """torchvision's weights file in torch's cache, downloaded when it is not there yet.
+def published_weights(model: str) -> Published:
+    """Where torchvision, or timm, says that this architecture's weights are.
+
+    Raises:
+        WeightsError: none are published.
+    """
+    spec = model_spec(model)
+    if spec.architecture.startswith(f"{TIMM}:"):
+        import timm
+
+        config: Any = timm.get_pretrained_cfg(spec.line.variant)
+        if config.hf_hub_id:
+            url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+            return Published(f"timm {config.tag}", url, f"{config.hf_hub_id.replace('/', '-')}.safetensors", "")
+    elif spec.architecture in list_models(module=torchvision.models):
+        best = get_model_weights(spec.architecture).DEFAULT
+        file_name = best.url.rsplit("/", 1)[1]  # resnet50-11ad3fa6.pth
+        title = best.name.replace("IMAGENET1K_", "ImageNet-1k ")
+        return Published(title, best.url, file_name, Path(file_name).stem.rsplit("-", 1)[1])
+    raise WeightsError(f"no pretrained weights are published for {spec.architecture}")
+
+
+def cached_weights(file: Published, *, timeout_s: float) -> Path:
+    """The file in torch's cache, downloaded when it is not there yet.
 
     Raises:
         WeightsError: no connection within `timeout_s` seconds, or the download broke off.
     """
-    url = URLS[model]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file.file_name
     if not path.is_file():
-        _download(url, path, timeout_s=timeout_s)
+        _download(file, path, timeout_s=timeout_s)
     return path
 
 
-def load_backbone(model: str, weights: Weights) -> nn.Module:
-    """The frozen part of `model` with these weights, in evaluation mode: [N,3,H,W] to [N,feature_dim].
+def load_backbone(model: str, weights: Weights, *, image_size_px: int | None = None) -> nn.Module:
+    """`model` without its last layer, with these weights, in evaluation mode: [N,3,H,W] to [N,feature_dim].
 
     An untrained one is the same every time. Raises WeightsError when the file does not fit the architecture.
     """
     spec = model_spec(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_UNTRAINED_SEED)
-        network = spec.build(2)
-    setattr(network, spec.head, nn.Identity())
-    if weights.path is not None:
-        _load_state(network, _read_state(weights.path), model=model, path=weights.path, head=spec.head)
+        network = spec.build(2, image_size_px=image_size_px)
+    load_pretrained(network, model, weights)
+    parent, _, last = spec.head.rpartition(".")
+    setattr(network.get_submodule(parent), last, nn.Identity())
     return network.eval().requires_grad_(False)
+
+
+def load_pretrained(network: nn.Module, model: str, weights: Weights) -> None:
+    """Puts these weights into all but the last layer of `network`, a built `model`; untrained ones leave it as it is.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit the architecture.
+    """
+    if weights.path is not None:
+        state = _as_built(network, model_spec(model), _read_state(weights.path))
+        _load_state(network, state, model=model, path=weights.path, head=model_spec(model).head)
+
+
+def _as_built(network: nn.Module, spec: ModelSpec, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict under the names and in the sizes of the built network."""
+    if {"0.mean", "0.std"} <= set(state):  # model.safetensors of a run: normalisation, then the network
+        state = {name[2:]: value for name, value in state.items() if name.startswith("1.")}
+    if spec.architecture == "densenet121":
+        state = {_OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
+    if spec.architecture == "vit_b_16":
+        built = network.get_parameter("encoder.pos_embedding")
+        stored = state.get("encoder.pos_embedding")
+        if stored is not None and stored.ndim == built.ndim and stored.shape[-1] == built.shape[-1]:
+            side_px = (built.shape[1] - 1) ** 0.5 * spec.line.size_step_px
+            state = interpolate_embeddings(round(side_px), spec.line.size_step_px, state)
+    return state
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -117,14 +206,19 @@ def _load_state(network: nn.Module, state: dict[str, torch.Tensor], *, model: st
         raise WeightsError(
             f"{path} does not fit {model}: tensor shapes differ; use weights of that architecture"
         ) from error
-    wrong = [name for name in result.missing_keys if not name.endswith("num_batches_tracked")] + result.unexpected_keys
+    may_lack = (head + ".", "num_batches_tracked")
+    missing = [
+        name for name in result.missing_keys if not name.startswith(may_lack[0]) and not name.endswith(may_lack[1])
+    ]
+    wrong = missing + result.unexpected_keys
     if wrong:
         raise WeightsError(
             f"{path} does not fit {model}: {len(wrong)} names differ, such as '{wrong[0]}'; use weights of that architecture"
         )
 
 
-def _download(url: str, path: Path, *, timeout_s: float) -> None:
+def _download(published: Published, path: Path, *, timeout_s: float) -> None:
+    url = published.url
     response = _open(url, timeout_s=timeout_s)
     partial: Path | None = None
     try:
@@ -140,9 +234,10 @@ def _download(url: str, path: Path, *, timeout_s: float) -> None:
                 file.write(chunk)
                 digest.update(chunk)
                 progress.advance(len(chunk))
-        expected = path.stem.rsplit("-", 1)[1]
-        if not digest.hexdigest().startswith(expected):
-            raise WeightsError(f"the download of {url} is damaged (SHA-256 does not start with {expected})")
+        if not digest.hexdigest().startswith(published.sha256_start):
+            raise WeightsError(
+                f"the download of {url} is damaged (SHA-256 does not start with {published.sha256_start}); try again"
+            )
         partial.replace(path)
     except (OSError, HTTPException) as error:
         raise WeightsError(f"the download of {url} broke off ({error})") from error

@@ -20,7 +20,7 @@ RUN = RunConfig("cnn", "add:1", "updates", 0, 64, TrainingConfig(), 0.2, ("a", "
     ("change", "message"),
     [
         ({"ratio": [0, 1]}, "unknown field 'ratio'; did you mean 'ratios'"),
-        ({"models": ["cnn", "vgg"]}, "model 'vgg' is unknown; choose from cnn, resnet50"),
+        ({"models": ["cnn", "vgg"]}, "model 'vgg' is unknown; did you mean 'vgg16'"),
         ({"models": ["cnn", "cnn"]}, "each model once"),
         ({"models": 3}, "models must be a list"),
         ({"ratios": [1, 2]}, "must rise and start at 0"),
@@ -37,6 +37,23 @@ RUN = RunConfig("cnn", "add:1", "updates", 0, 64, TrainingConfig(), 0.2, ("a", "
         ({"quick": "yes"}, "quick must be true or false"),
         ({"synthetic": None}, "arm 'add:0.5' needs synthetic images"),
         ({"validation_share": 1.0}, "at most 0.9"),
+        ({"synthetic": {"more": "s"}}, "synthetic source 'more' has no usable name"),
+        ({"synthetic": {"a b": "s"}}, "synthetic source 'a b' has no usable name"),
+        ({"synthetic": 5}, "must name folders, not 5"),
+        ({"more_real": 5}, "must name folders, not 5"),
+        ({"models": "cnn"}, "models must be a list, not 'cnn'"),
+        ({"arms": ["add:1"]}, "must include real"),
+        ({"arms": ["real", "add:1", "add:1.0"]}, "each arm once"),
+        ({"ratios": [0, 1], "arms": ["real"]}, "each arm once"),
+        ({"arms": ["real", "add:1@c"]}, "draws from 'c'"),
+        ({"arms": ["real", "more:1"]}, "--more-real"),
+        ({"arms": ["real", "augment"], "augment": "standard"}, "arm 'augment' is the baseline itself"),
+        ({"budgets": ["hours"]}, "budget 'hours' is unknown"),
+        ({"budgets": []}, "each budget once"),
+        ({"executor": "slurm"}, "executor 'slurm' is unknown"),
+        ({"address": "host:1"}, "add --executor ray"),
+        ({"devices": ["gpu0"]}, "devices has 'gpu0'"),
+        ({"devices": ["cpu"], "device": "cpu"}, "leave --device and --executor out"),
     ],
 )
 def test_a_wrong_field_fails_at_once_and_says_why(change: dict[str, Any], message: str) -> None:
@@ -75,3 +92,17 @@ def test_all_cells_of_a_model_get_the_same_number_of_updates() -> None:
     assert config.training_for("cnn", train_images=5400).updates == 15 * 5400 // 32 + 1
     epochs = replace(config, epochs=3).training_for("cnn", train_images=340, baseline_images=40)
     assert epochs.updates == math.ceil(3 * 40 / 32)
+
+
+def test_ratios_are_the_short_form_and_arms_come_after_them() -> None:
+    names = [arm.name for arm in GridConfig.from_dict({**BASE, "ratios": [0, 0.5], "arms": ["swap:0.5"]}).used_arms]
+    assert names == ["real", "add:0.5", "swap:0.5"]
+    assert [arm.name for arm in GridConfig.from_dict(BASE).used_arms] == ["real", "add:0.5", "add:1"]
+    assert [arm.name for arm in GridConfig.from_dict({**BASE, "arms": ["real"]}).used_arms] == ["real"]
+
+
+def test_where_passes_are_the_only_budget_the_baseline_sets_the_updates() -> None:
+    config = GridConfig.from_dict(BASE)
+    sizes = {"train_images": 5400, "baseline_images": 2700}
+    assert config.training_for("cnn", **sizes).updates == 15 * 5400 // 32 + 1
+    assert replace(config, budgets=("epochs",)).training_for("cnn", **sizes).updates == 15 * 2700 // 32 + 1

@@ -104,3 +104,32 @@ def test_one_class_is_too_few(real: Path) -> None:
 def test_test_images_that_were_trained_on_are_counted(real: Path, synthetic: Path) -> None:
     shutil.copy(real / "test" / "cross" / "000.png", synthetic / "cross" / "copy.png")
     assert load_dataset(real, synthetic).leaked() == 1
+
+
+def test_a_line_that_was_never_finished_is_left_out_and_said(
+    real: Path, tmp_path: Path, make_labelled: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = {label: [Image.new("RGB", (40, 40))] * 2 for label in ("circle", "cross", "square")}
+    made = make_labelled(tmp_path / "made", pictures)
+    path = made / "metadata.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert len(load_dataset(real, made).synthetic) == 5
+    assert "the last line is unfinished" in caplog.text
+
+
+def test_several_sources_and_further_real_images_keep_their_names(
+    real: Path, synthetic: Path, tmp_path: Path, make_shapes: Callable[..., Path]
+) -> None:
+    """Further images may lie in the folder that training and test images were taken from."""
+    for part in ("train", "test"):
+        for path in (real / part).rglob("*.png"):
+            target = tmp_path / "all" / path.parent.name / f"{part}-{path.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    make_shapes(tmp_path / "all", per_class=4, seed=8)
+    second = make_shapes(tmp_path / "second", per_class=2, seed=9)
+    dataset = load_dataset(real, {"a": synthetic, "b": second}, more=tmp_path / "all")
+    assert dataset.sources == ("a", "b")
+    assert Counter(sample.source for sample in dataset.synthetic) == {"a": 36, "b": 6}
+    assert Counter(sample.source for sample in dataset.more) == {"more": 12}
+    assert dataset.leaked() == 0

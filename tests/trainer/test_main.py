@@ -54,7 +54,8 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
     change: list[str], message: str,
 ) -> None:  # fmt: skip
-    assert main([*grid_arguments(real, synthetic, tmp_path / "out"), *change]) == 1
+    arguments = grid_arguments(real, tmp_path / "nowhere" if "--synthetic" in change else synthetic, tmp_path / "out")
+    assert main([*arguments, *(() if "--synthetic" in change else change)]) == 1
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert message in line
     assert "\n" not in line

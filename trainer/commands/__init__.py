@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.commands import grid, report, sample_data
+from trainer.commands import grid, leaks, report, sample_data, split
 
-COMMANDS = (sample_data, grid, report)
+COMMANDS = (sample_data, split, leaks, grid, report)
 EXAMPLES = """examples:
   python -m trainer sample-data --out data/digits --train 5 --test 30
   python -m trainer grid --real data/digits --synthetic data/digits-synthetic \\

@@ -13,7 +13,7 @@ from typing import Any
 from trainer.arms import BUDGETS, SOURCE_NAME
 from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
-from trainer.config import AUGMENTATIONS, DEVICES, EXECUTORS, GridConfig, read_json
+from trainer.config import AUGMENTATIONS, DEVICES, EXECUTORS, PRECISIONS, GridConfig, read_json
 from trainer.errors import ConfigError
 from trainer.models import MODELS
 from trainer.report import write_report
@@ -60,19 +60,30 @@ def add_parser(commands: Any) -> None:
     add("--more-real", metavar="DIR", help="further real images in class folders, for arms more:AMOUNT")
     add("--out", metavar="DIR", help="the grid's folder; finished runs in it are kept")
     add("--config", type=Path, metavar="FILE", help="JSON with these options; the command line wins")
-    add("--models", type=names, metavar="A,B", help=f"from {', '.join(MODELS)} (default cnn,resnet50)")
+    add(
+        "--models",
+        type=names,
+        metavar="A,B",
+        help=f"NAME[:frozen|finetune|scratch] from {', '.join(MODELS)}, timm:ARCH (default cnn,resnet50)",
+    )
     add("--ratios", type=numbers, metavar="0,R,...", help="synthetic images for each real one (default 0,0.5,1)")
     add("--arms", type=names, metavar="ARM,...", help="what cells train on, beside --ratios; see below")
     add("--budgets", type=names, metavar="A,B", help=f"{' or '.join(BUDGETS)} or both (default {','.join(BUDGETS)})")
     add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 3)")
     add("--quick", action="store_true", default=None, help="smoke run: small images, few of them, few updates")
     add("--json", action="store_true", help="print the results as JSON instead of a table")
-    frozen = parser.add_argument_group("frozen backbones")
-    frozen.add_argument("--weights", metavar="FILE", help="pretrained weights: safetensors or a state dict")
-    frozen.add_argument("--allow-untrained", action="store_true", default=None, help="go on without pretrained weights")
+    pretrained = parser.add_argument_group("pretrained models")
+    pretrained.add_argument(
+        "--weights",
+        action="append",
+        metavar="[MODEL=]FILE",
+        help="weights: safetensors or a state dict; once for each pretrained model",
+    )
+    pretrained.add_argument("--allow-untrained", action="store_true", default=None, help="go on without such weights")
     _add_training_options(parser)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA where there is one")
+    machine.add_argument("--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU")
     machine.add_argument(
         "--devices", type=names, metavar="D,...", help="a process each, as in cuda:0,cuda:1 (default: every GPU)"
     )
@@ -80,6 +91,7 @@ def add_parser(commands: Any) -> None:
         "--executor", choices=EXECUTORS, help="ray: spread the runs over a Ray cluster (default local)"
     )
     machine.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: start Ray here)")
+    machine.add_argument("--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU")
     machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.set_defaults(command=run)
 
@@ -124,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> GridConfig:
     values = read_json(options.config) if options.config else {}
     if options.synthetic is not None:
-        options.synthetic = _sources(options.synthetic)
+        options.synthetic = named_sources(options.synthetic)
     for field in fields(GridConfig):
         given = getattr(options, field.name)
         if given is not None:
@@ -135,7 +147,7 @@ def _config(options: argparse.Namespace) -> GridConfig:
     return GridConfig.from_dict(values)
 
 
-def _sources(given: list[str]) -> str | dict[str, str]:
+def named_sources(given: list[str]) -> str | dict[str, str]:
     """--synthetic DIR, or --synthetic NAME=DIR any number of times."""
     if len(given) == 1 and not SOURCE_GIVEN.match(given[0]):
         return given[0]

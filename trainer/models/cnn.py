@@ -29,8 +29,8 @@ class SmallCNN(nn.Module):
         return self.fc(self.dropout(features))
 
 
-def build_cnn(num_classes: int) -> nn.Module:
-    """A SmallCNN with torch's default initialisation."""
+def build_cnn(num_classes: int, image_size_px: int) -> nn.Module:
+    """A SmallCNN with torch's default initialisation, for images of any size."""
     return SmallCNN(num_classes)
 
 

@@ -1,0 +1,75 @@
+"""`leaks`: images that are in two parts of a data set which must not share any."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.commands.parsing import new_parser
+
+if TYPE_CHECKING:
+    from trainer.leaks import Leak, Leaks
+
+EXAMPLES = """  python -m trainer leaks --real photos --synthetic made
+  python -m trainer leaks --real photos --synthetic syn1=made1 --synthetic syn2=made2 --json
+
+Test images are compared with all that can be trained on, training images with synthetic and further real ones.
+grid does the same before it trains, and leaves out what leaks with --drop-leaks."""
+
+
+def add_parser(commands: Any) -> None:
+    """Declares the command."""
+    parser = new_parser(
+        commands, "leaks", help="find images shared by training, test and synthetic images", examples=EXAMPLES
+    )
+    add = parser.add_argument
+    add(
+        "--real",
+        required=True,
+        metavar="DIR",
+        help="real images: train/<class>/ and test/<class>/, or torchvision:CIFAR10",
+    )
+    add("--synthetic", action="append", default=[], metavar="[NAME=]DIR", help="synthetic images; may be given again")
+    add("--more-real", type=Path, metavar="DIR", help="further real images: <class>/")
+    add("--limit", type=int, default=20, metavar="N", help="pairs to list (default 20)")
+    add("--json", action="store_true", help="print all that was found as JSON")
+    parser.set_defaults(command=show)
+
+
+def show(options: argparse.Namespace) -> int:
+    """Prints what leaks. The exit code is 0 whether anything does or not."""
+    from trainer.config import DEFAULT_SOURCE
+    from trainer.data import load_dataset
+    from trainer.leaks import find_leaks
+    from trainer.torchvision_data import real_folder
+
+    named = [text.split("=", 1) if "=" in text else (DEFAULT_SOURCE, text) for text in options.synthetic]
+    synthetic = {name: Path(folder) for name, folder in named}
+    leaks = find_leaks(load_dataset(real_folder(options.real), synthetic, more=options.more_real))
+    if options.json:
+        print(json.dumps(leaks.to_dict(listed=len(leaks.found)), indent=2, ensure_ascii=False))
+        return 0
+    for leak in leaks.found[: options.limit]:
+        print(_line(leak))
+    if len(leaks.found) > options.limit:
+        print(f"... and {len(leaks.found) - options.limit} more; --limit N shows more, --json all")
+    print(_summary(leaks))
+    return 0
+
+
+def _line(leak: Leak) -> str:
+    sides = (f"{each.part}/{each.file}" for each in (leak.kept, leak.dropped))
+    return f"{leak.kind:8}  {leak.distance:.3f}  {'  '.join(sides)}"
+
+
+def _summary(leaks: Leaks) -> str:
+    counts = ", ".join(f"{count} {kind}" for kind, count in leaks.counts().items() if count) or "none"
+    checked = ", ".join(f"{count} {part}" for part, count in leaks.checked.items() if count)
+    alike = (
+        f"; images of these classes look alike by nature, so a near pair had to correlate by {leaks.threshold:.2f}"
+        if leaks.alike
+        else ""
+    )
+    return f"{len(leaks.found)} leaks ({counts}) among {checked} images; {leaks.test_images()} test images leak{alike}"

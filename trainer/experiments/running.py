@@ -1,0 +1,73 @@
+"""What the experiments share: their options, and running their grid."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from comfy_nodes.errors import SynthGridError
+from trainer.commands.report import print_results
+from trainer.config import DEVICES, GridConfig
+from trainer.report import write_report
+
+logger = logging.getLogger("trainer")
+
+
+def new_parser(module: str, docstring: str) -> argparse.ArgumentParser:
+    """The options of every experiment, below the file's own docstring."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}", description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--real", required=True, metavar="DIR", help="train/<class>/ and test/<class>/, or torchvision:NAME")
+    add("--out", required=True, metavar="DIR", help="the grid's folder; finished runs in it are kept")
+    add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 5; with --quick 1)")
+    add("--tuned", action="append", default=[], metavar="FILE", help="a model's hyper-parameters, made by tune; repeat")
+    add("--weights", action="append", metavar="[MODEL=]FILE", help="a pretrained model's weights; repeat")
+    add("--allow-untrained", action="store_true", help="go on without pretrained weights")
+    add("--device", choices=DEVICES, default="auto", help="default auto: CUDA where there is one")
+    add("--quick", action="store_true", help="a smoke run in minutes; its numbers are not the paper's")
+    add("--json", action="store_true", help="print the results as JSON instead of a table")
+    return parser
+
+
+def shared_values(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of GridConfig that the shared options set."""
+    return {
+        "real": options.real,
+        "out": options.out,
+        "seeds": options.seeds or (1 if options.quick else 5),
+        "tuned": tuple(options.tuned),
+        "weights": tuple(options.weights) if options.weights else None,
+        "allow_untrained": options.allow_untrained or options.quick,
+        "device": options.device,
+    }
+
+
+def run_experiment(
+    parser: argparse.ArgumentParser,
+    build: Callable[[argparse.Namespace], GridConfig],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Runs the grid that `build` makes of the options, writes its report, and prints the table: the exit code."""
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the grid command does, and why
+    from trainer.grid import run_grid
+
+    try:
+        grid = run_grid(build(options))
+        print_results(grid, write_report(grid.root), as_json=options.json)
+    except (SynthGridError, OSError) as error:
+        logger.error("error: %s", error)
+        return 1
+    except KeyboardInterrupt:
+        logger.error("interrupted; the same command takes up where this one stopped")
+        return 130
+    for run in grid.failed():
+        logger.error("failed: %s: %s", run.run_id, run.error)
+    return 1 if grid.failed() else 0

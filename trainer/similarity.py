@@ -1,0 +1,145 @@
+"""Which images of two sets show the same picture: a perceptual hash proposes pairs, correlated edges confirm them.
+
+An image is a grey thumbnail of 32x32 pixels, whatever its shape, so that re-encoding, resizing and stretching hardly
+matter. Its hash is the signs of 63 low DCT frequencies (as pHash; Zauner 2010, section 3.2.1). A hash does not survive
+cropping, so each image is also hashed through five windows of 30x30 pixels, mirrored and not. On small photographs
+hashes alone cry wolf; what decides is the correlation of the two thumbnails' gradients at the best alignment, which a
+blue sky with a dot in its middle does not fool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+THUMB_PX = 32
+HASH_DISTANCE = (
+    12  # bits of 63 that may differ: finds 98% of random 90% crops; one pair in 70,000 is proposed by chance
+)
+SAME_PICTURE = (
+    0.70  # edge correlation; on CIFAR-10 real pairs of the same photograph lie above, chance pairs below 0.45
+)
+_HASH_SIZE = 8
+_COMPARED_PX = 24  # side at which edges are compared; smooths over JPEG blocks and half-pixel shifts
+_PROMISING = 0.30  # edge correlation at a rough alignment, below which no fine one is tried
+_FLAT = 2.0  # standard deviation in grey levels below which a thumbnail shows nothing
+_BLOCK = 64  # rows whose distances to everything fit the processor's cache
+_CHUNK = 2048  # pairs aligned at once
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square part of a thumbnail, in pixels from its left upper corner."""
+
+    x: int
+    y: int
+    side: int
+
+
+@dataclass(frozen=True)
+class Match:
+    """Rows of the first and the second set that show the same picture; `correlation` is at most 1."""
+
+    first: int
+    second: int
+    mirrored: bool
+    correlation: float
+
+
+WHOLE = Window(0, 0, THUMB_PX)
+_CROPS = tuple(Window(x, y, 30) for x, y in ((0, 0), (2, 0), (0, 2), (2, 2), (1, 1)))
+_ROUGH = (WHOLE, *_CROPS)
+_FINE = tuple(
+    Window(x, y, side) for side in (32, 30, 28) for x in range(THUMB_PX + 1 - side) for y in range(THUMB_PX + 1 - side)
+)
+
+
+def find_matches(first: np.ndarray, second: np.ndarray, *, threshold: float = SAME_PICTURE) -> list[Match]:
+    """Every pair of the two sets (uint8 [N,32,32]) whose edges correlate by at least `threshold`, best first.
+
+    Time grows with N1 x N2, in blocks of matrix products: 50,000 x 10,000 thumbnails take minutes, 2,700 x 2,700 about
+    a second. An image without any detail matches nothing.
+    """
+    best: dict[tuple[int, int], Match] = {}
+    for mirrored in (False, True):
+        other = second[:, :, ::-1] if mirrored else second
+        pairs = proposed_pairs(first, other)
+        for start in range(0, len(pairs), _CHUNK):
+            chunk = pairs[start : start + _CHUNK]
+            chunk = chunk[edge_correlation(first[chunk[:, 0]], other[chunk[:, 1]], windows=_ROUGH) >= _PROMISING]
+            values = edge_correlation(first[chunk[:, 0]], other[chunk[:, 1]])
+            for (row, column), value in zip(chunk.tolist(), values.tolist(), strict=True):
+                known = best.get((row, column))
+                if value >= threshold and (known is None or value > known.correlation):
+                    best[row, column] = Match(row, column, mirrored, min(value, 1.0))
+    return sorted(best.values(), key=lambda match: (-match.correlation, match.first, match.second))
+
+
+def proposed_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pairs of rows whose hashes are near, whole against whole or against a window of either: int64 [P,2], sorted."""
+    rows, columns = (np.flatnonzero(each.std(axis=(1, 2)) >= _FLAT) for each in (first, second))
+    first, second = first[rows], second[columns]
+    found: list[np.ndarray] = []
+    whole = hash_signs(first), hash_signs(second)
+    for window in _ROUGH:
+        found += _near(whole[0], whole[1] if window == WHOLE else hash_signs(second, window))
+        if window != WHOLE:
+            found += _near(hash_signs(first, window), whole[1])
+    pairs = np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
+    return np.stack([rows[pairs[:, 0]], columns[pairs[:, 1]]], axis=1)
+
+
+def hash_signs(thumbs: np.ndarray, window: Window = WHOLE) -> np.ndarray:
+    """The perceptual hash of each thumbnail as float32 [N,63] of -1 and 1, so that a matrix product counts equal bits."""
+    part = thumbs[:, window.y : window.y + window.side, window.x : window.x + window.side].astype(np.float32)
+    pixel = np.arange(window.side)
+    basis = np.cos(np.pi * np.arange(_HASH_SIZE)[:, None] * (2 * pixel + 1) / (2 * window.side)).astype(np.float32)
+    frequencies = (basis @ part @ basis.T).reshape(len(thumbs), _HASH_SIZE**2)[
+        :, 1:
+    ]  # without the first, the brightness
+    return np.where(frequencies > np.median(frequencies, axis=1, keepdims=True), np.float32(1), np.float32(-1))
+
+
+def _near(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
+    """Index pairs whose hashes differ in at most HASH_DISTANCE bits."""
+    least = first.shape[1] - 2 * HASH_DISTANCE
+    for start in range(0, len(first), _BLOCK):
+        hits = np.flatnonzero(first[start : start + _BLOCK] @ second.T >= least)
+        if len(hits):
+            yield np.stack([start + hits // len(second), hits % len(second)], axis=1)
+
+
+def edge_correlation(first: np.ndarray, second: np.ndarray, *, windows: Sequence[Window] = _FINE) -> np.ndarray:
+    """Pair by pair, the highest correlation of gradients over all alignments of one whole with a window of the other.
+
+    Both are uint8 [P,32,32]; the result is float32 [P] in -1..1, and 0 where an image has no edges.
+    """
+    best = np.full(len(first), -1.0, dtype=np.float32)
+    if not len(first):
+        return best
+    one, two = first.astype(np.float32), second.astype(np.float32)
+    whole_one, whole_two = _unit_edges(one, WHOLE), _unit_edges(two, WHOLE)
+    for window in windows:
+        np.maximum(best, np.einsum("pk,pk->p", _unit_edges(one, window), whole_two), out=best)
+        if window != WHOLE:
+            np.maximum(best, np.einsum("pk,pk->p", whole_one, _unit_edges(two, window)), out=best)
+    return best
+
+
+def _unit_edges(thumbs: np.ndarray, window: Window) -> np.ndarray:
+    """Gradients in x and y of a window scaled to 24x24, as vectors of length 1."""
+    part = _sampling(window.y, window.side) @ thumbs @ _sampling(window.x, window.side).T
+    across, down = np.diff(part, axis=2)[:, 1:, :], np.diff(part, axis=1)[:, :, 1:]
+    edges = np.concatenate([across.reshape(len(part), -1), down.reshape(len(part), -1)], axis=1)
+    length = np.sqrt(np.einsum("pk,pk->p", edges, edges))
+    return edges / np.maximum(length, 1e-3)[:, None]
+
+
+def _sampling(start: int, side: int) -> np.ndarray:
+    """The matrix [24,32] that averages pixels start..start+side into 24 equal steps."""
+    edge = np.linspace(start, start + side, _COMPARED_PX + 1)
+    pixel = np.arange(THUMB_PX)
+    overlap = np.minimum(edge[1:, None], pixel + 1) - np.maximum(edge[:-1, None], pixel)
+    return (np.clip(overlap, 0, None) * _COMPARED_PX / side).astype(np.float32)
