@@ -12,20 +12,11 @@ import numpy as np
 from trainer.arms import BUDGETS, SHARED_BUDGET
 from trainer.comparisons import HEADLINE_METRIC, CellKey, Comparison, Verdicts, judge
 from trainer.errors import ReportError
-from trainer.metrics import METRICS
+from trainer.metrics import FURTHER_METRICS, METRICS
 from trainer.runs import Grid, Prediction, Run, read_predictions, to_csv
 from trainer.stats import Estimate, summarise
 
-FURTHER_METRICS = {
-    "weighted_precision": "Weighted precision",
-    "weighted_recall": "Weighted recall",
-    "weighted_f1": "Weighted F1",
-    "top5": "Top-5 accuracy",
-    "ece": "Calibration error (ECE)",
-    "nll": "Negative log-likelihood",
-}
 TITLES = METRICS | FURTHER_METRICS
-NOT_SHARES = ("nll",)  # in nats; all others are shares, shown in percent
 _RUN_COLUMNS = (
     "real_images", "synthetic_images", "copied_images", "more_images", "validation_images", "test_images", "updates",
     "epochs", "best_update", "train_loss", "validation_loss", *TITLES,

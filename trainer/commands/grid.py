@@ -83,7 +83,6 @@ def add_parser(commands: Any) -> None:
     _add_training_options(parser)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA where there is one")
-    machine.add_argument("--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU")
     machine.add_argument(
         "--devices", type=names, metavar="D,...", help="a process each, as in cuda:0,cuda:1 (default: every GPU)"
     )
