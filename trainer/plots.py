@@ -13,6 +13,7 @@ COLOURS = ("#2457a6", "#c2571a", "#2f7d4f", "#8a3f8f", "#7a6a1f", "#4a4a4a")
 _INK, _GRID = "#1d2733", "#dfe4ea"
 _LEAST_SPAN_POINTS = 6.0  # an axis that zooms in further makes noise look like an effect
 _SPREAD_OUT = 0.006  # of the axis: bars at the same ratio stand beside each other
+_LONG_TITLE = 30  # letters; two columns of such do not fit
 _SETTINGS = {
     "svg.hashsalt": "synthgrid",
     "font.size": 12,
@@ -26,7 +27,10 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: ratios rising, an estimate (share in 0..1, or nats) for each. `colour` counts through COLOURS."""
+    """One line: ratios rising, an estimate (share in 0..1, or nats) for each. `colour` counts through COLOURS.
+
+    Curves of the same title stand in the legend once.
+    """
 
     title: str
     ratios: Sequence[float]
@@ -46,11 +50,22 @@ def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> 
         figure, axes = pyplot.subplots(figsize=(5.2, 3.9), layout="constrained")
         try:
             widest = max(ratio for curve in curves for ratio in curve.ratios)
+            bars = []
             for number, curve in enumerate(curves):
                 shift = (number - (len(curves) - 1) / 2) * _SPREAD_OUT * widest
-                _draw(axes, curve, scale=100.0 if unit == "percent" else 1.0, shift=shift)
+                bars.append(_draw(axes, curve, scale=100.0 if unit == "percent" else 1.0, shift=shift))
             _finish(axes, curves, label=label, unit=unit)
-            figure.legend(loc="outside lower left", frameon=False, fontsize=10, ncols=1 if len(curves) < 3 else 2)
+            handles = {curve.title: bar for curve, bar in reversed(list(zip(curves, bars, strict=True)))}
+            titles = list(dict.fromkeys(curve.title for curve in curves))
+            columns = 2 if len(titles) > 1 and max(map(len, titles)) < _LONG_TITLE else 1
+            figure.legend(
+                [handles[title] for title in titles],
+                titles,
+                loc="outside lower left",
+                frameon=False,
+                fontsize=10.5,
+                ncols=columns,
+            )
             buffer = io.BytesIO()
             figure.savefig(buffer, format="svg", metadata={"Date": None})
         finally:
@@ -58,7 +73,7 @@ def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> 
     return buffer.getvalue()
 
 
-def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> None:
+def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> Any:
     values = [scale * each.value for each in curve.values]
     low = [scale * (each.value if each.low is None else each.low) for each in curve.values]
     high = [scale * (each.value if each.high is None else each.high) for each in curve.values]
@@ -66,8 +81,8 @@ def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> None:
         [v - end for v, end in zip(values, low, strict=True)],
         [end - v for v, end in zip(values, high, strict=True)],
     ]
-    axes.errorbar(
-        [ratio + shift for ratio in curve.ratios], values, yerr=bars, label=curve.title,
+    return axes.errorbar(
+        [ratio + shift for ratio in curve.ratios], values, yerr=bars,
         color=COLOURS[curve.colour % len(COLOURS)], linestyle="--" if curve.dashed else "-", marker="o",
         markerfacecolor="white" if curve.dashed else None, markersize=5.5, linewidth=2, capsize=3, elinewidth=1.2,
     )  # fmt: skip

@@ -35,7 +35,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .verdict{border-radius:99px;padding:1px 10px;font-size:.82rem;background:#eef0f3;color:var(--soft)}
 .verdict.better{background:#e6f3ea;color:#1f6238}.verdict.worse{background:#fbe9e0;color:#8a3d10}
 .grid .subgroup th{font-weight:600;font-size:.84rem;color:var(--soft);background:#f8f9fb;white-space:normal}
-.grid.metrics td:first-child,.grid.leaks td{white-space:normal;overflow-wrap:anywhere}
+.grid td:first-child{white-space:normal}.grid.leaks td{white-space:normal;overflow-wrap:anywhere}
 .axis{position:relative;height:10px;margin-top:4px;min-width:120px;--c:#8a95a3}
 .axis.better{--c:#2f7d4f}.axis.worse{--c:#c2571a}
 .axis i{position:absolute;top:-1px;bottom:-1px;width:1px;background:#9aa5b1}
@@ -78,7 +78,7 @@ figure img{max-width:100%;image-rendering:pixelated;border:1px solid var(--line)
 .pair th{width:42%;text-align:left;font-weight:500;color:var(--soft);padding:2px 8px 2px 0;vertical-align:top}
 .pair td{padding:2px 0;overflow-wrap:anywhere;vertical-align:top}
 @media(max-width:719px){
- .grid{font-size:.84rem}.grid th,.grid td{padding:6px 4px;white-space:normal}.sd{display:block}.wide{display:none}.axis{min-width:80px}
+ .grid{font-size:.84rem}.grid th,.grid td{padding:6px 4px;white-space:normal}.sd{display:block}.wide{display:none}.axis{min-width:70px}.verdict{display:inline-block;border-radius:7px;padding:0 5px;font-size:.7rem;line-height:1.35}
  .grid .spread{white-space:normal}.metrics{min-width:620px}.grid thead th{font-size:.72rem;line-height:1.3}
 }
 @media(min-width:720px){
@@ -89,6 +89,6 @@ figure img{max-width:100%;image-rendering:pixelated;border:1px solid var(--line)
 @media print{
  body{background:#fff;font-size:11pt}main{max-width:none;padding:0}
  header,section{border:0;border-radius:0;padding:0 0 14pt;margin:0}figure,.curves img,tr{break-inside:avoid}h2{break-after:avoid}
- .scroll{overflow:visible}.copy{white-space:pre-wrap;overflow:visible}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}
+ .scroll{overflow:visible}.curves,.mistakes,.classes{grid-template-columns:1fr 1fr}.grid td.wide,.grid th.wide{display:table-cell}.grid span.wide{display:inline}.sd{display:inline}.copy{white-space:pre-wrap;overflow:visible}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }
 """

@@ -133,7 +133,10 @@ def curve_section(results: Results) -> str:
             unit = "nats" if metric == "nll" else "percent"
             svg = curve_svg(curves, label=title, unit=unit)
             figures.append(picture(svg, "svg+xml", f"{title} over the synthetic ratio"))
-    note = "Means with 95% intervals; of ECE and negative log-likelihood, over seeds only, less is better."
+    note = (
+        "Means with 95% intervals. Solid lines: same number of optimiser updates; dashed: same number of epochs. Of "
+        "calibration error and negative log-likelihood, whose intervals are over seeds only, less is better."
+    )
     return section("Each metric over the synthetic ratio", _gallery(figures), _trend_list(results), note=note)
 
 
@@ -153,7 +156,7 @@ def _curves(results: Results, metric: str) -> Iterator[Curve]:
             keys = [key for key in keys if metric in results.metrics.get(key, {})]
             if len(keys) < 2:
                 continue
-            title = _short_title(results, model) + f", {source}" * several + f", {BUDGET_SHORT[budget]}"
+            title = _short_title(results, model) + f", {source}" * several
             sources = list(dict.fromkeys(source for source, _ in rows))
             yield Curve(
                 title,
