@@ -84,7 +84,7 @@ def write_mistakes(out: Path, dataset: Dataset, grid: Grid) -> None:
         found, sheet = _all_mistakes(results_of(grid), dataset)
         write_file(out / MISTAKES_SHEET, sheet.to_png())
         write_file(out / MISTAKES_FILE, to_json({"tile_px": TILE_PX, "columns": COLUMNS, "cells": found}))
-    except TrainerError as error:
+    except (TrainerError, OSError) as error:
         logger.warning("the report will show no mistakes: %s", error)
 
 

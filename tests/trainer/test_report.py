@@ -202,6 +202,13 @@ def test_runs_on_other_test_images_are_refused(grid_folder: Path) -> None:
         write_report(grid_folder)
 
 
+def test_a_trained_grid_leaves_its_worst_mistakes_for_the_report(grid_folder: Path) -> None:
+    assert json.loads((grid_folder / "mistakes.json").read_text(encoding="utf-8"))["cells"][0]["mistakes"]
+    text = write_report(grid_folder).read_text(encoding="utf-8")
+    assert "The worst mistakes" in text
+    assert "taken for <b>" in text
+
+
 def test_all_arms_stand_beside_real_only_with_both_budgets(tmp_path: Path, make_grid: Callable[..., Path]) -> None:
     cells = {
         "real/both": [0.5] * 3,
