@@ -93,14 +93,15 @@ def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: flo
     """Makes sure that every cell of a grid can be filled.
 
     Raises:
-        DataError: a class has a single training image, or too few images for an arm, or an arm adds or leaves nothing.
+        DataError: a class has fewer than two training images, or too few images for an arm, or an arm adds or leaves nothing.
         ConfigError: an arm draws from a source that there is not.
     """
     real = {label: len(dataset.pool(REAL, label)) for label in dataset.classes}
     single = [label for label in dataset.classes if real[label] < 2]
     if single:
         raise DataError(
-            f"class {quoted(single)} has a single training image; each needs at least 2, one to train and one to validate"
+            f"class {quoted(single)} has {real[single[0]]} training images; each needs at least 2, one to train and one "
+            f"to validate"
         )
     for arm in arms:
         wanted = {

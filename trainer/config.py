@@ -152,6 +152,7 @@ class GridConfig:
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS
     more_real: str | None = None
+    drop_leaks: bool = False
     seeds: int = 3
     validation_share: float = 0.2
     image_size_px: int | None = None
@@ -188,7 +189,7 @@ class GridConfig:
         for name, low in (("image_size_px", _MIN_IMAGE_SIZE_PX), ("threads", 1)):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=low)
-        for name in ("quick", "allow_untrained"):
+        for name in ("quick", "allow_untrained", "drop_leaks"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         for model in self.models:

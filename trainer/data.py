@@ -109,6 +109,7 @@ def load_dataset(
     Raises:
         DataError: a folder is missing or empty, has fewer than two classes, or classes do not match.
     """
+    _refuse_unsplit(real)
     parts = {part: read_class_folders(real / part, limit_per_class=limit_per_class) for part in ("train", "test")}
     _check_same_classes(
         set(_labels(parts["train"])), set(_labels(parts["test"])), first=f"{real / 'train'}", second=f"{real / 'test'}"
@@ -120,6 +121,15 @@ def load_dataset(
     made = [each for name, folder in folders.items() for each in _read_source(folder, classes, source=name)]
     further = _read_more(more, classes, known=(*parts["train"], *parts["test"])) if more is not None else ()
     return Dataset(classes, parts["train"], parts["test"], tuple(made), tuple(folders), further)
+
+
+def _refuse_unsplit(real: Path) -> None:
+    """How many images to test on is the user's choice, so class folders alone are not split on the way."""
+    if not (real / "train").is_dir() and real.is_dir() and any(path.is_dir() for path in real.iterdir()):
+        raise DataError(
+            f"{real} has no train and test folders; if these are class folders, split them first: "
+            f"python -m trainer split --images {real} --out {real}-split, then --real {real}-split"
+        )
 
 
 def _read_more(root: Path, classes: tuple[str, ...], *, known: Iterable[Sample]) -> tuple[Sample, ...]:

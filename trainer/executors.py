@@ -194,11 +194,17 @@ def _unpacked(values: torch.Tensor) -> torch.Tensor:
     return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
 
 
+def _settle(threads: int) -> None:
+    """What decides the bits of a training, the same in every worker as in the grid's own process."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+
+
 def _work(connection: Connection, device: str, threads: int, stored: Mapping[str, _Stored]) -> None:
     """The life of a worker process; it ends with its parent, whose end of the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its workers
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    torch.set_num_threads(threads)
+    _settle(threads)
     inputs: dict[str, ModelInputs] = {}
     with deterministic():
         try:
@@ -267,7 +273,7 @@ def _train_on_ray(
     run: PlannedRun, stored: tuple[ModelInputs, np.ndarray], device: str, threads: int
 ) -> dict[str, bytes]:
     shell, values = stored
-    torch.set_num_threads(threads)
+    _settle(threads)
     with deterministic(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")  # Ray's memory is read-only, and so is our use
         return train(run, replace(shell, values=_unpacked(torch.from_numpy(values))), device=torch.device(device))

@@ -1,6 +1,6 @@
 """A grid: every model, arm, budget and seed trained once, each into a run folder of its own.
 
-load -> check -> plan -> prepare inputs -> train what is not done -> report
+load -> check -> plan -> prepare inputs -> train what is not done
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from trainer.data import Dataset, load_dataset
 from trainer.engine import pick_device, pick_precision
 from trainer.executors import Executor, executor_for
 from trainer.features import prepare_inputs
+from trainer.leaks import drop_leaks, find_leaks
 from trainer.lock import grid_locked, refuse_unfinished
 from trainer.mistakes import write_mistakes
 from trainer.models import model_spec
@@ -44,13 +46,29 @@ from trainer.weights import Weights, find_weights, given_weights
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class PreparedGrid:
+    """A grid whose input has been read and checked: what is to be trained, on what, and how.
+
+    `training` is each model's baseline; `weights` and `tuned` have the models that take some.
+    """
+
+    config: GridConfig
+    dataset: Dataset
+    leaks: Mapping[str, Any]
+    weights: Mapping[str, Weights]
+    tuned: Mapping[str, Tuned]
+    training: Mapping[str, TrainingConfig]
+    runs: Sequence[PlannedRun]
+
+
 def run_grid(config: GridConfig) -> Grid:
     """Trains whatever of the grid is not done yet, and returns all of it as read back from disk.
 
     All input is checked before anything is trained. A run that fails leaves error.txt and the rest go on.
 
     Raises:
-        TrainerError: the data, the configuration or the weights make no grid.
+        TrainerError: the data, the configuration or the weights make no grid, or another one holds the folder.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA is deterministic with it only
     if config.threads:
@@ -58,6 +76,24 @@ def run_grid(config: GridConfig) -> Grid:
     out, device = Path(config.out), pick_device(config.device)
     pick_precision(config.precision, device)  # refuses what the device cannot do
     executor = executor_for(config, device)
+    grid = prepare_grid(config)
+    with grid_locked(out):
+        _write_grid_files(grid, out, device)
+        pending = [run for run in grid.runs if not is_done(out, run.run_id)]
+        logger.info("%d runs: %d done before, %d to train", len(grid.runs), len(grid.runs) - len(pending), len(pending))
+        if pending:
+            _train_all(pending, executor, out=out, weights=grid.weights, device=device)
+        finished = read_grid(out)
+        write_mistakes(out, grid.dataset, finished)
+        return finished
+
+
+def prepare_grid(config: GridConfig) -> PreparedGrid:
+    """Reads and checks everything that a grid needs, the quick checks first; writes nothing.
+
+    Raises:
+        TrainerError: the data, the configuration or the weights make no grid.
+    """
     for folder in config.sources.values():
         refuse_unfinished(Path(folder))
     dataset = load_dataset(
@@ -67,25 +103,32 @@ def run_grid(config: GridConfig) -> Grid:
         limit_per_class=config.limit_per_class,
     )
     check_counts(dataset, config.used_arms, validation_share=config.validation_share)
+    tuned = read_tuned(config.tuned, models=config.models)
+    refuse_test_images(tuned.values(), dataset.test)
     given = given_weights(config.weights, config.models)
     weights = {
         model: find_weights(model, given=given.get(model), allow_untrained=config.allow_untrained)
         for model in config.models
         if model_spec(model).pretrained
     }
-    tuned = read_tuned(config.tuned, models=config.models)
-    refuse_test_images(tuned.values(), dataset.test)
+    dataset, leaks = _without_leaks(dataset, config)
     training = training_configs(config, dataset, tuned)
-    planned = plan_runs(config, dataset, training, weights)
-    with grid_locked(out):
-        _write_grid_files(out, _grid_info(config, dataset, training, tuned, weights, planned, device), dataset)
-        pending = [run for run in planned if not is_done(out, run.run_id)]
-        logger.info("%d runs: %d done before, %d to train", len(planned), len(planned) - len(pending), len(pending))
-        if pending:
-            _train_all(pending, executor, out=out, weights=weights, device=device)
-        grid = read_grid(out)
-        write_mistakes(out, dataset, grid)
-        return grid
+    runs = plan_runs(config, dataset, training, weights)
+    return PreparedGrid(config, dataset, leaks, weights, tuned, training, runs)
+
+
+def _without_leaks(dataset: Dataset, config: GridConfig) -> tuple[Dataset, dict[str, Any]]:
+    """The images to train and test on, and what leaks between them as grid.json has it."""
+    leaks = find_leaks(dataset)
+    if leaks.found:
+        done = "left out" if config.drop_leaks else "kept; --drop-leaks leaves them out"
+        logger.warning(
+            "leaks: %d pairs of images, %d test images among them; %s", len(leaks.found), leaks.test_images(), done
+        )
+    if config.drop_leaks:
+        dataset = drop_leaks(dataset, leaks)
+        check_counts(dataset, config.used_arms, validation_share=config.validation_share)
+    return dataset, leaks.to_dict(dropped=config.drop_leaks)
 
 
 def _train_all(
@@ -112,46 +155,39 @@ def _train_all(
             progress.advance(note=run.run_id)
 
 
-def _write_grid_files(out: Path, info: dict[str, object], dataset: Dataset) -> None:
+def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> None:
     """Everything about the grid that its runs do not hold, written before training so that a kill loses nothing."""
-    sheet, layout = contact_sheet(dataset)
-    clear_unfinished(out)
-    write_file(out / SAMPLES_FILE, sheet)
-    write_file(out / GRID_FILE, to_json({**info, "samples": layout.to_dict()}))
-
-
-def _grid_info(
-    config: GridConfig,
-    dataset: Dataset,
-    training: Mapping[str, TrainingConfig],
-    tuned: Mapping[str, Tuned],
-    weights: Mapping[str, Weights],
-    planned: Sequence[PlannedRun],
-    device: torch.device,
-) -> dict[str, object]:
-    """What grid.json holds."""
-    return {
+    sheet, layout = contact_sheet(grid.dataset)
+    config, dataset = grid.config, grid.dataset
+    info = {
         "config": asdict(config),
         "classes": dataset.classes,
         "images_per_class": dataset.images_per_class(),
         "fingerprints": dataset.fingerprints(),
         "test_images_also_trained_on": dataset.leaked(),
-        "models": {
-            model: {
-                "title": model_spec(model).title,
-                "noun": model_spec(model).noun,
-                "frozen": model_spec(model).frozen,
-                "weights": weights[model].source if model in weights else "",
-                "weights_fingerprint": weights[model].fingerprint if model in weights else "",
-                "image_size_px": config.image_size_for(model),
-                "training": asdict(training[model]),
-                "tuned": tuned[model].to_dict() if model in tuned else None,
-            }
-            for model in config.models
-        },
+        "leaks": grid.leaks,
+        "models": {model: _model_info(grid, model) for model in config.models},
+        "samples": layout.to_dict(),
         "device": str(device),
         "versions": versions(),
         "arms": [arm.name for arm in config.used_arms],
-        "sources": dict(config.sources),
-        "runs": [run_entry(run.config, dataset.sources) for run in planned],
+        "sources": config.sources,
+        "runs": [run_entry(run.config, dataset.sources) for run in grid.runs],
+    }
+    clear_unfinished(out)
+    write_file(out / SAMPLES_FILE, sheet)
+    write_file(out / GRID_FILE, to_json(info))
+
+
+def _model_info(grid: PreparedGrid, model: str) -> dict[str, Any]:
+    spec, weights, tuned = model_spec(model), grid.weights.get(model), grid.tuned.get(model)
+    return {
+        "title": spec.title,
+        "noun": spec.noun,
+        "frozen": spec.frozen,
+        "weights": weights.source if weights else "",
+        "weights_fingerprint": weights.fingerprint if weights else "",
+        "image_size_px": grid.config.image_size_for(model),
+        "training": asdict(grid.training[model]),
+        "tuned": tuned.to_dict() if tuned else None,
     }

@@ -100,6 +100,9 @@ def iter_pixels(
         return [square(image, size) for size in sizes]
 
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(paths), _CHUNK):
-            decoded = list(pool.map(decode, paths[start : start + _CHUNK]))
+        ahead = [pool.submit(decode, path) for path in paths[:_CHUNK]]
+        for start in range(_CHUNK, len(paths) + _CHUNK, _CHUNK):
+            decoded = [each.result() for each in ahead]
+            # The next chunk is decoded while the caller is busy with this one.
+            ahead = [pool.submit(decode, path) for path in paths[start : start + _CHUNK]]
             yield {size: np.stack([row[column] for row in decoded]) for column, size in enumerate(sizes)}

@@ -1,11 +1,12 @@
 """The runs folder on disk, which training writes and the report reads. No torch here.
 
-    <grid>/grid.json          config, classes, fingerprints, versions, and the list of this grid's runs
+    <grid>/grid.json          config, classes, fingerprints, leaks, versions, and the list of this grid's runs
     <grid>/samples.png        contact sheet: a row a class, real tiles, then synthetic ones
     <grid>/mistakes.json      the worst mistakes and the synthetic images like them; mistakes.png has their thumbnails
     <grid>/features/          a frozen backbone's features; may be deleted
     <grid>/<run id>/          config.json, metrics.json, predictions.csv, training_images.csv, model.safetensors, DONE
     <grid>/<run id>/error.txt in place of the results of a run that failed
+    <grid>/.grid.lock         held while a grid is trained; .inputs and .partial-* are there meanwhile
 
 A run's folder appears whole, by one rename. DONE in it means that it need not be trained again.
 """

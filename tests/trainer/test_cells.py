@@ -150,7 +150,7 @@ def test_a_source_that_is_not_there_is_refused(dataset: Dataset) -> None:
 def test_a_single_training_image_is_too_few_to_validate(real: Path, synthetic: Path) -> None:
     for path in sorted((real / "train" / "cross").glob("*.png"))[1:]:
         path.unlink()
-    with pytest.raises(DataError, match="'cross' has a single training image"):
+    with pytest.raises(DataError, match="'cross' has 1 training images; each needs at least 2"):
         check_counts(load_dataset(real, synthetic), [parse_arm("real")], validation_share=SHARE)
 
 

@@ -119,7 +119,7 @@ def test_ray_gives_the_same_files_although_a_worker_is_killed(
 ) -> None:
     pytest.importorskip("ray")
     runs, inputs = work
-    longer = [replace(run, config=replace(run.config, training=replace(run.config.training, updates=400))) for run in runs]  # fmt: skip
+    longer = [replace(run, config=replace(run.config, training=replace(run.config.training, updates=60))) for run in runs]  # fmt: skip
     killer = make_killer()
     found = run_all(RayCluster(None, cuda=False, threads=1), (longer, inputs))
     killer.join(timeout=1)
@@ -133,7 +133,7 @@ def make_killer() -> Callable[[], threading.Thread]:
     psutil = pytest.importorskip("psutil")
 
     def kill() -> None:
-        until = time.monotonic() + 90
+        until = time.monotonic() + 300
         while time.monotonic() < until:
             for process in psutil.Process().children(recursive=True):
                 try:

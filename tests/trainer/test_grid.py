@@ -289,3 +289,29 @@ def test_a_full_disk_ends_the_grid_in_one_line_and_it_goes_on_later(config: Grid
     assert [run.status for run in read_grid(Path(config.out)).runs] == ["missing"] * 4
     assert not list(Path(config.out).glob(".partial-*"))
     assert [run.status for run in run_grid(config).runs] == ["done"] * 4
+
+
+def test_leaks_are_listed_and_left_out_on_demand(config: GridConfig, tmp_path: Path) -> None:
+    """Pictures of noise, which are never alike by chance, and one test image among the synthetic ones."""
+    random = np.random.RandomState(0)
+    for part, count in (("real/train", 3), ("real/test", 3), ("made", 4)):
+        for label in ("a", "b"):
+            (tmp_path / "noise" / part / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.randint(0, 256, (40, 40, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "noise" / part / label / f"{number}.png")
+    shutil.copy(tmp_path / "noise" / "real" / "test" / "a" / "1.png", tmp_path / "noise" / "made" / "a" / "stolen.png")
+    folders = {"real": str(tmp_path / "noise" / "real"), "synthetic": str(tmp_path / "noise" / "made")}
+    whole = replace(config, **folders, ratios=(0.0, 1.0), seeds=1)
+    kept, dropped = (run_grid(replace(whole, out=str(tmp_path / name), drop_leaks=name == "dropped")) for name in ("kept", "dropped"))  # fmt: skip
+    for grid, images, leaked in ((kept, [5, 4], 1), (dropped, [4, 4], 0)):
+        assert grid.info["leaks"]["dropped"] == (grid is dropped)
+        assert grid.info["images_per_class"]["synthetic"] == images
+        assert grid.info["test_images_also_trained_on"] == leaked
+        (pair,) = grid.info["leaks"]["pairs"]
+        assert (pair["kind"], pair["kept"]["file"], pair["dropped"]["file"]) == ("bytes", "a/1.png", "a/stolen.png")
+
+
+def test_class_folders_that_are_not_split_say_how_to(config: GridConfig) -> None:
+    with pytest.raises(DataError, match=r"has no train and test folders; .* python -m trainer split --images"):
+        run_grid(replace(config, real=str(config.synthetic)))

@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
     help = "train models x arms x budgets x seeds, and report"
     parser = new_parser(commands, "grid", help=help, examples=EXAMPLES)
     add = parser.add_argument
-    add("--real", metavar="DIR", help="real images: train/<class>/ and test/<class>/")
+    add("--real", metavar="DIR", help="real images: train/<class>/ and test/<class>/, or torchvision:CIFAR10")
     add(
         "--synthetic",
         action="append",
@@ -58,6 +58,7 @@ def add_parser(commands: Any) -> None:
         help="labelled folder of synthetic images; repeat for more",
     )
     add("--more-real", metavar="DIR", help="further real images in class folders, for arms more:AMOUNT")
+    add("--drop-leaks", action="store_true", default=None, help="leave out what is shared with test images, or copied")
     add("--out", metavar="DIR", help="the grid's folder; finished runs in it are kept")
     add("--config", type=Path, metavar="FILE", help="JSON with these options; the command line wins")
     add(
