@@ -12,6 +12,11 @@ Printed for each world: the share of grids with any false alarm after Holm's cor
 same for slopes over the ratio and for steps from one ratio to the next; how often single 95% intervals miss 0; how often the percentile interval of the plain crossed
 bootstrap (seeds and images resampled) misses it; the standard deviation of a run's accuracy over seeds; and where there
 is an effect, the share of its cells that are found.
+
+Measured over 1,000 grids a world: false alarms in 0.1 to 3.6% of grids, most where runs differ much between seeds, 2.3%
+where some cells' runs scatter more than others'; slopes 0 to 4.1%, steps 0 to 3.7%. Single 95% intervals miss 0 in 0.1 to
+3.9% of comparisons. The plain crossed bootstrap misses it in 0.5 to 2.7%, but in 8.7% where runs differ much. A change of
+5 points is found in 81% of 200 grids with 5 seeds on 1,000 images.
 """
 
 from __future__ import annotations

@@ -75,8 +75,9 @@ def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> 
 
 def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> Any:
     values = [scale * each.value for each in curve.values]
-    low = [scale * (each.value if each.low is None else each.low) for each in curve.values]
-    high = [scale * (each.value if each.high is None else each.high) for each in curve.values]
+    most = 1.0 if scale > 1 else float("inf")  # no share lies outside 0..1, whatever Student's t says
+    low = [scale * max(0.0, each.value if each.low is None else each.low) for each in curve.values]
+    high = [scale * min(most, each.value if each.high is None else each.high) for each in curve.values]
     bars = [
         [v - end for v, end in zip(values, low, strict=True)],
         [end - v for v, end in zip(values, high, strict=True)],

@@ -36,6 +36,8 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .verdict.better{background:#e6f3ea;color:#1f6238}.verdict.worse{background:#fbe9e0;color:#8a3d10}
 .grid .subgroup th{font-weight:600;font-size:.84rem;color:var(--soft);background:#f8f9fb;white-space:normal}
 .grid td:first-child{white-space:normal}.grid.leaks td{white-space:normal;overflow-wrap:anywhere}
+.grid.metrics{font-size:.82rem}.grid.metrics td,.grid.metrics th{padding:7px 5px}.metrics thead th{white-space:normal}.metrics .sd{display:block}.metrics td:first-child{min-width:150px}
+section h3{margin-top:1.1em}
 .axis{position:relative;height:10px;margin-top:4px;min-width:120px;--c:#8a95a3}
 .axis.better{--c:#2f7d4f}.axis.worse{--c:#c2571a}
 .axis i{position:absolute;top:-1px;bottom:-1px;width:1px;background:#9aa5b1}
