@@ -1,6 +1,6 @@
 """Seconds for a row of a grid (3 ratios x 5 seeds) with SynthGrid, and with the loop of a course tutorial, on the same images.
 
-    python benchmarks/grid.py [--quick] [--rows cnn,resnet50] [--data DIR] [--weights FILE] [--epochs 10]
+    python benchmarks/grid.py [--quick] [--rows cnn,resnet50] [--data DIR] [--weights FILE] [--epochs N]
 
 The tutorial's way: ImageFolder, DataLoader with two workers, a torchvision model, Adam, cell by cell; and the same with
 Lightning's Trainer, where Lightning is installed. Both are measured on one seed of each ratio for the cnn row, on the
@@ -67,7 +67,7 @@ class Size:
     px: int
 
 
-SIZES = {"cnn": Size(30, 30, 30, 5, 64), "resnet50": Size(20, 10, 10, 5, 224)}
+SIZES = {"cnn": Size(30, 30, 15, 5, 64), "resnet50": Size(20, 10, 8, 5, 224)}
 QUICK = {"cnn": Size(8, 4, 3, 2, 32), "resnet50": Size(8, 4, 3, 2, 64)}
 
 
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--rows", default="cnn,resnet50", help="cnn, resnet50 or both (default)")
     parser.add_argument("--data", type=Path, help="real images (default: the sample digits)")
     parser.add_argument("--weights", help="of ResNet50 (default: untrained, on both sides)")
-    parser.add_argument("--epochs", type=int, help="passes over a cell's images (default 30 and 10, quick 3)")
+    parser.add_argument("--epochs", type=int, help="passes over a cell's images (default 15 and 8, quick 3)")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller images")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from trainer.training import PlannedRun, failure, train
 
 logger = logging.getLogger(__name__)
 _TRIES = 3  # how often a run is begun whose worker dies: memory may be short for a moment, but not thrice
+_KNOCK_TIMEOUT_S = 10.0
 
 Finished = tuple[PlannedRun, Mapping[str, bytes]]
 
@@ -260,13 +262,24 @@ def _connect(address: str | None) -> Any:
     except ImportError:
         raise ConfigError("Ray is not installed; install the extra: pip install 'synthgrid[scale]'") from None
     try:
+        _knock(address)
         ray.init(
             address=address or "local", include_dashboard=False if address is None else None,
             logging_level=logging.WARNING, log_to_driver=False,
         )  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"cannot reach a Ray cluster at {address or 'this machine'}: {error}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"cannot reach a Ray cluster at {address or 'this machine'}: {reason}; check --address"
+        ) from error
     return ray
+
+
+def _knock(address: str | None) -> None:
+    """Raises OSError where nobody answers at host:port: Ray itself would wait for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_TIMEOUT_S).close()
 
 
 def _train_on_ray(

@@ -7,6 +7,11 @@ nobody's leak and are left alone.
 
 Kinds, the surest first: "bytes" (the same file), "pixels" (decodes to the same), "mirrored" and "near" (the same
 picture by trainer.similarity: re-encoded, resized, cropped by up to a tenth, brighter, and "mirrored" as well).
+
+How much is found, of 960 flowers of 128 pixels and 1,000 CIFAR-10 images with one copy planted of each: JPEG quality
+20 to 85, half and double size, brightness 0.6 to 1.3, contrast 0.7, grey, mirrored: 99.8 to 100%; random crops to 95%
+of the side: 99 and 100%, to 90%, mirrored or not: 97 to 99%, to 80%: 3 and 17%, which is too far. A picture turned by
+any angle, or pasted into another, is not found.
 """
 
 from __future__ import annotations

@@ -166,7 +166,6 @@ def test_a_grid_on_ray_has_the_same_results_file(config: GridConfig, tmp_path: P
     assert json.loads((there.root / "grid.json").read_text(encoding="utf-8"))["config"]["executor"] == "ray"
 
 
-@pytest.mark.slow
 def test_a_ray_address_that_nobody_answers_is_one_line(work: Work) -> None:
     pytest.importorskip("ray")
     with pytest.raises(ConfigError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9") as caught:

@@ -72,9 +72,8 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(np.array([0, 0, 0, 0]), chances) == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.55)
 
 
-def test_calibration_error_is_equation_3_and_a_bins_upper_edge_belongs_to_it() -> None:
+def test_calibration_error_is_equation_3() -> None:
     true, chances = random_case(12)
-    chances[0] = [0.6, 0.4, *[0.0] * 10]  # 0.6 is the edge of bins 9 and 10
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == true
     total = 0.0
     for m in range(1, 16):
@@ -82,6 +81,12 @@ def test_calibration_error_is_equation_3_and_a_bins_upper_edge_belongs_to_it() -
         if inside.any():
             total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     assert calibration_error(true, chances) == pytest.approx(total)
+
+
+def test_a_confidence_on_the_edge_of_two_bins_is_in_the_lower() -> None:
+    """0.6 ends bin 9: right at 0.6 and wrong at 0.62 are two gaps, which in one bin would cancel out in part."""
+    chances = np.array([[0.6, 0.4], [0.62, 0.38]])
+    assert calibration_error(np.array([0, 1]), chances) == pytest.approx((0.4 + 0.62) / 2)
 
 
 def test_a_perfectly_sure_and_right_model_is_calibrated_and_a_sure_and_wrong_one_is_not() -> None:

@@ -7,6 +7,7 @@ from trainer.commands import grid, leaks, report, sample_data, split
 COMMANDS = (sample_data, split, leaks, grid, report)
 EXAMPLES = """examples:
   python -m trainer sample-data --out data/digits --train 5 --test 30
+  python -m trainer split --images animals --out data/animals --train 30 --test 30
   python -m trainer grid --real data/digits --synthetic data/digits-synthetic \\
       --models cnn,resnet50 --ratios 0,1,6 --seeds 3 --out runs/digits
   python -m trainer report runs/digits
