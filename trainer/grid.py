@@ -22,6 +22,7 @@ from trainer.executors import Executor, executor_for
 from trainer.features import prepare_inputs
 from trainer.leaks import drop_leaks, find_leaks
 from trainer.lock import grid_locked, refuse_unfinished
+from trainer.mistakes import write_mistakes
 from trainer.models import model_spec
 from trainer.planning import plan_runs, run_entry, training_configs
 from trainer.progress import Progress
@@ -82,7 +83,9 @@ def run_grid(config: GridConfig) -> Grid:
         logger.info("%d runs: %d done before, %d to train", len(grid.runs), len(grid.runs) - len(pending), len(pending))
         if pending:
             _train_all(pending, executor, out=out, weights=grid.weights, device=device)
-        return read_grid(out)
+        finished = read_grid(out)
+        write_mistakes(out, grid.dataset, finished)
+        return finished
 
 
 def prepare_grid(config: GridConfig) -> PreparedGrid:

@@ -2,6 +2,7 @@
 
     <grid>/grid.json          config, classes, fingerprints, leaks, versions, and the list of this grid's runs
     <grid>/samples.png        contact sheet: a row a class, real tiles, then synthetic ones
+    <grid>/mistakes.json      the worst mistakes and the synthetic images like them; mistakes.png has their thumbnails
     <grid>/features/          a frozen backbone's features; may be deleted
     <grid>/<run id>/          config.json, metrics.json, predictions.csv, training_images.csv, model.safetensors, DONE
     <grid>/<run id>/error.txt in place of the results of a run that failed
@@ -27,6 +28,7 @@ from trainer.errors import ReportError
 
 GRID_FILE = "grid.json"
 SAMPLES_FILE = "samples.png"
+MISTAKES_FILE, MISTAKES_SHEET = "mistakes.json", "mistakes.png"
 DONE = "DONE"
 ERROR_FILE = "error.txt"
 INPUTS_FOLDER = ".inputs"  # what the executors' processes share while they train

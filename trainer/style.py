@@ -34,6 +34,27 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .tag{display:inline-block;font-size:.72rem;font-weight:600;color:#8a3d10;background:#fdf3ea;border:1px solid #f0d3bb;border-radius:99px;padding:0 8px;white-space:nowrap}
 .verdict{border-radius:99px;padding:1px 10px;font-size:.82rem;background:#eef0f3;color:var(--soft)}
 .verdict.better{background:#e6f3ea;color:#1f6238}.verdict.worse{background:#fbe9e0;color:#8a3d10}
+.grid .subgroup th{font-weight:600;font-size:.84rem;color:var(--soft);background:#f8f9fb;white-space:normal}
+.grid td:first-child{white-space:normal}.grid.leaks td{white-space:normal;overflow-wrap:anywhere}
+.grid.metrics{font-size:.82rem}.grid.metrics td,.grid.metrics th{padding:7px 5px}.metrics thead th{white-space:normal}.metrics .sd{display:block}.metrics td:first-child{min-width:150px}
+section h3{margin-top:1.1em}
+.axis{position:relative;height:10px;margin-top:4px;min-width:120px;--c:#8a95a3}
+.axis.better{--c:#2f7d4f}.axis.worse{--c:#c2571a}
+.axis i{position:absolute;top:-1px;bottom:-1px;width:1px;background:#9aa5b1}
+.axis b{position:absolute;top:4px;height:2px;background:var(--c)}
+.axis u{position:absolute;top:1px;width:8px;height:8px;margin-left:-4px;border-radius:50%;background:var(--c)}
+.delta.better b{color:#1f6238}.delta.worse b{color:#a4450f}
+.classes{display:grid;grid-template-columns:1fr;gap:22px}
+.byclass th[scope=row]{font-weight:500}
+.mistakes{display:grid;grid-template-columns:1fr;gap:12px}
+.mistake{border:1px solid var(--line);border-radius:8px;padding:10px 12px;break-inside:avoid}
+.mistake p{margin:0;font-size:.8rem;line-height:1.4;overflow-wrap:anywhere}
+.mistake img{width:64px;height:64px;border-radius:4px;border:1px solid var(--line);flex:none}
+.test{display:flex;gap:10px}.test img{width:84px;height:84px}
+.near{display:grid;grid-template-columns:repeat(3,1fr);gap:8px;margin-top:8px;padding-top:8px;border-top:1px dashed var(--line)}
+.near p{font-size:.74rem;margin-top:3px}
+.copy{font-size:.74rem;line-height:1.45;background:#f8f9fb;border:1px solid var(--line);border-radius:8px;padding:10px 12px;overflow-x:auto;user-select:all;-webkit-user-select:all}
+details summary{cursor:pointer;color:var(--soft);font-size:.9rem;margin-top:10px}
 .curves{display:grid;grid-template-columns:1fr;gap:14px}
 .curves img{width:100%;height:auto;display:block}
 .sheet th{text-align:left;font-weight:600;padding:2px 12px 2px 0;font-size:.9rem}
@@ -59,16 +80,17 @@ figure img{max-width:100%;image-rendering:pixelated;border:1px solid var(--line)
 .pair th{width:42%;text-align:left;font-weight:500;color:var(--soft);padding:2px 8px 2px 0;vertical-align:top}
 .pair td{padding:2px 0;overflow-wrap:anywhere;vertical-align:top}
 @media(max-width:719px){
- .grid{font-size:.84rem}.grid th,.grid td{padding:6px 3px;white-space:normal}.sd{display:block}.grid thead th{font-size:.72rem;line-height:1.3}
+ .grid{font-size:.84rem}.grid th,.grid td{padding:6px 4px;white-space:normal}.sd{display:block}.wide{display:none}.axis{min-width:70px}.verdict{display:inline-block;border-radius:7px;padding:0 5px;font-size:.7rem;line-height:1.35}
+ .grid .spread{white-space:normal}.metrics{min-width:620px}.grid thead th{font-size:.72rem;line-height:1.3}
 }
 @media(min-width:720px){
  main{padding:36px 24px 80px}header,section{padding:28px 30px}h1{font-size:2.1rem}
  .facts{grid-template-columns:repeat(4,1fr)}.curves,.pairs{grid-template-columns:1fr 1fr}
- .confusions{grid-template-columns:repeat(auto-fill,minmax(310px,1fr))}.sheet img{height:56px}
+ .mistakes,.classes{grid-template-columns:1fr 1fr}.confusions{grid-template-columns:repeat(auto-fill,minmax(310px,1fr))}.sheet img{height:56px}
 }
 @media print{
  body{background:#fff;font-size:11pt}main{max-width:none;padding:0}
  header,section{border:0;border-radius:0;padding:0 0 14pt;margin:0}figure,.curves img,tr{break-inside:avoid}h2{break-after:avoid}
- .scroll{overflow:visible}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}
+ .scroll{overflow:visible}.curves,.mistakes,.classes{grid-template-columns:1fr 1fr}.grid td.wide,.grid th.wide{display:table-cell}.grid span.wide{display:inline}.sd{display:inline}.copy{white-space:pre-wrap;overflow:visible}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }
 """

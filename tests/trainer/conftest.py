@@ -110,3 +110,68 @@ def trainer() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+def write_grid(
+    root: Path,
+    right: Mapping[str, list[float]],
+    *,
+    per_class: int = 100,
+    models: tuple[str, ...] = ("cnn",),
+    seed: int = 0,
+    **info: object,
+) -> Path:
+    """A finished grid that nobody trained: for each "arm/budget" (or "model/arm/budget") a share of right answers a seed.
+
+    Which images are right is drawn; a share of None leaves that run out. Files are those of a real grid.
+    """
+    from trainer.arms import parse_arm
+    from trainer.runs import DONE, to_csv, to_json, write_file, write_run
+
+    classes, runs = list(SHAPES), []
+    truth = [label for label in classes for _ in range(per_class)]
+    files = [f"{label}/{number:03d}.png" for label in classes for number in range(per_class)]
+    for cell, shares in right.items():
+        model, arm, budget = [models[0], *cell.split("/")][-3:]
+        spec = parse_arm(arm)
+        source = (spec.source or "synthetic") if spec.is_synthetic else ""
+        for number, share in enumerate(shares):
+            run_id = f"{model}-{arm}-{budget}-seed{number}".replace(":", "-")
+            entry = {"run_id": run_id, "model": model, "arm": arm, "regime": spec.regime, "ratio": spec.amount}
+            runs.append(entry | {"source": source, "budget": budget, "seed": number})
+            if share is None:
+                continue
+            random = np.random.RandomState([seed, number, *cell.encode()])
+            hit = random.rand(len(truth)) < share
+            guesses = [
+                label if ok else classes[(classes.index(label) + 1) % 3] for label, ok in zip(truth, hit, strict=True)
+            ]
+            rows = [(*row, "0.900000", "0.500000") for row in zip(files, truth, guesses, strict=True)]
+            metrics = {"accuracy": hit.mean(), "precision": 0.5, "recall": 0.5, "f1": 0.5, "ece": 0.1, "nll": 1.5}
+            predictions = to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
+            trained = to_csv(("file", "label", "source", "use"), [])
+            write_run(root, run_id, {"config.json": b"{}", "metrics.json": to_json(metrics), "predictions.csv": predictions, "training_images.csv": trained, DONE: b""})  # fmt: skip
+    entry = {"title": "Small CNN", "noun": "the small CNN", "frozen": False, "weights": "", "weights_fingerprint": ""}
+    entry |= {"image_size_px": 32, "training": {"updates": 8, "epochs": None}}
+    counts = {"train": [30] * 3, "test": [per_class] * 3, "synthetic": [60] * 3, "more": [0] * 3}
+    grid = {
+        "config": {"quick": False, "validation_share": 0.2},
+        "classes": classes,
+        "images_per_class": counts,
+        "fingerprints": {"train": "a1", "test": "b2"},
+        "test_images_also_trained_on": 0,
+        "models": {model: entry | ({} if model == "cnn" else {"title": model, "noun": model}) for model in models},
+        "samples": {"classes": classes, "tile_px": 8, "real": 1, "synthetic": 1},
+        "device": "cpu",
+        "versions": {"python": "3"},
+        "sources": {"synthetic": "made"},
+        "runs": runs,
+    }
+    write_file(root / "grid.json", to_json(grid | info))
+    Image.new("RGB", (16, 24)).save(root / "samples.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_grid() -> Callable[..., Path]:
+    return write_grid

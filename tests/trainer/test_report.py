@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -19,8 +20,10 @@ from trainer.config import GridConfig
 from trainer.errors import ReportError
 from trainer.grid import run_grid
 from trainer.report import write_report
-from trainer.results import answers, cells_of, results_json, table_text, warnings
+from trainer.results import results_of
 from trainer.runs import read_grid
+from trainer.tables import text_table
+from trainer.wording import answers
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +52,6 @@ def grid_folder(finished: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     shutil.copytree(finished, tmp_path / "grid")
     return tmp_path / "grid"
-
-
-def set_scores(root: Path, scores: dict[float, list[float]]) -> None:
-    """Gives every metric of each ratio's runs these values, by seed."""
-    for run in read_grid(root).runs:
-        path = root / run.run_id / "metrics.json"
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values |= dict.fromkeys(("accuracy", "precision", "recall", "f1"), scores[run.ratio][run.seed])
-        path.write_text(json.dumps(values), encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -101,7 +95,8 @@ def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(grid_folder: 
     text = write_report(grid_folder).read_text(encoding="utf-8")
     page.feed(text)
     assert not page.open
-    assert len(page.sources) == 4 + 2 * 3  # curves, and real and synthetic strips
+    assert text.count('over the synthetic ratio"') >= 4  # curves
+    assert len(re.findall('alt="(?:real|synthetic) images of', text)) == 2 * 3
     assert all(source.startswith("data:image/") for source in page.sources)
     assert "<script" not in text
     assert not re.search(r"url\(|@import|https?://", re.sub(r'"data:[^"]*"', "", text))
@@ -124,41 +119,14 @@ def test_results_csv_has_a_row_a_run_and_no_times(grid_folder: Path) -> None:
     assert "seconds" not in lines[0]
 
 
-@pytest.mark.parametrize(
-    ("largest", "expected"),
-    [
-        ([0.70, 0.71], "raised the macro F1 of the small CNN by 20.5 points (95% CI"),
-        ([0.40, 0.39], "lowered the macro F1 of the small CNN by 10.5 points"),
-        ([0.60, 0.45], "made no measurable change to the macro F1 of the small CNN (+2.5 points, 95% CI"),
-    ],
-)
-def test_the_answer_is_a_sentence_that_follows_the_interval(
-    grid_folder: Path, largest: list[float], expected: str
-) -> None:
-    set_scores(grid_folder, {0.0: [0.50, 0.50], 1.0: [0.5, 0.5], 2.0: largest})
-    grid = read_grid(grid_folder)
-    (sentence,) = answers(grid, cells_of(grid))
-    assert expected in sentence
-    assert sentence.startswith("With 4 real images a class, adding 8 synthetic ones a class")
-
-
-def test_where_synthetic_images_hurt_it_says_so_plainly(grid_folder: Path) -> None:
-    set_scores(grid_folder, {0.0: [0.50, 0.50], 1.0: [0.70, 0.70], 2.0: [0.40, 0.39]})
-    grid = read_grid(grid_folder)
-    text = " ".join(warnings(grid, cells_of(grid)))
-    assert "made the small CNN worse at ratio 2" in text
-    assert "More was not better" in text
-    assert "worse at ratio 1:" not in text
-
-
 def test_an_untrained_backbone_is_named_everywhere(grid_folder: Path) -> None:
     path = grid_folder / "grid.json"
     info = json.loads(path.read_text(encoding="utf-8"))
     info["models"]["cnn"]["weights"] = "untrained"
     path.write_text(json.dumps(info), encoding="utf-8")
-    grid = read_grid(grid_folder)
-    assert "untrained backbone" in table_text(grid)
-    assert "untrained backbone" in answers(grid, cells_of(grid))[0]
+    results = results_of(read_grid(grid_folder))
+    assert "untrained backbone" in text_table(results)
+    assert "untrained backbone" in answers(results)[0]
     assert write_report(grid_folder).read_text(encoding="utf-8").count("untrained backbone") >= 4
 
 
@@ -169,15 +137,15 @@ def test_an_unfinished_grid_still_reports(grid_folder: Path) -> None:
     text = write_report(grid_folder).read_text(encoding="utf-8")
     assert "not trained yet" in text
     assert "4 of 6 runs have not been trained" in text
-    assert "in the only seed" in text
+    assert "with the only seed" in text
 
 
 def test_many_classes_get_a_picture_of_the_confusion(grid_folder: Path) -> None:
-    from trainer.report import _confusion_picture
+    from trainer.report.classes import confusion_picture
 
     matrix = np.diag(np.full(30, 9))
     matrix[3, 7] = 4
-    shown = _confusion_picture(matrix, [f"class {number}" for number in range(30)])
+    shown = confusion_picture(matrix, [f"class {number}" for number in range(30)])
     assert "class 3 taken for class 7: 4" in shown
     assert "data:image/png" in shown
 
@@ -189,6 +157,8 @@ def test_many_classes_get_a_picture_of_the_confusion(grid_folder: Path) -> None:
         ("metrics.json", "cannot be read"),
         ("predictions.csv", "cannot be read"),
         ("samples.png", "cannot be read"),
+        ("mistakes.json", "cannot be read"),
+        ("mistakes.png", "cannot be read"),
     ],
 )
 def test_a_damaged_file_is_named(grid_folder: Path, damage: str, message: str) -> None:
@@ -204,10 +174,90 @@ def test_a_folder_without_a_grid_says_how_to_make_one(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_json_holds_only_plain_values(grid_folder: Path) -> None:
-    found = json.loads(json.dumps(results_json(read_grid(grid_folder)), allow_nan=False))
+def test_json_holds_only_plain_values_and_what_the_page_says(grid_folder: Path) -> None:
+    write_report(grid_folder)
+    found = json.loads((grid_folder / "results.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert len(found["runs"]) == 6
     assert found["cells"][1]["changes"]["f1"]["n"] == 2
+    assert found["tables"]["markdown"].startswith("| Model |")
+    page = (grid_folder / "report.html").read_text(encoding="utf-8")
+    assert all(html.escape(each) in page for each in found["answers"] + found["warnings"])
+
+
+def test_cells_are_what_scikit_learn_counted_in_training(grid_folder: Path) -> None:
+    """metrics.json, written when trained, and the report, counted from predictions, are the same numbers."""
+    grid = read_grid(grid_folder)
+    results = results_of(grid)
+    for key in results.keys:
+        for metric in ("accuracy", "precision", "recall", "f1"):
+            stored = np.mean([run.metrics[metric] for run in results.runs[key].values()])
+            assert results.metrics[key][metric].value == pytest.approx(stored, abs=1e-6)
+
+
+def test_runs_on_other_test_images_are_refused(grid_folder: Path) -> None:
+    path = next(iter(sorted(grid_folder.glob("*/predictions.csv"))))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(ReportError, match="tested on other images"):
+        write_report(grid_folder)
+
+
+def test_a_trained_grid_leaves_its_worst_mistakes_for_the_report(grid_folder: Path) -> None:
+    assert json.loads((grid_folder / "mistakes.json").read_text(encoding="utf-8"))["cells"][0]["mistakes"]
+    text = write_report(grid_folder).read_text(encoding="utf-8")
+    assert "The worst mistakes" in text
+    assert "taken for <b>" in text
+
+
+def test_all_arms_stand_beside_real_only_with_both_budgets(tmp_path: Path, make_grid: Callable[..., Path]) -> None:
+    cells = {
+        "real/both": [0.5] * 3,
+        "augment/both": [0.6] * 3,
+        "copies:1/updates": [0.5] * 3,
+        "copies:1/epochs": [0.5] * 3,
+    }
+    cells |= {
+        "add:1/updates": [0.9] * 3,
+        "add:1/epochs": [0.9] * 3,
+        "fewer:0.5/updates": [0.2] * 3,
+        "more:1/epochs": [0.9] * 3,
+    }
+    text = write_report(make_grid(tmp_path / "grid", cells)).read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert not page.open
+    order = ["the reference", "standard augmentation", "Same number of optimiser updates", "turned copies", "50% of real", "Same number of epochs", "further real"]  # fmt: skip
+    places = [text.index(each, text.index("<h2>The grid")) for each in order]
+    assert places == sorted(places)
+    assert text.count("verdict worse") == 1
+    assert "Class by class" in text
+    assert "corrected (Holm) for all 7 comparisons" in text
+
+
+def test_leaks_are_listed(tmp_path: Path, make_grid: Callable[..., Path]) -> None:
+    side = {"part": "test", "source": "real", "file": "circle/<1>.png", "label": "circle"}
+    leaks = {"checked": {"test": 300, "train": 90, "more": 0}, "total": 3, "test_images": 1, "dropped": False}
+    leaks |= {
+        "counts": {"bytes": 1, "near": 2},
+        "pairs": [{"kind": "near", "distance": 0.1, "kept": side, "dropped": side}],
+    }
+    text = write_report(make_grid(tmp_path / "a", {"real/both": [0.5]}, leaks=leaks)).read_text(encoding="utf-8")
+    assert (
+        "3 pairs of images in two parts of the data (1 the same file, 2 nearly the same picture), 1 test images" in text
+    )
+    assert "circle/&lt;1&gt;.png" in text
+    assert "2 more pairs" in text
+    none = leaks | {"total": 0, "pairs": []}
+    text = write_report(make_grid(tmp_path / "b", {"real/both": [0.5]}, leaks=none)).read_text(encoding="utf-8")
+    assert "None found among 300 test, 90 train images." in text
+
+
+def test_grids_of_before_arms_had_leaks_or_mistakes_still_report(
+    tmp_path: Path, make_grid: Callable[..., Path]
+) -> None:
+    text = write_report(make_grid(tmp_path / "grid", {"real/both": [0.5] * 2})).read_text(encoding="utf-8")
+    assert "worst mistakes" not in text
+    assert "<h2>Leaks" not in text
 
 
 def test_the_contact_sheet_is_a_row_a_class(grid_folder: Path) -> None:

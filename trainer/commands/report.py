@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.commands.parsing import new_parser
-from trainer.report import write_report
-from trainer.results import results_json, table_text
-from trainer.runs import Grid, read_grid
+from trainer.report import JSON_FILE, write_report
+from trainer.runs import Grid, read_grid, read_json_file
 
 EXAMPLES = "  python -m trainer report runs/digits"
 
@@ -33,9 +32,11 @@ def report(options: argparse.Namespace) -> int:
 
 
 def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
-    """The grid's table, or JSON, on standard output."""
+    """What the report in `path` says, as a table or as JSON, on standard output."""
+    found = read_json_file(grid.root / JSON_FILE)
     if as_json:
-        print(json.dumps(results_json(grid) | {"report": str(path)}, indent=2, ensure_ascii=False))
+        print(json.dumps(found | {"report": str(path)}, indent=2, ensure_ascii=False))
         return
-    print(table_text(grid))
-    print(f"\nPercent, mean ± standard deviation over seeds. Report: {path}")
+    print("\n".join(found["answers"]) + "\n")
+    print(found["tables"]["text"])
+    print(f"\nPercent, mean over seeds ± half a 95% interval; p corrected over the grid. Report: {path}")

@@ -1,0 +1,125 @@
+"""What happened to single classes: changes with intervals, and what is taken for what."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from trainer.comparisons import CellKey, Comparison
+from trainer.metrics import confusion_matrix
+from trainer.report.cells import model_name
+from trainer.report.html import picture, section, table, text
+from trainer.results import Results
+from trainer.stats import Estimate
+from trainer.wording import arm_title, budget_note, interval, percent, points
+
+_CLASSES_IN_TABLE = 20  # a confusion matrix of more classes is drawn as a picture
+_TOP_CONFUSIONS = 10
+
+
+def class_section(results: Results) -> str:
+    """For each headline cell, each class's share of right answers beside real only."""
+    blocks = []
+    for model in results.models:
+        for key in results.headlines(model):
+            comparison = results.comparison(key)
+            if comparison:
+                blocks.append(f"<figure>{_caption(results, key)}{_class_table(results, key, comparison)}</figure>")
+    note = (
+        "Share of a class's test images that are right, mean over seeds, and its change against real only with a 95% "
+        "interval (Agresti and Min's for few images, widened for seeds). These intervals are not corrected for the number "
+        "of classes: of 100 classes that did not change, up to 5 exclude 0 by chance."
+    )
+    return section("Class by class", f'<div class="classes">{"".join(blocks)}</div>' if blocks else "", note=note)
+
+
+def _caption(results: Results, key: CellKey) -> str:
+    cell = text(arm_title(results.grid, key) + budget_note(key))
+    return f"<figcaption>{model_name(results, key.model)}<br><span>{cell}</span></figcaption>"
+
+
+def _class_table(results: Results, key: CellKey, comparison: Comparison) -> str:
+    before, after = (_right_shares(results, each) for each in (results.baseline(key.model), key))
+    counts = np.bincount(results.true, minlength=len(results.classes))
+    order = sorted(range(len(results.classes)), key=lambda label: (-comparison.classes[label].value, label))
+    rows = [
+        f"<tr><th scope='row'>{text(results.classes[label])}</th><td>{counts[label]}</td>"
+        f"<td>{percent(before[label])} → {percent(after[label])}</td>{_class_change(comparison.classes[label])}</tr>"
+        for label in order
+    ]
+    head = "<tr><th>Class</th><th>Images</th><th>Right, percent</th><th>Change, points</th></tr>"
+    clear = sum(_excludes_zero(each) for each in comparison.classes)
+    tally = f'<p class="note">{clear} of {len(order)} intervals exclude 0.</p>'
+    return table(head, rows, kind="grid byclass") + tally
+
+
+def _right_shares(results: Results, key: CellKey) -> np.ndarray:
+    right = np.mean([predicted == results.true for predicted in results.predicted[key].values()], axis=0)
+    counts = np.maximum(np.bincount(results.true, minlength=len(results.classes)), 1)
+    return np.bincount(results.true, weights=right, minlength=len(results.classes)) / counts
+
+
+def _excludes_zero(change: Estimate) -> bool:
+    return change.low is not None and change.high is not None and (change.low > 0 or change.high < 0)
+
+
+def _class_change(change: Estimate) -> str:
+    mark = (" better" if change.value > 0 else " worse") if _excludes_zero(change) else ""
+    spread = text(interval(change).removeprefix("95% CI "))
+    return f'<td class="delta{mark}"><b>{points(change.value)}</b> <span class="spread">{spread}</span></td>'
+
+
+def confusion_section(results: Results) -> str:
+    """Confusion of real only and of each headline cell."""
+    blocks = []
+    draw = _confusion_table if len(results.classes) <= _CLASSES_IN_TABLE else confusion_picture
+    for model in results.models:
+        keys = [results.baseline(model), *results.headlines(model)]
+        for key in keys:
+            if results.predicted.get(key):
+                predicted = np.concatenate(list(results.predicted[key].values()))
+                true = np.tile(results.true, len(results.predicted[key]))
+                matrix = confusion_matrix(true, predicted, len(results.classes))
+                blocks.append(f"<figure>{_caption(results, key)}{draw(matrix, results.classes)}</figure>")
+    note = "Test images summed over seeds; rows are true classes, columns predicted ones."
+    return section("Confusion", f'<div class="confusions">{"".join(blocks)}</div>' if blocks else "", note=note)
+
+
+def _confusion_table(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    head = "<tr><th></th>" + "".join(f"<th><span>{text(label)}</span></th>" for label in classes) + "</tr>"
+    rows = []
+    for row, label in enumerate(classes):
+        tinted = "".join(
+            f"<td{_tint(shares[row, column], right=row == column)}>{matrix[row, column] or '·'}</td>"
+            for column in range(len(classes))
+        )
+        rows.append(f"<tr><th scope='row'>{text(label)}</th>{tinted}</tr>")
+    wide = " long" if max(map(len, classes)) > 3 else ""
+    return table(head, rows, kind=f"confusion{wide}")
+
+
+def _tint(share: float, *, right: bool) -> str:
+    if not share:
+        return ' class="zero"'
+    colour = "36,87,166" if right else "194,87,26"
+    ink = ";color:#fff" if share > 0.55 else ""
+    return f' style="background:rgba({colour},{0.08 + 0.87 * share:.2f}){ink}"'
+
+
+def confusion_picture(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """A picture of all cells, and the pairs that are confused most, for grids of many classes."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    pixels = np.stack([255 - shares * (255 - channel) for channel in (36, 87, 166)], axis=-1).astype(np.uint8)
+    scale = max(1, 360 // len(classes))
+    image = Image.fromarray(pixels).resize((len(classes) * scale,) * 2, Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    wrong = matrix * (1 - np.eye(len(classes), dtype=np.int64))
+    top = np.argsort(wrong, axis=None)[::-1][:_TOP_CONFUSIONS]
+    found = [divmod(int(place), len(classes)) for place in top if wrong.flat[place]]
+    items = "".join(f"<li>{text(classes[a])} taken for {text(classes[b])}: {wrong[a, b]}</li>" for a, b in found)
+    return picture(buffer.getvalue(), "png", "confusion matrix") + f"<ol>{items}</ol>"

@@ -1,0 +1,39 @@
+"""The top of the page: the answer, what to beware of, and the size of the experiment."""
+
+from __future__ import annotations
+
+from trainer.report.html import text
+from trainer.results import Results
+from trainer.wording import answers, per_class, warnings
+
+_SHOWN_WARNINGS = 8
+
+
+def header(results: Results) -> str:
+    """Sentences, warnings, and four facts."""
+    grid = results.grid
+    sentences = "".join(f"<p>{text(sentence)}</p>" for sentence in answers(results))
+    facts = {
+        "classes": str(len(results.classes)),
+        "real images a class": per_class(grid, "train"),
+        "test images": str(sum(grid.info["images_per_class"]["test"])),
+        "runs": f"{sum(run.status == 'done' for run in grid.runs)} of {len(grid.runs)}",
+    }
+    tiles = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
+    return (
+        f'<header><p class="kicker">SynthGrid report · {text(grid.root.resolve().name)}</p>'
+        "<h1>Do synthetic images help?</h1>"
+        f'<div class="answer">{sentences}</div>{_alerts(results)}<dl class="facts">{tiles}</dl></header>'
+    )
+
+
+def _alerts(results: Results) -> str:
+    found = [f"<li>{text(each)}</li>" for each in warnings(results)]
+    if not found:
+        return ""
+    shown = f'<ul class="alerts">{"".join(found[:_SHOWN_WARNINGS])}</ul>'
+    if len(found) <= _SHOWN_WARNINGS:
+        return shown
+    rest = "".join(found[_SHOWN_WARNINGS:])
+    more = len(found) - _SHOWN_WARNINGS
+    return f'{shown}<details><summary>{more} more warnings</summary><ul class="alerts">{rest}</ul></details>'

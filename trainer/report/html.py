@@ -1,0 +1,53 @@
+"""Small pieces of HTML that every section of the report is built from."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable
+
+from PIL import Image
+
+
+def text(value: object) -> str:
+    """Escaped for a page or an attribute."""
+    return html.escape(str(value), quote=True)
+
+
+def section(title: str, *parts: str, note: str = "") -> str:
+    """A titled part of the page; nothing where there are no parts. `note` is plain text."""
+    if not any(parts):
+        return ""
+    note = f'<p class="note">{text(note)}</p>' if note else ""
+    return f"<section><h2>{text(title)}</h2>{''.join(parts)}{note}</section>"
+
+
+def table(head: str, rows: Iterable[str], *, kind: str) -> str:
+    """A table that scrolls sideways where the page is too narrow."""
+    return (
+        f'<div class="scroll"><table class="{kind}"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def group_row(title: str, *, columns: int, kind: str = "group") -> str:
+    """A row that heads those below it. `title` is HTML."""
+    return f'<tr class="{kind}"><th scope="rowgroup" colspan="{columns}">{title}</th></tr>'
+
+
+def pairs(values: dict[str, str]) -> str:
+    """Names and values, one pair a line."""
+    rows = [f"<tr><th scope='row'>{text(name)}</th><td>{text(value)}</td></tr>" for name, value in values.items()]
+    return f'<table class="pair">{"".join(rows)}</table>'
+
+
+def picture(data: bytes, kind: str, label: str) -> str:
+    """A picture inside the page; `kind` is "png", "jpeg" or "svg+xml"."""
+    return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="{text(label)}">'
+
+
+def crop(sheet: Image.Image, box: tuple[int, int, int, int], label: str) -> str:
+    """A part of a larger picture, as JPEG."""
+    buffer = io.BytesIO()
+    sheet.crop(box).save(buffer, format="JPEG", quality=90)
+    return picture(buffer.getvalue(), "jpeg", label)

@@ -1,0 +1,100 @@
+"""Images on the page: the worst mistakes beside what was generated, and real beside synthetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from trainer.errors import ReportError
+from trainer.report.cells import model_name
+from trainer.report.html import crop, section, table, text
+from trainer.results import Results
+from trainer.runs import MISTAKES_FILE, MISTAKES_SHEET, SAMPLES_FILE, read_json_file
+from trainer.wording import arm_title, budget_note
+
+
+def sample_section(results: Results) -> str:
+    """The first images of each class, real beside synthetic."""
+    layout, sheet = results.grid.info["samples"], _open(results.grid.root / SAMPLES_FILE)
+    tile, real, made = layout["tile_px"], layout["real"], layout["synthetic"]
+    rows = []
+    for number, label in enumerate(layout["classes"]):
+        top, split, right = number * tile, real * tile, (real + made) * tile
+        strips = f"<td>{crop(sheet, (0, top, split, top + tile), f'real images of {label}')}</td>"
+        if made:
+            strips += f"<td>{crop(sheet, (split, top, right, top + tile), f'synthetic images of {label}')}</td>"
+        rows.append(f"<tr><th scope='row'>{text(label)}</th>{strips}</tr>")
+    head = "<tr><th>Class</th><th>Real</th>" + "<th>Synthetic</th>" * bool(made) + "</tr>"
+    note = f"The first {real} training images of each class, beside the first synthetic ones."
+    return section("Real beside synthetic", table(head, rows, kind="sheet"), note=note)
+
+
+def mistake_section(results: Results) -> str:
+    """The worst mistakes of each model's headline cell; nothing where the grid left none."""
+    path = results.grid.root / MISTAKES_FILE
+    if not path.is_file():
+        return ""
+    stored = read_json_file(path)
+    try:
+        sheet = _open(results.grid.root / MISTAKES_SHEET)
+        blocks = [_cell(results, cell, sheet, stored) for cell in stored["cells"] if cell["mistakes"]]
+    except (KeyError, TypeError, StopIteration) as error:
+        raise ReportError(f"{path} is damaged ({error!r}); run the same grid command again") from error
+    return section("The worst mistakes, and the synthetic images most like them", *blocks, note=_note(stored))
+
+
+def _cell(results: Results, cell: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]) -> str:
+    wanted = (cell["model"], cell["arm"], cell["budget"])
+    key = next(key for key in results.keys if (key.model, key.arm, key.budget) == wanted)
+    rows = "".join(_mistake(cell, each, sheet, layout) for each in cell["mistakes"])
+    name = text(arm_title(results.grid, key) + budget_note(key))
+    return f'<h3>{model_name(results, key.model)}: {name}</h3><div class="mistakes">{rows}</div>'
+
+
+def _mistake(cell: dict[str, Any], mistake: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]) -> str:
+    label = f"{mistake['file']}, {mistake['true']}"
+    facts = (
+        f"<b>{text(mistake['true'])}</b> taken for <b>{text(mistake['predicted'])}</b><br>"
+        f"wrong in {mistake['wrong']} of {cell['seeds']} seeds, real only in {mistake['baseline_wrong']} of "
+        f"{cell['baseline_seeds']}<br>p({text(mistake['predicted'])}) {mistake['p_predicted']:.2f}, "
+        f"p({text(mistake['true'])}) {mistake['p_true']:.2f}<br><span class='spread'>{text(mistake['file'])}</span>"
+    )
+    nearest = "".join(_neighbour(each, sheet, layout) for each in mistake["nearest"])
+    return (
+        f'<div class="mistake"><div class="test">{_tile(sheet, mistake["tile"], layout, label)}<p>{facts}</p></div>'
+        f'<div class="near">{nearest}</div></div>'
+    )
+
+
+def _neighbour(near: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]) -> str:
+    made = "no prompt on record"
+    if near["prompt"] is not None:
+        made = f"“{near['prompt']}”, seed {near['seed']}"
+    return (
+        f"<div>{_tile(sheet, near['tile'], layout, near['file'])}<p><b>{text(near['label'])}</b> "
+        f'<span class="spread">{near["likeness"]:.2f}</span><br>{text(made)}</p></div>'
+    )
+
+
+def _tile(sheet: Image.Image, number: int, layout: dict[str, Any], label: str) -> str:
+    size, (row, column) = layout["tile_px"], divmod(number, layout["columns"])
+    return crop(sheet, (column * size, row * size, (column + 1) * size, (row + 1) * size), label)
+
+
+def _note(stored: dict[str, Any]) -> str:
+    kinds = sorted({cell["features"] for cell in stored["cells"]})
+    return (
+        "Test images that most seeds get wrong, those with the least probability for the true class first. Beside each the "
+        "synthetic images that were trained on and are most like it, with class, likeness, prompt and seed. Likeness is the "
+        f"cosine of the {' or '.join(kinds)}."
+    )
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read ({error}); run the same grid command again") from error

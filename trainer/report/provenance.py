@@ -1,0 +1,140 @@
+"""Why to believe it: leaks, method, tables to copy, and fingerprints of data and configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from trainer.report.html import pairs, section, table, text
+from trainer.results import Results
+from trainer.stats import RESAMPLES
+from trainer.tables import latex_table, markdown_table
+from trainer.wording import model_title
+
+_LEAKS_SHOWN = 30
+_LEAK_KINDS = {
+    "bytes": "the same file",
+    "pixels": "the same pixels",
+    "near": "nearly the same picture",
+    "mirrored": "the same picture mirrored",
+}
+
+
+def leak_section(results: Results) -> str:
+    """Images that two parts of the data share, if the grid looked for them."""
+    leaks = results.grid.info.get("leaks")
+    if leaks is None:
+        return ""
+    checked = ", ".join(f"{count} {part}" for part, count in leaks["checked"].items() if count)
+    if not leaks["total"]:
+        return section("Leaks", f"<p>None found among {text(checked)} images.</p>")
+    kinds = ", ".join(f"{count} {_LEAK_KINDS.get(kind, kind)}" for kind, count in leaks["counts"].items() if count)
+    done = "They were left out of training." if leaks["dropped"] else "They were trained on: scores may be too high."
+    first = (
+        f"<p>{leaks['total']} pairs of images in two parts of the data ({text(kinds)}), {leaks['test_images']} test images "
+        f"among them. {done} Checked: {text(checked)} images.</p>"
+    )
+    rows = [_leak_row(pair) for pair in leaks["pairs"][:_LEAKS_SHOWN]]
+    head = "<tr><th>Kept</th><th>Like it</th><th>Kind</th></tr>"
+    more = leaks["total"] - len(rows)
+    note = f"{more} more pairs; `python -m trainer leaks` lists them." if more > 0 else ""
+    return section("Leaks", first, table(head, rows, kind="grid leaks"), note=note)
+
+
+def _leak_row(pair: dict[str, Any]) -> str:
+    sides = "".join(
+        f"<td>{text(side['part'])} <span class='spread'>{text(side['file'])}</span></td>"
+        for side in (pair["kept"], pair["dropped"])
+    )
+    return f"<tr>{sides}<td>{text(_LEAK_KINDS.get(pair['kind'], pair['kind']))}</td></tr>"
+
+
+def method_section(results: Results) -> str:
+    """How cells were trained and compared, and why so."""
+    items = [*_training_notes(results), *_test_notes(results)]
+    return section("How it was done", f'<ul class="method">{"".join(f"<li>{item}</li>" for item in items)}</ul>')
+
+
+def _training_notes(results: Results) -> Iterator[str]:
+    info = results.grid.info
+    budgets = {key.budget for key in results.keys}
+    if {"updates", "epochs"} & budgets:
+        yield (
+            "<b>Same number of optimiser updates:</b> every cell of a model trains for as many updates as real only, so "
+            "more images do not also mean more training. <b>Same number of epochs:</b> a cell with k times the images gets k "
+            "times the updates, as it would in daily use. An effect that shows under one budget only is one of training "
+            "length."
+        )
+    yield (
+        f"Validation is {info['config']['validation_share']:.0%} of the <b>real training images</b> of each class (at least "
+        "one), the same for every cell at a seed. It chooses the checkpoint. Test images are looked at once, at the end."
+    )
+    yield (
+        "A seed decides initialisation, validation split, batch order and synthetic draw; a larger ratio's draw contains a "
+        "smaller one's. Hyper-parameters are the same in all cells. Images are cropped to their centred square and resized."
+    )
+    if any(entry["frozen"] for entry in info["models"].values()):
+        yield (
+            "A frozen backbone's features are standardised with the mean and deviation of the cell's real training images; "
+            "a linear head is trained on them."
+        )
+
+
+def _test_notes(results: Results) -> Iterator[str]:
+    yield (
+        "<b>What is tested:</b> whether another grid, with new seeds and new test images of the same kind, would on average "
+        "show a change of macro F1 against real only. Two things vary, and both are counted: the test images (paired "
+        f"bootstrap within classes, {RESAMPLES} resamples, the same for all runs, macro F1 computed anew in each) and the "
+        "seeds (variance between runs, pooled over the cells of a model, since few seeds alone say little of it; never less "
+        "than the cell's own). What a run and an image do together is in both and counted once. Intervals and p-values are "
+        "Student's t with Satterthwaite's degrees of freedom."
+    )
+    yield (
+        f"<b>Corrected for looking often:</b> Holm's method over all {len(results.verdicts.comparisons)} comparisons with real "
+        "only, so that a grid in which nothing works shows any verdict but “no measurable change” at most once in 20 times. "
+        "Slopes over the ratio, and steps from one ratio to the next, are two families of their own. The sentences at the top "
+        "are about the largest ratio of each source, fixed before the numbers are known."
+    )
+    yield (
+        "<b>McNemar's exact test</b> compares the majority vote of the seeds image by image. It says whether these trained "
+        "models differ; as it knows nothing of other seeds, no verdict rests on it."
+    )
+
+
+def copy_section(results: Results) -> str:
+    """The grid as a table for a paper, in two notations."""
+    blocks = (("Markdown", markdown_table(results)), ("LaTeX (booktabs)", latex_table(results)))
+    shown = "".join(f'<h3>{name}</h3><pre class="copy">{text(content)}</pre>' for name, content in blocks)
+    return section(
+        "To copy", shown, note="A click selects a whole table. All numbers are in results.json and results.csv."
+    )
+
+
+def provenance_section(results: Results) -> str:
+    """Options, models, fingerprints and versions."""
+    info = results.grid.info
+    config = {name: _shown(value) for name, value in info["config"].items() if value not in (None, [], "")}
+    blocks = [
+        ("Options", config),
+        *((model_title(results.grid, model), _model_facts(entry)) for model, entry in info["models"].items()),
+        ("Data fingerprints", {name: _shown(value) for name, value in info["fingerprints"].items()}),
+        ("Versions", {name: _shown(value) for name, value in {**info["versions"], "device": info["device"]}.items()}),
+    ]
+    shown = "".join(f"<div><h3>{text(title)}</h3>{pairs(values)}</div>" for title, values in blocks)
+    return section("Data, configuration and versions", f'<div class="pairs">{shown}</div>')
+
+
+def _model_facts(entry: dict[str, Any]) -> dict[str, str]:
+    facts = {"input": f"{entry['image_size_px']} px"}
+    if entry["weights"]:
+        facts["weights"] = f"{entry['weights']} ({entry['weights_fingerprint']})"
+    return facts | {name: _shown(value) for name, value in entry["training"].items() if value is not None}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_shown(each)}" for name, each in value.items())
+    return value if isinstance(value, str) else json.dumps(value)
