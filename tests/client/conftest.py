@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import comfy_nodes
+from client.embedded.registry import Registry
 from client.workflow import load_workflow
 from tests.client.fault_proxy import FaultProxy
 from tests.client.helpers import ROOT, ServerProcess, environment, stub_server
@@ -29,6 +30,14 @@ def workflow():
 def graph():
     """The same as plain JSON values, free to change."""
     return json.loads(WORKFLOW.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def own_nodes():
+    """/object_info for our own nodes, from their INPUT_TYPES."""
+    registry = Registry()
+    registry.add(comfy_nodes.NODE_CLASS_MAPPINGS, comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS)
+    return registry.describe_all()
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ def read(path):
 
 
 @pytest.fixture(scope="module")
-def info():
-    return read(HERE / "object_info.json")
+def info(own_nodes):
+    return read(HERE / "object_info.json") | own_nodes
 
 
 def pair(name):

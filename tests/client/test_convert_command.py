@@ -11,7 +11,7 @@ from tests.client.stand_in import StandIn
 ROOT = Path(__file__).resolve().parents[2]
 EDITOR = ROOT / "workflows" / "sd15_class_prompts.json"
 API = ROOT / "workflows" / "api" / "sd15_class_prompts.json"
-OBJECT_INFO = Path(__file__).parent / "workflows" / "object_info.json"
+CORE = Path(__file__).parent / "workflows" / "object_info.json"
 PAIR = Path(__file__).parent / "workflows" / "muted.json"
 
 
@@ -26,8 +26,16 @@ def server(object_info):
     stand_in.stop()
 
 
-def test_a_file_is_converted_without_a_server(capsys):
-    assert main(["convert", str(EDITOR), "--object-info", str(OBJECT_INFO)]) == 0
+@pytest.fixture
+def saved_info(own_nodes, tmp_path):
+    """A file with a server's answer to /object_info."""
+    path = tmp_path / "object_info.json"
+    path.write_text(json.dumps(read(CORE) | own_nodes), encoding="utf-8")
+    return path
+
+
+def test_a_file_is_converted_without_a_server(saved_info, capsys):
+    assert main(["convert", str(EDITOR), "--object-info", str(saved_info)]) == 0
     assert json.loads(capsys.readouterr().out) == read(API)
 
 
@@ -41,10 +49,10 @@ def test_a_file_is_converted_for_a_server_and_nothing_is_overwritten_unasked(ser
     assert read(out) == read(API)
 
 
-def test_what_is_left_out_is_said(tmp_path, capsys):
+def test_what_is_left_out_is_said(saved_info, tmp_path, capsys):
     editor = tmp_path / "muted.json"
     editor.write_text(json.dumps(read(PAIR)["editor"]), encoding="utf-8")
-    assert main(["convert", str(editor), "--object-info", str(OBJECT_INFO)]) == 0
+    assert main(["convert", str(editor), "--object-info", str(saved_info)]) == 0
     captured = capsys.readouterr()
     assert "warning: node 6 'VAE Decode' is left out" in captured.err
     assert "6" not in json.loads(captured.out)
