@@ -9,11 +9,11 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(PY) -m trainer sample-data --out data/digits --train 5 --test 30
 	$(PY) -m client plan --classes data/digits/train --per-class 30
-	$(PY) -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train --per-class 30 --batch-size 16 --out data/digits-synthetic
+	$(PY) -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train --per-class 30 --batch-size 16 --cfg 3 --out data/digits-synthetic
 	$(PY) -m trainer grid --real data/digits --synthetic data/digits-synthetic --models cnn,resnet50 --ratios 0,1,6 --seeds 3 --allow-untrained --out runs/digits
 
 test: $(INSTALLED)
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)
 	$(PY) -m pytest -m "slow and not comfyui"
@@ -29,6 +29,12 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(PY) benchmarks/saver.py
+	$(PY) benchmarks/batching.py
+	$(PY) benchmarks/client.py
+	$(PY) benchmarks/folder.py
+	$(PY) benchmarks/decode.py
+	$(PY) benchmarks/grid.py
+	$(PY) benchmarks/false_alarms.py
 
 $(INSTALLED): pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, replace
 
 import pytest
@@ -454,7 +455,9 @@ if os.geteuid() == 0:
     os.setegid(65534), os.seteuid(65534)
 print(len(LabelledFolder(Path({str(tmp_path)!r})).scan()))
 """
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents):  # up to the system's own temporary folder
+        if folder == Path(tempfile.gettempdir()).resolve():
+            break
         folder.chmod(0o755)
     for folder in (tmp_path, tmp_path / "bat"):
         folder.chmod(0o555)
