@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
