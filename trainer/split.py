@@ -173,6 +173,11 @@ def _read_source(root: Path) -> tuple[Sample, ...]:
             f"{root} is split already: its folders are {quoted(sorted(folders))}, not classes; "
             f"name the folder to split, as in --images {root / min(folders)}"
         )
+    if len(folders) == 1:
+        (only,) = folders
+        deeper = any(each.is_dir() for each in (root / only).iterdir())
+        hint = f"its classes may be inside: try --images {root / only}" if deeper else "a classifier needs at least two"
+        raise DataError(f"{root} has one class folder, '{only}'; {hint}")
     return samples
 
 

@@ -202,6 +202,15 @@ def test_a_failed_split_leaves_nothing_behind(images: Path, tmp_path: Path, monk
     assert {path.name for path in tmp_path.iterdir()} == {"images"}
 
 
+def test_a_folder_around_the_class_folders_is_not_taken_for_one_class(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "around").mkdir()
+    images.rename(tmp_path / "around" / "real")
+    with pytest.raises(
+        DataError, match=r"has one class folder, 'real'; its classes may be inside: try --images .*real"
+    ):
+        plan(tmp_path / "around")
+
+
 def test_a_folder_that_is_split_already_is_refused(images: Path, tmp_path: Path) -> None:
     write_split(SplitConfig(images=str(images), out=str(tmp_path / "split"), train=6, test=8))
     with pytest.raises(DataError, match=r"is split already: its folders are 'test', 'train'"):
