@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(PY) -m trainer sample-data --out data/digits --train 5 --test 30
 	$(PY) -m client plan --classes data/digits/train --per-class 30
 	$(PY) -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train --per-class 30 --batch-size 16 --cfg 3 --out data/digits-synthetic
-	$(PY) -m trainer grid --real data/digits --synthetic data/digits-synthetic --models cnn,resnet50 --ratios 0,1,6 --seeds 3 --allow-untrained --out runs/digits
+	$(PY) -m trainer grid --real data/digits --synthetic data/digits-synthetic --models cnn,resnet50 --ratios 0,1,6 --budgets updates --seeds 3 --allow-untrained --out runs/digits
 
 test: $(INSTALLED)
 	$(PY) -m pytest -n 2 --dist worksteal
