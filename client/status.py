@@ -112,16 +112,27 @@ class StateKeeper:
         self._progress: RunProgress | None = None
         self._urls: dict[str, str] = {}
         self._jobs: dict[str, dict[str, None]] = {}
+        self._asked = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="state", daemon=True)
 
     def __enter__(self) -> StateKeeper:
+        # Begun in the background of a script, where Ctrl-C is for others: that stays so, but a wish to cancel is heard.
+        self._deaf = threading.current_thread() is threading.main_thread() and _interrupts_are_ignored()
+        if self._deaf:
+            signal.signal(signal.SIGINT, self._hear)
         self._thread.start()
         return self
+
+    def _hear(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
+        if self._deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._write()
 
     def take(self, event: events.AnyEvent) -> None:
@@ -144,11 +155,10 @@ class StateKeeper:
             self._progress = progress
 
     def _keep(self) -> None:
-        asked = False
         while not self._over.wait(self._every_s):
             self._write()
-            if not asked and self._started is not None and self._asked_to_stop():
-                asked = True
+            if not self._asked and self._started is not None and self._asked_to_stop():
+                self._asked = True
                 log.warning("asked to stop by another process")
                 _interrupt_main_thread()
 
@@ -207,6 +217,10 @@ class StateKeeper:
             classes=dict(seen.classes) if seen else {},
             servers=tuple(servers),
         )
+
+
+def _interrupts_are_ignored() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def _interrupt_main_thread() -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import sys
 import time
 import uuid
 
@@ -47,10 +49,10 @@ def made(server, tmp_path, capsys):
 def slow(server, tmp_path, start_client):
     """Starts a client with far too much to do; waits until it has jobs on the server and an image in the folder."""
 
-    def start():
+    def start(**options):
         out = tmp_path / "slow"
         path = workflow_file(tmp_path / "slow.json", names=("1", "2"), per_class=400, batch_size=2, seconds=0.2)
-        client = start_client("run", path, "--server", server.url, "--out", out)
+        client = start_client("run", path, "--server", server.url, "--out", out, **options)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             state = read_state(out)
@@ -194,6 +196,17 @@ def test_cancel_stops_a_running_client_as_ctrl_c_would(slow, server, capsys):
     assert not (out / CANCEL).exists()
     assert read_state(out).outcome == "interrupted"
     assert verify(out).problems == ()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals to ignore")
+def test_cancel_reaches_a_client_in_the_background_of_a_script_where_ctrl_c_does_not(slow):
+    client, out = slow(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    client.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert client.poll() is None
+    assert main(["cancel", str(out)]) == 0
+    client.communicate(timeout=30)
+    assert client.returncode == 130
 
 
 def test_cancel_takes_away_the_jobs_of_a_client_that_was_killed(slow, server, capsys):
