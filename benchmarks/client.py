@@ -38,14 +38,14 @@ sys.path.insert(0, str(ROOT))
 import requests  # noqa: E402
 import websocket  # noqa: E402
 
-from client import events  # noqa: E402
-from client.figures import Figures  # noqa: E402
-from client.fleet import ServerSpec  # noqa: E402
-from client.folder import RunFolder  # noqa: E402
-from client.jobs import Jobs  # noqa: E402
-from client.runner import run_plan  # noqa: E402
-from client.work import PlanWork  # noqa: E402
-from client.workflow import Workflow, parse_workflow  # noqa: E402
+from client.folder.run_folder import RunFolder  # noqa: E402
+from client.run import events  # noqa: E402
+from client.run.jobs import Jobs  # noqa: E402
+from client.run.plan_jobs import PlanWork  # noqa: E402
+from client.run.runner import run_plan  # noqa: E402
+from client.run.throughput import Figures  # noqa: E402
+from client.server.fleet import ServerSpec  # noqa: E402
+from client.workflow.graph import Workflow, parse_workflow  # noqa: E402
 
 STUB = ROOT / "tests" / "client" / "stub_engine.py"
 LOOP, SIMPLE, OURS = "post and wait", "comfy_api_simplified", "run_plan"

@@ -28,7 +28,8 @@ from PIL import Image, ImageOps  # noqa: E402
 from torchvision.io import ImageReadMode, decode_image  # noqa: E402
 from torchvision.transforms.v2 import functional  # noqa: E402
 
-from trainer.images import SUFFIXES, iter_pixels  # noqa: E402
+from comfy_nodes.labelset.to_rgb import IMAGE_SUFFIXES  # noqa: E402
+from trainer.data.images import iter_pixels  # noqa: E402
 
 
 def write_photos(folder: Path, count: int, *, side: int = 512) -> list[Path]:
@@ -103,7 +104,7 @@ def main() -> None:
         if options.data is None:
             paths = write_photos(Path(where), count)
         else:
-            paths = sorted(path for path in options.data.rglob("*") if path.suffix.lower() in SUFFIXES)[:count]
+            paths = sorted(path for path in options.data.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[:count]
         print(f"{len(paths)} images to {options.size}x{options.size}, {os.cpu_count()} cores, median of {rounds}")
         ways = {
             "Pillow, one thread": by_pillow,

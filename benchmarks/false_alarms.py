@@ -33,8 +33,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainer.comparisons import CellKey, Verdicts, judge
-from trainer.stats import bootstrap_weights, weighted_scores
+from trainer.analysis.comparisons import CellKey, Verdicts, judge
+from trainer.analysis.stats import bootstrap_weights, weighted_scores
 
 
 @dataclass(frozen=True)

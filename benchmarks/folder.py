@@ -28,8 +28,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from client.folder import RunFolder  # noqa: E402
-from client.workflow import Options, Workflow, load_workflow, patch  # noqa: E402
+from client.folder.run_folder import RunFolder  # noqa: E402
+from client.workflow.graph import Workflow, load_workflow  # noqa: E402
+from client.workflow.options import Options, patch  # noqa: E402
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan, ImageSpec, PromptTemplates  # noqa: E402
 

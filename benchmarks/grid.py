@@ -40,15 +40,15 @@ from torch.utils.data import DataLoader  # noqa: E402
 from torchvision import datasets, transforms  # noqa: E402
 
 from trainer.arms import arm_of_ratio  # noqa: E402
-from trainer.cells import CellImages, cell_images  # noqa: E402
 from trainer.config import GridConfig  # noqa: E402
-from trainer.data import load_dataset  # noqa: E402
-from trainer.engine import Standardise  # noqa: E402
-from trainer.grid import run_grid  # noqa: E402
-from trainer.models import model_spec  # noqa: E402
+from trainer.data.cells import CellImages, cell_images  # noqa: E402
+from trainer.data.dataset import load_dataset  # noqa: E402
+from trainer.data.sample_data import write_sample_data  # noqa: E402
+from trainer.grid.grid import run_grid  # noqa: E402
+from trainer.models.registry import model_spec  # noqa: E402
+from trainer.models.weights import UNTRAINED, find_weights, given_weights, load_backbone  # noqa: E402
 from trainer.runs import Grid  # noqa: E402
-from trainer.sample_data import write_sample_data  # noqa: E402
-from trainer.weights import UNTRAINED, find_weights, given_weights, load_backbone  # noqa: E402
+from trainer.training.engine import Standardise  # noqa: E402
 
 RATIOS = (0.0, 0.5, 1.0)
 WORKERS = 2

@@ -30,7 +30,13 @@ from PIL import Image, PngImagePlugin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from comfy_nodes import graph, host, imagefile, labelset, nodes_images, png  # noqa: E402
+from comfy_nodes import (  # noqa: E402
+    graph,
+    host,
+    labelset,
+    nodes_images,
+)
+from comfy_nodes.labelset import imagefile, parameters, png  # noqa: E402
 from comfy_nodes.nodes_prompts import PromptBatch  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402
 
@@ -101,7 +107,7 @@ def _bare(picture: Image.Image) -> bytes:
 
 
 def _encoded(picture: Image.Image, record: labelset.ImageRecord) -> bytes:
-    texts = {"parameters": imagefile.parameters_text(record), "prompt": PROMPT_TEXT, "workflow": WORKFLOW_TEXT}
+    texts = {"parameters": parameters.parameters_text(record), "prompt": PROMPT_TEXT, "workflow": WORKFLOW_TEXT}
     record.to_json()
     return labelset.encode_image(picture, record, imagefile.ImageFormat(), texts=texts)
 

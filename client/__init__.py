@@ -16,13 +16,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .dispatch import Dispatcher
     from .errors import ClientError
-    from .fleet import Patience, ServerSpec, read_servers
-    from .launch import EmbeddedServer
-    from .runner import RunProgress, RunSummary, run_plan
-    from .server import ComfyServer
-    from .workflow import Options, Workflow, load_workflow, patch
+    from .run.dispatch import Dispatcher
+    from .run.runner import RunProgress, RunSummary, run_plan
+    from .server.fleet import Patience, ServerSpec, read_servers
+    from .server.launch import EmbeddedServer
+    from .server.server import ComfyServer
+    from .workflow.graph import Workflow, load_workflow
+    from .workflow.options import Options, patch
 
 __all__ = [
     "ClientError",
@@ -44,18 +45,18 @@ __all__ = [
 _HOMES = {
     "ClientError": "errors",
     "ComfyServer": "server",
-    "Dispatcher": "dispatch",
-    "EmbeddedServer": "launch",
+    "Dispatcher": "run",
+    "EmbeddedServer": "server",
     "Options": "workflow",
-    "Patience": "fleet",
-    "RunProgress": "runner",
-    "RunSummary": "runner",
-    "ServerSpec": "fleet",
+    "Patience": "server",
+    "RunProgress": "run",
+    "RunSummary": "run",
+    "ServerSpec": "server",
     "Workflow": "workflow",
     "load_workflow": "workflow",
     "patch": "workflow",
-    "read_servers": "fleet",
-    "run_plan": "runner",
+    "read_servers": "server",
+    "run_plan": "run",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .plan import sampler_warning
+from .samplers import sampler_warning
 
 # Which widgets of which core nodes say how an image was made, and what they are called in a record. Only values that
 # are typed in are taken: label, prompt and seed come with the batch, never from the graph.

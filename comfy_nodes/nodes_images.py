@@ -17,7 +17,6 @@ from PIL import Image
 from . import host
 from .errors import LabelsetError
 from .graph import generator_settings, reproducibility_warnings
-from .imagefile import PARAMETERS, SUFFIXES, ImageFormat, parameters_text
 from .labelset import (
     CARD,
     METADATA,
@@ -28,6 +27,8 @@ from .labelset import (
     image_file_name,
     read_record,
 )
+from .labelset.imagefile import PARAMETERS, SUFFIXES, ImageFormat
+from .labelset.parameters import parameters_text
 from .nodes_prompts import CATEGORY, PromptBatch
 from .plan import ImageSpec
 from .subfolders import LABEL, SubfolderPattern

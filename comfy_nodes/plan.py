@@ -28,11 +28,6 @@ from .errors import PlanError
 MAX_SEED = 2**53 - 1  # browsers hold numbers as doubles and mangle larger integers
 DEFAULT_TEMPLATE = "a photo of a {class}"
 PLACEHOLDERS = ("class", "definition", "context", "style")
-# Samplers, by their names without underscores, that draw noise in every step from one generator for the whole batch, or
-# choose their steps by the whole batch.
-_STEP_NOISE = ("ancestral", "sde", "lcm", "ddpm", "seeds", "sasolver", "dpmadapt")
-# Core's KSampler drops the last but one sigma for these; BasicScheduler does not.
-_OTHER_SIGMAS = ("dpm2", "unipc")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -320,25 +315,6 @@ def read_classes(path: Path) -> tuple[ClassEntry, ...]:
         raise PlanError(f"{path} is not valid JSON: {error}") from error
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from error
-
-
-def sampler_warning(sampler: str) -> str | None:
-    """Why a row made in a batch by this sampler is not what its seed gives alone; None where it is.
-
-    `sampler` is a name as KSamplerSelect has it, or that of a core node for one sampler ("EulerAncestral").
-    """
-    name = sampler.lower().replace("_", "")
-    if any(part in name for part in _STEP_NOISE):
-        return (
-            f"sampler {sampler} draws noise for the whole batch in every step: the images are fine, but none can be made "
-            "again alone from its record; euler, heun, dpmpp_2m and ddim can"
-        )
-    if name.startswith(_OTHER_SIGMAS):
-        return (
-            f"sampler {sampler} gets other sigmas in the stock KSampler than here: an image cannot be made again alone "
-            "with stock nodes; euler, heun, dpmpp_2m and ddim can"
-        )
-    return None
 
 
 def _checked(entries: Sequence[ClassEntry]) -> tuple[ClassEntry, ...]:

@@ -1,4 +1,4 @@
-"""Real images by class: which file belongs to which row of a plan, and its pixels at a wanted size. Pillow only.
+"""Real images by class: which file belongs to which row of a plan, and its pixels at a wanted size. Pillow and NumPy only.
 
     <ComfyUI's input folder>/<folder>/<class folder>/<any depth>/<image>
 
@@ -8,22 +8,17 @@ equally often, and the file of a row follows from the plan's seed, the class and
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageOps
 
 from .errors import LabelsetError
 from .labelset import folder_name, sha256
+from .labelset.to_rgb import IMAGE_SUFFIXES, decode_rgb
 from .plan import _draw, fingerprint
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-_MODES_16_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,9 @@ class RealFolder:
             )
         found = sorted(path.relative_to(self.root).as_posix() for path in _files(folder))
         if not found:
-            raise LabelsetError(f"class folder {folder} has no image; expected files ending in {', '.join(SUFFIXES)}")
+            raise LabelsetError(
+                f"class folder {folder} has no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+            )
         return found
 
     def state(self) -> str:
@@ -93,12 +90,9 @@ class RealFolder:
         path = self.root / file
         try:
             data = path.read_bytes()
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                upright = _to_rgb(ImageOps.exif_transpose(image))
-        # Pillow's decoders raise nearly anything on damaged bytes (SyntaxError, struct.error, IndexError, ...).
-        except Exception as error:
-            raise LabelsetError(f"{path} is not a whole image ({error}); replace or remove the file") from error
+            upright = decode_rgb(data, name=str(path))
+        except OSError as error:
+            raise LabelsetError(f"cannot read {path}: {error.strerror or error}") from error
         fitted = ImageOps.fit(upright, (width, height), method=Image.Resampling.LANCZOS)
         return fitted, SourceImage(file, sha256(data))
 
@@ -113,21 +107,5 @@ def _files(folder: Path) -> list[Path]:
         Path(where) / name
         for where, _, names in os.walk(folder, followlinks=True)
         for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
     ]
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16 bits are scaled, not cut off; transparency goes onto white; of an animation the first frame counts."""
-    if image.mode in _MODES_16_BIT:
-        extremes: Any = image.getextrema()
-        lowest, highest = extremes
-        if lowest < 0 or highest > 65_535:
-            raise ValueError(f"pixels run from {lowest} to {highest}, expected 0 to 65535")
-        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no sure 8-bit reading")
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")

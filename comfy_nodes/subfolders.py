@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LabelsetError
-from .imagefile import SUFFIXES
 from .labelset import folder_name
+from .labelset.imagefile import SUFFIXES
 from .plan import ImageSpec, placeholders
 
 LABEL = "{label}"

@@ -27,7 +27,7 @@ from trainer.arms import (
     resolved_source,
 )
 from trainer.errors import ConfigError
-from trainer.models import model_spec
+from trainer.models.registry import model_spec
 
 T = TypeVar("T")
 AUGMENTATIONS = ("none", "standard")

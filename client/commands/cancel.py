@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..options import access_of, add_fleet_options, fleet_of, new_parser
+from .options import access_of, add_fleet_options, fleet_of, new_parser
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ def add_parser(commands: Any) -> None:
 
 def stop(args: argparse.Namespace) -> int:
     """Cancels; 1 where a server could not be reached, and may still have jobs."""
-    from ..cancel import cancel
-    from ..fleet import ServerSpec
+    from ..run.cancel import cancel
+    from ..server.fleet import ServerSpec
 
     with ExitStack() as stack:
         servers = [each for each in fleet_of(args, stack) if isinstance(each, ServerSpec)]

@@ -13,7 +13,7 @@ from typing import Any
 from comfy_nodes.labelset import write_atomically
 
 from ..errors import WorkflowError
-from ..options import add_access_options, new_parser, server_of
+from .options import add_access_options, new_parser, server_of
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ def add_parser(commands: Any) -> None:
 
 def convert_file(args: argparse.Namespace) -> int:
     """Writes the API format, and says on standard error what was left out."""
-    from ..convert import load_for
-    from ..workflow import read_json
+    from ..workflow.convert import load_for
+    from ..workflow.graph import read_json
 
     if args.out is not None and args.out.exists() and not args.overwrite:
         raise WorkflowError(f"{args.out} exists; choose another --out, or add --overwrite")

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..options import add_event_options, add_fleet_options, fleet_of, new_parser
+from .options import add_event_options, add_fleet_options, fleet_of, new_parser
 from .run import make
 
 EXAMPLES = """  python -m client extend data/synthetic --per-class 60 --server http://127.0.0.1:8188
@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
 
 def extend(args: argparse.Namespace) -> int:
     """Makes the images that the longer plan adds, and any that are missing; those that are there stay as they are."""
-    from ..folder import read_generation
+    from ..folder.run_folder import read_generation
 
     folder = args.folder.expanduser()
     with ExitStack() as stack:

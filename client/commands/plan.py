@@ -10,8 +10,9 @@ from typing import Any
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import GenerationPlan, PromptTemplates
 
-from ..options import add_plan_options, new_parser, options_of
-from ..workflow import Options, load_workflow, patch
+from ..workflow.graph import load_workflow
+from ..workflow.options import Options, patch
+from .options import add_plan_options, new_parser, options_of
 
 DEFAULT_PER_CLASS = 30
 DEFAULT_BATCH_SIZE = 8
@@ -31,7 +32,7 @@ def add_parser(commands: Any) -> None:
 
 def show_plan(args: argparse.Namespace) -> int:
     """Prints counts and prompts."""
-    from ..console import plan_table, plan_values
+    from .console import plan_table, plan_values
 
     options = options_of(args)
     if args.workflow:

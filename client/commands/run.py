@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import (
+from .options import (
     add_event_options,
     add_fleet_options,
     add_image_options,
@@ -22,10 +22,10 @@ from ..options import (
 )
 
 if TYPE_CHECKING:
-    from ..events import AnyEvent
-    from ..fleet import AnyServer
-    from ..runner import RunProgress
-    from ..workflow import Workflow
+    from ..run.events import AnyEvent
+    from ..run.runner import RunProgress
+    from ..server.fleet import AnyServer
+    from ..workflow.graph import Workflow
 
 EXAMPLES = """  python -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train \\
       --per-class 30 --batch-size 16 --out data/digits-synthetic
@@ -63,9 +63,9 @@ def make(
 
     What is standard output's otherwise goes to standard error where that has other things to carry, or `quiet` says so.
     """
-    from ..console import ProgressBar
-    from ..runner import run_plan
-    from ..status import StateKeeper
+    from ..run.runner import run_plan
+    from ..run.status import StateKeeper
+    from .console import ProgressBar
 
     json_events = getattr(args, "json_events", False)
     with ProgressBar() as bar, StateKeeper(out) as keeper:
@@ -90,6 +90,6 @@ def make(
 
 
 def _print_event(event: AnyEvent) -> None:
-    from ..events import as_dict
+    from ..run.events import as_dict
 
     print(json.dumps(as_dict(event), ensure_ascii=False), flush=True)

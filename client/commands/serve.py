@@ -10,7 +10,7 @@ from typing import Any
 
 from comfy_nodes.errors import SynthGridError
 
-from ..options import new_parser
+from .options import new_parser
 
 EXAMPLES = "  python -m client serve --port 8188 --base-directory data/engine"
 

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import new_parser
+from .options import new_parser
 
 if TYPE_CHECKING:
-    from ..status import RunState, Status
+    from ..run.status import RunState, Status
 
 EXAMPLES = """  python -m client status data/synthetic
   python -m client status data/synthetic --json
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> int:
     """Prints the status; 0 whatever it is."""
-    from ..status import status
+    from ..run.status import status
 
     found = status(args.folder.expanduser())
     print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if args.json else text_of(found))
@@ -74,7 +74,7 @@ def _sentence(found: Status) -> str:
 
 
 def _speed(state: RunState) -> str:
-    from ..console import duration
+    from .console import duration
 
     rate = f", {state.images_per_s:.2f} images/s" if state.images_per_s else ""
     return rate + (f", about {duration(state.eta_s)} left" if state.eta_s is not None else "")

@@ -9,7 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..options import add_image_options, add_plan_options, add_server_options, new_parser, server_of, workflow_of
+from .options import (
+    add_image_options,
+    add_plan_options,
+    add_server_options,
+    new_parser,
+    server_of,
+    workflow_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +39,7 @@ def add_parser(commands: Any) -> None:
 
 def check_workflow(args: argparse.Namespace) -> int:
     """Says in one line what can run where, or, as JSON, everything that was found."""
-    from ..validation import ERROR, WARNING, check, refuse
+    from ..workflow.preflight import ERROR, WARNING, check, refuse
 
     with ExitStack() as stack:
         source = server_of(args, stack)

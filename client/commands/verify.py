@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import add_fleet_options, fleet_of, new_parser
+from .options import add_fleet_options, fleet_of, new_parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..verify import Report
+    from ..folder.verify import Report
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ def add_parser(commands: Any) -> None:
 
 def check(args: argparse.Namespace) -> int:
     """Says what is wrong, or was; returns 0 where nothing is any more."""
-    from ..folder import is_locked
-    from ..repair import repair
-    from ..verify import verify
+    from ..folder.repair import repair
+    from ..folder.run_folder import is_locked
+    from ..folder.verify import verify
 
     folder = args.folder.expanduser()
     if not args.repair and is_locked(folder):
@@ -65,7 +65,7 @@ def check(args: argparse.Namespace) -> int:
 
 def _refill(folder: Path, args: argparse.Namespace) -> None:
     """Makes what is missing, with the folder's own workflow."""
-    from ..folder import read_generation
+    from ..folder.run_folder import read_generation
     from .run import make
 
     with ExitStack() as stack:
@@ -87,7 +87,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 def text_of(report: Report, repaired: bool = False) -> str:
     """The report for people."""
-    from ..verify import KINDS
+    from ..folder.verify import KINDS
 
     lines = []
     for kind, count in report.counts.items():

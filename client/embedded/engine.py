@@ -123,7 +123,7 @@ class Engine:
 
 
 def _forget_checkpoint() -> None:
-    from .checkpoints import forget
+    from .diffusion.checkpoints import forget
 
     forget()
     gc.collect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.errors import ClientError
+from ..errors import ClientError
 
 
 class EmbeddedError(ClientError):

@@ -8,7 +8,9 @@ from typing import Any
 
 import comfy_nodes
 
-from . import nodes_images, nodes_models, nodes_sampling
+from .nodes import images as nodes_images
+from .nodes import models as nodes_models
+from .nodes import sampling as nodes_sampling
 
 log = logging.getLogger(__name__)
 

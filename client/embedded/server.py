@@ -253,7 +253,7 @@ def _system_stats() -> dict[str, Any]:
     """The machine, as far as the standard library and torch know it; unknown amounts of memory are 0."""
     import torch
 
-    from .checkpoints import device
+    from .diffusion.checkpoints import device
 
     where = device()
     free, total = torch.cuda.mem_get_info() if where.type == "cuda" else _memory()

@@ -8,7 +8,7 @@ import pytest
 
 import comfy_nodes
 from client.embedded.registry import Registry
-from client.workflow import load_workflow
+from client.workflow.graph import load_workflow
 from tests.client.fault_proxy import FaultProxy
 from tests.client.helpers import ROOT, ServerProcess, environment, stub_server
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 import comfy_nodes
-from client.workflow import parse_workflow
+from client.workflow.graph import parse_workflow
 
 ROOT = Path(comfy_nodes.__file__).resolve().parent.parent
 ALLOWED_FILES = {"metadata.jsonl", "README.md", "generation.json", ".synthgrid-state.json"}

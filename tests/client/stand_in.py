@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-from client.workflow import BATCHER, SAVER, parse_workflow
+from client.workflow.graph import BATCHER, SAVER, parse_workflow
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name, sha256
 
 

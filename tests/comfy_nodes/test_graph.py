@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comfy_nodes.graph import reproducibility_warnings
-from comfy_nodes.plan import sampler_warning
+from comfy_nodes.samplers import sampler_warning
 
 GRAPH = json.loads((Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text("utf-8"))
 IDS = {node["class_type"]: node_id for node_id, node in GRAPH.items()}

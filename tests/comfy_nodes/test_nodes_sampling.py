@@ -7,7 +7,12 @@ import torch
 
 from comfy_nodes.errors import PlanError
 from comfy_nodes.nodes_prompts import PromptBatch
-from comfy_nodes.nodes_sampling import BatchLatent, EncodeClassPrompts, PerImageNoise, stack_conditionings
+from comfy_nodes.nodes_sampling import (
+    BatchLatent,
+    EncodeClassPrompts,
+    PerImageNoise,
+    stack_conditionings,
+)
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 
 

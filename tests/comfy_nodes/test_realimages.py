@@ -93,17 +93,21 @@ def bomb():
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
-@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "bomb", "float", "missing"])
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "bomb"])
 def test_a_file_that_is_no_whole_image_is_named(folder, kind):
     path = folder.root / "bat" / "bad.png"
     whole = (folder.root / "bat" / "deeper" / "x.JPG").read_bytes()
-    if kind == "float":
-        path = path.with_suffix(".tif")
-        Image.new("F", (9, 9), 0.5).save(path)
-    elif kind != "missing":
-        path.write_bytes({"truncated": whole[:-200], "empty": b"", "text": b"hello", "bomb": bomb()}[kind])
+    path.write_bytes({"truncated": whole[:-200], "empty": b"", "text": b"hello", "bomb": bomb()}[kind])
     with pytest.raises(LabelsetError, match=r"bat.bad\.\w+ is not a whole image .*; replace or remove the file"):
         folder.read(f"bat/{path.name}", 8, 8)
+
+
+def test_a_file_that_cannot_be_read_or_has_no_8_bit_reading_is_named(folder):
+    with pytest.raises(LabelsetError, match=r"cannot read .*gone\.png: No such file"):
+        folder.read("bat/gone.png", 8, 8)
+    Image.new("F", (9, 9), 300.0).save(folder.root / "bat" / "bright.tif")
+    with pytest.raises(LabelsetError, match=r"bright\.tif: pixels run from 300 to 300; expected 0 to 1"):
+        folder.read("bat/bright.tif", 8, 8)
 
 
 def test_what_is_missing_is_named_with_what_there_is(folder, tmp_path):

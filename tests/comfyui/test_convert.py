@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from client.convert import convert
+from client.workflow.convert import convert
 
-PAIRS = Path(__file__).resolve().parents[1] / "client" / "workflows"
+PAIRS = Path(__file__).resolve().parents[1] / "client" / "workflow" / "pairs"
 
 
 def read(name):

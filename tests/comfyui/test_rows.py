@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from sd15_checkpoint import NAME
 
-from client.workflow import parse_workflow
+from client.workflow.graph import parse_workflow
 
 STEPS, CFG = 5, 4.0
 GRAPH = json.loads((Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text())
@@ -91,7 +91,7 @@ def test_rows_do_not_depend_on_the_batch_size(comfyui):
 
 
 def test_a_sampler_with_step_noise_breaks_this_and_the_client_says_so(comfyui):
-    from client.validation import warnings
+    from client.workflow.preflight import warnings
 
     graph, plan = batch_graph("euler_ancestral", batch_size=8)
     rows, spec = latents(comfyui, graph), plan.row(1)

@@ -9,10 +9,11 @@ import requests
 from conftest import running_comfyui
 from sd15_checkpoint import NAME
 
-from client import events
-from client.fleet import Patience, ServerSpec
-from client.runner import run_plan
-from client.workflow import Options, load_workflow, patch
+from client.run import events
+from client.run.runner import run_plan
+from client.server.fleet import Patience, ServerSpec
+from client.workflow.graph import load_workflow
+from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.helpers import assert_exact
 

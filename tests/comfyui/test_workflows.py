@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from sd15_checkpoint import NAME
 
-from client.runner import run_plan
-from client.workflow import Options, load_workflow, patch
+from client.run.runner import run_plan
+from client.workflow.graph import load_workflow
+from client.workflow.options import Options, patch
 from comfy_nodes.labelset import LabelledFolder, folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry
 

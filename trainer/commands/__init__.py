@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from trainer.commands import evaluate, export, grid, leaks, predict, report, sample_data, split, tune
+from trainer.commands import (
+    evaluate,
+    export,
+    grid,
+    leaks,
+    predict,
+    report,
+    sample_data,
+    split,
+    tune,
+)
 
 COMMANDS = (sample_data, split, leaks, tune, grid, report, predict, evaluate, export)
 EXAMPLES = """examples:

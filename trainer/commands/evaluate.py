@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.commands.parsing import new_parser
 
 if TYPE_CHECKING:
-    from trainer.predict import Evaluation
+    from trainer.shipping.predict import Evaluation
 
 EXAMPLES = """  python -m trainer evaluate runs/digits/cnn-add1-seed0-1a2b3c4d new-photos/
   python -m trainer evaluate models/digits new-photos/ --json"""
@@ -28,8 +28,8 @@ def add_parser(commands: Any) -> None:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Prints metrics and each class's recall."""
-    from trainer.classifier import load_classifier
-    from trainer.predict import evaluate_folder
+    from trainer.shipping.predict import evaluate_folder
+    from trainer.training.classifier import load_classifier
 
     found = evaluate_folder(load_classifier(options.model, weights=options.weights), options.images)
     if options.json:

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
 
 def export(options: argparse.Namespace) -> int:
     """Writes the folder and says what is in it."""
-    from trainer.export import export_run
+    from trainer.shipping.export import export_run
 
     classifier = export_run(options.run, options.out, with_onnx=options.format == "onnx", weights=options.weights)
     print(f"{options.out}: {classifier.model}, {len(classifier.classes)} classes, run {classifier.name}")

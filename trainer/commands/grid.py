@@ -15,7 +15,7 @@ from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
 from trainer.config import AUGMENTATIONS, DEVICES, EXECUTORS, PRECISIONS, GridConfig, read_json
 from trainer.errors import ConfigError
-from trainer.models import MODELS
+from trainer.models.registry import MODELS
 from trainer.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
     config = _config(options)
     # Read when torch loads. Threads that spin while they wait made a grid on a busy machine four times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from trainer.grid import run_grid  # torch, which the other commands do without
+    from trainer.grid.grid import run_grid  # torch, which the other commands do without
 
     grid = run_grid(config)
     path = write_report(grid.root)

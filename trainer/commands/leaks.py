@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.commands.parsing import new_parser
 
 if TYPE_CHECKING:
-    from trainer.leaks import Leak, Leaks
+    from trainer.data.leaks import Leak, Leaks
 
 EXAMPLES = """  python -m trainer leaks --real photos --synthetic made
   python -m trainer leaks --real photos --synthetic syn1=made1 --synthetic syn2=made2 --json
@@ -41,9 +41,9 @@ def add_parser(commands: Any) -> None:
 def show(options: argparse.Namespace) -> int:
     """Prints what leaks. The exit code is 0 whether anything does or not."""
     from trainer.config import DEFAULT_SOURCE
-    from trainer.data import load_dataset
-    from trainer.leaks import find_leaks
-    from trainer.torchvision_data import real_folder
+    from trainer.data.dataset import load_dataset
+    from trainer.data.leaks import find_leaks
+    from trainer.data.torchvision_sets import real_folder
 
     named = [text.split("=", 1) if "=" in text else (DEFAULT_SOURCE, text) for text in options.synthetic]
     synthetic = {name: Path(folder) for name, folder in named}

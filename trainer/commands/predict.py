@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.commands.parsing import new_parser
 
 if TYPE_CHECKING:
-    from trainer.predict import ImagePrediction
+    from trainer.shipping.predict import ImagePrediction
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ def add_parser(commands: Any) -> None:
 
 def predict(options: argparse.Namespace) -> int:
     """Prints a line an image; 1 where a file could not be read."""
-    from trainer.classifier import load_classifier
-    from trainer.predict import find_images, predict_images
+    from trainer.shipping.predict import find_images, predict_images
+    from trainer.training.classifier import load_classifier
 
     paths = find_images(options.images)
     classifier = load_classifier(options.model, weights=options.weights)

@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
 
 def write(options: argparse.Namespace) -> int:
     """Writes the folders and says what is in them."""
-    from trainer.sample_data import write_sample_data
+    from trainer.data.sample_data import write_sample_data
 
     done = write_sample_data(
         options.out, train_per_class=options.train, test_per_class=options.test, set_aside=options.set_aside

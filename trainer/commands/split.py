@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
 
 def write(options: argparse.Namespace) -> int:
     """Writes the folders and says what is in them."""
-    from trainer.split import SplitConfig, write_split
+    from trainer.data.split import SplitConfig, write_split
 
     split = write_split(
         SplitConfig(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from trainer.commands.parsing import new_parser
@@ -40,13 +40,9 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Tunes and prints what was found."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for a grid: read when torch loads
-    from trainer.tune import TuneConfig, tune
+    from trainer.training.tune import TuneConfig, tune
 
-    names = (
-        "real", "out", "model", "trials", "folds", "seed", "image_size_px", "weights", "allow_untrained", "device",
-        "threads", "quick",
-    )  # fmt: skip
-    found = tune(TuneConfig(**{name: getattr(options, name) for name in names}))
+    found = tune(TuneConfig(**{each.name: getattr(options, each.name) for each in fields(TuneConfig)}))
     if options.json:
         print(json.dumps(asdict(found), default=str, indent=1))
         return 0

@@ -57,7 +57,7 @@ def run_experiment(
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the grid command does, and why
-    from trainer.grid import run_grid
+    from trainer.grid.grid import run_grid
 
     try:
         grid = run_grid(build(options))

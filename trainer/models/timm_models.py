@@ -10,7 +10,7 @@ import timm
 from torch import nn
 
 from trainer.errors import ConfigError
-from trainer.models import TIMM, Architecture
+from trainer.models.registry import TIMM, Architecture
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Architectures as torchvision has them; their pretrained weights are trainer.weights' business.
+"""Architectures as torchvision has them; their pretrained weights are trainer.models.weights' business.
 
 All take the images at the size they come in, 32x32 too: nothing is enlarged and no stem is changed, so a ResNet reduces
 32 pixels to a single position. (The narrower stem that some use for CIFAR is another architecture.)

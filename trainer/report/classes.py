@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from trainer.comparisons import CellKey, Comparison
-from trainer.metrics import confusion_matrix
-from trainer.report.cells import model_name
+from trainer.analysis.comparisons import CellKey, Comparison
+from trainer.analysis.metrics import confusion_matrix
+from trainer.analysis.results import Results
+from trainer.analysis.stats import Estimate
+from trainer.report.grid import model_name
 from trainer.report.html import picture, section, table, text
-from trainer.results import Results
-from trainer.stats import Estimate
-from trainer.wording import arm_title, budget_note, interval, percent, points
+from trainer.report.wording import arm_title, budget_note, interval, percent, points
 
 _CLASSES_IN_TABLE = 20  # a confusion matrix of more classes is drawn as a picture
 _TOP_CONFUSIONS = 10

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from trainer.analysis.results import Results
 from trainer.report.html import text
-from trainer.results import Results
-from trainer.wording import answers, per_class, warnings
+from trainer.report.wording import answers, per_class, warnings
 
 _SHOWN_WARNINGS = 8
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from PIL import Image
 
+from trainer.analysis.results import Results
 from trainer.errors import ReportError
-from trainer.report.cells import model_name
+from trainer.report.grid import model_name
 from trainer.report.html import crop, section, table, text
-from trainer.results import Results
+from trainer.report.wording import arm_title, budget_note
 from trainer.runs import MISTAKES_FILE, MISTAKES_SHEET, SAMPLES_FILE, read_json_file
-from trainer.wording import arm_title, budget_note
 
 
 def sample_section(results: Results) -> str:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.analysis.results import Results
+from trainer.analysis.stats import RESAMPLES
 from trainer.report.html import pairs, section, table, text
-from trainer.results import Results
-from trainer.stats import RESAMPLES
-from trainer.tables import latex_table, markdown_table
-from trainer.wording import model_title
+from trainer.report.tables import latex_table, markdown_table
+from trainer.report.wording import model_title
 
 _LEAKS_SHOWN = 30
 _LEAK_KINDS = {

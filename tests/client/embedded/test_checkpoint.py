@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from client.embedded.generator.fidelity import Judge
-from client.embedded.generator.images import pixel_hash, read_digits
-from client.embedded.generator.sampling import Checkpoint, load_checkpoint, normal_schedule, sample
-from trainer.sample_data import render_digit, write_sample_data
+from tools.tiny_digits.fidelity import Judge
+from tools.tiny_digits.images import pixel_hash, read_digits
+from tools.tiny_digits.sampling import Checkpoint, load_checkpoint, normal_schedule, sample
+from trainer.data.sample_data import render_digit, write_sample_data
 
 FOLDER = Path(__file__).parents[3] / "client" / "embedded" / "checkpoint" / "tiny-digits"
 

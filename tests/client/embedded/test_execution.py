@@ -10,7 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.embedded import runtime
-from client.embedded.execution import PromptExecution, call_over_lists, execution_order, split_returns
+from client.embedded.execution import (
+    PromptExecution,
+    call_over_lists,
+    execution_order,
+    split_returns,
+)
 from client.embedded.files import inside, split_annotation
 from client.embedded.prompt_queue import QueuedPrompt
 from client.embedded.registry import Registry

@@ -1,0 +1,167 @@
+"""What the command line shows: the plan table, progress as a bar or as plain lines. Nothing here prints by itself."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from comfy_nodes.labelset import folder_names
+from comfy_nodes.plan import GenerationPlan
+
+from ..run.events import UP
+from ..run.runner import RunProgress
+from ..run.throughput import ServerFigures
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY_S = 5.0
+FIRST_PROMPTS = 5
+MOST_CLASSES = 40
+_FEW_CLASSES = 12  # so many and each is shown; of more, only how many are complete
+
+
+class ProgressBar:
+    """Shows RunProgress: on a terminal a bar with a line for every server below it, else a log line every few seconds."""
+
+    def __init__(self, *, line_every_s: float = LINE_EVERY_S) -> None:
+        self._line_every_s = line_every_s
+        self._bars: list[Any] = []
+        self._stack = ExitStack()
+        self._last_line = time.monotonic()
+        self._first = True
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for bar in self._bars:
+            bar.close()
+        self._stack.close()
+
+    def __call__(self, progress: RunProgress) -> None:
+        """Takes the newest state."""
+        if sys.stderr.isatty():
+            self._draw(progress)
+        elif self._first or time.monotonic() - self._last_line >= self._line_every_s:
+            self._first, self._last_line = False, time.monotonic()
+            for line in progress_lines(progress):
+                log.info("%s", line)
+
+    def _draw(self, progress: RunProgress) -> None:
+        if not self._bars:
+            self._stack.enter_context(logging_redirect_tqdm())
+            self._bars = [tqdm(total=progress.total, initial=progress.done, unit="image", dynamic_ncols=True)]
+        servers = _server_lines(progress)
+        while len(self._bars) <= len(servers):
+            self._bars.append(tqdm(bar_format="{desc}", position=len(self._bars), leave=False, dynamic_ncols=True))
+        bar = self._bars[0]
+        if progress.done > bar.n:
+            bar.update(progress.done - bar.n)
+        bar.set_postfix_str(_postfix(progress), refresh=True)
+        for each, line in zip(self._bars[1:], servers, strict=False):
+            each.set_description_str(line)
+
+
+def progress_lines(progress: RunProgress) -> list[str]:
+    """The state of a run in lines of plain text: the whole, and each server where there are several."""
+    parts = [f"{progress.done} of {progress.total} images"]
+    if progress.made:
+        parts.append(f"{progress.images_per_s:.1f}/s")
+    if progress.eta_s is not None:
+        parts.append(f"{duration(progress.eta_s)} left")
+    parts += [f"{progress.set_aside} set aside"] if progress.set_aside else []
+    parts += [classes_text(progress)] if progress.made and progress.planned else []
+    return [", ".join(parts), *_server_lines(progress)]
+
+
+def _postfix(progress: RunProgress) -> str:
+    parts = [progress.note, f"{duration(progress.eta_s)} left" if progress.eta_s is not None else ""]
+    parts.append(f"{progress.set_aside} set aside" if progress.set_aside else "")
+    return ", ".join(part for part in parts if part)
+
+
+def _server_lines(progress: RunProgress) -> list[str]:
+    """A line for each server, where it says more than the line of the whole."""
+    if len(progress.servers) < 2:
+        return []
+    width = max(len(each.name) for each in progress.servers)
+    return [f"  {each.name.ljust(width)}  {_server_text(each)}" for each in progress.servers]
+
+
+def _server_text(server: ServerFigures) -> str:
+    if server.state == UP:
+        return f"{server.images} images, {server.images_per_s:.1f}/s, {server.jobs} jobs on it"
+    return f"{server.images} images, {server.state}" + (f": {server.reason[:80]}" if server.reason else "")
+
+
+def classes_text(progress: RunProgress) -> str:
+    """How far the classes are: each of a few, else how many are complete and where the others stand."""
+    counts = {name: (progress.classes.get(name, 0), planned) for name, planned in progress.planned.items()}
+    if len(counts) <= _FEW_CLASSES:
+        return "classes " + ", ".join(f"{name} {done}/{planned}" for name, (done, planned) in counts.items())
+    complete = sum(done >= planned for done, planned in counts.values())
+    fewest = min(done for done, _ in counts.values())
+    return f"{complete} of {len(counts)} classes complete, at least {fewest} images each"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: "42 s", "3 min", "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plan_values(plan: GenerationPlan, batch_size: int) -> dict[str, Any]:
+    """What `plan --json` prints: exact counts and the first prompts. Raises LabelsetError where folders collide."""
+    folders = folder_names(plan.counts())
+    rows = [plan.row(index) for index in range(min(FIRST_PROMPTS, len(plan)))]
+    return {
+        "plan_id": plan.plan_id,
+        "classes": [
+            {"name": entry.name, "definition": entry.definition, "folder": folders[entry.name],
+             "images": plan.images_per_class}
+            for entry in plan.classes
+        ],
+        "images_per_class": plan.images_per_class,
+        "images": len(plan),
+        "batch_size": batch_size,
+        "batches": plan.batch_count(batch_size),
+        "seed": plan.seed,
+        "first_prompts": [{"index": row.index, "label": row.label, "prompt": row.prompt, "seed": row.seed} for row in rows],
+    }  # fmt: skip
+
+
+def plan_table(plan: GenerationPlan, batch_size: int) -> str:
+    """The same for people."""
+    values = plan_values(plan, batch_size)
+    shown = values["classes"][:MOST_CLASSES]
+    rows = [(each["name"], each["folder"], str(each["images"])) for each in shown]
+    lines = _table(("class", "folder", "images"), rows)
+    if len(values["classes"]) > len(shown):
+        lines.append(f"... and {len(values['classes']) - len(shown)} more classes")
+    lines += [
+        "",
+        f"{len(plan.classes)} classes x {plan.images_per_class} images = {len(plan)} images, "
+        f"in {values['batches']} batches of {batch_size} (plan {plan.plan_id}, seed {plan.seed})",
+        "",
+        "first prompts:",
+        *(f"  {row['index']}: {row['prompt']}" for row in values["first_prompts"]),
+    ]
+    return "\n".join(lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]

@@ -1,0 +1,276 @@
+"""Groups of command-line options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfy_nodes.errors import PlanError
+from comfy_nodes.plan import parse_lines, read_classes
+
+from ..errors import ClientError, ServerError, WorkflowError
+from ..workflow.graph import Workflow
+from ..workflow.options import Options, patch
+
+if TYPE_CHECKING:
+    from ..server.access import Access
+    from ..server.fleet import AnyServer, ServerSource
+    from ..server.launch import EmbeddedServer
+
+log = logging.getLogger(__name__)
+
+
+def new_parser(commands: Any, name: str, *, help: str, examples: str) -> argparse.ArgumentParser:
+    """A command's parser, with `--verbose` and its examples below the options."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--verbose", action="store_true", help="log every detail, and show where an error came from")
+    return parser
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """What to make: classes, templates, counts."""
+    group = parser.add_argument_group("what to make (default: what the workflow says)")
+    group.add_argument("--classes", type=Path, metavar="PATH", help="text file, JSON file, or folder of class folders")
+    group.add_argument("--per-class", type=int, metavar="N", help="images of each class")
+    group.add_argument("--batch-size", type=int, metavar="N", help="images a queued job")
+    group.add_argument("--template", action="append", metavar="TEXT", help="prompt template, as 'a photo of a {class}'")
+    group.add_argument("--contexts", type=Path, metavar="FILE", help="values of {context}, one a line")
+    group.add_argument("--styles", type=Path, metavar="FILE", help="values of {style}, one a line")
+    group.add_argument("--negative", metavar="TEXT", help="negative prompt")
+    group.add_argument("--plan-seed", type=int, metavar="N", help="number that every image's seed follows from")
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """How to make it: model, size, sampler."""
+    group = parser.add_argument_group("how to make it (default: what the workflow says)")
+    group.add_argument("--checkpoint", metavar="NAME", help="model, as the server lists it")
+    group.add_argument("--width", type=int, metavar="PIXELS")
+    group.add_argument("--height", type=int, metavar="PIXELS")
+    group.add_argument("--steps", type=int, metavar="N")
+    group.add_argument("--cfg", type=float, metavar="X", help="guidance: how closely to follow the prompt")
+    group.add_argument("--sampler", metavar="NAME")
+    group.add_argument("--scheduler", metavar="NAME")
+    group.add_argument("--strength", type=float, metavar="X", help="from real images: how far from them, above 0 to 1")
+    group.add_argument(
+        "--real-folder", metavar="NAME", help="from real images: the folder in the server's input folder"
+    )
+    group.add_argument(
+        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
+        help="any other input; NODE is a title, class or id, VALUE is JSON or text (repeatable)",
+    )  # fmt: skip
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Which workflow, on which server."""
+    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format")
+    parser.add_argument("--server", required=True, metavar="URL|embedded", help="a ComfyUI, or the built-in engine")
+    _add_embedded_options(parser)
+    add_access_options(parser)
+
+
+def _add_embedded_options(group: Any) -> None:
+    """`group` is a parser or a group of one."""
+    group.add_argument(
+        "--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR",
+        help="embedded only: a folder of checkpoints in diffusers format (repeatable)",
+    )  # fmt: skip
+    group.add_argument("--input-directory", type=Path, metavar="DIR", help="embedded only: the engine's input folder")
+
+
+def add_access_options(parser: argparse.ArgumentParser) -> None:
+    """How the server is reached. Secrets are named, never given: a command line is for everybody to see."""
+    group = parser.add_argument_group("reaching the server (secrets are read from the environment or from files)")
+    group.add_argument("--token-env", metavar="NAME", help="environment variable that holds a bearer token")
+    group.add_argument("--token-file", type=Path, metavar="PATH", help="file that holds a bearer token")
+    group.add_argument("--basic-env", metavar="NAME", help="environment variable that holds user:password")
+    group.add_argument("--basic-file", type=Path, metavar="PATH", help="file that holds user:password")
+    group.add_argument(
+        "--header-file", type=Path, metavar="PATH", help="file of further headers, one 'Name: value' a line"
+    )
+    group.add_argument(
+        "--ca-file", type=Path, metavar="PATH", help="PEM file of the authority that signs the server's https"
+    )
+    group.add_argument("--connect-timeout", type=float, metavar="S", help="seconds until a connection (default: 5)")
+    group.add_argument("--read-timeout", type=float, metavar="S", help="longest silence of the server (default: 60)")
+    group.add_argument("--whole-timeout", type=float, metavar="S", help="longest time of one answer (default: 300)")
+
+
+def access_of(args: argparse.Namespace) -> Access:
+    """The access that the options describe. Raises AccessError: a secret or certificate that cannot be had or used."""
+    from ..server.access import load_access
+
+    return load_access(
+        token_env=args.token_env,
+        token_file=args.token_file,
+        basic_env=args.basic_env,
+        basic_file=args.basic_file,
+        header_file=args.header_file,
+        ca_file=args.ca_file,
+        connect_s=args.connect_timeout,
+        read_s=args.read_timeout,
+        whole_s=args.whole_timeout,
+    )
+
+
+def add_fleet_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """On which servers, and how images come from them. `fleet_of` reads them; at least one server where `required`."""
+    group = parser.add_argument_group("servers")
+    group.add_argument(
+        "--server", action="append", default=[], metavar="URL|embedded",
+        help="a ComfyUI, or the built-in engine (repeatable: all of them share the work)",
+    )  # fmt: skip
+    group.add_argument(
+        "--servers", type=Path, metavar="FILE",
+        help="JSON or TOML list of servers with url, name, weight, token_env, output_directory",
+    )  # fmt: skip
+    group.add_argument(
+        "--collect", default="view", metavar="view|local:DIR",
+        help="view: download images (default). local:DIR: move them out of DIR, the output folder of a --server on this "
+        "machine; for several servers give output_directory in --servers FILE",
+    )  # fmt: skip
+    _add_embedded_options(group)
+    add_access_options(parser)
+    parser.set_defaults(servers_required=required, wrong_usage=parser.error)
+
+
+def add_event_options(parser: argparse.ArgumentParser) -> None:
+    """For scripts."""
+    parser.add_argument(
+        "--json-events", action="store_true",
+        help="print one line of JSON for each event, as docs/json-events.md describes them, and the last line to stderr",
+    )  # fmt: skip
+
+
+def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
+    """The servers that were asked for; nothing is started or connected yet.
+
+    Raises:
+        ClientError: one that is no server's address, or a folder to collect from that is none.
+        SystemExit: wrong usage: no server is given, or `--collect` is neither "view" nor "local:DIR".
+    """
+    from ..server.fleet import ServerSpec, read_servers
+
+    folder = _collect_from(args)
+    servers: list[AnyServer] = []
+    for url in args.server:
+        if url == "embedded":
+            servers.append(_embedded_server(args, stack))
+        else:
+            servers.append(ServerSpec(url, access=access_of(args), output_directory=folder))
+    servers += read_servers(args.servers) if args.servers else ()
+    if not servers and args.servers_required:
+        args.wrong_usage("no server; give --server URL, --server embedded, or --servers FILE")
+    return servers
+
+
+def object_info_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
+    """The /object_info of the first server that answers. Raises ServerError: none does."""
+    from ..server.fleet import Patience, seats_of
+
+    errors = []
+    for seat in seats_of(servers, patience=Patience()):
+        try:
+            server = seat.source.open()
+            try:
+                return server.object_info()
+            finally:
+                if not seat.stays_open:
+                    server.close()
+        except ServerError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _collect_from(args: argparse.Namespace) -> Path | None:
+    way, _, folder = args.collect.partition(":")
+    if way == "view" and not folder:
+        return None
+    if way != "local" or not folder:
+        args.wrong_usage(f"--collect {args.collect}: expected 'view', or 'local:DIR' with the server's output folder")
+    if len(args.server) != 1:
+        raise ClientError(
+            "--collect local:DIR goes with one --server; for several give output_directory in --servers FILE"
+        )
+    if not Path(folder).expanduser().is_dir():
+        raise ClientError(f"--collect {args.collect}: {folder} is no folder; give the output folder of the server")
+    return Path(folder)
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """The options that were given; for the embedded engine, its own checkpoint and size where none were."""
+    checkpoint, width, height = (getattr(args, name, None) for name in ("checkpoint", "width", "height"))
+    if getattr(args, "server", None) in ("embedded", ["embedded"]) and checkpoint is None:
+        from ..embedded import DEFAULT_CHECKPOINT, DEFAULT_SIZE
+
+        checkpoint, width, height = DEFAULT_CHECKPOINT, width or DEFAULT_SIZE, height or DEFAULT_SIZE
+    return Options(
+        classes=read_classes(args.classes) if args.classes else None,
+        templates=tuple(args.template) if args.template else None,
+        contexts=_lines(args.contexts),
+        styles=_lines(args.styles),
+        negative=args.negative,
+        images_per_class=args.per_class,
+        batch_size=args.batch_size,
+        plan_seed=args.plan_seed,
+        checkpoint=checkpoint,
+        width=width,
+        height=height,
+        **{
+            name: getattr(args, name, None)
+            for name in ("steps", "cfg", "sampler", "scheduler", "strength", "real_folder")
+        },
+    )
+
+
+def _lines(path: Path | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    try:
+        return parse_lines(path.expanduser().read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"cannot read {path}: {error}; expected UTF-8 text, one entry a line") from error
+
+
+def workflow_of(args: argparse.Namespace, object_info: Callable[[], Mapping[str, Any]] | None = None) -> Workflow:
+    """The workflow that was named, with the options put in.
+
+    `object_info` gets a server's /object_info; it is called for a file in editor format only, which is converted with it.
+
+    Raises:
+        WorkflowError: no workflow, an option or setting that goes nowhere, or editor format and no `object_info`.
+    """
+    from ..workflow.convert import load_for
+    from ..workflow.overrides import with_settings
+
+    def no_server() -> Mapping[str, Any]:
+        raise WorkflowError(
+            f"{args.workflow} is in editor format; make its API format first, with: python -m client convert"
+        )
+
+    workflow, notes = load_for(args.workflow, object_info or no_server)
+    for note in notes:
+        log.warning("warning: %s", note)
+    return with_settings(patch(workflow, options_of(args)), args.set)
+
+
+def server_of(args: argparse.Namespace, stack: ExitStack) -> ServerSource:
+    """The server that was asked for; nothing is started or connected yet."""
+    if args.server == "embedded":
+        return _embedded_server(args, stack)
+    from ..run.runner import GivenServer
+    from ..server.server import ComfyServer
+
+    return GivenServer(stack.enter_context(ComfyServer(args.server, access=access_of(args))))
+
+
+def _embedded_server(args: argparse.Namespace, stack: ExitStack) -> EmbeddedServer:
+    from ..server.launch import EmbeddedServer
+
+    server = EmbeddedServer(checkpoint_directories=args.checkpoint_dir, input_directory=args.input_directory)
+    return stack.enter_context(server)

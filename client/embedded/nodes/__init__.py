@@ -1,0 +1,1 @@
+"""ComfyUI's core nodes, as the embedded engine has them."""

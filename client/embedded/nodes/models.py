@@ -1,0 +1,149 @@
+"""Core nodes around a checkpoint: loading it, encoding text, and going between latents and images.
+
+Names, inputs, ranges and outputs are ComfyUI's, so that one workflow validates on both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import runtime
+from ..errors import EmbeddedError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..diffusion.checkpoints import ImageCodec, Parts
+    from ..diffusion.text_encoding import TextEncoder
+
+MAX_RESOLUTION = 16384
+Inputs = dict[str, dict[str, Any]]
+
+
+class CheckpointLoaderSimple:
+    """A diffusers folder by its name."""
+
+    CATEGORY = "loaders"
+    DESCRIPTION = "Loads a diffusers folder: the model that removes noise, its text encoder and its VAE."
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE")
+    OUTPUT_TOOLTIPS = (
+        "The model that removes noise from latents.",
+        "The text encoder, for prompts.",
+        "The VAE, between latents and images.",
+    )
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        names = list(runtime.folders().list_checkpoints())
+        return {"required": {"ckpt_name": (names, {"tooltip": "A diffusers folder in models/checkpoints."})}}
+
+    def load(self, ckpt_name: str) -> Parts:
+        """Raises EmbeddedError: the folder is gone or cannot be loaded."""
+        from ..diffusion.checkpoints import load
+
+        available = runtime.folders().list_checkpoints()
+        if ckpt_name not in available:
+            raise EmbeddedError(f"checkpoint '{ckpt_name}' is not there; available: {', '.join(available) or 'none'}")
+        return load(available[ckpt_name])
+
+
+class CLIPTextEncode:
+    """One prompt -> CONDITIONING."""
+
+    CATEGORY = "conditioning"
+    DESCRIPTION = "Encodes a prompt with CLIP. Prompts of any length; (word:1.2) weighs a word."
+    RETURN_TYPES = ("CONDITIONING",)
+    OUTPUT_TOOLTIPS = ("The encoded prompt, one row.",)
+    FUNCTION = "encode"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        text = {"multiline": True, "dynamicPrompts": True, "tooltip": "The prompt."}
+        return {"required": {"text": ("STRING", text), "clip": ("CLIP", {"tooltip": "The text encoder."})}}
+
+    def encode(self, text: str, clip: TextEncoder) -> tuple[list[Any]]:
+        """CONDITIONING of one row."""
+        return (clip.encode_from_tokens_scheduled(clip.tokenize(text)),)
+
+
+class EmptyLatentImage:
+    """A batch of empty latents."""
+
+    CATEGORY = "latent"
+    DESCRIPTION = "A batch of empty latents, to be filled by a sampler."
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_TOOLTIPS = ("Empty latents.",)
+    FUNCTION = "generate"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        side = {"default": 512, "min": 16, "max": MAX_RESOLUTION, "step": 8}
+        return {
+            "required": {
+                "width": ("INT", side | {"tooltip": "Image width in pixels."}),
+                "height": ("INT", side | {"tooltip": "Image height in pixels."}),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "Images in the batch."}),
+            }
+        }
+
+    def generate(self, width: int, height: int, batch_size: int = 1) -> tuple[dict[str, torch.Tensor]]:
+        """{"samples": zeros [B, 4, height / 8, width / 8]}."""
+        import torch
+
+        return ({"samples": torch.zeros(batch_size, 4, height // 8, width // 8)},)
+
+
+class VAEDecode:
+    """LATENT -> IMAGE."""
+
+    CATEGORY = "latent"
+    DESCRIPTION = "Turns latents into images."
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_TOOLTIPS = ("The images.",)
+    FUNCTION = "decode"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {
+            "required": {
+                "samples": ("LATENT", {"tooltip": "The latents."}),
+                "vae": ("VAE", {"tooltip": "The VAE of the checkpoint."}),
+            }
+        }
+
+    def decode(self, samples: dict[str, torch.Tensor], vae: ImageCodec) -> tuple[torch.Tensor]:
+        """IMAGE [B, H, W, 3] in 0..1."""
+        return (vae.decode(samples["samples"]),)
+
+
+class VAEEncode:
+    """IMAGE -> LATENT."""
+
+    CATEGORY = "latent"
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "encode"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
+
+    def encode(self, pixels: torch.Tensor, vae: ImageCodec) -> tuple[dict[str, torch.Tensor]]:
+        """{"samples": [B, 4, H / 8, W / 8]}."""
+        return ({"samples": vae.encode(pixels)},)
+
+
+NODE_CLASS_MAPPINGS = {
+    "CheckpointLoaderSimple": CheckpointLoaderSimple,
+    "CLIPTextEncode": CLIPTextEncode,
+    "EmptyLatentImage": EmptyLatentImage,
+    "VAEDecode": VAEDecode,
+    "VAEEncode": VAEEncode,
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "CheckpointLoaderSimple": "Load Checkpoint",
+    "CLIPTextEncode": "CLIP Text Encode (Prompt)",
+    "EmptyLatentImage": "Empty Latent Image",
+    "VAEDecode": "VAE Decode",
+    "VAEEncode": "VAE Encode",
+}

@@ -1,0 +1,78 @@
+"""Sets a labelled folder right: moves what is wrong out of it, never deletes, and restores the records that images hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from comfy_nodes.errors import LabelsetError
+from comfy_nodes.labelset import METADATA, LabelledFolder, write_atomically
+
+from ..errors import FolderError
+from .run_folder import locked
+from .verify import Reading, Report
+
+
+def repair(root: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Report:
+    """Verifies, then moves wrong images into `quarantine_of(root)` and mends metadata.jsonl. Runs again after a kill.
+
+    What the report's `missing` still names has to be made again.
+
+    Raises:
+        FolderError: as `verify`; or a client is writing the folder, or it cannot be written.
+        LabelsetError: as `verify`, or the disk is full.
+    """
+    if not root.is_dir():
+        raise FolderError(f"{root} is no folder; give a labelled folder")
+    with locked(root):
+        reading = Reading(root, on_progress)
+        report = reading.report()
+        if not report.problems:
+            return report
+        place = quarantine_of(root)
+        _take_away(root, reading, report, place)
+        _mend(root, reading)
+        return replace(report, problems=(), mended=len(report.problems), quarantine=place)
+
+
+def quarantine_of(root: Path) -> Path:
+    """A new folder beside `root`: "<root>.quarantine/<time>".
+
+    Not inside it: torchvision's ImageFolder takes every folder for a class, a hidden one too, and would train on it.
+    """
+    root = root.resolve()
+    time = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    places = (
+        root.with_name(f"{root.name}.quarantine") / f"{time}{more}" for more in ("", *map("-{}".format, range(2, 99)))
+    )
+    return next(place for place in places if not place.exists())
+
+
+def _take_away(root: Path, reading: Reading, report: Report, place: Path) -> None:
+    """Copies of what will change and the reasons first, then the images: a record never outlives its image unseen."""
+    text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(place / "problems.json", text.encode("utf-8", "replace"))
+    try:
+        if (root / METADATA).exists():
+            shutil.copy2(root / METADATA, place / METADATA)
+        for name in sorted(reading.move):
+            if (root / name).is_file():
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(root / name, place / name)
+    except OSError as error:
+        raise LabelsetError(
+            f"cannot move files from {root} to {place}: {error.strerror or error}; check space and permissions, "
+            "then repair again"
+        ) from error
+
+
+def _mend(root: Path, reading: Reading) -> None:
+    labelled = LabelledFolder(root, keep_records=False)
+    labelled.rewrite(lambda line, record: line.number not in reading.drop)
+    labelled.append(reading.add)
+    labelled.scan()
+    labelled.write_card()

@@ -1,0 +1,275 @@
+"""The labelled folder as a run's own: who may write it, what it holds, and what it was made with.
+
+    <root>/generation.json     the plan's inputs, the patched workflow, server and versions: written before the first image
+    <root>/.synthgrid.lock     held while a client writes
+
+A folder that is not this run's is refused with what differs; nothing in it is ever deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+from comfy_nodes.errors import SynthGridError
+from comfy_nodes.labelset import CLIENT_LOCK as LOCK
+from comfy_nodes.labelset import METADATA, LabelledFolder, try_lock, write_atomically
+from comfy_nodes.labelset import is_locked as file_is_locked
+from comfy_nodes.plan import GenerationPlan
+
+from ..errors import FolderError
+from ..workflow.graph import Workflow, parse_workflow, settings_of
+from ..workflow.options import Options, patch
+from .differences import differences, plan_differences
+
+log = logging.getLogger(__name__)
+
+GENERATION = "generation.json"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What generation.json says of a folder: the plan at its longest, the graph that makes it, and the folder's run id."""
+
+    plan: GenerationPlan
+    workflow: Workflow
+    run_id: str
+    urls: tuple[str, ...] = ()
+
+    def workflow_for(self, images_per_class: int | None = None) -> Workflow:
+        """The workflow with so many images a class; by default as many as the folder was ever planned for.
+
+        Raises:
+            FolderError: fewer than that: a plan only grows.
+        """
+        there = self.plan.images_per_class
+        wanted = there if images_per_class is None else images_per_class
+        if wanted < there:
+            raise FolderError(
+                f"the folder is planned for {there} images a class, and {wanted} are fewer; extending only adds: for a "
+                "smaller set run the workflow with --per-class into another folder with --out"
+            )
+        return patch(self.workflow, Options(images_per_class=wanted))
+
+
+def read_generation(root: Path) -> Generation:
+    """What a folder was made with.
+
+    Raises:
+        FolderError: there is no generation.json (the folder is no client's), or it is damaged.
+    """
+    path = root / GENERATION
+    if not root.is_dir():
+        raise FolderError(f"{root} is no folder; give the labelled folder that `python -m client run --out` made")
+    if not path.exists():
+        raise FolderError(
+            f"{root} has no {GENERATION}, so it is not known how its images were made; only a folder that "
+            "`python -m client run` made has one"
+        )
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        plan = GenerationPlan.from_dict(value["plan"])
+        server = value.get("server") or {}
+        urls = tuple(str(each["url"]) for each in server.get("servers", [server]) if each.get("url"))
+        workflow = parse_workflow(value["workflow"], source=str(path))
+        return Generation(plan, workflow, str(value["run_id"]), urls)
+    except (OSError, SynthGridError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
+        raise FolderError(f"{path} is damaged ({reason}); restore it from a copy") from error
+
+
+class RunFolder:
+    """The output folder of one run. `check` first, then `locked`, then `open`.
+
+    `labelled` is the labelled folder in it; `open` reads which rows it has, a byte each, and no record is kept. `run_id` is eight hexadecimal digits that
+    `describe` draws for a new folder and keeps for an old one: they tell this folder's jobs on a server from those of
+    any other, also of one with the same plan.
+    """
+
+    def __init__(self, root: Path, workflow: Workflow, plan: GenerationPlan) -> None:
+        self.root = Path(root).expanduser()
+        self.labelled = LabelledFolder(self.root, keep_records=False)
+        self.run_id = ""
+        self._workflow = workflow
+        self._plan = plan
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a folder already."""
+        return self.root.is_dir()
+
+    def check(self) -> None:
+        """Looks whether this run may write here; changes nothing.
+
+        Raises:
+            FolderError: a file, a folder with other content, or another run's folder (with what differs).
+        """
+        try:
+            if self.root.exists() and not self.root.is_dir():
+                raise FolderError(f"{self.root} is a file; give a folder with --out")
+            names = {each.name for each in self.root.iterdir()} if self.exists else set()
+        except OSError as error:
+            raise FolderError(f"cannot read {self.root}: {error.strerror or error}") from error
+        visible = sorted(name for name in names if not name.startswith("."))
+        if GENERATION in names:
+            self._refuse_other_run(self._read())
+        elif visible and METADATA not in names:
+            raise FolderError(
+                f"{self.root} holds {len(visible)} things that SynthGrid did not write ({', '.join(visible[:3])}); "
+                "it is left alone: give an empty or new folder with --out"
+            )
+
+    def _refuse_other_run(self, before: Mapping[str, Any]) -> None:
+        try:
+            found = plan_differences(before["plan"], self._plan.to_dict())
+            found += differences(before["content"], self._workflow.content)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise FolderError(f"{self.root / GENERATION} is damaged; give another folder with --out") from None
+        if found:
+            raise FolderError(
+                f"{self.root} was made with other settings ({'; '.join(found[:5])}); "
+                "use the same ones to go on, or give another folder with --out"
+            )
+
+    def open(self) -> None:
+        """Makes the folder where it is missing, reads its records and mends what a kill left behind.
+
+        Raises:
+            FolderError: it cannot be made, or holds images of other plans only.
+            LabelsetError: metadata.jsonl is damaged.
+        """
+        self.check()
+        for path in self.root.glob(".*.part"):  # half-written by a client that was killed; the lock says nobody writes
+            path.unlink(missing_ok=True)
+        self.labelled.scan()
+        others = self.labelled.rows.plan_ids() - {self._plan.plan_id}
+        if others and not (self.root / GENERATION).exists():
+            raise FolderError(
+                f"{self.root} holds images of plan {', '.join(sorted(others))}, but this is plan {self._plan.plan_id}; "
+                "give another folder with --out"
+            )
+        if others:
+            log.warning("%s also holds images of plan %s; they are left alone", self.root, ", ".join(sorted(others)))
+
+    def missing(self, indices: Iterable[int]) -> list[int]:
+        """Those of the plan indices that have no image yet."""
+        plan_id, rows = self._plan.plan_id, self.labelled.rows
+        return [index for index in indices if (plan_id, index) not in rows]
+
+    def count(self) -> int:
+        """How many images of this plan are there."""
+        return self.labelled.rows.count(self._plan.plan_id, len(self._plan))
+
+    def describe(self, server: Mapping[str, Any]) -> None:
+        """Writes generation.json; the time of the first run and the largest count per class stay.
+
+        Raises:
+            LabelsetError: the folder cannot be written.
+        """
+        before = self._read() if (self.root / GENERATION).exists() else {}
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.run_id = str(before.get("run_id") or uuid.uuid4().hex[:8])
+        plan = self._plan.to_dict()
+        plan["images_per_class"] = max(
+            plan["images_per_class"], (before.get("plan") or {}).get("images_per_class") or 0
+        )
+        value = {
+            "synthgrid_version": synthgrid_version(),
+            "created": before.get("created", now),
+            "updated": now,
+            "run_id": self.run_id,
+            "plan_id": self._plan.plan_id,
+            "fingerprint": self._workflow.fingerprint,
+            "plan": plan,
+            "settings": settings_of(self._workflow),
+            "server": dict(server),
+            "content": self._workflow.content,
+            "workflow": self._workflow.graph,
+        }
+        write_atomically(self.root / GENERATION, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def _read(self) -> dict[str, Any]:
+        path = self.root / GENERATION
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise FolderError(f"cannot read {path}: {error}; give another folder with --out") from error
+        if not isinstance(value, dict):
+            raise FolderError(f"{path} is damaged; give another folder with --out")
+        return value
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process. As the function `locked`, which see."""
+        with locked(self.root):
+            yield
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Holds a folder for this process, making it where it is missing; a dead process holds nothing.
+
+    Raises:
+        FolderError: another client writes the folder, or it cannot be written.
+    """
+    path = root / LOCK
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = _open_locked(path)
+    except OSError as error:
+        raise FolderError(f"cannot write {root}: {error.strerror or error}; check permissions") from error
+    if file is None:
+        raise FolderError(f"another client is writing {root}; wait for it, or give another folder with --out")
+    try:
+        yield
+    finally:
+        _release(file, path)
+
+
+def is_locked(root: Path) -> bool:
+    """Whether a client is writing the folder at this moment; changes nothing."""
+    return file_is_locked(root / LOCK)
+
+
+def _open_locked(path: Path) -> IO[bytes] | None:
+    """The lock file, locked; None where another process holds it. The lock dies with its process."""
+    for _ in range(100):
+        file = path.open("ab")
+        if not try_lock(file):
+            file.close()
+            return None
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()  # its last owner removed the file while we opened it: this lock would hold nothing
+    return None
+
+
+def _release(file: IO[bytes], path: Path) -> None:
+    """Removes the lock file while it is still held; Windows can only remove it once it is closed."""
+    with suppress(OSError):
+        path.unlink()
+    file.close()
+    if sys.platform == "win32":
+        with suppress(OSError):
+            path.unlink()
+
+
+def synthgrid_version() -> str:
+    """The installed version; "unknown" where SynthGrid runs from a bare clone."""
+    try:
+        return version("synthgrid")
+    except PackageNotFoundError:
+        return "unknown"

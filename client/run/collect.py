@@ -1,0 +1,126 @@
+"""Images from a server, checked one by one: over /view, or moved out of its output folder where that is within reach.
+
+An image counts only when its record is that of the planned row, and its bytes are those that the record speaks of.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from comfy_nodes.errors import LabelsetError
+from comfy_nodes.labelset import ImageRecord, image_file_names, read_record
+from comfy_nodes.labelset import sha256 as sha256_of
+from comfy_nodes.plan import GenerationPlan
+
+from ..errors import ServerRefused, TransferError
+from ..server.server import ComfyServer
+
+log = logging.getLogger(__name__)
+
+
+class Collector:
+    """Fetches images of one server. `output_directory` is the server's output folder where this machine can reach it."""
+
+    def __init__(self, output_directory: Path | None = None) -> None:
+        self._output = output_directory
+        self._warned = False
+
+    def fetch(self, server: ComfyServer, record: ImageRecord, location: Any) -> tuple[bytes, Path | None]:
+        """The checked bytes of an image, and the file on this machine that they were read from. A file that is not within
+        reach after all is downloaded.
+
+        Raises:
+            TransferError: they did not come whole, or are not those of the record.
+            ServerUnreachable: no answer.
+        """
+        data, path = self._local(record, location)
+        if data is None:
+            data = server.view(location)
+        check_image(data, record)
+        return data, path
+
+    def _local(self, record: ImageRecord, location: Any) -> tuple[bytes | None, Path | None]:
+        if self._output is None:
+            return None, None
+        try:
+            path = local_path(self._output, location)
+            data = path.read_bytes()
+            if sha256_of(data) == record.sha256:
+                return data, path
+            reason = "the file there has other bytes than the server saved"
+        except TransferError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if not self._warned:
+            self._warned = True
+            log.warning("cannot take images out of %s (%s); downloading them: check --collect", self._output, reason)
+        return None, None
+
+
+def take_away(path: Path) -> None:
+    """Removes an image from a server's output folder, now that the labelled folder has it."""
+    try:
+        path.unlink()
+    except OSError as error:
+        log.debug("%s stays: %s", path, error)
+
+
+def local_path(output_directory: Path, location: Any) -> Path:
+    """Where a saved image lies in a server's output folder.
+
+    Raises:
+        TransferError: it is not there, or not inside that folder, whatever the server names and wherever links lead.
+    """
+    if not isinstance(location, Mapping) or location.get("type", "output") != "output":
+        raise TransferError(f"the server names no file of its output folder but {str(location)[:100]}")
+    named = f"{location.get('subfolder') or ''}/{location.get('filename')}"
+    try:
+        root = output_directory.resolve(strict=True)
+        path = (root / str(location.get("subfolder") or "") / str(location.get("filename"))).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TransferError(f"{named[:200]} is not there: {getattr(error, 'strerror', None) or error}") from error
+    if not path.is_relative_to(root) or not path.is_file():
+        raise TransferError(f"{named[:200]} leads out of the folder, or is no file")
+    return path
+
+
+def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
+    """Compares a server's record with the planned row.
+
+    Raises:
+        ServerRefused: they differ, so that the nodes on the server plan otherwise than this client.
+    """
+    advice = "the server's SynthGrid nodes are of another version than this client; update both"
+    if record.plan_id != plan.plan_id:
+        raise ServerRefused(f"the server made plan {record.plan_id}, not {plan.plan_id}; {advice}")
+    if not 0 <= record.index < len(plan):
+        raise ServerRefused(f"the server made row {record.index}, but the plan has {len(plan)} rows; {advice}")
+    row = plan.row(record.index)
+    for name in ("label", "prompt", "negative_prompt", "seed", "template", "context", "style"):
+        if getattr(record, name) != getattr(row, name):
+            raise ServerRefused(
+                f"row {row.index}: the server has {name} {getattr(record, name)!r}, the plan {getattr(row, name)!r}; "
+                + advice
+            )
+    if record.file_name not in image_file_names(row.label, plan.plan_id, row.index):
+        raise ServerRefused(f"row {row.index}: the server names its file '{record.file_name}'; {advice}")
+
+
+def check_image(data: bytes, record: ImageRecord) -> None:
+    """Checks that the bytes are the whole image that the record speaks of: hash, decoding, size, record inside.
+
+    Raises:
+        TransferError: they are not.
+    """
+    if sha256_of(data) != record.sha256:
+        raise TransferError(f"{record.file_name} arrived with other bytes than the server saved ({len(data)} bytes)")
+    try:
+        inside = read_record(data)
+    except LabelsetError as error:
+        raise TransferError(f"{record.file_name}: {error}") from error
+    if inside is None or inside.key != record.key:
+        raise TransferError(f"{record.file_name} holds no record of its own, or that of another image")

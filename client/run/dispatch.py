@@ -1,0 +1,221 @@
+"""Many servers, one run: every server is kept fed, and work moves off a lost one. One thread for each server.
+
+    with Dispatcher(["http://10.0.0.5:8188", ServerSpec("http://10.0.0.6:8188", weight=2)]) as dispatcher:
+        dispatcher.connect(work.check)
+        dispatcher.run(work)
+
+`run_plan` does this for a plan and its folder. Which job is where is decided in jobs.py, without threads; worker.py is one
+server's thread. Only prompts that this run posted are ever cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from ..errors import ServerError, ServerUnreachable, WorkflowError
+from ..server.fleet import (
+    AnyServer,
+    Patience,
+    Seat,
+    ServerSource,
+    ServerSpec,
+    read_servers,
+    seats_of,
+)
+from ..server.protocol import JobResult
+from ..server.server import ComfyServer, describe_server
+from . import events
+from .jobs import Jobs
+from .run_state import Shared, Work
+from .worker import Feeder, Trouble
+
+__all__ = ["Dispatcher", "Patience", "ServerSource", "ServerSpec", "read_servers"]
+
+log = logging.getLogger(__name__)
+
+Check: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+
+DEPTH = 2  # jobs on a server of weight 1: one runs, one waits
+GOODBYE_S = 10.0  # the longest wait for threads to cancel their jobs and end
+_LOST_GOODBYE_S = 1.0  # the same for those of lost servers, which have nobody to cancel jobs with
+
+
+@dataclass(frozen=True)
+class _Connected:
+    """What came of asking a server: a handle and its description, or what was the matter."""
+
+    seat: Seat
+    server: ComfyServer | None = None
+    description: Mapping[str, Any] | None = None
+    error: Trouble | None = None
+
+
+class Dispatcher:
+    """Gives the jobs of one run to one or more servers. A context manager; good for one `run`.
+
+    Args:
+        servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one or a list of them.
+        tries: how often a job may fail before its images are set aside.
+        depth: jobs on a server of weight 1 at a time.
+        patience: how long to wait for what.
+        on_event: told what happens, one event at a time, from the thread in which it happened. What it raises ends the run.
+        on_step: told (server name, value, total) when the job that runs on a server moves.
+
+    Raises:
+        ClientError: no server, an address that is none, or the same server twice.
+    """
+
+    def __init__(
+        self,
+        servers: AnyServer | Sequence[AnyServer],
+        *,
+        tries: int = 3,
+        depth: int = DEPTH,
+        patience: Patience | None = None,
+        on_event: Callable[[events.AnyEvent], None] | None = None,
+        on_step: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self._patience = patience or Patience()
+        self._seats = seats_of(servers, patience=self._patience)
+        self._tries = tries
+        self._depth = depth
+        self._on_event = on_event
+        self._on_step = on_step
+        self._connected: list[_Connected] = []
+
+    def __enter__(self) -> Dispatcher:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The servers' names, in the order given."""
+        return tuple(seat.name for seat in self._seats)
+
+    def close(self) -> None:
+        """Closes the handles that the dispatcher opened."""
+        for each in self._connected:
+            if each.server is not None and not each.seat.stays_open:
+                each.server.close()
+
+    def connect(self, check: Check) -> list[dict[str, Any]]:
+        """Asks all servers at once, and describes those that can do the work. A server that is missing now is tried
+        again during the run; one that cannot do the work is left out, with a warning.
+
+        Args:
+            check: raises WorkflowError where a server of this /object_info and /system_stats cannot do the work.
+
+        Raises:
+            ServerUnreachable, ServerRefused, WorkflowError: no server can; the error of the first one.
+        """
+        if len(self._seats) == 1:
+            self._connected = [_connect(self._seats[0], check)]
+        else:
+            with ThreadPoolExecutor(len(self._seats)) as pool:
+                self._connected = list(pool.map(lambda seat: _connect(seat, check), self._seats))
+        found = [dict(each.description) for each in self._connected if each.description is not None]
+        if not found:
+            errors = [each.error for each in self._connected if each.error is not None]
+            raise next((error for error in errors if not isinstance(error, ServerUnreachable)), errors[0])
+        return found
+
+    def run(self, work: Work, *, resumed: bool = False) -> None:
+        """Does the work. `connect` comes first; `resumed` where an earlier client may have left jobs on the servers.
+
+        Raises:
+            ServerUnreachable: no server could be used for `patience.give_up_s`, or none ever will.
+            ServerRefused, WorkflowError: the last server that was left cannot do the work.
+            JobFailed: one job after the other failed, and not one image came.
+            KeyboardInterrupt, and whatever `work.save` or a callback raises: own jobs are cancelled first.
+        """
+        jobs = Jobs(work.missing_jobs(), tries=self._tries)
+        shared = Shared(work, jobs, patience=self._patience, on_event=self._on_event, on_step=self._on_step)
+        if resumed and len(self._seats) > 1:
+            self._reserve(shared)
+        feeders = [
+            Feeder(each.seat, shared, each.server, each.error, depth=max(1, round(self._depth * each.seat.weight)))
+            for each in self._connected
+        ]
+        try:
+            for feeder in feeders:
+                feeder.start()
+            _watch(shared, feeders)
+        except BaseException as error:
+            shared.fail(error)
+            log.warning("stopping: own jobs are cancelled; press Ctrl-C again to quit at once")
+        try:
+            shared.stop()
+            _wait_for(feeders)
+        finally:
+            shared.close()
+        if shared.error is not None:
+            raise shared.error
+
+    def _reserve(self, shared: Shared) -> None:
+        """What an earlier client left on a server is that server's: nobody else makes it a second time."""
+        present = [each for each in self._connected if each.server is not None]
+        ahead = shared.jobs.ahead(2 * self._depth * len(present))
+        for each in present:
+            assert each.server is not None
+            try:
+                queue = each.server.queue()
+                here = [
+                    job.batch_index
+                    for job, prompt_id in ((job, shared.work.prompt_id(job)) for job in ahead)
+                    if prompt_id in queue or isinstance(each.server.history(prompt_id), JobResult)
+                ]
+            except ServerError as error:
+                log.debug("%s", error)
+                continue
+            shared.jobs.reserve(each.seat.name, here)
+
+
+def _connect(seat: Seat, check: Check) -> _Connected:
+    server = None
+    try:
+        server = seat.source.open()
+        object_info, stats = server.object_info(), server.system_stats()
+        check(object_info, stats)
+        description = {"name": seat.name, "url": server.url, **describe_server(stats, object_info)}
+        return _Connected(seat, server, description)
+    except (ServerError, WorkflowError) as error:
+        if server is not None and not seat.stays_open:
+            server.close()
+        return _Connected(seat, error=error)
+
+
+def _watch(shared: Shared, feeders: Sequence[Feeder]) -> None:
+    """Until the run has ended, all servers are out, or none could be used for too long."""
+    last_up = time.monotonic()
+    while not shared.ended and any(feeder.is_alive() for feeder in feeders):
+        with shared.lock:
+            shared.lock.wait(0.1)
+            if any(feeder.state == events.UP for feeder in feeders):
+                last_up = time.monotonic()
+        if time.monotonic() - last_up > shared.patience.give_up_s:
+            break
+    if not shared.ended:
+        shared.fail(_last_error(feeders))
+
+
+def _last_error(feeders: Sequence[Feeder]) -> BaseException:
+    """What to tell when no server is left: a refusal says more than silence."""
+    errors = [feeder.error for feeder in feeders if feeder.error is not None]
+    silent = [error for error in errors if isinstance(error, ServerUnreachable)]
+    return next((error for error in errors if error not in silent), silent[0] if silent else RuntimeError("no thread"))
+
+
+def _wait_for(feeders: Sequence[Feeder]) -> None:
+    """Waits for the threads, but not for one that is stuck in a request."""
+    begun = time.monotonic()
+    for feeder in feeders:
+        most_s = GOODBYE_S if feeder.state in (events.UP, events.HUNG) else _LOST_GOODBYE_S
+        feeder.join(max(0.0, begun + most_s - time.monotonic()))

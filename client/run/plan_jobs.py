@@ -1,0 +1,122 @@
+"""What the jobs of a plan are: prompt ids, graphs, and images that are checked one by one. Knows no threads.
+
+A job's prompt id follows from what it makes, so a client that was killed, or that never got an answer, finds its job
+instead of posting it twice. An image counts only when its record and its bytes are those of the planned row.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from comfy_nodes.errors import LabelsetError
+from comfy_nodes.labelset import ImageRecord
+from comfy_nodes.plan import GenerationPlan
+
+from ..folder.run_folder import RunFolder
+from ..server.protocol import JobResult
+from ..workflow.graph import SAVER, Workflow
+from ..workflow.preflight import check, refuse, validate
+from .collect import check_record
+from .jobs import Job
+
+log = logging.getLogger(__name__)
+
+_MANY_ROWS = 10_000  # looked at in one go
+_NAMESPACE = uuid.UUID("6f3a3cf0-3c1e-5a5b-9d55-0c1b7f3b4a21")  # made up once; keeps our prompt ids apart from others'
+
+
+class PlanWork:
+    """The jobs of one plan for one folder. Only `save` and `missing_jobs` touch the folder."""
+
+    def __init__(self, workflow: Workflow, plan: GenerationPlan, folder: RunFolder) -> None:
+        self.workflow = workflow
+        self.plan = plan
+        self.folder = folder
+        self._saver = workflow.only_id_of(SAVER)
+        self._fingerprint = workflow.fingerprint
+        self._size = workflow.batch_size
+        self._warned: set[str] = set()
+
+    def check(self, object_info: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
+        """Raises WorkflowError where a server of this /object_info cannot run the workflow.
+
+        With its /system_stats, before the run: memory and disk space as well. What may surprise is then logged, once.
+        """
+        if stats is None:
+            validate(self.workflow, object_info)
+            return
+        missing = len(self.plan) - self.folder.count()
+        found = check(self.workflow, object_info, stats=stats, out=self.folder.root, images=missing)
+        refuse(found)
+        for each in found:
+            if each.message not in self._warned:
+                self._warned.add(each.message)
+                log.warning("warning: %s", each.message)
+
+    def missing_jobs(self) -> Iterator[Job]:
+        """A job for each batch of which images are missing, in order."""
+        for batch_index in range(self.plan.batch_count(self._size)):
+            missing = self.folder.missing(self._rows(batch_index))
+            if missing:
+                yield Job(batch_index, tuple(missing))
+
+    def _rows(self, batch_index: int) -> range:
+        start = batch_index * self._size
+        return range(start, min(start + self._size, len(self.plan)))
+
+    def prompt_id(self, job: Job) -> str:
+        """The job's id on any server."""
+        rows = ",".join(map(str, job.indices))
+        run = f"{self.folder.run_id} {self._fingerprint}"
+        name = f"{run} {self._size} {job.batch_index} {rows} {job.attempt}"
+        return str(uuid.uuid5(_NAMESPACE, name))
+
+    def graph(self, job: Job) -> dict[str, Any]:
+        """What is posted. It saves into a folder of its own for every run and attempt, so that nothing older is taken for
+        what this job makes."""
+        folder = f"synthgrid/{self.folder.run_id}" + (f"-{job.attempt}" if job.attempt else "")
+        whole = len(job.indices) == len(self._rows(job.batch_index))
+        return self.workflow.for_batch(job.batch_index, folder=folder, only=() if whole else job.indices)
+
+    def label(self, index: int) -> str:
+        """The class of a planned image."""
+        return self.plan.classes[index % len(self.plan.classes)].name
+
+    def missing_by_class(self) -> Counter[str]:
+        """How many images of each class the folder lacks."""
+        counts: Counter[str] = Counter()
+        for start in range(0, len(self.plan), _MANY_ROWS):
+            rows = range(start, min(start + _MANY_ROWS, len(self.plan)))
+            counts.update(self.label(index) for index in self.folder.missing(rows))
+        return counts
+
+    def entries(self, result: JobResult) -> dict[int, tuple[ImageRecord, Any]]:
+        """Plan index -> (record, location of the image), for the records that are those of planned rows.
+
+        Raises:
+            ServerRefused: a record is not the planned one.
+        """
+        output = result.outputs.get(self._saver)
+        output = output if isinstance(output, Mapping) else {}
+        records, images = output.get("synthgrid_records"), output.get("images")
+        if not isinstance(records, list) or not isinstance(images, list) or len(records) != len(images):
+            log.debug("the saver returned no records: %r", output)
+            return {}
+        entries = {}
+        for value, location in zip(records, images, strict=True):
+            try:
+                record = ImageRecord.from_dict(value)
+            except LabelsetError as error:
+                log.debug("%s", error)
+                continue
+            check_record(record, self.plan)
+            entries[record.index] = (record, location)
+        return entries
+
+    def save(self, record: ImageRecord, data: bytes) -> None:
+        """Writes an image and its record. Raises LabelsetError: it is there already, or the folder cannot be written."""
+        self.folder.labelled.add(record, data)

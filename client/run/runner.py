@@ -1,0 +1,260 @@
+"""A plan becomes a labelled folder: plan -> jobs -> images that are checked one by one. Running again completes it.
+
+    run_plan(workflow, "http://127.0.0.1:8188", Path("data/synthetic"))
+    run_plan(workflow, [ServerSpec("http://10.0.0.5:8188"), ServerSpec("http://10.0.0.6:8188", weight=2)], "data/synthetic")
+
+One batch is one queued prompt. An image is written atomically when its record and its bytes are those of the planned row;
+whatever happens to client, servers and network, after running again the folder holds every planned image exactly once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from comfy_nodes.errors import LabelsetError
+from comfy_nodes.labelset import folder_names
+from comfy_nodes.plan import GenerationPlan
+
+from ..errors import JobFailed, RunIncomplete, ServerUnreachable
+from ..folder.run_folder import RunFolder
+from ..server.fleet import AnyServer, GivenServer, Patience, ServerSource
+from ..workflow.graph import Workflow
+from . import events
+from .dispatch import DEPTH, Dispatcher
+from .plan_jobs import PlanWork
+from .throughput import Figures, ServerFigures
+
+__all__ = ["GivenServer", "RunProgress", "RunSummary", "ServerSource", "run_plan"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Where a run stands: `done` of `total` images are in the folder, `made` of them in this run.
+
+    `classes` maps class -> images in the folder, a live view; `eta_s` is None while the speed is not known yet.
+    """
+
+    done: int
+    total: int
+    made: int
+    note: str = ""
+    set_aside: int = 0
+    images_per_s: float = 0.0
+    eta_s: float | None = None
+    servers: tuple[ServerFigures, ...] = ()
+    classes: Mapping[str, int] = field(default_factory=dict)
+    planned: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended. `made` images are new, `there` were in the folder before; `seconds` is the time of making them."""
+
+    folder: Path
+    total: int
+    made: int
+    there: int
+    seconds: float
+    servers: tuple[ServerFigures, ...] = ()
+    classes: Mapping[str, int] = field(default_factory=dict)
+
+
+def run_plan(
+    workflow: Workflow,
+    servers: AnyServer | Sequence[AnyServer],
+    out: Path | str,
+    *,
+    on_progress: Callable[[RunProgress], None] | None = None,
+    on_event: Callable[[events.AnyEvent], None] | None = None,
+    tries: int = 3,
+    queue_depth: int = DEPTH,
+    patience: Patience | None = None,
+) -> RunSummary:
+    """Makes every image of the workflow's plan that the folder lacks, on one or more servers.
+
+    Nothing is written before the workflow is checked against the servers. Finished images stay whatever happens.
+
+    Args:
+        servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one or a list of them.
+        on_progress, on_event: told what happens, one call at a time, but from the threads of the servers. What they raise
+            ends the run.
+        tries: how often a job may fail before its images are set aside and the rest goes on.
+        queue_depth: jobs at a time on a server of weight 1.
+        patience: how long to wait for what.
+
+    Raises:
+        PlanError, WorkflowError: the workflow makes no plan, or cannot run on any of the servers.
+        FolderError, LabelsetError: the folder is not this run's, is in use, or cannot be written.
+        ServerUnreachable, ServerRefused: no server there, or none that takes the workflow.
+        RunIncomplete: every server went away for good, or jobs failed `tries` times; running again completes the folder.
+        KeyboardInterrupt: Ctrl-C; own jobs are cancelled first.
+    """
+    plan = workflow.plan()
+    folder_names(plan.counts())
+    folder = RunFolder(Path(out), workflow, plan)
+    folder.check()
+    resumed = folder.exists
+    with ExitStack() as stack:
+        if resumed:
+            stack.enter_context(folder.locked())
+            folder.open()
+            if folder.count() == len(plan):
+                folder.labelled.write_card()
+                return RunSummary(folder.root, len(plan), 0, len(plan), 0.0, classes=plan.counts())
+        run = _Run(workflow, plan, folder, on_progress=on_progress, on_event=on_event)
+        dispatcher = Dispatcher(
+            servers, tries=tries, depth=queue_depth, patience=patience, on_event=run.take, on_step=run.step
+        )
+        stack.enter_context(dispatcher)
+        found = dispatcher.connect(run.work.check)
+        if not resumed:
+            stack.enter_context(folder.locked())
+            folder.open()
+        folder.describe(_description(found))
+        return run.execute(dispatcher, resumed=resumed)
+
+
+def _description(servers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What generation.json says of the servers: the one, or the first and all."""
+    first = {key: value for key, value in servers[0].items() if key != "name"}
+    return first if len(servers) == 1 else {**first, "servers": list(servers)}
+
+
+class _Run:
+    """One run: who is told what, and how it ends."""
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        plan: GenerationPlan,
+        folder: RunFolder,
+        *,
+        on_progress: Callable[[RunProgress], None] | None,
+        on_event: Callable[[events.AnyEvent], None] | None,
+    ) -> None:
+        self.work = PlanWork(workflow, plan, folder)
+        self._plan = plan
+        self._folder = folder
+        self._on_progress = on_progress
+        self._on_event = on_event
+        self._aside: dict[int, str] = {}
+        self._begun = 0.0
+
+    def execute(self, dispatcher: Dispatcher, *, resumed: bool) -> RunSummary:
+        """Runs until nothing is missing or nothing more can be done."""
+        there = Counter(self._plan.counts())
+        there.subtract(self.work.missing_by_class())
+        self._figures = Figures(self._plan.counts(), there)
+        self._begun = time.monotonic()
+        self.take(
+            events.RunStarted(
+                folder=str(self._folder.root),
+                plan_id=self._plan.plan_id,
+                total=len(self._plan),
+                there=self._figures.there,
+                servers=dispatcher.names,
+            )
+        )
+        try:
+            dispatcher.run(self.work, resumed=resumed)
+            if self._aside:
+                self._list_set_aside()
+                raise RunIncomplete(f"{len(self._aside)} images could not be made (listed above). {self._standing()}")
+        except BaseException as error:
+            raise self._ended_by(error) from error
+        self._folder.labelled.write_card()
+        self._end(events.COMPLETE, "")
+        figures, seconds = self._figures, time.monotonic() - self._begun
+        return RunSummary(
+            self._folder.root, figures.total, figures.made, figures.there, seconds,
+            servers=figures.servers(time.time()), classes=dict(figures.done_by_class),
+        )  # fmt: skip
+
+    def _ended_by(self, error: BaseException) -> BaseException:
+        """What the caller is told; finished images stay, and the card speaks of them."""
+        with suppress(LabelsetError):  # what ended the run is the news
+            self._folder.labelled.write_card()
+        if isinstance(error, (ServerUnreachable, JobFailed)):
+            error = RunIncomplete(f"{error}. {self._standing()}")
+        if isinstance(error, KeyboardInterrupt):
+            log.warning("interrupted. %s", self._standing())
+            self._end(events.INTERRUPTED, "Ctrl-C")
+        else:
+            self._end(events.INCOMPLETE if isinstance(error, RunIncomplete) else events.FAILED, str(error))
+        return error
+
+    def _end(self, outcome: str, reason: str) -> None:
+        figures = self._figures
+        self._tell(
+            events.RunEnded(
+                outcome=outcome,
+                done=figures.done,
+                made=figures.made,
+                total=figures.total,
+                set_aside=figures.set_aside,
+                seconds=time.monotonic() - self._begun,
+                reason=reason,
+            )
+        )
+
+    def take(self, event: events.AnyEvent) -> None:
+        """Takes an event of the dispatcher in, and hands it on."""
+        self._figures.take(event)
+        if isinstance(event, events.ImageSetAside):
+            self._aside[event.index] = event.reason
+        self._tell(event)
+        if isinstance(event, (events.RunStarted, events.ImageSaved, events.ImageSetAside)):
+            self._report("")
+        elif isinstance(event, (events.ServerUp, events.ServerDown)):
+            self._report(f"{event.server} is {'up' if isinstance(event, events.ServerUp) else event.state}")
+
+    def step(self, server: str, value: int, total: int) -> None:
+        """A job moves."""
+        self._report(f"step {value}/{total}")
+
+    def _tell(self, event: events.AnyEvent) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _report(self, note: str) -> None:
+        if self._on_progress is None:
+            return
+        figures, now = self._figures, time.time()
+        self._on_progress(
+            RunProgress(
+                done=figures.done,
+                total=figures.total,
+                made=figures.made,
+                note=note,
+                set_aside=figures.set_aside,
+                images_per_s=figures.images_per_s(now),
+                eta_s=figures.eta_s(now),
+                servers=figures.servers(now),
+                classes=figures.done_by_class,
+                planned=figures.planned_by_class,
+            )
+        )
+
+    def _list_set_aside(self) -> None:
+        by_reason: dict[str, list[int]] = {}
+        for index, reason in sorted(self._aside.items()):
+            by_reason.setdefault(reason, []).append(index)
+        for reason, indices in by_reason.items():
+            rows = ", ".join(f"{index} ({self._plan.row(index).label})" for index in indices[:20])
+            more = f" and {len(indices) - 20} more" if len(indices) > 20 else ""
+            log.error("missing: row %s%s: %s", rows, more, reason)
+
+    def _standing(self) -> str:
+        done = self._figures.done
+        return (
+            f"{done} of {len(self._plan)} images are in {self._folder.root}; run the same command again to complete it"
+        )

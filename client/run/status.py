@@ -1,0 +1,308 @@
+"""How a run stands, for other processes: a small file in the folder while the run goes on, and what it says afterwards.
+
+<root>/.synthgrid-state.json    written about once a second, whole or not at all, and kept when the run is over
+<root>/.synthgrid-cancel        `client.run.cancel` asks the run to stop, as Ctrl-C would
+
+with StateKeeper(out) as keeper:
+    run_plan(workflow, servers, out, on_event=keeper.take, on_progress=keeper.see)
+status(out).to_dict()
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from comfy_nodes.errors import LabelsetError
+from comfy_nodes.labelset import LabelledFolder, RowSet
+
+from ..errors import FolderError
+from ..folder.run_folder import GENERATION, is_locked, read_generation
+from . import events
+
+if TYPE_CHECKING:
+    from .runner import RunProgress
+
+log = logging.getLogger(__name__)
+
+STATE = ".synthgrid-state.json"
+CANCEL = ".synthgrid-cancel"
+RUNNING, KILLED = "running", "killed"  # beside the outcomes of events.RunEnded
+_VERSION = 1
+_SKEW_S = 5.0  # that two clocks may differ
+_FRESH_S = 10.0  # a state of another machine that is older is not of a run that goes on
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """A server in a run. `jobs` are the ids of the prompts that the run has on it; `state` and `reason` as in events.py."""
+
+    name: str
+    url: str = ""
+    state: str = events.DOWN
+    images: int = 0
+    images_per_s: float = 0.0
+    jobs: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What the state file says. Times are in seconds since 1970; `eta_s` is None while the speed is not known.
+
+    `outcome` is "running", or one of events.RunEnded.
+    """
+
+    outcome: str
+    host: str
+    pid: int
+    started: float
+    updated: float
+    total: int
+    done: int
+    made: int
+    set_aside: int = 0
+    images_per_s: float = 0.0
+    eta_s: float | None = None
+    reason: str = ""
+    classes: Mapping[str, int] = field(default_factory=dict)
+    servers: tuple[ServerState, ...] = ()
+
+
+def read_state(root: Path) -> RunState | None:
+    """The state that the last run left or keeps; None where there is none, or none that is understood."""
+    try:
+        value = json.loads((root / STATE).read_text(encoding="utf-8"))
+        if value.pop("version") != _VERSION:
+            return None
+        servers = tuple(ServerState(**{**each, "jobs": tuple(each["jobs"])}) for each in value.pop("servers"))
+        return RunState(**value, servers=servers)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        log.debug("%s: %s", root / STATE, error)
+        return None
+
+
+class StateKeeper:
+    """Keeps the state file of one run, and watches for a wish to cancel it. A context manager.
+
+    `take` and `see` only note: the file is written by a thread of its own, at most every `every_s` seconds, so that no
+    server waits for it. A folder that the run never opened is not touched. A wish to cancel interrupts the main thread.
+    """
+
+    def __init__(self, root: Path | str, *, every_s: float = 1.0) -> None:
+        self._root = Path(root).expanduser()
+        self._every_s = every_s
+        self._created = time.time()
+        self._lock = threading.Lock()
+        self._started: events.RunStarted | None = None
+        self._ended: events.RunEnded | None = None
+        self._progress: RunProgress | None = None
+        self._urls: dict[str, str] = {}
+        self._jobs: dict[str, dict[str, None]] = {}
+        self._asked = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="state", daemon=True)
+
+    def __enter__(self) -> StateKeeper:
+        # Begun in the background of a script, where Ctrl-C is for others: that stays so, but a wish to cancel is heard.
+        self._deaf = threading.current_thread() is threading.main_thread() and _interrupts_are_ignored()
+        if self._deaf:
+            signal.signal(signal.SIGINT, self._hear)
+        self._thread.start()
+        return self
+
+    def _hear(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._write()
+
+    def take(self, event: events.AnyEvent) -> None:
+        """Notes an event; for any thread."""
+        with self._lock:
+            if isinstance(event, events.RunStarted):
+                self._started = event
+            elif isinstance(event, events.RunEnded):
+                self._ended = event
+            elif isinstance(event, events.ServerUp):
+                self._urls[event.server] = event.url
+            elif isinstance(event, events.JobPosted):
+                self._jobs.setdefault(event.server, {})[event.prompt_id] = None
+            elif isinstance(event, (events.JobFinished, events.JobMoved)):
+                self._jobs.get(event.server, {}).pop(event.prompt_id, None)
+
+    def see(self, progress: RunProgress) -> None:
+        """Notes where the run stands; for any thread."""
+        with self._lock:
+            self._progress = progress
+
+    def _keep(self) -> None:
+        while not self._over.wait(self._every_s):
+            self._write()
+            if not self._asked and self._started is not None and self._asked_to_stop():
+                self._asked = True
+                log.warning("asked to stop by another process")
+                _interrupt_main_thread()
+
+    def _asked_to_stop(self) -> bool:
+        """Whether somebody waits for this run to stop; a wish of before it began was an earlier run's."""
+        try:
+            return (self._root / CANCEL).stat().st_mtime > self._created - _SKEW_S
+        except OSError:
+            return False
+
+    def _write(self) -> None:
+        """As far as possible: a full disk is the folder's matter, not this file's."""
+        with self._lock:
+            state = self._state()
+        if state is None:
+            return
+        text = json.dumps({"version": _VERSION, **asdict(state)}, ensure_ascii=False)
+        temporary = self._root / f"{STATE}.{os.getpid()}.part"  # no fsync: it tells of the moment
+        try:
+            temporary.write_text(text + "\n", encoding="utf-8", errors="replace")
+            temporary.replace(self._root / STATE)
+        except OSError as error:
+            log.debug("%s: %s", self._root / STATE, error)
+            with suppress(OSError):
+                temporary.unlink()
+
+    def _state(self) -> RunState | None:
+        started, ended, seen = self._started, self._ended, self._progress
+        if started is None:
+            return None
+        figures = {each.name: each for each in (seen.servers if seen else ())}
+        servers = []
+        for name in dict.fromkeys((*started.servers, *figures)):
+            each = figures.get(name)
+            jobs = tuple(self._jobs.get(name, ()))
+            if each is None:
+                servers.append(ServerState(name, self._urls.get(name, ""), jobs=jobs))
+            else:
+                rate = round(each.images_per_s, 3)
+                servers.append(
+                    ServerState(name, self._urls.get(name, ""), each.state, each.images, rate, jobs, each.reason)
+                )
+        return RunState(
+            outcome=ended.outcome if ended else RUNNING,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=started.at,
+            updated=time.time(),
+            total=started.total,
+            done=ended.done if ended else seen.done if seen else started.there,
+            made=ended.made if ended else seen.made if seen else 0,
+            set_aside=ended.set_aside if ended else seen.set_aside if seen else 0,
+            images_per_s=round(seen.images_per_s, 3) if seen and not ended else 0.0,
+            eta_s=round(seen.eta_s, 1) if seen and seen.eta_s is not None and not ended else None,
+            reason=ended.reason if ended else "",
+            classes=dict(seen.classes) if seen else {},
+            servers=tuple(servers),
+        )
+
+
+def _interrupts_are_ignored() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def _interrupt_main_thread() -> None:
+    """What Ctrl-C does; on POSIX a real signal, which also wakes a sleeping thread."""
+    if sys.platform == "win32":
+        import _thread
+
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a folder stands. `outcome` is None where no run is known, "killed" where one ended without a word.
+
+    `planned` is None, and `classes` has no planned counts (None), where no generation.json tells the plan.
+    """
+
+    folder: Path
+    running: bool
+    outcome: str | None
+    done: int
+    planned: int | None
+    classes: Mapping[str, tuple[int, int | None]]
+    state: RunState | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as a JSON object."""
+        state = self.state
+        kept = ("host", "pid", "started", "updated", "made", "set_aside", "images_per_s", "eta_s", "reason")
+        return {
+            "folder": str(self.folder),
+            "running": self.running,
+            "outcome": self.outcome,
+            "done": self.done,
+            "planned": self.planned,
+            "classes": {label: {"done": done, "planned": planned} for label, (done, planned) in self.classes.items()},
+            **{name: getattr(state, name) if state else None for name in kept},
+            "servers": [asdict(each) | {"jobs": list(each.jobs)} for each in state.servers] if state else [],
+        }
+
+
+def status(root: Path) -> Status:
+    """How the folder stands, from its state file while a run goes on, else counted from its records. Changes nothing.
+
+    Raises:
+        FolderError: there is no such folder, or its generation.json is damaged.
+        LabelsetError: metadata.jsonl or a class folder cannot be read.
+    """
+    if not root.is_dir():
+        raise FolderError(f"{root} is no folder; give a labelled folder")
+    plan = read_generation(root).plan if (root / GENERATION).exists() else None
+    state = read_state(root)
+    running = state is not None and state.outcome == RUNNING and _alive(root, state)
+    outcome = state.outcome if state else None
+    if outcome == RUNNING and not running:
+        outcome = KILLED
+    counts = dict(state.classes) if state and running else _counted(root, plan.plan_id if plan else None)
+    labels = plan.counts() if plan else dict.fromkeys(counts)
+    classes = {label: (counts.get(label, 0), planned) for label, planned in labels.items()}
+    done = sum(count for count, _ in classes.values())
+    return Status(root, running, outcome, done, len(plan) if plan else None, classes, state)
+
+
+def _alive(root: Path, state: RunState) -> bool:
+    """Whether the run of this state goes on. A lock of another machine may not be seen here: then its age tells."""
+    if is_locked(root):
+        return True
+    return state.host != socket.gethostname() and time.time() - state.updated < _FRESH_S
+
+
+def _counted(root: Path, plan_id: str | None) -> Counter[str]:
+    """Label -> images that are there with a record, of one plan or of all."""
+    labelled = LabelledFolder(root, keep_records=False)
+    names, rows, counts = labelled.image_names(), RowSet(), Counter[str]()
+    for line in labelled.lines():
+        try:
+            record = line.record()
+        except LabelsetError:
+            continue  # `verify` tells of it
+        if record.key not in rows and names.claim(record.file_name) and plan_id in (None, record.plan_id):
+            rows.add(record.key)
+            counts[record.label] += 1
+    return counts

@@ -1,0 +1,228 @@
+"""Which servers a run may use: `ServerSpec`, a file of them, and where a lost server is had again from.
+
+servers.json                                        servers.toml (Python 3.11 or newer)
+    [{"url": "http://10.0.0.5:8188"},                   [[servers]]
+     {"url": "https://gpu.example",                     url = "https://gpu.example"
+      "name": "big", "weight": 2,                       name = "big"
+      "token_env": "BIG_TOKEN"}]                        weight = 2
+                                                        token_env = "BIG_TOKEN"
+
+An entry may also have "output_directory", "token", and every setting of access.py ("token_file", "ca_file", "read_s", ...).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
+
+from ..errors import ClientError, ServerUnreachable
+from .access import Access, access_from
+from .server import ComfyServer
+from .transport import backoff, checked_url, without_secrets
+
+_OWN_KEYS = {"url", "name", "weight", "token", "output_directory"}
+
+
+class ServerSource(Protocol):
+    """Where a run gets a server from, and again when it is lost."""
+
+    def open(self) -> ComfyServer:
+        """The server, for the thread that asks. Raises ServerUnreachable."""
+
+    def replace(self, error: ServerUnreachable) -> ComfyServer:
+        """The server to try after `error`; raises ServerUnreachable where it is of no use to try again."""
+
+
+@dataclass(frozen=True)
+class GivenServer:
+    """A server handle that somebody else opened and closes."""
+
+    server: ComfyServer
+
+    def open(self) -> ComfyServer:
+        """The server itself."""
+        return self.server
+
+    def replace(self, error: ServerUnreachable) -> ComfyServer:
+        """The same again: it may come back."""
+        return self.server
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """A server by its address.
+
+    Args:
+        name: what it is called in messages and records; host and port when empty.
+        weight: scales how many jobs are on it at a time; 1 means two, one that runs and one that waits.
+        access: token, certificate, headers and time-outs; never shown.
+        output_directory: the server's output folder where this machine can reach it: images are moved out of it instead
+            of being downloaded.
+
+    Raises:
+        ClientError: an address that is none, or a weight that is not between 0.5 and 100.
+    """
+
+    url: str
+    name: str = ""
+    weight: float = 1.0
+    access: Access = field(default_factory=Access, repr=False)
+    output_directory: Path | None = None
+
+    def __post_init__(self) -> None:
+        url = checked_url(self.url)
+        object.__setattr__(self, "url", url)
+        if not self.name:
+            object.__setattr__(self, "name", urlsplit(without_secrets(url)).netloc)
+        if not isinstance(self.weight, (int, float)) or not (math.isfinite(self.weight) and 0.5 <= self.weight <= 100):
+            raise ClientError(f"server {self.name}: weight is {self.weight!r}; expected a number from 0.5 to 100")
+        if self.output_directory is not None:
+            object.__setattr__(self, "output_directory", Path(self.output_directory).expanduser())
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a run waits for what, in seconds.
+
+    Args:
+        answer_s: the longest silence of a server that was asked something.
+        stall_s: nothing on a server moves for this long: it hangs, and its jobs go to others.
+        probe_s: the pause before a lost server is tried again; it doubles each time, up to `probe_most_s`.
+        give_up_s: no server can be used for this long: the run ends.
+    """
+
+    answer_s: float = 30.0
+    stall_s: float = 900.0
+    probe_s: float = 0.5
+    probe_most_s: float = 15.0
+    give_up_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if not getattr(self, each.name) > 0:
+                raise ClientError(f"{each.name} is {getattr(self, each.name)!r}; expected seconds, more than 0")
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A server's place in a run. `stays_open` where somebody else closes the handle."""
+
+    name: str
+    source: ServerSource
+    weight: float = 1.0
+    output_directory: Path | None = None
+    stays_open: bool = True
+
+
+@dataclass(frozen=True)
+class _Addressed:
+    """A server that the run opens and closes itself. The run has patience of its own, so requests need little."""
+
+    spec: ServerSpec
+    patience: Patience
+
+    def open(self) -> ComfyServer:
+        access, answer_s = self.spec.access, self.patience.answer_s
+        limits = replace(
+            access.limits,
+            connect_s=min(access.limits.connect_s, answer_s),
+            read_s=min(access.limits.read_s, answer_s),
+        )
+        pauses = partial(backoff, first_s=min(0.2, self.patience.probe_s), total_s=min(2.0, 4 * self.patience.probe_s))
+        poll_s = min(2.0, self.patience.stall_s / 8)
+        return ComfyServer(
+            self.spec.url, access=access, limits=limits, poll_s=poll_s, stall_s=self.patience.stall_s, pauses=pauses
+        )
+
+    def replace(self, error: ServerUnreachable) -> ComfyServer:
+        return self.open()
+
+
+AnyServer: TypeAlias = str | ServerSpec | ComfyServer | ServerSource
+
+
+def seats_of(servers: AnyServer | Sequence[AnyServer], *, patience: Patience) -> list[Seat]:
+    """The servers under names that tell them apart; nothing is connected yet.
+
+    Raises:
+        ClientError: no server, an address that is none, or the same server or name twice.
+    """
+    several = servers if isinstance(servers, Sequence) and not isinstance(servers, str) else [servers]
+    seats = [_seat(each, patience) for each in several]
+    if not seats:
+        raise ClientError("no server; give one with --server URL or --servers FILE")
+    twice = [name for name, count in Counter(seat.name for seat in seats).items() if count > 1]
+    if twice:
+        raise ClientError(f"server '{twice[0]}' is given twice; give every server once, and a name of its own")
+    return seats
+
+
+def _seat(server: AnyServer, patience: Patience) -> Seat:
+    spec = ServerSpec(server) if isinstance(server, str) else server
+    if isinstance(spec, ServerSpec):
+        return Seat(spec.name, _Addressed(spec, patience), spec.weight, spec.output_directory, stays_open=False)
+    if isinstance(spec, ComfyServer):
+        return Seat(urlsplit(spec.url).netloc, GivenServer(spec))
+    if isinstance(spec, GivenServer):
+        return Seat(urlsplit(spec.server.url).netloc, spec)
+    return Seat("embedded", spec)
+
+
+def read_servers(path: Path | str) -> tuple[ServerSpec, ...]:
+    """The servers in a JSON or TOML file: a list, or an object with the list under "servers".
+
+    `token_env` names an environment variable that holds the token.
+
+    Raises:
+        ClientError: the file cannot be read, or an entry is not a server; the message names the entry.
+    """
+    path = Path(path).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClientError(f"cannot read the servers file {path}: {error}; expected JSON or TOML") from error
+    try:
+        value = _parsed(path, text)
+    except (ValueError, RecursionError) as error:
+        raise ClientError(f"{path} is not valid {path.suffix.lstrip('.') or 'JSON'}: {error}") from error
+    entries = value.get("servers") if isinstance(value, dict) else value
+    if not isinstance(entries, list) or not entries:
+        raise ClientError(f'{path} lists no servers; expected [{{"url": "http://127.0.0.1:8188"}}]')
+    return tuple(_spec(path, number, entry) for number, entry in enumerate(entries, 1))
+
+
+def _parsed(path: Path, text: str) -> Any:
+    if path.suffix.lower() != ".toml":
+        return json.loads(text)
+    if sys.version_info < (3, 11):
+        raise ClientError(f"{path}: TOML needs Python 3.11 or newer; write the servers as JSON")
+    return import_module("tomllib").loads(text)
+
+
+def _spec(path: Path, number: int, entry: Any) -> ServerSpec:
+    where = f"{path}, server {number}"
+    if isinstance(entry, str):
+        entry = {"url": entry}
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("url"), str):
+        raise ClientError(f'{where} has no url; expected {{"url": "http://127.0.0.1:8188"}}')
+    for key in {"name", "token", "output_directory"} & set(entry):
+        if not isinstance(entry[key], str):
+            raise ClientError(f"{where}: {key} must be text")
+    try:
+        access = access_from({key: value for key, value in entry.items() if key not in _OWN_KEYS})
+        if "token" in entry and access.token:
+            raise ClientError("give one of token, token_env and token_file, not several")
+        access = replace(access, token=entry["token"]) if "token" in entry else access
+        directory = Path(entry["output_directory"]) if "output_directory" in entry else None
+        return ServerSpec(entry["url"], entry.get("name", ""), entry.get("weight", 1.0), access, directory)
+    except ClientError as error:
+        raise ClientError(f"{where}: {error}") from error

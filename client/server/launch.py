@@ -1,0 +1,183 @@
+"""Starts and stops the embedded engine as a child process: `--server embedded`.
+
+The child holds the other end of a pipe and ends when it closes, so a killed client leaves no server behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from ..errors import ClientError, ServerUnreachable
+from .server import ComfyServer
+from .transport import backoff
+
+log = logging.getLogger(__name__)
+
+_LISTENING = re.compile(r"listening on (http://\S+)")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class EmbeddedServer:
+    """The embedded engine on a free loopback port, started by `open`, stopped by `close`; a context manager.
+
+    `restarts` is how often a server that died is started again; `start_s` the longest start in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoint_directories: Sequence[Path] = (),
+        input_directory: Path | None = None,
+        restarts: int = 3,
+        start_s: float = 180.0,
+    ) -> None:
+        self._checkpoint_directories = [Path(each) for each in checkpoint_directories]
+        self._input_directory = input_directory
+        self._restarts = restarts
+        self._start_s = start_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._server: ComfyServer | None = None
+        self._directory: Path | None = None
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server; None while there is none."""
+        return self._process.pid if self._process else None
+
+    def open(self) -> ComfyServer:
+        """Starts the engine, if it is not running, and waits until it listens.
+
+        Raises:
+            ClientError: its requirements are not installed.
+            ServerUnreachable: it ended or did not listen in time; the message has its last line, the log all of them.
+        """
+        if self._server is not None:
+            return self._server
+        _refuse_missing_requirements()
+        self._directory = Path(tempfile.mkdtemp(prefix="synthgrid-embedded-"))
+        log.info("starting the embedded engine")
+        self._process = self._start(self._directory)
+        # A child that died stays dead: no reason to try for long.
+        address = self._wait_for_address()
+        log.info("the embedded engine listens on %s (process %d)", address, self._process.pid)
+        self._server = ComfyServer(address, pauses=lambda: backoff(total_s=2.0))
+        return self._server
+
+    def replace(self, error: ServerUnreachable) -> ComfyServer:
+        """Starts the engine again after it was lost, at most `restarts` times; then raises what was the matter."""
+        self._show_log()
+        if self._restarts < 1:
+            raise ServerUnreachable("the embedded engine keeps ending; its last lines are above") from error
+        self._restarts -= 1
+        log.warning("the embedded engine ended; starting it again")
+        self._stop()
+        return self.open()
+
+    def close(self) -> None:
+        """Stops the engine and removes its working folder."""
+        self._stop()
+
+    def _start(self, directory: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "client", "serve", "--port", "0", "--base-directory", str(directory)]
+        for each in self._checkpoint_directories:
+            command += ["--checkpoint-dir", str(each.expanduser().resolve())]
+        if self._input_directory is not None:
+            command += ["--input-directory", str(self._input_directory.expanduser().resolve())]
+        with self._log_path.open("ab") as output:
+            return subprocess.Popen(
+                [*command, "--exit-with-parent", "--temporary"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=_ROOT,  # where `-m client` is this package, whatever lies in the user's folder
+                env=os.environ | {"PYTHONUTF8": "1"},
+                # Ctrl-C in a terminal reaches every process of the group; the engine must outlive it to be cancelled.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+
+    @property
+    def _log_path(self) -> Path:
+        assert self._directory is not None
+        return self._directory / "server.log"
+
+    def _log_text(self) -> str:
+        try:
+            return self._log_path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def _wait_for_address(self) -> str:
+        deadline = time.monotonic() + self._start_s
+        while time.monotonic() < deadline:
+            ended = self._process is None or self._process.poll() is not None
+            found = _LISTENING.search(self._log_text())
+            if found:
+                return found.group(1).rstrip(".,")
+            if ended:
+                raise self._failure("ended while starting")
+            time.sleep(0.05)
+        raise self._failure(f"did not listen within {self._start_s:.0f} s")
+
+    def _failure(self, what: str) -> ServerUnreachable:
+        lines = [line for line in self._log_text().splitlines() if line.strip()]
+        if len(lines) > 1:
+            self._show_log()
+        self._stop()
+        said = lines[-1].removeprefix("error: ") if lines else "it said nothing"
+        return ServerUnreachable(f"the embedded engine {what}: {said}")
+
+    def _show_log(self, most: int = 20) -> None:
+        for line in self._log_text().splitlines()[-most:]:
+            log.error("engine: %s", line)
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        process, self._process = self._process, None
+        if process is not None:
+            _end(process)
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the engine: closing its standard input is enough, unless it hangs."""
+    if process.stdin:
+        with suppress(OSError):
+            process.stdin.close()  # this alone ends the engine
+    try:
+        process.wait(timeout=1.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _refuse_missing_requirements() -> None:
+    from ..embedded import missing_requirements
+
+    missing = missing_requirements()
+    if missing:
+        raise ClientError(
+            f"the embedded engine needs {', '.join(missing)}; install with: pip install -e '.[embedded]' "
+            "(or use --server http://127.0.0.1:8188 with a ComfyUI)"
+        )

@@ -1,0 +1,297 @@
+"""One ComfyUI server: submit, wait, collect, cancel. The history is the authority, the socket only a hint.
+
+with ComfyServer("http://127.0.0.1:8188") as server:
+    server.submit(graph, prompt_id=prompt_id)
+    finished = server.wait([prompt_id])
+    data = server.view(finished.result.outputs["9"]["images"][0])
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import ServerHung, ServerRefused, ServerUnreachable, TransferError
+from .access import Access, Limits
+from .protocol import (
+    Event,
+    JobDone,
+    JobResult,
+    QueueState,
+    QueueStatus,
+    describe_refusal,
+    parse_history_entry,
+    parse_message,
+    parse_queue,
+)
+from .transport import EventSocket, Transport, backoff
+
+log = logging.getLogger(__name__)
+
+_SLICE_S = 0.25  # the longest wait for an event before looking whether to stop
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A prompt that is over. `result` is None where the server no longer knows the prompt (restart, deleted)."""
+
+    prompt_id: str
+    result: JobResult | None
+
+
+class ComfyServer:
+    """A ComfyUI server, or the embedded engine, at a URL. For one thread; a context manager.
+
+    Raises:
+        ServerUnreachable: the URL is not one. (Nothing is sent before the first call.)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        access: Access | None = None,
+        limits: Limits | None = None,
+        poll_s: float = 2.0,
+        stall_s: float = 3600.0,
+        pauses: Callable[[], Any] = backoff,
+    ) -> None:
+        """`poll_s`: how often /history is asked while the socket lives; `stall_s`: silence after which a job is lost."""
+        self._transport = Transport(url, access=access, limits=limits, pauses=pauses)
+        self._pauses = pauses
+        self._poll_s = poll_s
+        self._stall_s = stall_s
+        self._socket: EventSocket | None = None
+        self._next_socket_try = 0.0
+        self._last_queue = QueueState(frozenset(), frozenset())
+        self._queue_moved = False
+        self.client_id = uuid.uuid4().hex
+
+    @property
+    def url(self) -> str:
+        """The address, without user name and password."""
+        return self._transport.shown_url
+
+    def __enter__(self) -> ComfyServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes socket and connections; jobs on the server go on."""
+        self._drop_socket()
+        self._transport.close()
+
+    def system_stats(self) -> dict[str, Any]:
+        """GET /system_stats: versions and devices. Raises ServerUnreachable or ServerRefused."""
+        return _object(self._transport.get_json("/system_stats"), "/system_stats", self.url)
+
+    def object_info(self) -> dict[str, Any]:
+        """GET /object_info: every node class with its inputs. Raises ServerUnreachable or ServerRefused."""
+        return _object(self._transport.get_json("/object_info"), "/object_info", self.url)
+
+    def queue(self) -> QueueState:
+        """The prompts, of everybody, that run and wait. Raises ServerUnreachable or ServerRefused."""
+        return parse_queue(self.queue_rows())
+
+    def queue_rows(self) -> Any:
+        """GET /queue as it is: rows [number, prompt_id, graph, ...]. Raises ServerUnreachable or ServerRefused."""
+        return self._transport.get_json("/queue")
+
+    def history(self, prompt_id: str) -> JobResult | None:
+        """How a prompt ended; None while it waits, runs, or is unknown. Raises ServerUnreachable or ServerRefused."""
+        answer = self._transport.get_json("/history/" + quote(prompt_id, safe=""))
+        return parse_history_entry(answer.get(prompt_id)) if isinstance(answer, dict) else None
+
+    def find(self, prompt_id: str) -> JobResult | bool:
+        """The result of a prompt that is over, True while it waits or runs, False where the server does not know it."""
+        # In this order: a prompt leaves the queue in the moment in which it enters the history.
+        return prompt_id in self.queue() or self.history(prompt_id) or False
+
+    def submit(self, graph: Mapping[str, Any], *, prompt_id: str) -> None:
+        """Queues a graph under an id of the caller's choice. A lost answer is cleared up, never posted blindly again.
+
+        Raises:
+            ServerRefused: the graph is not valid there; the message has the node errors.
+            ServerUnreachable: no answer, also after retrying.
+        """
+        self._connect()
+        body = {"prompt": graph, "prompt_id": prompt_id, "client_id": self.client_id}
+        for pause in (*self._pauses(), None):
+            try:
+                return self._post_prompt(body)
+            except ServerUnreachable as error:
+                if pause is None:
+                    raise
+                log.debug("POST /prompt: %s; looking for the job", error)
+                time.sleep(pause)
+                if self.find(prompt_id):
+                    return None
+
+    def _post_prompt(self, body: Mapping[str, Any]) -> None:
+        status, answer = self._transport.post_json("/prompt", body)
+        if status >= 500 and self.find(body["prompt_id"]):
+            return  # the same id is queued already: an earlier post arrived although its answer did not
+        if status != 200:
+            raise ServerRefused(f"{self.url} refused the workflow: {describe_refusal(answer)}", status=status)
+        if isinstance(answer, dict) and answer.get("node_errors"):
+            self.cancel([body["prompt_id"]])
+            raise ServerRefused(f"{self.url} would leave out a part of the workflow: {describe_refusal(answer)}")
+        given = answer.get("prompt_id") if isinstance(answer, dict) else None
+        if given != body["prompt_id"]:
+            self.cancel([str(given)])
+            raise ServerRefused(
+                f"{self.url} gave the job another id than asked for, so it could not be found again; update ComfyUI"
+            )
+
+    def wait(
+        self,
+        prompt_ids: Collection[str],
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        timeout_s: float | None = None,
+        until: Callable[[], bool] | None = None,
+    ) -> Finished | None:
+        """Waits until one of the prompts is over; None when `timeout_s` passes, or `until` says so, first.
+
+        `until` is asked about four times a second.
+
+        Raises:
+            ServerUnreachable: the server went away.
+            ServerHung: it answers, but nothing on it has moved for `stall_s`.
+        """
+        begun = moved = time.monotonic()
+        hurry_until = 0.0
+        while True:
+            finished = self._look(prompt_ids)
+            if finished is not None:
+                return finished
+            if self._queue_moved:  # a long queue of other people's jobs is no reason to give up
+                moved = time.monotonic()
+            now = time.monotonic()
+            if (timeout_s is not None and now >= begun + timeout_s) or (until is not None and until()):
+                return None
+            if now - moved > self._stall_s:
+                raise ServerHung(f"{self.url} answers but has not moved for {self._stall_s:.0f} s; restart it")
+            pause = 0.02 if now < hurry_until else self._poll_s if self._connect() else min(self._poll_s, 0.5)
+            last, ended = self._listen(prompt_ids, now + pause, on_event, until)
+            moved = max(moved, last)
+            if ended:  # the socket says so a moment before the history does
+                hurry_until = time.monotonic() + 1.0
+
+    def _listen(
+        self,
+        prompt_ids: Collection[str],
+        deadline: float,
+        on_event: Callable[[Event], None] | None,
+        until: Callable[[], bool] | None,
+    ) -> tuple[float, bool]:
+        """Hands on events until a monotonic time, or until one of the prompts ends; (time of the last one, ended)."""
+        last, listening = 0.0, self._socket is not None
+        while (left := deadline - time.monotonic()) > 0:
+            event = self._next_event(min(left, _SLICE_S))
+            if event is None:
+                broken = listening and self._socket is None  # perhaps the server is gone: look at once
+                if broken or (until is not None and until()):
+                    break
+                continue
+            if not isinstance(event, QueueStatus):  # others may queue behind a job that hangs
+                last = time.monotonic()
+            if on_event is not None:
+                on_event(event)
+            if isinstance(event, JobDone) and event.prompt_id in prompt_ids:
+                return last, True
+        return last, False
+
+    def _look(self, prompt_ids: Collection[str]) -> Finished | None:
+        """One of the prompts that is over: it has left the queue, so the history has it, or nobody has."""
+        queue = self.queue()
+        before, self._last_queue = self._last_queue, queue
+        self._queue_moved = queue.running != before.running or not before.pending <= queue.pending
+        for prompt_id in prompt_ids:
+            if prompt_id not in queue:
+                return Finished(prompt_id, self.history(prompt_id))
+        return None
+
+    def view(self, location: Any) -> bytes:
+        """The bytes of an image as named in a node's ui output: {"filename", "subfolder", "type"}.
+
+        Raises:
+            TransferError: the output names no file, the file is gone, or it did not come whole.
+            ServerUnreachable: no answer.
+        """
+        if not isinstance(location, dict) or not all(isinstance(each, str) for each in location.values()):
+            raise TransferError(f"the server names no image but {str(location)[:100]}")
+        params = {key: location[key] for key in ("filename", "subfolder", "type") if key in location}
+        try:
+            return self._transport.download("/view", params)
+        except ServerRefused as error:
+            raise TransferError(f"image {location.get('filename')} cannot be fetched: {error}") from error
+
+    def cancel(self, prompt_ids: Collection[str]) -> None:
+        """Takes these prompts off the queue and interrupts the one that runs; never anybody else's.
+
+        Raises:
+            ServerUnreachable: no answer.
+        """
+        if not prompt_ids:
+            return
+        self._transport.post_json("/queue", {"delete": list(prompt_ids)}, retry=True)
+        for prompt_id in self.queue().running & frozenset(prompt_ids):
+            self._transport.post_json("/interrupt", {"prompt_id": prompt_id}, retry=True)
+
+    def _connect(self) -> bool:
+        """Whether there is a socket; makes one at most every 10 s. A new socket gets a new client id: ComfyUI can
+        confuse two sockets of one id when the older closes last."""
+        if self._socket is None and time.monotonic() >= self._next_socket_try:
+            self._next_socket_try = time.monotonic() + 10.0
+            self.client_id = uuid.uuid4().hex
+            try:
+                self._socket = self._transport.open_socket(self.client_id)
+            except ServerUnreachable as error:
+                log.debug("%s; polling instead", error)
+        return self._socket is not None
+
+    def _next_event(self, timeout_s: float) -> Event | None:
+        if self._socket is None:
+            time.sleep(max(0.0, timeout_s))
+            return None
+        try:
+            text = self._socket.receive(timeout_s=timeout_s)
+        except ServerUnreachable as error:
+            log.debug("%s; polling instead", error)
+            self._drop_socket()
+            return None
+        return parse_message(text) if text else None
+
+    def _drop_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def describe_server(stats: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record of a run keeps of a server: versions and devices, never its command line or paths."""
+    system = stats.get("system")
+    system = system if isinstance(system, Mapping) else {}
+    kept = ("comfyui_version", "synthgrid_version", "engine", "python_version", "pytorch_version", "os")
+    devices = stats.get("devices")
+    devices = devices if isinstance(devices, list) else []
+    return {
+        **{key: system[key] for key in kept if isinstance(system.get(key), str)},
+        "devices": [str(each.get("name", "?")) for each in devices if isinstance(each, Mapping)],
+        "node_classes": len(object_info),
+    }
+
+
+def _object(value: Any, path: str, url: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ServerRefused(f"{url}{path} answered {str(value)[:60]!r} instead of an object; is it a ComfyUI server?")
+    return value

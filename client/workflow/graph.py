@@ -1,0 +1,348 @@
+"""Workflows in API format: load, find nodes by role, patch, and read the GenerationPlan back. No I/O but files.
+
+    workflow = load_workflow(Path("workflows/api/sd15_class_prompts.json"))
+    workflow = patch(workflow, Options(classes=read_classes(path), images_per_class=30, steps=30))
+    plan = workflow.plan()                       # exactly the plan that the nodes will make
+    graph = workflow.for_batch(3, folder="a")    # what is posted for batch 3
+
+A role is a class of node: the client never needs to know node ids or titles.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from comfy_nodes.errors import PlanError
+from comfy_nodes.plan import (
+    DEFAULT_TEMPLATE,
+    GenerationPlan,
+    PromptTemplates,
+    fingerprint,
+    parse_classes,
+    parse_lines,
+)
+
+from ..errors import WorkflowError
+
+CLASS_LIST = "SynthGridClassList"
+TEMPLATES = "SynthGridPromptTemplates"
+BATCHER = "SynthGridClassPromptBatcher"
+SAVER = "SynthGridLabelledImageSaver"
+LATENT = "SynthGridBatchLatent"
+REAL = "SynthGridRealImageLatent"
+BANKS = ("templates", "contexts", "styles")
+PLAN_NODES = (CLASS_LIST, TEMPLATES, BATCHER)
+# option -> the (node class, input) pairs that can carry it
+TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
+    "templates": ((TEMPLATES, "templates"),),
+    "negative": ((TEMPLATES, "negative_prompt"),),
+    "contexts": ((TEMPLATES, "contexts"),),
+    "styles": ((TEMPLATES, "styles"),),
+    "images_per_class": ((BATCHER, "images_per_class"),),
+    "batch_size": ((BATCHER, "batch_size"),),
+    "plan_seed": ((BATCHER, "plan_seed"),),
+    "checkpoint": (("CheckpointLoaderSimple", "ckpt_name"), ("CheckpointLoader", "ckpt_name")),
+    "width": ((LATENT, "width"), (REAL, "width")),
+    "height": ((LATENT, "height"), (REAL, "height")),
+    "real_folder": ((REAL, "folder"),),
+    "steps": (("BasicScheduler", "steps"), ("KarrasScheduler", "steps"), ("ExponentialScheduler", "steps")),
+    "cfg": (("CFGGuider", "cfg"),),
+    "sampler": (("KSamplerSelect", "sampler_name"),),
+    "scheduler": (("BasicScheduler", "scheduler"),),
+    "strength": (("BasicScheduler", "denoise"),),
+}
+# Where no node of these classes is, a node with this title (case does not count) and such an input carries the option.
+TITLES: dict[str, tuple[str, ...]] = {
+    "checkpoint": ("checkpoint", "load checkpoint", "model"),
+    "width": ("image size", "size", "latent"),
+    "height": ("image size", "size", "latent"),
+    "steps": ("steps", "scheduler"),
+    "cfg": ("guidance", "cfg", "guider"),
+    "sampler": ("sampler",),
+    "scheduler": ("scheduler", "steps"),
+}
+# Where and how images are put, not what they look like.
+_WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level", "subfolders")}
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A graph in API format, {node id: {"class_type", "inputs"}}, and where it came from. Never changed in place."""
+
+    graph: Mapping[str, Mapping[str, Any]]
+    source: str = "workflow"
+
+    def ids_of(self, *class_types: str) -> list[str]:
+        """Ids of the nodes of these classes, in file order."""
+        return [node_id for node_id, node in self.graph.items() if node["class_type"] in class_types]
+
+    def only_id_of(self, class_type: str) -> str:
+        """Id of the one node of a class.
+
+        Raises:
+            WorkflowError: there is none, or more than one (both listed).
+        """
+        found = self.ids_of(class_type)
+        if not found:
+            raise WorkflowError(
+                f"{self.source} has no {class_type} node; it needs the SynthGrid nodes {CLASS_LIST}, {TEMPLATES}, "
+                f"{BATCHER} and {SAVER}: start from workflows/api/sd15_class_prompts.json"
+            )
+        if len(found) > 1:
+            raise WorkflowError(
+                f"{self.source} has {len(found)} {class_type} nodes ({', '.join(map(self.name_of, found))}), and it is "
+                "not clear which one is meant; keep one"
+            )
+        return found[0]
+
+    def name_of(self, node_id: str) -> str:
+        """For messages: "node 4 'Load Checkpoint'"."""
+        title = shortened(" ".join(self.title_of(node_id).split())) if self.title_of(node_id) else ""
+        return f"node {node_id} '{title}'" if title else f"node {node_id}"
+
+    def value(self, node_id: str, name: str, default: Any = None) -> Any:
+        """A typed-in input of a node.
+
+        Raises:
+            WorkflowError: the input comes over a link, so its value is not known here.
+        """
+        found = self.graph[node_id]["inputs"].get(name, default)
+        if is_link(found):
+            raise WorkflowError(
+                f"{self.name_of(node_id)} takes '{name}' from node {found[0]}; the client must know it beforehand: "
+                "type the value in instead"
+            )
+        return found
+
+    def option(self, name: str) -> Any:
+        """The value that the graph has for an option; None where it is absent, linked, or in several nodes."""
+        places = self._places(name)
+        if len(places) != 1:
+            return None
+        found = self.graph[places[0][0]]["inputs"][places[0][1]]
+        return None if is_link(found) else found
+
+    def _places(self, option: str) -> list[tuple[str, str]]:
+        """(node id, input) pairs that carry an option: by class, else by title."""
+        by_class = [
+            (node_id, name)
+            for class_type, name in TARGETS[option]
+            for node_id in self.ids_of(class_type)
+            if name in self.graph[node_id]["inputs"] or class_type in (*PLAN_NODES, SAVER, LATENT)
+        ]
+        titles = TITLES.get(option, ())
+        return by_class or [each for each in self._with_input(option) if self.title_of(each[0]).casefold() in titles]
+
+    def _with_input(self, option: str) -> list[tuple[str, str]]:
+        """(node id, input) of every node whose input is called like the option's."""
+        names = dict.fromkeys(name for _, name in TARGETS[option])
+        return [(node_id, name) for name in names for node_id, node in self.graph.items() if name in node["inputs"]]
+
+    def title_of(self, node_id: str) -> str:
+        """The title in the editor; "" where none is saved."""
+        meta = self.graph[node_id].get("_meta")
+        return str(meta.get("title") or "") if isinstance(meta, Mapping) else ""
+
+    def place(self, option: str) -> tuple[str, str]:
+        """The one (node id, input) that an option patches.
+
+        Raises:
+            WorkflowError: no node can carry it, several can, or the input comes over a link. Candidates are listed.
+        """
+        places = self._places(option)
+        if not places:
+            wanted = " or ".join(f"{class_type}.{name}" for class_type, name in TARGETS[option])
+            others = self._with_input(option)
+            hint = f"; such an input have {self._listed(others)}: choose with {_set_example(others)}" if others else ""
+            raise WorkflowError(f"{self.source} has no node that takes --{_flag(option)}; looked for {wanted}{hint}")
+        if len(places) > 1:
+            raise WorkflowError(
+                f"--{_flag(option)} could go to {self._listed(places)} in {self.source}; keep one, or choose with "
+                f"{_set_example(places)}"
+            )
+        node_id, name = places[0]
+        self.value(node_id, name, "")
+        return node_id, name
+
+    def _listed(self, places: Sequence[tuple[str, str]]) -> str:
+        return ", ".join(self.name_of(node_id) for node_id, _ in places)
+
+    def with_values(self, changes: Mapping[tuple[str, str], Any]) -> Workflow:
+        """A copy in which the inputs (node id, name) have these values."""
+        graph: dict[str, Any] = copy.deepcopy(dict(self.graph))
+        for (node_id, name), value in changes.items():
+            graph[node_id]["inputs"][name] = value
+        return Workflow(graph, self.source)
+
+    def plan(self) -> GenerationPlan:
+        """The plan that the nodes of this graph will make, row for row.
+
+        Raises:
+            WorkflowError: a plan node is missing, doubled, or fed by a link.
+            PlanError: classes, templates or counts that make no plan.
+        """
+        classes, templates, batcher = (self.only_id_of(each) for each in PLAN_NODES)
+        self.only_id_of(SAVER)
+        if str(self.value(classes, "path", "")).strip():
+            raise WorkflowError(
+                f"{self.name_of(classes)} reads the classes from a path on the server; give them to the client: --classes"
+            )
+        self._refuse_bank_files(templates)
+        try:
+            return GenerationPlan(
+                classes=parse_classes(str(self.value(classes, "classes", ""))),
+                templates=PromptTemplates(
+                    templates=parse_lines(str(self.value(templates, "templates", DEFAULT_TEMPLATE))),
+                    negative_prompt=str(self.value(templates, "negative_prompt", "")).strip(),
+                    contexts=parse_lines(str(self.value(templates, "contexts", ""))),
+                    styles=parse_lines(str(self.value(templates, "styles", ""))),
+                ),
+                images_per_class=self.number(batcher, "images_per_class", 30),
+                seed=self.number(batcher, "plan_seed", 0),
+            )
+        except PlanError as error:
+            raise PlanError(f"{self.source}: {error}") from error
+
+    def _refuse_bank_files(self, templates: str) -> None:
+        for bank in BANKS:
+            if str(self.value(templates, f"{bank}_file", "")).strip():
+                raise WorkflowError(
+                    f"{self.name_of(templates)} reads {bank} from a file on the server; give them to the client: "
+                    f"--{_flag(bank)}"
+                )
+
+    def number(self, node_id: str, name: str, default: int) -> int:
+        """A typed-in whole number of a node. Raises WorkflowError where it is something else."""
+        value = self.value(node_id, name, default)
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise WorkflowError(f"{self.name_of(node_id)} has {name} {value!r}; expected a whole number") from None
+
+    @property
+    def batch_size(self) -> int:
+        """Images a queued prompt. Raises WorkflowError or PlanError as `plan` does."""
+        size = self.number(self.only_id_of(BATCHER), "batch_size", 8)
+        if size < 1:
+            raise PlanError(f"batch size is {size}; it must be 1 or more")
+        return size
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The graph without titles, the plan's own nodes, and where the images are put: how an image is made."""
+        return {node_id: _content(node) for node_id, node in self.graph.items() if node["class_type"] not in PLAN_NODES}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits of everything that decides what the images look like.
+
+        How many images a class has and how many a batch has are not among it. Raises as `plan` does.
+        """
+        return fingerprint([self.content, self.plan().plan_id])
+
+    def for_batch(self, batch_index: int, *, folder: str, only: Sequence[int] = ()) -> dict[str, Any]:
+        """The graph to post for one batch; `only` names plan indices of this batch, all of them when empty."""
+        batcher, saver = self.only_id_of(BATCHER), self.only_id_of(SAVER)
+        changes: dict[tuple[str, str], Any] = {
+            (batcher, "batch_index"): batch_index,
+            (batcher, "only"): ",".join(map(str, only)),
+            (saver, "folder"): folder,
+            (saver, "overwrite"): False,
+        }
+        if "subfolders" in self.graph[saver]["inputs"]:  # the client puts the images where they belong itself
+            changes[saver, "subfolders"] = "{label}"
+        if "resume_folder" in self.graph[batcher]["inputs"]:  # the client knows itself what is missing
+            changes[batcher, "resume_folder"] = ""
+        return dict(self.with_values(changes).graph)
+
+
+def _flag(option: str) -> str:
+    names = {"templates": "template", "images_per_class": "per-class"}
+    return names.get(option, option.replace("_", "-"))
+
+
+def _set_example(places: Sequence[tuple[str, str]]) -> str:
+    return f"--set '{places[0][0]}.{places[0][1]}=...'"
+
+
+def shortened(text: str) -> str:
+    """Text of any length as a message can show it: at most 60 letters."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def is_link(value: Any) -> bool:
+    """Whether an input is a link, [node id, output number], and not a value."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
+
+
+def _content(node: Mapping[str, Any]) -> dict[str, Any]:
+    skipped = _WHERE_TO.get(node["class_type"], ())
+    inputs = {name: _plain(value) for name, value in node["inputs"].items() if name not in skipped}
+    return {"class_type": node["class_type"], "inputs": inputs}
+
+
+def _plain(value: Any) -> Any:
+    """7.0 and 7 are one value to a node, and must be one to the fingerprint."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def load_workflow(path: Path | str) -> Workflow:
+    """The workflow in a file in API format; `client.workflow.load_for` takes editor format as well.
+
+    Raises:
+        WorkflowError: the file is missing, not JSON, in editor format, or not a graph.
+    """
+    path = Path(path).expanduser()
+    return parse_workflow(read_json(path), source=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """The parsed JSON of a workflow file. Raises WorkflowError where there is none."""
+    path = path.expanduser()
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise WorkflowError(f"{path} does not exist; try workflows/api/sd15_class_prompts.json") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise WorkflowError(f"cannot read the workflow {path}: {error}; expected a JSON file in API format") from error
+    except json.JSONDecodeError as error:
+        raise WorkflowError(f"{path} is not valid JSON: {error}; expected a workflow in API format") from error
+
+
+def parse_workflow(value: Any, *, source: str = "workflow") -> Workflow:
+    """The workflow in a parsed JSON value; the body of a POST /prompt is taken too. Raises WorkflowError."""
+    if isinstance(value, dict) and isinstance(value.get("nodes"), list):
+        raise WorkflowError(
+            f"{source} is in editor format; make its API format with: python -m client convert (or its twin in workflows/api/, "
+            "or in ComfyUI: File, Export (API))"
+        )
+    if isinstance(value, dict) and isinstance(value.get("prompt"), dict) and "class_type" not in value["prompt"]:
+        value = value["prompt"]
+    if not isinstance(value, dict) or not value:
+        raise WorkflowError(f"{source} is not a workflow in API format; expected {{node id: {{class_type, inputs}}}}")
+    for node_id, node in value.items():
+        _check_node(source, node_id, node, value)
+    return Workflow(value, source)
+
+
+def _check_node(source: str, node_id: str, node: Any, graph: Mapping[str, Any]) -> None:
+    if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
+        raise WorkflowError(f"{source}: entry '{node_id}' is not a node in API format; it has no class_type")
+    if not isinstance(node.setdefault("inputs", {}), dict):
+        raise WorkflowError(f"{source}: the inputs of node {node_id} must be an object")
+    for name, link in node["inputs"].items():
+        if is_link(link) and link[0] not in graph:
+            raise WorkflowError(f"{source}: node {node_id} takes '{name}' from node {link[0]}, which is not there")
+
+
+def settings_of(workflow: Workflow) -> dict[str, Any]:
+    """The settings that options can change and the graph has typed in: {"checkpoint": ..., "steps": 20, ...}."""
+    names = ("checkpoint", "width", "height", "steps", "cfg", "sampler", "scheduler")
+    found = {name: workflow.option(name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,107 @@
+"""Options: what a user may change in a workflow, and `patch`, which puts it where it belongs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from comfy_nodes.plan import ClassEntry, parse_lines
+
+from ..errors import WorkflowError
+from .graph import BANKS, CLASS_LIST, PLAN_NODES, SAVER, Workflow
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to change in a workflow; None keeps what the file says. Sizes are in pixels and multiples of 8.
+
+    Raises:
+        WorkflowError: a value that no server could take.
+    """
+
+    classes: tuple[ClassEntry, ...] | None = None
+    templates: tuple[str, ...] | None = None
+    contexts: tuple[str, ...] | None = None
+    styles: tuple[str, ...] | None = None
+    negative: str | None = None
+    images_per_class: int | None = None
+    batch_size: int | None = None
+    plan_seed: int | None = None
+    checkpoint: str | None = None
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    sampler: str | None = None
+    scheduler: str | None = None
+    strength: float | None = None
+    real_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("images_per_class", "batch_size", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise WorkflowError(f"{name.replace('_', ' ')} is {value}; it must be 1 or more")
+        if self.strength is not None and not 0.0 < self.strength <= 1.0:
+            raise WorkflowError(
+                f"strength is {self.strength}; it must be above 0 (the real image) and at most 1 (nothing of it)"
+            )
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if value is not None and (value < 16 or value % 8):
+                raise WorkflowError(f"{name} {value} is not a multiple of 8 pixels from 16 up; try {_multiple(value)}")
+        for name in ("templates", "contexts", "styles"):
+            for line in getattr(self, name) or ():
+                _refuse_unlisted(name[:-1], line)
+        for entry in self.classes or ():
+            _refuse_undecodable("class", entry.name + entry.definition)
+        _refuse_undecodable("negative prompt", self.negative or "")
+
+
+def _multiple(value: int) -> int:
+    return max(16, round(value / 8) * 8)
+
+
+def _refuse_unlisted(kind: str, line: str) -> None:
+    """The nodes keep these one a line, so an entry must be a line that their parser gives back."""
+    _refuse_undecodable(kind, line)
+    if parse_lines(line) != (line,):
+        raise WorkflowError(f"{kind} '{line}' must be one line, not blank, without '#' or spaces at its start or end")
+
+
+def _refuse_undecodable(kind: str, text: str) -> None:
+    """Names of files and arguments may hold bytes that are no text; no JSON file could."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise WorkflowError(f"{kind} {text!a} is not valid Unicode text; rename it") from None
+
+
+def patch(workflow: Workflow, options: Options) -> Workflow:
+    """The workflow with the options put in where they belong.
+
+    Raises:
+        WorkflowError: an option has no node to go to, or several.
+    """
+    for class_type in (*PLAN_NODES, SAVER):
+        workflow.only_id_of(class_type)
+    changes: dict[tuple[str, str], Any] = {}
+    if options.classes is not None:
+        node_id = workflow.only_id_of(CLASS_LIST)
+        changes[node_id, "classes"] = classes_text(options.classes)
+        changes[node_id, "path"] = ""
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if value is not None and each.name != "classes":
+            node_id, name = workflow.place(each.name)
+            changes[node_id, name] = "\n".join(value) if isinstance(value, tuple) else value
+            if each.name in BANKS and f"{name}_file" in workflow.graph[node_id]["inputs"]:
+                changes[node_id, f"{name}_file"] = ""
+    return workflow.with_values(changes)
+
+
+def classes_text(classes: Sequence[ClassEntry]) -> str:
+    """Classes as the JSON text that SynthGridClassList reads back verbatim, whatever their names hold."""
+    return json.dumps([asdict(entry) for entry in classes], ensure_ascii=False)

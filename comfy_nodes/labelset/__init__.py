@@ -1,0 +1,42 @@
+"""The labelled folder: images in class folders, with one true record for each. Standard library and Pillow only.
+
+    <root>/<class folder>/<plan_id>-<index>.png     the image (or .webp, .jpg); the file itself holds the record too
+    <root>/metadata.jsonl                           one record an image
+    <root>/README.md                                data set card
+
+torchvision's ImageFolder and Hugging Face's `imagefolder` read it as it is. Whatever happens to the process, a record
+exists if and only if its image does: the image is written first (temporary file, fsync, rename), its record second, and
+`LabelledFolder.scan` mends what a kill between the two left behind from the record inside the file.
+"""
+
+from ..errors import LabelsetError, SynthGridError
+from .files import sha256, write_atomically
+from .folder import CARD, METADATA, LabelledFolder, Line
+from .index import FileNames, RowSet
+from .lock import CLIENT_LOCK, is_locked, try_lock
+from .names import folder_name, folder_names, image_file_name, image_file_names
+from .record import ImageRecord, encode_image, inspect_image, read_record
+
+__all__ = [
+    "CARD",
+    "CLIENT_LOCK",
+    "METADATA",
+    "FileNames",
+    "ImageRecord",
+    "LabelledFolder",
+    "LabelsetError",
+    "Line",
+    "RowSet",
+    "SynthGridError",
+    "encode_image",
+    "folder_name",
+    "folder_names",
+    "image_file_name",
+    "image_file_names",
+    "inspect_image",
+    "is_locked",
+    "read_record",
+    "sha256",
+    "try_lock",
+    "write_atomically",
+]

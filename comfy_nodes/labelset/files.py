@@ -1,0 +1,39 @@
+"""Files that are whole or not there at all, and their hashes. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import LabelsetError
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256 of the bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Puts a whole file at `path` or nothing: temporary file beside it, fsync, rename. Creates the folder.
+
+    Raises:
+        LabelsetError: the folder cannot be written or the disk is full; the temporary file is gone then.
+    """
+    # Not tempfile.mkstemp, whose files only their owner may read: images are shared, and the umask decides with whom.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.writelines([data] if isinstance(data, bytes) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise LabelsetError(f"cannot write {path}: {error.strerror or error}; check space and permissions") from error

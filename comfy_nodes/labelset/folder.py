@@ -1,0 +1,308 @@
+"""LabelledFolder: a labelled folder on disk, for one writer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import LabelsetError
+from .card import CARD_MARK, Tally, data_set_card
+from .files import sha256, write_atomically
+from .imagefile import SUFFIXES
+from .index import FileNames, RowSet, image_names
+from .names import folder_name
+from .record import ImageRecord, read_record
+
+METADATA = "metadata.jsonl"
+CARD = "README.md"
+_WRITERS = 16  # they wait for the disk, which takes many files in one go
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 1000  # records that are written with one wait for the disk
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of metadata.jsonl: its number, counted from 1, and its bytes as they are. Only the last may be `torn`."""
+
+    number: int
+    data: bytes
+
+    @property
+    def torn(self) -> bool:
+        """Whether a kill or a full disk left the line without its end."""
+        return not self.data.endswith(b"\n")
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing on it."""
+        return not self.data.strip()
+
+    def record(self, *, errors: str = "replace") -> ImageRecord:
+        """The record on the line; `errors` as in bytes.decode. Raises LabelsetError where there is none."""
+        try:
+            return ImageRecord.from_json(self.data.decode("utf-8", errors))
+        except UnicodeDecodeError as error:
+            raise LabelsetError(f"not a record: {error}") from error
+
+
+class LabelledFolder:
+    """A labelled folder on disk, for one writer at a time.
+
+    Opening reads nothing; `scan` reads the records and mends the folder, `add` writes one image with its record. `rows`
+    holds the keys and `tally` the counts of the records read or added so far; `records` holds the records themselves and
+    stays empty with `keep_records` off, so that memory does not grow with the folder.
+    """
+
+    def __init__(self, root: Path, *, keep_records: bool = True) -> None:
+        self.root = Path(root)
+        self.records: dict[tuple[str, int], ImageRecord] = {}
+        self.rows = RowSet()
+        self.tally = Tally()
+        self._keep_records = keep_records
+
+    @property
+    def metadata_path(self) -> Path:
+        """Where the records are."""
+        return self.root / METADATA
+
+    def path_of(self, record: ImageRecord) -> Path:
+        """Where a record's image is or belongs.
+
+        Raises:
+            LabelsetError: the record's file_name leads out of the folder or is not "<class folder>/<image file>".
+        """
+        parts = record.file_name.split("/")
+        if len(parts) != 2 or folder_name(parts[0]) != parts[0] or folder_name(parts[1]) != parts[1]:
+            raise LabelsetError(f"record names the file '{record.file_name}'; expected '<class folder>/<image file>'")
+        return self.root / parts[0] / parts[1]
+
+    def scan(self) -> dict[tuple[str, int], ImageRecord]:
+        """Reads every record and makes records and images agree again after a crash; returns (plan_id, index) -> record.
+
+        A record whose image is gone is dropped. An image that no record names (a kill between image and record) gets
+        its record back from inside the file, if it holds one and is whole. Half-written temporary files are removed.
+
+        Raises:
+            LabelsetError: metadata.jsonl has a malformed line that is not merely its unfinished last one.
+        """
+        names = image_names(self.root, clear=True)
+        last = self._read_records(names)
+        if last is not None:
+            names = image_names(self.root, clear=True)
+            self.rewrite(
+                lambda line, record: last.get(record.key, line.number) == line.number and self._there(record, names)
+            )
+            names = image_names(self.root, clear=True)
+            self._read_records(names)
+        self._restore(names)
+        return self.records
+
+    def find(self, record: ImageRecord) -> Path | None:
+        """The file that is there for a record's plan and index, in whatever format; None where there is none."""
+        path = self.path_of(record)
+        others = (path.with_name(path.stem + suffix) for suffix in SUFFIXES.values() if suffix != path.suffix)
+        return next((each for each in (path, *others) if each.exists()), None)
+
+    def add(self, record: ImageRecord, data: bytes, *, overwrite: bool = False) -> ImageRecord:
+        """Writes one image's bytes and then its record. Returns and raises as `add_all` does."""
+        return self.add_all([(record, data)], overwrite=overwrite)[0]
+
+    def add_all(self, items: Sequence[tuple[ImageRecord, bytes]], *, overwrite: bool = False) -> list[ImageRecord]:
+        """Writes many images' bytes, in threads, and then all their records with one write; the hashes are filled in.
+
+        Every image is on the disk before the first record is, and waiting for the disk is paid once for all records.
+
+        Raises:
+            LabelsetError: an image of that plan and index exists and `overwrite` is off: nothing is written then. Or
+                the folder cannot be written: whole images stay with their records; new images whose records cannot be
+                written are taken away again.
+        """
+        self._make_way([record for record, _ in items], overwrite=overwrite)
+        workers = min(len(items), _WRITERS)
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
+                answers = list(pool.map(self._write_image, items))
+        else:
+            answers = [self._write_image(item) for item in items]
+        written = [answer for answer in answers if isinstance(answer, ImageRecord)]
+        try:
+            self.append(written)
+        except LabelsetError:
+            for record in written:
+                self.path_of(record).unlink(missing_ok=True)
+            raise
+        for record in written:
+            self._note(record)
+        for answer in answers:
+            if isinstance(answer, LabelsetError):
+                raise answer
+        return written
+
+    def _make_way(self, records: Sequence[ImageRecord], *, overwrite: bool) -> None:
+        """Refuses what is there already or, when overwriting, forgets it first: a kill leaves no false record then."""
+        if len({record.file_name for record in records}) < len(records):
+            raise LabelsetError("two records of one call name the same file; give every image a name of its own")
+        there = [path for record in records if (path := self.find(record)) is not None]
+        if there and not overwrite:
+            raise LabelsetError(f"{there[0]} exists; it is kept. Choose another folder, or turn on overwrite")
+        if there:
+            self._forget(records)
+
+    def _write_image(self, item: tuple[ImageRecord, bytes]) -> ImageRecord | LabelsetError:
+        """Puts one image in place; the error is an answer, since the other images of its call go on."""
+        record, data = item
+        path = self.path_of(record)
+        try:
+            write_atomically(path, data)
+        except LabelsetError as error:
+            return error
+        for suffix in set(SUFFIXES.values()) - {path.suffix}:  # an image has one file, also when its format changes
+            path.with_name(path.stem + suffix).unlink(missing_ok=True)
+        return replace(record, sha256=sha256(data))
+
+    def write_card(self) -> None:
+        """Writes the data set card README.md from the records read or added so far.
+
+        A card that somebody wrote by hand is left alone.
+        """
+        path = self.root / CARD
+        if path.exists() and CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
+            return
+        write_atomically(path, data_set_card(self.tally).encode("utf-8"))
+
+    def lines(self) -> Iterator[Line]:
+        """The lines of metadata.jsonl, none where it is missing; a byte order mark is left out."""
+        try:
+            with self.metadata_path.open("rb") as file:
+                for number, data in enumerate(file, 1):
+                    yield Line(number, data.removeprefix(_BOM) if number == 1 else data)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise LabelsetError(f"cannot read {self.metadata_path}: {error.strerror or error}") from error
+
+    def rewrite(self, keep: Callable[[Line, ImageRecord], bool]) -> None:
+        """Writes metadata.jsonl anew without the lines that are no records and those that `keep` refuses.
+
+        Kept lines stay byte for byte, in their order.
+
+        Raises:
+            LabelsetError: the folder cannot be written.
+        """
+        write_atomically(self.metadata_path, self._kept(keep))
+
+    def _kept(self, keep: Callable[[Line, ImageRecord], bool]) -> Iterator[bytes]:
+        for line in self.lines():
+            try:
+                if not line.blank and keep(line, line.record()):
+                    yield line.data + b"\n" * line.torn
+            except LabelsetError:
+                continue
+
+    def _forget(self, records: Iterable[ImageRecord]) -> None:
+        """Takes records away before their images are replaced."""
+        self.scan()
+        gone = {record.key for record in records if record.key in self.rows}
+        if not gone:
+            return
+
+        def keep(line: Line, record: ImageRecord) -> bool:
+            if record.key in gone:
+                self.tally.add(record, -1)
+            return record.key not in gone
+
+        self.rewrite(keep)
+        for key in gone:
+            self.rows.discard(key)
+            self.records.pop(key, None)
+
+    def _note(self, record: ImageRecord) -> None:
+        self.rows.add(record.key)
+        self.tally.add(record)
+        if self._keep_records:
+            self.records[record.key] = record
+
+    def _read_records(self, names: FileNames) -> dict[tuple[str, int], int] | None:
+        """Takes in the records whose images are there, and claims their names.
+
+        Returns None where nothing is to be mended; else the number of the last line of each key that has several.
+        """
+        self.records, self.rows, self.tally = {}, RowSet(), Tally()
+        last: dict[tuple[str, int], int] = {}
+        sound = True
+        for line in self.lines():
+            if line.blank:
+                continue
+            sound &= not line.torn
+            try:
+                record = line.record()
+            except LabelsetError as error:
+                if not line.torn:
+                    raise LabelsetError(
+                        f"{self.metadata_path} line {line.number}: {error}; mend or remove that line, or run: "
+                        f"python -m client verify {self.root} --repair"
+                    ) from error
+                continue
+            there = self._there(record, names)
+            if record.key in self.rows:
+                last[record.key] = line.number
+            elif there:
+                self._note(record)
+            sound &= there
+        return None if sound and not last else last
+
+    def _there(self, record: ImageRecord, names: FileNames) -> bool:
+        """Whether the image is there and no earlier line has claimed it; a file system may spell its name otherwise."""
+        claimed = names.claim(record.file_name)
+        return (self.root / record.file_name).is_file() if claimed is None else claimed
+
+    def image_names(self) -> FileNames:
+        """The images in the class folders. Raises LabelsetError where one cannot be read."""
+        return image_names(self.root)
+
+    def _restore(self, names: FileNames) -> None:
+        """Gives whole images that no line names the record inside them back."""
+        found: list[ImageRecord] = []
+        for name in sorted(names):
+            record = self._stray_record(self.root / name)
+            if record is not None and record.file_name == name and record.key not in self.rows:
+                self._note(record)
+                found.append(record)
+            if len(found) == _CHUNK:
+                self.append(found)
+                found = []
+        self.append(found)
+
+    @staticmethod
+    def _stray_record(path: Path) -> ImageRecord | None:
+        try:
+            return read_record(path.read_bytes())
+        except (LabelsetError, OSError):
+            return None
+
+    def append(self, records: Iterable[ImageRecord]) -> None:
+        """Adds the lines of records whose images are there: all or none. `add` is the way for new images.
+
+        The disk is not waited for: what a power cut takes from the end, `scan` brings back from inside the images, which
+        are on the disk by now.
+
+        Raises:
+            LabelsetError: the folder cannot be written.
+        """
+        # Unbuffered, since a buffer would try again to write a refused line on closing.
+        rest = memoryview("".join(record.to_json() + "\n" for record in records).encode("utf-8"))
+        if not rest:
+            return
+        try:
+            with self.metadata_path.open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise LabelsetError(f"cannot write {self.metadata_path}: {error.strerror or error}; check space") from error

@@ -1,0 +1,155 @@
+"""Which rows and which files there are, a few bytes each, so that a folder of a million images is no matter of memory."""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import LabelsetError
+from .imagefile import SUFFIXES
+
+_KINDS = tuple(SUFFIXES.values())
+_USUAL = re.compile(rf"([^/]*)/(.*)-(\d{{6}}|[1-9]\d{{6,}})({'|'.join(map(re.escape, _KINDS))})", re.ASCII | re.DOTALL)
+_LARGEST_INDEX = 2**22  # what lies above is kept one by one, so that a record of row 10**12 asks for no 4 TB
+_CLAIMED = 2**31
+
+
+class RowSet:
+    """A set of keys (plan_id, index), one byte for each index of a plan up to its largest."""
+
+    def __init__(self) -> None:
+        self._flags: dict[str, bytearray] = {}
+        self._others: set[tuple[str, int]] = set()
+
+    def add(self, key: tuple[str, int]) -> None:
+        """Adds a key that may be there already."""
+        plan_id, index = key
+        if not 0 <= index < _LARGEST_INDEX:
+            self._others.add(key)
+            return
+        flags = self._flags.setdefault(plan_id, bytearray())
+        if index >= len(flags):
+            flags.extend(bytes(index + 1 - len(flags)))
+        flags[index] = 1
+
+    def discard(self, key: tuple[str, int]) -> None:
+        """Takes a key away, if it is there."""
+        if key in self._others:
+            self._others.remove(key)
+        elif key in self:
+            self._flags[key[0]][key[1]] = 0
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        if key in self._others:
+            return True
+        plan_id, index = key
+        flags = self._flags.get(plan_id, b"")
+        return 0 <= index < len(flags) and flags[index] == 1
+
+    def __len__(self) -> int:
+        return sum(flags.count(1) for flags in self._flags.values()) + len(self._others)
+
+    def plan_ids(self) -> set[str]:
+        """The plans that have a key here."""
+        return {plan_id for plan_id, flags in self._flags.items() if 1 in flags} | {each for each, _ in self._others}
+
+    def count(self, plan_id: str, below: int) -> int:
+        """How many keys of a plan have an index in 0..below-1."""
+        others = sum(each == plan_id and 0 <= index < below for each, index in self._others)
+        return self._flags.get(plan_id, b"").count(1, 0, max(below, 0)) + others
+
+
+class FileNames:
+    """File names "<folder>/<plan_id>-<index>.<kind>", four bytes for each index of a plan; any other name as text.
+
+    Each can be claimed once; iterating gives those that nobody claimed, in no certain order.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[str, int] = {}
+        self._codes: dict[str, array[int]] = {}  # plan_id -> by index 0, or 1 + folder number * kinds + kind number
+        self._others: dict[str, bool] = {}  # name -> claimed
+
+    def add(self, name: str) -> None:
+        """Adds a name that is not there yet."""
+        plan_id, index, code = self._coded(name, new=True)
+        codes = self._codes.setdefault(plan_id, array("I")) if code else array("I")
+        if code and index >= len(codes):
+            codes.frombytes(bytes(codes.itemsize * (max(index + 1, len(codes) * 5 // 4) - len(codes))))
+        if code and not codes[index]:
+            codes[index] = code
+        else:
+            self._others[name] = False
+
+    def claim(self, name: str) -> bool | None:
+        """True the first time, False afterwards, None where there is no such name."""
+        if name in self._others:
+            claimed, self._others[name] = self._others[name], True
+            return not claimed
+        plan_id, index, code = self._coded(name, new=False)
+        codes = self._codes.get(plan_id)
+        if not code or codes is None or index >= len(codes) or codes[index] & ~_CLAIMED != code:
+            return None
+        claimed = bool(codes[index] & _CLAIMED)
+        codes[index] = code | _CLAIMED
+        return not claimed
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name, claimed in self._others.items() if not claimed)
+        folders = list(self._folders)
+        for plan_id, codes in self._codes.items():
+            for index, code in enumerate(codes):
+                if code and not code & _CLAIMED:
+                    folder, kind = divmod(code - 1, len(_KINDS))
+                    yield f"{folders[folder]}/{plan_id}-{index:06d}{_KINDS[kind]}"
+
+    def _coded(self, name: str, *, new: bool) -> tuple[str, int, int]:
+        """(plan_id, index, code) of a name; code 0 where it is not of the usual form, or its folder is unknown."""
+        match = _USUAL.fullmatch(name)
+        if match is None or int(match[3]) >= _LARGEST_INDEX:
+            return "", 0, 0
+        folder, plan_id, digits, kind = match.groups()
+        number = self._folders.setdefault(folder, len(self._folders)) if new else self._folders.get(folder)
+        return plan_id, int(digits), 0 if number is None else 1 + number * len(_KINDS) + _KINDS.index(kind)
+
+
+def image_names(root: Path, *, clear: bool = False) -> FileNames:
+    """The images in the class folders of `root`; `clear` removes unfinished temporary files on the way.
+
+    Raises:
+        LabelsetError: a folder cannot be read.
+    """
+    names = FileNames()
+    for folder in _entries(root):
+        if folder.name.startswith(".") or not folder.is_dir():
+            _clear([folder] if clear else [])
+            continue
+        for entry in _entries(folder):
+            if entry.name.endswith(_KINDS) and not entry.name.startswith(".") and entry.is_file():
+                names.add(f"{folder.name}/{entry.name}")
+            else:
+                _clear([entry] if clear else [])
+    return names
+
+
+def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where there is none."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise LabelsetError(f"cannot read {os.fspath(folder)}: {error.strerror or error}") from error
+
+
+def _clear(entries: Iterable[os.DirEntry[str]]) -> None:
+    """Removes what a killed writer left half-written."""
+    for entry in entries:
+        if entry.name.startswith(".") and entry.name.endswith(".part") and entry.is_file():
+            with suppress(OSError):  # in a folder that may only be read
+                Path(entry.path).unlink()

@@ -1,0 +1,64 @@
+"""Image files of any mode to 8-bit RGB, the same for a node that starts from a real image and for a classifier.
+
+16-bit grey is scaled to 8 bits, not clipped; transparency goes onto white; EXIF orientation is applied; of an animation
+the first frame counts. Pillow and NumPy only.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import LabelsetError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_WIDEST_16_BIT = 65535
+_TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
+
+
+def decode_rgb(data: bytes, *, name: str, at_least_px: int | None = None) -> Image.Image:
+    """The bytes of an image file as mode RGB, upright. Errors call it `name`.
+
+    Where `at_least_px` will do for the shorter side, a large JPEG may come at a fraction of its size.
+
+    Raises:
+        LabelsetError: not a whole image, or one of a kind that has no sure 8-bit reading.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if at_least_px is not None:
+                image.draft("RGB", (at_least_px, at_least_px))  # JPEG alone: skips high frequencies, not pixels
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image))
+    except LabelsetError as error:
+        raise LabelsetError(f"{name}: {error}") from error
+    # Pillow's decoders raise nearly anything on damaged bytes (SyntaxError, struct.error, IndexError, ...).
+    except Exception as error:
+        raise LabelsetError(f"{name} is not a whole image ({error}); replace or remove the file") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB on white.
+
+    Raises:
+        LabelsetError: floating point pixels outside 0..1, or whole numbers outside 0..65535.
+    """
+    if image.mode.startswith("I"):
+        return _from_numbers(np.asarray(image).astype(np.float64), full_scale=_WIDEST_16_BIT)
+    if image.mode == "F":
+        return _from_numbers(np.asarray(image).astype(np.float64), full_scale=1.0)
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_numbers(values: np.ndarray, *, full_scale: float) -> Image.Image:
+    if values.size and (values.min() < 0 or values.max() > full_scale or not np.isfinite(values).all()):
+        raise LabelsetError(
+            f"pixels run from {values.min():g} to {values.max():g}; expected 0 to {full_scale:g}: "
+            "save the image with 8 bits per channel"
+        )
+    return Image.fromarray(np.round(values * (255.0 / full_scale)).astype(np.uint8)).convert("RGB")

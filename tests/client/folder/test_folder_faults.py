@@ -1,0 +1,186 @@
+"""Full disks, folders that may only be read, edited metadata and names of every script: the folder stays true."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from client.__main__ import main
+from client.errors import FolderError
+from client.folder.repair import repair
+from client.folder.verify import verify
+from client.run.runner import run_plan
+from comfy_nodes.errors import LabelsetError
+from tests.client.helpers import assert_exact, stub_workflow
+
+NAMES = (
+    "naïve e\u0301",
+    "Ünïcode",
+    "خفاش",
+    "चमगादड़",
+    "コウモリ",
+    "박쥐",
+    "🦇",
+    "a/b",
+    "..",
+    "CON",
+    "x" * 300,
+    "tab\there",
+    "#1",
+)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a file system of so many kilobytes; where that is not allowed the test is skipped."""
+    mounted = []
+
+    def mount(kilobytes, *options):
+        place = tmp_path / "disk"
+        place.mkdir(exist_ok=True)
+        text = ",".join([f"size={kilobytes}k", *(["remount"] if mounted else []), *options])
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", text, "none", str(place)], capture_output=True)
+        if done.returncode:
+            pytest.skip("needs the right to mount")
+        mounted.append(place)
+        return place
+
+    if not sys.platform.startswith("linux") or shutil.which("mount") is None:
+        pytest.skip("needs tmpfs")
+    yield mount
+    if mounted:
+        subprocess.run(["umount", "-l", str(mounted[0])], check=False)
+
+
+def graph_file(tmp_path, workflow):
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(workflow.graph), encoding="utf-8")
+    return path
+
+
+def test_a_disk_that_is_full_in_the_middle(small_disk, stub_servers, tmp_path, run_client):
+    """One line, a true folder, and after making room the run goes on; nothing is made twice."""
+    out = small_disk(300) / "set"
+    workflow = stub_workflow(per_class=30, seconds=0.0)
+    command = ["run", graph_file(tmp_path, workflow), "--server", stub_servers[0].url, "--out", out]
+    full = run_client(*command)
+    assert full.returncode == 1
+    assert full.stderr.splitlines()[-1].startswith("error: cannot write ")
+    assert "No space left on device" in full.stderr
+    assert "Traceback" not in full.stderr
+    report = verify(out)
+    assert report.problems == ()
+    assert 0 < report.images < 90
+    assert not list(out.rglob("*.part"))
+    before = {path.name: path.read_bytes() for path in out.glob("*/*")}
+    small_disk(4000)
+    assert run_client(*command).returncode == 0
+    assert_exact(out, workflow)
+    after = {path.name: path.read_bytes() for path in out.glob("*/*")}
+    assert before.items() <= after.items()
+
+
+def test_a_repair_on_a_full_disk_loses_nothing(small_disk, stub_servers):
+    disk = small_disk(4000)
+    run_plan(stub_workflow(per_class=4, seconds=0.0), stub_servers[0].url, disk / "set")
+    images = sorted((disk / "set").glob("*/*"))
+    images[0].write_bytes(b"cut")
+    used = int(
+        subprocess.run(["df", "-k", "--output=used", str(disk)], capture_output=True, text=True).stdout.split()[1]
+    )
+    small_disk(used)
+    with pytest.raises((FolderError, LabelsetError), match="No space left"):
+        repair(disk / "set")
+    assert sorted((disk / "set").glob("*/*")) == images
+    small_disk(4000)
+    assert repair(disk / "set").mended == 1
+    assert verify(disk / "set").problems == ()
+
+
+def test_a_folder_that_may_only_be_read_is_checked_but_not_written(small_disk, stub_servers, tmp_path, capsys):
+    disk = small_disk(4000)
+    out, workflow = disk / "set", stub_workflow(per_class=2, seconds=0.0)
+    run_plan(workflow, stub_servers[0].url, out)
+    sorted(out.glob("*/*"))[0].write_bytes(b"cut")
+    path = graph_file(tmp_path, workflow)
+    small_disk(4000, "ro")
+    assert main(["status", str(out)]) == 0
+    assert main(["verify", str(out)]) == 1
+    capsys.readouterr()
+    url = stub_servers[0].url
+    for command in (
+        ["verify", out, "--repair"],
+        ["run", path, "--server", url, "--out", out],
+        ["extend", out, "--per-class", "3", "--server", url],
+    ):
+        assert main([str(each) for each in command]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "Read-only file system; check permissions" in line
+    small_disk(4000, "rw")
+    assert main(["verify", str(out), "--repair", "--server", url]) == 0
+
+
+def test_a_damaged_line_is_named_with_the_way_out_and_the_way_out_works(stub_servers, tmp_path, capsys):
+    out, workflow = tmp_path / "set", stub_workflow(per_class=2, seconds=0.0)
+    run_plan(workflow, stub_servers[0].url, out)
+    lines = (out / "metadata.jsonl").read_text("utf-8").splitlines()
+    (out / "metadata.jsonl").write_text("\n".join([lines[0], lines[1][:50], *lines[2:]]) + "\n", encoding="utf-8")
+    with pytest.raises(LabelsetError, match=r"metadata\.jsonl line 2: .*python -m client verify .* --repair") as caught:
+        run_plan(workflow, stub_servers[0].url, out)
+    assert "\n" not in str(caught.value)
+    assert main(["verify", str(out), "--repair"]) == 0
+    assert run_plan(workflow, stub_servers[0].url, out).made == 0
+    assert_exact(out, workflow)
+
+
+def test_a_run_goes_on_in_a_folder_whose_metadata_an_editor_saved(stub_servers, tmp_path):
+    """With a byte order mark and CRLF, and the last line without an end."""
+    out = tmp_path / "set"
+    run_plan(stub_workflow(per_class=2, seconds=0.0), stub_servers[0].url, out)
+    text = (out / "metadata.jsonl").read_bytes()
+    (out / "metadata.jsonl").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n").rstrip())
+    longer = stub_workflow(per_class=3, seconds=0.0)
+    assert run_plan(longer, stub_servers[0].url, out).made == 3
+    assert verify(out).sound
+    assert len(list((out).glob("*/*"))) == 9
+
+
+def test_class_names_of_every_script_are_made_verified_and_mended(stub_servers, tmp_path):
+    out, workflow = tmp_path / "set", stub_workflow(names=NAMES, per_class=1, seconds=0.0)
+    graph = json.loads(json.dumps(workflow.graph))
+    graph["1"]["inputs"]["classes"] = json.dumps(NAMES)
+    workflow = type(workflow)(graph, "stub")
+    run_plan(workflow, stub_servers[0].url, out)
+    assert verify(out).sound
+    (out / "metadata.jsonl").unlink()
+    assert repair(out).mended == len(NAMES)
+    assert verify(out).sound
+    assert_exact(out, workflow)
+
+
+@pytest.mark.slow
+def test_a_repair_that_is_killed_at_any_moment_is_done_by_the_next(stub_servers, tmp_path, start_client):
+    """kill -9 at ten moments; every file is in the folder or in the quarantine, and what is left in the folder is true."""
+    out = tmp_path / "set"
+    run_plan(stub_workflow(per_class=100, batch_size=50, seconds=0.0), stub_servers[0].url, out)
+    images = sorted(out.glob("*/*"))
+    for image in images[::2]:
+        image.write_bytes(image.read_bytes()[:200])
+    quarantine, partial = tmp_path / "set.quarantine", 0
+    for moment in range(10):
+        before = len(list(quarantine.glob("*/*/*")))
+        client = start_client("verify", out, "--repair")
+        while len(list(quarantine.glob("*/*/*"))) < min(150, before + 1 + 3 * moment) and client.poll() is None:
+            pass
+        client.kill()
+        client.communicate()
+        partial += before < len(list(quarantine.glob("*/*/*"))) < 150
+    assert partial  # else no kill came in the middle
+    repair(out)
+    report = verify(out)
+    assert report.problems == ()
+    assert report.images == 150
+    taken = {path.relative_to(path.parents[2]) for path in quarantine.glob("*/*/*")}
+    assert taken == {path.relative_to(out) for path in images[::2]}

@@ -1,0 +1,61 @@
+"""What --json-events prints is what docs/json-events.md and the schema say."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import client
+from client.run import events
+
+DOCS = Path(client.__file__).resolve().parents[1] / "docs" / "json-events.md"
+ROW = re.compile(r"^\| `(\w+)` \| .+ \| ((?:`\w+` ?)+) \|$", re.MULTILINE)
+KINDS = {events.kind_of(each): each for each in get_args(events.AnyEvent)}
+EXAMPLES = [
+    events.RunStarted(folder="f", plan_id="p", total=3, there=1, servers=("a", "b")),
+    events.ServerUp(server="a", url="http://127.0.0.1:8188"),
+    events.ServerDown(server="a", state=events.HUNG, reason="蝙蝠"),
+    events.JobPosted(server="a", prompt_id="p", batch_index=0, indices=(0, 1), attempt=0, found=False),
+    events.JobFinished(server="a", prompt_id="p", batch_index=0, images=2),
+    events.JobMoved(server="a", prompt_id="p", batch_index=0),
+    events.JobRetried(server="a", batch_index=0, indices=(), failures=1, reason="r"),
+    events.ImageSaved(server="a", index=0, label="bat", file_name="bat/p-000000.png"),
+    events.ImageSetAside(index=0, label="bat", reason="r"),
+    events.RunEnded(outcome=events.COMPLETE, done=3, made=2, total=3, set_aside=0, seconds=1.5),
+]
+_PYTHON = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list}
+
+
+def check(value, schema=None):
+    """The line against its part of the schema, by hand: exactly the fields, each of its type."""
+    (part,) = [each for each in events.schema()["oneOf"] if each["properties"]["event"]["const"] == value["event"]]
+    assert set(value) == set(part["required"]) == set(part["properties"])
+    for name, rule in part["properties"].items():
+        if name == "event":
+            continue
+        assert isinstance(value[name], _PYTHON[rule["type"]]), (name, value[name])
+        assert not (isinstance(value[name], bool) and rule["type"] != "boolean")
+        assert (
+            all(isinstance(each, _PYTHON[rule["items"]["type"]]) for each in value[name]) if "items" in rule else True
+        )
+
+
+def test_every_kind_is_documented_with_its_fields_in_order():
+    documented = {kind: re.findall(r"\w+", names) for kind, names in ROW.findall(DOCS.read_text(encoding="utf-8"))}
+    assert documented == {
+        kind: [each.name for each in fields(event) if each.name != "at"] for kind, event in KINDS.items()
+    }
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
+def test_an_event_is_one_line_of_json_that_the_schema_describes(event):
+    text = json.dumps(events.as_dict(event), ensure_ascii=False)
+    assert "\n" not in text
+    check(json.loads(text))
+
+
+def test_there_is_an_example_of_every_kind():
+    assert {type(each) for each in EXAMPLES} == set(KINDS.values())

@@ -1,0 +1,93 @@
+"""The workflow from real images through the client: its options, what the client must be told, and a whole run."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from client.__main__ import main
+from client.errors import WorkflowError
+from client.workflow.graph import load_workflow
+from client.workflow.options import Options, patch
+from comfy_nodes.labelset import LabelledFolder, sha256
+from comfy_nodes.plan import ClassEntry
+
+FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "api"
+WORKFLOW = FOLDER / "sd15_from_real_images.json"
+CLASSES = (ClassEntry("bat"), ClassEntry("cat"))
+
+
+def inputs_of(workflow, class_type):
+    return next(node["inputs"] for node in workflow.graph.values() if node["class_type"] == class_type)
+
+
+def test_strength_folder_and_size_go_to_the_nodes_that_carry_them():
+    patched = patch(load_workflow(WORKFLOW), Options(strength=0.3, real_folder="mine", width=64, height=72))
+    assert inputs_of(patched, "BasicScheduler")["denoise"] == 0.3
+    real = inputs_of(patched, "SynthGridRealImageLatent")
+    assert (real["folder"], real["width"], real["height"]) == ("mine", 64, 72)
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.1, 1.1, float("nan")])
+def test_a_strength_that_no_sampler_could_take_is_refused(strength):
+    with pytest.raises(WorkflowError, match="strength is"):
+        Options(strength=strength)
+
+
+def test_the_client_must_be_told_the_classes():
+    with pytest.raises(WorkflowError, match="give them to the client: --classes"):
+        load_workflow(WORKFLOW).plan()
+    assert [entry.name for entry in patch(load_workflow(WORKFLOW), Options(classes=CLASSES)).plan().classes] == [
+        "bat",
+        "cat",
+    ]
+
+
+def test_another_folder_of_real_images_is_another_data_set():
+    plain, other = (patch(load_workflow(WORKFLOW), Options(classes=CLASSES, real_folder=name)) for name in "ab")
+    assert plain.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("bank", ["templates", "contexts", "styles"])
+def test_a_bank_file_on_the_server_is_refused_unless_the_client_is_given_the_bank(bank):
+    graph = json.loads((FOLDER / "sd15_class_prompts_banks.json").read_text(encoding="utf-8"))
+    node_id = next(key for key, node in graph.items() if node["class_type"] == "SynthGridPromptTemplates")
+    workflow = load_workflow(FOLDER / "sd15_class_prompts_banks.json").with_values({(node_id, f"{bank}_file"): "x.txt"})
+    with pytest.raises(
+        WorkflowError, match=f"reads {bank} from a file on the server; give them to the client: --{bank[:8]}"
+    ):
+        workflow.plan()
+    given = ("a {class} {context} {style}",) if bank == "templates" else ("at night",)
+    assert getattr(patch(workflow, Options(**{bank: given})).plan().templates, bank) == given
+
+
+def test_the_client_puts_images_where_they_belong_itself():
+    workflow = load_workflow(FOLDER / "sd15_class_prompts.json")
+    saver = next(key for key, node in workflow.graph.items() if node["class_type"] == "SynthGridLabelledImageSaver")
+    styled = workflow.with_values({(saver, "subfolders"): "{style}/{label}"})
+    assert styled.for_batch(0, folder="a")[saver]["inputs"]["subfolders"] == "{label}"
+    assert styled.fingerprint == workflow.fingerprint
+
+
+def test_a_whole_run_on_the_embedded_engine(tmp_path, capsys):
+    """Labels come from the folder; every record names the real image, by file and hash."""
+    for label, colour in (("0", "white"), ("1", "grey")):
+        for number in range(2):
+            path = tmp_path / "input" / "photos" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (50 + number, 40), colour).save(path)
+    command = [
+        "run", str(WORKFLOW), "--server", "embedded", "--input-directory", str(tmp_path / "input"),
+        "--classes", str(tmp_path / "input" / "photos"), "--real-folder", "photos", "--strength", "0.2",
+        "--per-class", "3", "--batch-size", "4", "--steps", "5", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    assert main(command) == 0, capsys.readouterr().err
+    records = LabelledFolder(tmp_path / "out").scan()
+    assert sorted(index for _, index in records) == list(range(6))
+    for record in records.values():
+        source = tmp_path / "input" / "photos" / record.source_image
+        assert (source.parent.name, record.source_sha256) == (record.label, sha256(source.read_bytes()))
+        with Image.open(tmp_path / "out" / record.file_name) as image:
+            brightness = image.convert("L").resize((1, 1)).getpixel((0, 0))
+        assert (brightness > 190) == (record.label == "0"), "little strength leaves a white image bright"

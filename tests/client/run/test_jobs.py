@@ -1,0 +1,250 @@
+"""The job table: every image is delivered once or set aside, whatever servers come, go, fail, forget and deliver late."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from client.run.jobs import HOPELESS_JOBS, Job, Jobs
+
+SERVERS = ("a", "b", "c")
+
+
+def batches(count, size=2):
+    return [Job(number, tuple(range(number * size, (number + 1) * size))) for number in range(count)]
+
+
+@pytest.fixture
+def jobs():
+    """Three batches of two images, and two servers."""
+    table = Jobs(iter(batches(3)))
+    table.join("a")
+    table.join("b")
+    return table
+
+
+def deliver_all(jobs, server, job):
+    for index in job.indices:
+        jobs.deliver(job, index)
+    return jobs.finish(server, job)
+
+
+def fail(jobs, server, job):
+    return jobs.finish(server, jobs.posted(server, job))
+
+
+def test_nothing_is_drawn_before_a_server_has_room():
+    drawn = []
+    jobs = Jobs(job for job in batches(100) if not drawn.append(job))
+    jobs.join("a")
+    jobs.take("a")
+    assert len(drawn) == 1
+
+
+def test_jobs_of_a_lost_server_are_the_next_that_are_taken(jobs):
+    first, second = jobs.take("a"), jobs.take("a")
+    jobs.leave("a")
+    assert [jobs.take("b").batch_index for _ in range(3)] == [first.batch_index, second.batch_index, 2]
+
+
+def test_a_late_delivery_counts_once(jobs):
+    job = jobs.take("a")
+    jobs.leave("a")
+    again = jobs.take("b")
+    assert jobs.deliver(again, 0)
+    assert not jobs.deliver(job, 0)
+    assert jobs.deliver(job, 1)
+    assert not jobs.deliver(again, 1)
+    assert jobs.finish("b", again).again == ()
+
+
+def test_a_job_that_failed_goes_to_another_server_first(jobs):
+    job = jobs.take("a")
+    assert fail(jobs, "a", job).again == job.indices
+    assert jobs.take("a").batch_index == 1
+    assert jobs.take("b").batch_index == job.batch_index
+    jobs.leave("b")
+    assert jobs.take("a").batch_index == job.batch_index
+
+
+def test_after_three_failures_it_is_set_aside_and_the_rest_goes_on(jobs):
+    outcomes = []
+    for server in ("a", "b", "a"):
+        job = jobs.take(server)
+        assert job.batch_index == 0
+        outcomes.append(fail(jobs, server, job))
+    assert [(each.again, each.aside, each.failures) for each in outcomes] == [
+        ((0, 1), (), 1),
+        ((0, 1), (), 2),
+        ((), (0, 1), 3),
+    ]
+    for _ in range(2):
+        deliver_all(jobs, "a", jobs.take("a"))
+    assert jobs.over
+    assert jobs.delivered == 4
+
+
+def test_what_an_earlier_client_left_behind_is_not_held_against_a_job(jobs):
+    job = jobs.renumber("a", jobs.take("a"))
+    assert job.attempt == 1
+    assert jobs.finish("a", job).failures == 0
+    assert jobs.take("a").failures == 0
+
+
+def test_only_the_oldest_job_is_blamed_for_the_loss_of_its_server(jobs):
+    for _ in range(2 * jobs.tries - 1):
+        jobs.join("a")
+        assert [jobs.take("a").batch_index for _ in range(2)] == [0, 1]
+        assert jobs.leave("a")[1].aside == ()
+    jobs.join("a")
+    assert jobs.take("a").losses == 2 * jobs.tries - 1
+    assert jobs.take("a").losses == 0
+    assert jobs.leave("a")[1].aside == (0, 1)
+
+
+def test_a_server_that_is_back_takes_its_jobs_back_unless_others_have_them(jobs):
+    first, second = (jobs.posted("a", jobs.take("a")) for _ in range(2))
+    jobs.leave("a")
+    taken = jobs.take("b")
+    jobs.join("a")
+    assert taken.batch_index == first.batch_index
+    assert not jobs.reclaim("a", first)
+    assert jobs.reclaim("a", second)
+    assert [job.batch_index for job in jobs.on("a")] == [second.batch_index]
+    assert jobs.on("a")[0].posted
+
+
+def test_a_job_that_is_found_again_did_not_bring_its_server_down(jobs):
+    for _ in range(4 * jobs.tries):
+        job = jobs.posted("a", jobs.take("a")) if not jobs.on("a") else jobs.on("a")[0]
+        assert jobs.leave("a")[1].aside == ()
+        jobs.join("a")
+        assert jobs.reclaim("a", job)
+        jobs.settle("a", job)
+    assert jobs.on("a")[0].losses == 0
+
+
+def test_a_reserved_job_waits_for_its_server_while_that_is_there(jobs):
+    jobs.ahead(2)
+    jobs.reserve("b", [0])
+    assert jobs.take("a").batch_index == 1
+    assert jobs.take("b").batch_index == 0
+    jobs.reserve("b", [2])
+    assert jobs.take("a") is None
+    jobs.leave("b")
+    assert jobs.take("a").batch_index == 0
+
+
+def test_when_the_first_jobs_are_all_set_aside_it_is_hopeless():
+    jobs = Jobs(iter(batches(9)), tries=1)
+    jobs.join("a")
+    for _ in range(HOPELESS_JOBS):
+        assert not jobs.hopeless
+        fail(jobs, "a", jobs.take("a"))
+    assert jobs.hopeless
+
+
+class Farm(RuleBasedStateMachine):
+    """Servers that come and go, lose jobs, and keep copies of jobs that they were no longer expected to have."""
+
+    @initialize(count=st.integers(1, 6), size=st.integers(1, 3), tries=st.integers(1, 3))
+    def begin(self, count, size, tries):
+        self.all = set(range(count * size))
+        self.jobs = Jobs(iter(batches(count, size)), tries=tries)
+        self.delivered = []
+        self.aside = []
+
+    @rule(server=st.sampled_from(SERVERS))
+    def join(self, server):
+        self.jobs.join(server)
+
+    @rule(server=st.sampled_from(SERVERS), blame=st.booleans())
+    def leave(self, server, blame):
+        before = self.jobs.on(server)
+        moved, outcome = self.jobs.leave(server, blame=blame)
+        assert [job.batch_index for job in moved] == [job.batch_index for job in before]
+        self.aside += outcome.aside
+
+    @precondition(lambda self: self.jobs.servers)
+    @rule(data=st.data(), post=st.booleans(), renumber=st.booleans())
+    def take(self, data, post, renumber):
+        server = data.draw(st.sampled_from(sorted(self.jobs.servers)))
+        expected = self.jobs.has_work_for(server)
+        job = self.jobs.take(server)
+        assert (job is not None) == expected
+        if job is None:
+            return
+        assert self.jobs.wanted(job)
+        if renumber:
+            job = self.jobs.renumber(server, job)
+        if post:
+            self.jobs.posted(server, job)
+
+    @rule(data=st.data(), server=st.sampled_from(SERVERS), how=st.sampled_from(("all", "some", "none", "forget")))
+    def finish(self, data, server, how):
+        if not self.jobs.on(server):
+            return
+        job = data.draw(st.sampled_from(self.jobs.on(server)))
+        if how == "forget":
+            self.aside += self.jobs.forget(server, job).aside
+            return
+        images = {"all": job.indices, "some": job.indices[::2], "none": ()}[how]
+        self.delivered += [index for index in images if self.jobs.deliver(job, index)]
+        outcome = self.jobs.finish(server, job)
+        self.aside += outcome.aside
+        assert not set(outcome.again) & set(outcome.aside)
+
+    @rule(data=st.data(), server=st.sampled_from(SERVERS), back=st.booleans())
+    def hear_of_a_copy(self, data, server, back):
+        left = self.jobs.left_on(server)
+        if not left:
+            return
+        job = data.draw(st.sampled_from(left))
+        if not (back and server in self.jobs.servers and self.jobs.reclaim(server, job)):
+            self.delivered += [index for index in job.indices if self.jobs.deliver(job, index)]
+        self.jobs.settle(server, job)
+
+    @rule(server=st.sampled_from(SERVERS), count=st.integers(0, 4))
+    def reserve(self, server, count):
+        self.jobs.reserve(server, [job.batch_index for job in self.jobs.ahead(count)])
+
+    @invariant()
+    def every_image_is_delivered_or_set_aside_at_most_once(self):
+        if hasattr(self, "jobs"):
+            assert not [index for index, times in Counter(self.delivered + self.aside).items() if times > 1]
+            assert self.jobs.delivered == len(self.delivered)
+
+    @invariant()
+    def a_wanted_batch_has_exactly_one_owner(self):
+        if hasattr(self, "jobs"):
+            on = [job for server in self.jobs.servers for job in self.jobs.on(server) if self.jobs.wanted(job)]
+            owners = Counter(job.batch_index for job in [*on, *(j for j in self.jobs._waiting if self.jobs.wanted(j))])
+            assert set(owners) == set(self.jobs._wanted)
+            assert set(owners.values()) <= {1}
+
+    def teardown(self):
+        """When servers behave again, the run comes to its end."""
+        if not hasattr(self, "jobs"):
+            return
+        self.jobs.join("a")
+        for server in self.jobs.servers:
+            for job in self.jobs.on(server):
+                self._finish_well(server, job)
+        for server in {*SERVERS} - {"a"}:
+            self.jobs.leave(server)
+        while (job := self.jobs.take("a")) is not None:
+            self._finish_well("a", job)
+        assert self.jobs.over
+        assert sorted(self.delivered + self.aside) == sorted(self.all)
+
+    def _finish_well(self, server, job):
+        self.delivered += [index for index in job.indices if self.jobs.deliver(job, index)]
+        self.aside += self.jobs.finish(server, job).aside
+
+
+TestFarm = Farm.TestCase
+TestFarm.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)

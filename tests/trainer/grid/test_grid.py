@@ -1,0 +1,317 @@
+"""A grid from folders to runs: resumable, repeatable, and blind to the test images until the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from client.folder.run_folder import RunFolder
+from trainer.config import GridConfig
+from trainer.data.copies import copies_of, turned
+from trainer.data.dataset import load_dataset
+from trainer.errors import DataError, ReportError, WeightsError
+from trainer.grid.grid import run_grid
+from trainer.models.registry import MODELS
+from trainer.report import write_report
+from trainer.runs import Grid, is_done, read_grid, read_predictions
+from trainer.training.inputs import prepare_inputs
+
+
+@pytest.fixture
+def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
+    """A CNN at two ratios and two seeds: four short runs."""
+    return GridConfig(
+        str(real), str(tmp_path / "grid"), str(synthetic), models=("cnn",), ratios=(0.0, 2.0), seeds=2, image_size_px=32,
+        updates=12, device="cpu", budgets=("updates",),
+    )  # fmt: skip
+
+
+def results(grid: Grid) -> bytes:
+    write_report(grid.root)
+    return (grid.root / "results.csv").read_bytes()
+
+
+def written(grid: Grid, name: str) -> list[bytes]:
+    return [(grid.root / run.run_id / name).read_bytes() for run in grid.runs]
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["cnn", "timm:test_resnet.r160_in1k", "timm:test_resnet.r160_in1k:finetune"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "cnn"],
+)
+def test_a_quick_grid_of_any_model_goes_through_everything(config: GridConfig, model: str) -> None:
+    quick = replace(config, models=(model,), quick=True, allow_untrained=True, updates=None, image_size_px=None)
+    grid = run_grid(quick)
+    assert [run.status for run in grid.runs] == ["done"] * 4
+    for run in grid.runs:
+        folder = grid.root / run.run_id
+        names = {path.name for path in folder.iterdir()}
+        assert names == {
+            "config.json", "metrics.json", "predictions.csv", "training_images.csv", "model.safetensors", "DONE",
+        }  # fmt: skip
+        assert len(read_predictions(grid.root, run.run_id)) == run.metrics["test_images"] == 15
+        assert run.metrics["synthetic_images"] == 18 * run.ratio
+    assert not list(grid.root.glob(".partial-*"))
+
+
+def test_the_same_grid_elsewhere_gives_the_same_bytes(config: GridConfig, tmp_path: Path) -> None:
+    first = run_grid(config)
+    again = run_grid(replace(config, out=str(tmp_path / "again")))
+    assert results(first) == results(again)
+    for name in ("predictions.csv", "model.safetensors", "training_images.csv"):
+        assert written(first, name) == written(again, name)
+
+
+def test_only_a_run_without_done_is_trained_again(config: GridConfig) -> None:
+    grid = run_grid(config)
+    before = results(grid)
+    times = {run.run_id: (grid.root / run.run_id / "metrics.json").stat().st_mtime_ns for run in grid.runs}
+    undone = grid.runs[2].run_id
+    (grid.root / undone / "DONE").unlink()
+    assert [run.status for run in read_grid(grid.root).runs].count("missing") == 1
+    grid = run_grid(config)
+    changed = [name for name, time in times.items() if (grid.root / name / "metrics.json").stat().st_mtime_ns != time]
+    assert changed == [undone]
+    assert results(grid) == before
+
+
+def test_other_data_or_settings_make_other_runs_and_leave_the_old(config: GridConfig, real: Path) -> None:
+    old = {run.run_id for run in run_grid(config).runs}
+    settings = {run.run_id for run in run_grid(replace(config, l2=0.01)).runs}
+    Image.new("RGB", (48, 48)).save(real / "test" / "cross" / "000.png")
+    data = {run.run_id for run in run_grid(config).runs}
+    assert not old & settings
+    assert not old & data
+    assert all(is_done(Path(config.out), name) for name in old)
+
+
+def test_test_images_have_no_part_in_training(config: GridConfig, real: Path, tmp_path: Path) -> None:
+    """With all test images replaced, the networks are the same to the bit, and so is what they were trained on."""
+    first = run_grid(config)
+    for path in (real / "test").rglob("*.png"):
+        Image.effect_noise((48, 48), 90).convert("RGB").save(path)
+    second = run_grid(replace(config, out=str(tmp_path / "second")))
+    for name in ("model.safetensors", "training_images.csv"):
+        assert written(first, name) == written(second, name)
+    assert written(first, "predictions.csv") != written(second, "predictions.csv")
+
+
+def test_training_images_are_nested_over_ratios_and_validation_is_real(config: GridConfig) -> None:
+    grid = run_grid(replace(config, ratios=(0.0, 1.0, 2.0), seeds=1))
+    tables = [list(csv.DictReader(data.decode().splitlines())) for data in written(grid, "training_images.csv")]
+    used = [{row["file"] for row in rows if row["source"] == "synthetic"} for rows in tables]
+    assert [len(files) for files in used] == [0, 18, 36]
+    assert used[1] < used[2]
+    held = [sorted(row["file"] for row in rows if row["use"] == "validation") for rows in tables]
+    assert held[0] == held[1] == held[2]
+    assert all(row["source"] == "real" for rows in tables for row in rows if row["use"] == "validation")
+
+
+def test_a_failed_run_says_why_and_the_rest_go_on(config: GridConfig) -> None:
+    """At this learning rate no run survives, and the second is tried after the first."""
+    grid = run_grid(replace(config, learning_rate=1e30, seeds=1))
+    assert [run.status for run in grid.runs] == ["failed", "failed"]
+    assert "update" in grid.runs[0].error
+    assert "failed" in write_report(grid.root).read_text(encoding="utf-8")
+    assert not is_done(grid.root, grid.runs[0].run_id)
+
+
+def test_features_are_computed_once_and_kept(config: GridConfig) -> None:
+    frozen = replace(config, models=("resnet50",), allow_untrained=True, image_size_px=32)
+    grid = run_grid(frozen)
+    (cache,) = (grid.root / "features").iterdir()
+    before = results(grid)
+    for run in grid.runs:
+        (grid.root / run.run_id / "DONE").unlink()
+    stamp = cache.stat().st_mtime_ns
+    assert results(run_grid(frozen)) == before
+    assert cache.stat().st_mtime_ns == stamp
+    cache.write_bytes(b"damaged")
+    (grid.root / grid.runs[0].run_id / "DONE").unlink()
+    assert results(run_grid(frozen)) == before
+
+
+def test_nothing_is_written_when_the_input_is_wrong(config: GridConfig, real: Path) -> None:
+    with pytest.raises(DataError, match="needs 30"):
+        run_grid(replace(config, ratios=(0.0, 5.0)))
+    with pytest.raises(WeightsError, match="--allow-untrained"):
+        run_grid(replace(config, models=("resnet50",)))
+    assert not Path(config.out).exists()
+
+
+def test_an_undecodable_image_ends_the_grid_with_its_name(config: GridConfig, real: Path) -> None:
+    (real / "test" / "circle" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n rest is gone")
+    with pytest.raises(DataError, match=r"003\.png is not a whole image"):
+        run_grid(config)
+
+
+@pytest.fixture
+def scarce(tmp_path: Path, make_shapes: Callable[..., Path]) -> Path:
+    """Three real images a class, 20 to test on; `good` holds 30 more of the same kind, `shuffled` the same mislabelled."""
+    make_shapes(tmp_path / "real" / "train", per_class=3, seed=1)
+    make_shapes(tmp_path / "real" / "test", per_class=20, seed=2)
+    files = sorted(make_shapes(tmp_path / "good", per_class=30, seed=3).rglob("*.png"))
+    order = np.random.RandomState(0).permutation(len(files))
+    for path, source in zip(files, order, strict=True):
+        target = tmp_path / "shuffled" / path.relative_to(tmp_path / "good")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(files[source], target)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["good", "shuffled"])
+def test_informative_synthetic_images_help_and_shuffled_labels_do_not(scarce: Path, kind: str) -> None:
+    grid = run_grid(
+        GridConfig(
+            str(scarce / "real"), str(scarce / "grid"), str(scarce / kind), models=("cnn",), ratios=(0.0, 10.0), seeds=1,
+            image_size_px=32, updates=80, device="cpu", budgets=("updates",),
+        )
+    )  # fmt: skip
+    real_only, added = (grid.of("cnn", arm)[0].metrics["accuracy"] for arm in ("real", "add:10"))
+    assert added > real_only + 0.15 if kind == "good" else added < 0.55
+
+
+def test_grid_json_says_what_the_grid_is(config: GridConfig) -> None:
+    grid = run_grid(replace(config, seeds=1))
+    info = json.loads((grid.root / "grid.json").read_text(encoding="utf-8"))
+    assert info["classes"] == ["circle", "cross", "square"]
+    assert info["images_per_class"] == {"train": [6] * 3, "test": [5] * 3, "synthetic": [12] * 3, "more": [0] * 3}
+    assert set(info["fingerprints"]) == {"train", "test", "synthetic", "more"}
+    assert info["models"]["cnn"]["training"]["updates"] == 12
+    assert str(config.out) not in info["versions"].values()
+
+
+@pytest.fixture(scope="module")
+def all_arms(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[..., Path]) -> Grid:
+    """Every regime, two sources, both budgets, one seed: a finished grid."""
+    root = tmp_path_factory.mktemp("arms")
+    sizes = {"real/train": 6, "real/test": 5, "syn1": 12, "syn2": 8, "more": 8}
+    for seed, (name, per_class) in enumerate(sizes.items()):
+        make_shapes(root / name, per_class=per_class, seed=seed)
+    arms = ("add:1@syn2", "add:2@syn1+syn2", "swap:0.5", "fewer:0.5", "only:1", "augment", "copies:1", "more:1")
+    return run_grid(
+        GridConfig(
+            str(root / "real"), str(root / "grid"), {name: str(root / name) for name in ("syn1", "syn2")}, models=("cnn",),
+            ratios=(0.0, 1.0), arms=arms, more_real=str(root / "more"), seeds=1, image_size_px=32, updates=12, device="cpu",
+        )
+    )  # fmt: skip
+
+
+def test_every_arm_goes_through_and_the_baseline_is_shared_by_both_budgets(all_arms: Grid) -> None:
+    grid = all_arms
+    assert [run.status for run in grid.runs] == ["done"] * len(grid.runs)
+    entries = [(run.arm, run.regime, run.ratio, run.source, run.budget) for run in grid.runs]
+    assert entries[:3] == [
+        ("real", "real", 0.0, "", "both"),
+        ("add:1", "add", 1.0, "syn1", "updates"),
+        ("add:1", "add", 1.0, "syn1", "epochs"),
+    ]
+    assert ("add:2@syn1+syn2", "add", 2.0, "syn1+syn2", "epochs") in entries
+    assert {run.arm for run in grid.runs if run.budget == "both"} == {"real", "swap:0.5", "augment"}
+    assert len({run.run_id for run in grid.runs}) == len(grid.runs) == 3 + 2 * 7
+    assert grid.of("cnn", "real", "updates") == grid.of("cnn", "real", "epochs") != []
+    assert [len(grid.of("cnn", "only:1", budget)) for budget in ("updates", "epochs")] == [1, 1]
+    for run in grid.runs:
+        assert run.metrics["dtype"] == "float32"
+        assert 0 <= run.metrics["precision"] <= 1
+
+
+def test_a_budget_is_as_many_updates_or_as_many_passes_as_the_baseline(all_arms: Grid) -> None:
+    grid = all_arms
+    baseline = grid.of("cnn", "real")[0].metrics
+    assert baseline["updates"] == 12
+    for run in grid.runs:
+        images = sum(run.metrics[f"{kind}_images"] for kind in ("real", "synthetic", "copied", "more"))
+        if run.budget == "epochs":
+            assert run.metrics["updates"] == int(12 * images / 15 + 0.5), run.run_id
+        else:
+            assert run.metrics["updates"] == 12, run.run_id
+        assert run.budget != "both" or images == 15
+    matched = grid.of("cnn", "copies:1")[0].metrics
+    assert (
+        matched["real_images"] + matched["copied_images"] == 15 + grid.of("cnn", "add:1")[0].metrics["synthetic_images"]
+    )
+
+
+def test_training_images_say_where_each_is_from(all_arms: Grid) -> None:
+    grid = all_arms
+    sources = {}
+    for run in grid.runs:
+        rows = csv.DictReader((grid.root / run.run_id / "training_images.csv").read_text(encoding="utf-8").splitlines())
+        sources[run.arm] = {row["source"] for row in rows if row["use"] == "train"}
+    assert sources == {
+        "real": {"real"}, "add:1": {"real", "syn1"}, "add:1@syn2": {"real", "syn2"}, "swap:0.5": {"real", "syn1"},
+        "add:2@syn1+syn2": {"real", "syn1", "syn2"}, "fewer:0.5": {"real"}, "only:1": {"syn1"}, "augment": {"real"},
+        "copies:1": {"real", "copy"}, "more:1": {"real", "more"},
+    }  # fmt: skip
+
+
+def test_a_copy_is_the_turned_pixels_of_its_original(config: GridConfig) -> None:
+    sample = load_dataset(Path(config.real), None).train[4]
+    copies = copies_of([sample], 7)
+    inputs = prepare_inputs(
+        {"cnn": [sample, *copies]}, sizes_px={"cnn": 32}, weights={}, cache=Path(config.out), device=torch.device("cpu")
+    )["cnn"]
+    original, *made = inputs.values[inputs.index([sample, *copies])].permute(0, 2, 3, 1).numpy()
+    for copy, pixels in zip(copies, made, strict=True):
+        assert np.array_equal(pixels, turned(original, copy.turn)), copy.turn
+
+
+def test_a_folder_that_a_client_is_writing_makes_no_grid(config: GridConfig) -> None:
+    with RunFolder(Path(str(config.synthetic)), None, None).locked(), pytest.raises(DataError, match="still writing"):  # type: ignore[arg-type]
+        run_grid(config)
+    assert not Path(config.out).exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limits on the size of files")
+def test_a_full_disk_ends_the_grid_in_one_line_and_it_goes_on_later(config: GridConfig) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))  # weights are larger than that
+    try:
+        with pytest.raises(ReportError, match=r"cannot write .*cnn-real-seed0.*; check space") as caught:
+            run_grid(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
+    assert [run.status for run in read_grid(Path(config.out)).runs] == ["missing"] * 4
+    assert not list(Path(config.out).glob(".partial-*"))
+    assert [run.status for run in run_grid(config).runs] == ["done"] * 4
+
+
+def test_leaks_are_listed_and_left_out_on_demand(config: GridConfig, tmp_path: Path) -> None:
+    """Pictures of noise, which are never alike by chance, and one test image among the synthetic ones."""
+    random = np.random.RandomState(0)
+    for part, count in (("real/train", 3), ("real/test", 3), ("made", 4)):
+        for label in ("a", "b"):
+            (tmp_path / "noise" / part / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.randint(0, 256, (40, 40, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "noise" / part / label / f"{number}.png")
+    shutil.copy(tmp_path / "noise" / "real" / "test" / "a" / "1.png", tmp_path / "noise" / "made" / "a" / "stolen.png")
+    folders = {"real": str(tmp_path / "noise" / "real"), "synthetic": str(tmp_path / "noise" / "made")}
+    whole = replace(config, **folders, ratios=(0.0, 1.0), seeds=1)
+    kept, dropped = (run_grid(replace(whole, out=str(tmp_path / name), drop_leaks=name == "dropped")) for name in ("kept", "dropped"))  # fmt: skip
+    for grid, images, leaked in ((kept, [5, 4], 1), (dropped, [4, 4], 0)):
+        assert grid.info["leaks"]["dropped"] == (grid is dropped)
+        assert grid.info["images_per_class"]["synthetic"] == images
+        assert grid.info["test_images_also_trained_on"] == leaked
+        (pair,) = grid.info["leaks"]["pairs"]
+        assert (pair["kind"], pair["kept"]["file"], pair["dropped"]["file"]) == ("bytes", "a/1.png", "a/stolen.png")
+
+
+def test_class_folders_that_are_not_split_say_how_to(config: GridConfig) -> None:
+    with pytest.raises(DataError, match=r"has no train and test folders; .* python -m trainer split --images"):
+        run_grid(replace(config, real=str(config.synthetic)))

@@ -1,0 +1,180 @@
+"""Pretrained weights: where they come from, whom they are for, and whether they fit."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainer.config import GridConfig
+from trainer.errors import WeightsError
+from trainer.grid.grid import run_grid
+from trainer.models.registry import MODELS, model_spec
+from trainer.models.weights import (
+    Published,
+    Weights,
+    cached_weights,
+    find_weights,
+    given_weights,
+    load_backbone,
+    load_pretrained,
+    published_weights,
+)
+
+TINY = "timm:test_resnet.r160_in1k"
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "cnn"])
+def test_every_architecture_knows_where_its_weights_are_and_how_their_hash_begins(name: str) -> None:
+    found = published_weights(f"{name}:finetune")
+    assert re.fullmatch(rf"https://download\.pytorch\.org/models/{name}-[0-9a-f]{{8}}\.pth", found.url)
+    assert found.sha256_start in found.file_name
+    assert len(found.sha256_start) == 8
+    assert found.source in ("ImageNet-1k V1", "ImageNet-1k V2")
+
+
+def test_timm_weights_are_safetensors_and_the_small_cnn_has_none() -> None:
+    assert published_weights(TINY).url.endswith("timm/test_resnet.r160_in1k/resolve/main/model.safetensors")
+    with pytest.raises(WeightsError, match="no pretrained weights are published for cnn"):
+        find_weights("cnn:finetune", given=None, allow_untrained=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "models", "expected"),
+    [
+        ("w.pth", ("cnn", "resnet50"), {"resnet50": "w.pth"}),
+        (("resnet50=a.pth", "resnet18=b=c.pth"), ("resnet50", "cnn", "resnet18:finetune"), None),
+        (("resnet50=a.pth", "resnet18=b.pth"), ("resnet50", "cnn", "resnet18:finetune"), {"resnet50": "a.pth", "resnet18:finetune": "b.pth"}),
+        (("resnet18:finetune=b.pth",), ("resnet18", "resnet18:finetune"), {"resnet18:finetune": "b.pth"}),
+        (("resnet18=b.pth",), ("resnet18", "resnet18:finetune"), {"resnet18": "b.pth"}),
+        ((f"{TINY}=t.safetensors",), (TINY, "resnet50"), {TINY: "t.safetensors"}),
+        ("w.pth", ("resnet18", "resnet50"), None),
+        (("resnet34=w.pth",), ("resnet18", "resnet50"), None),
+        (("resnet18=a.pth", "resnet18=b.pth"), ("resnet18", "resnet50"), None),
+        ("w.pth", ("cnn",), None),
+        (None, ("resnet50",), {}),
+    ],
+)  # fmt: skip
+def test_a_weights_file_goes_to_the_model_it_is_for(
+    options: str | tuple[str, ...] | None, models: tuple[str, ...], expected: dict[str, str] | None
+) -> None:
+    if expected is not None:
+        assert given_weights(options, models) == {name: Path(file) for name, file in expected.items()}
+        return
+    with pytest.raises(WeightsError, match="does not say which model it is for; write NAME=FILE") as caught:
+        given_weights(options, models)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_densenet_file_under_torchvisions_old_names_is_read(tmp_path: Path) -> None:
+    state = model_spec("densenet121").build(3).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): value for name, value in state.items()}
+    assert set(old) != set(state)
+    torch.save(old, tmp_path / "old.pth")
+    backbone = load_backbone("densenet121", Weights("old", "x", tmp_path / "old.pth"))
+    name = "features.denseblock1.denselayer1.norm1.weight"
+    assert torch.equal(backbone.state_dict()[name], state[name])
+    assert torch.equal(backbone.state_dict()["features.conv0.weight"], state["features.conv0.weight"])
+
+
+@pytest.mark.slow
+def test_a_vision_transformers_positions_are_interpolated_to_another_image_size(tmp_path: Path) -> None:
+    state = model_spec("vit_b_16").build(3, image_size_px=64).state_dict()
+    save_file(state, tmp_path / "vit.safetensors")
+    weights = Weights("vit", "x", tmp_path / "vit.safetensors")
+    backbone = load_backbone("vit_b_16", weights, image_size_px=96)
+    assert backbone(torch.rand(2, 3, 96, 96)).shape == (2, 768)
+    positions = backbone.state_dict()["encoder.pos_embedding"]
+    assert torch.equal(positions[:, 0], state["encoder.pos_embedding"][:, 0])
+    assert positions.shape == (1, 1 + 6 * 6, 768)
+
+
+def test_fine_tuning_starts_from_the_weights_under_a_new_last_layer_and_trains_all(real: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    path = tmp_path / "tiny.safetensors"
+    state = model_spec(TINY).build(1000).state_dict()
+    save_file(state, path)
+    config = GridConfig(
+        str(real), str(tmp_path / "grid"), models=(f"{TINY}:finetune",), ratios=(0.0,), seeds=1, image_size_px=32,
+        updates=1, learning_rate=1e-9, weights=(f"{TINY}={path}",), device="cpu",
+    )  # fmt: skip
+    (run,) = run_grid(config).runs
+    assert run.config["weights"] == "tiny.safetensors"
+    trained = load_file(tmp_path / "grid" / run.run_id / "model.safetensors")
+    assert torch.allclose(trained["1.conv1.0.weight" if "1.conv1.0.weight" in trained else "1.conv1.weight"],
+                          state["conv1.0.weight" if "conv1.0.weight" in state else "conv1.weight"], atol=1e-7)  # fmt: skip
+    assert trained["1.fc.weight"].shape[0] == 3
+    (moved,) = run_grid(replace(config, learning_rate=1e-2, updates=5)).runs
+    after = load_file(tmp_path / "grid" / moved.run_id / "model.safetensors")
+    weights = [name for name in trained if name.endswith("weight")]
+    assert all(not torch.equal(after[name], trained[name]) for name in weights)
+
+
+def test_a_file_that_does_not_fit_a_fine_tuned_model_ends_the_grid_before_anything_is_trained(
+    real: Path, tmp_path: Path
+) -> None:
+    save_file({"blocks.0.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    config = GridConfig(
+        str(real), str(tmp_path / "grid"), models=("cnn", f"{TINY}:finetune"), ratios=(0.0,), seeds=1, updates=1,
+        image_size_px=32, weights=str(tmp_path / "other.safetensors"), device="cpu",
+    )  # fmt: skip
+    with pytest.raises(WeightsError, match=r"other\.safetensors does not fit timm:test_resnet"):
+        run_grid(config)
+    assert not list((tmp_path / "grid").glob("*/DONE"))
+
+
+def test_a_finished_runs_own_file_can_be_started_from(real: Path, tmp_path: Path) -> None:
+    """So that a network can be trained on one set of images and fine-tuned on another."""
+    config = GridConfig(
+        str(real),
+        str(tmp_path / "grid"),
+        models=("cnn",),
+        ratios=(0.0,),
+        seeds=1,
+        image_size_px=32,
+        updates=3,
+        device="cpu",
+    )
+    (run,) = run_grid(config).runs
+    path = tmp_path / "grid" / run.run_id / "model.safetensors"
+    network = model_spec("cnn:finetune").build(7, image_size_px=32)
+    load_pretrained(network, "cnn:finetune", find_weights("cnn:finetune", given=path, allow_untrained=False))
+    name = "blocks.0.0.weight"
+    assert torch.equal(network.state_dict()[name], load_file(path)[f"1.{name}"])
+    assert network.get_parameter("fc.weight").shape[0] == 7
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A web server over tmp_path/www, reached without the proxy that refuses."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "www").mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "www"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+        thread.join()
+
+
+def test_a_download_is_kept_whole_or_not_at_all(server: str, tmp_path: Path) -> None:
+    data = b"weights" * 1000
+    (tmp_path / "www" / "net.pth").write_bytes(data)
+    right = Published("x", f"{server}/net.pth", "net.pth", hashlib.sha256(data).hexdigest()[:8])
+    with pytest.raises(WeightsError, match=r"is damaged.*try again"):
+        cached_weights(replace(right, sha256_start="00000000"), timeout_s=5)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    assert not list(folder.iterdir())
+    assert cached_weights(right, timeout_s=5).read_bytes() == data
+    with pytest.raises(WeightsError, match="cannot be reached"):
+        cached_weights(Published("x", f"{server}/gone.pth", "gone.pth", ""), timeout_s=5)

@@ -1,0 +1,256 @@
+"""Training and prediction over tensors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from trainer.config import TrainingConfig
+from trainer.errors import ConfigError, RunError
+from trainer.training.engine import (
+    Fit,
+    Labelled,
+    Standardise,
+    deterministic,
+    fit,
+    learning_rate_at,
+    pick_device,
+    pick_precision,
+    predict,
+)
+from trainer.training.engine import _batches as batches
+
+CPU = torch.device("cpu")
+
+
+def blobs() -> tuple[torch.Tensor, Labelled, Labelled]:
+    """Two classes of points, far apart."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(40, 4, generator=generator)
+    labels = torch.arange(40) % 2
+    points[labels == 1] += 4
+    rows = torch.arange(40)
+    return points, Labelled(rows[:30], labels[:30]), Labelled(rows[30:], labels[30:])
+
+
+def test_it_learns_and_the_same_seed_learns_the_same() -> None:
+    points, train, validation = blobs()
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(9)
+        network = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+        torch.seed()  # what came before must not matter
+        with deterministic():
+            outcome = fit(
+                network, points, train=train, validation=validation, config=TrainingConfig(updates=60, learning_rate=0.03),
+                seed=seed, device=CPU,
+            )  # fmt: skip
+        states.append(network.state_dict())
+        assert outcome.updates == 60
+        assert outcome.epochs == pytest.approx(60 * 32 / 30)
+        probabilities = predict(network, points, validation.rows, device=CPU)
+        assert (probabilities.argmax(axis=1) == validation.labels.numpy()).all()
+        assert probabilities.sum(axis=1) == pytest.approx([1.0] * 10)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["0.weight"], states[2]["0.weight"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_update() -> None:
+    points, train, validation = blobs()
+    points[3] = float("nan")
+    with pytest.raises(RunError, match=r"became nan at update \d+ of 20"):
+        fit(
+            nn.Linear(4, 2), points, train=train, validation=validation, config=TrainingConfig(updates=20), seed=0,
+            device=CPU,
+        )  # fmt: skip
+
+
+def test_the_checkpoint_that_validates_best_is_kept() -> None:
+    """Validation labels are the wrong way round, so that every update makes it worse: the first look is the best."""
+    points, train, validation = blobs()
+    wrong = Labelled(validation.rows, 1 - validation.labels)
+    outcome = fit(
+        nn.Linear(4, 2), points, train=train, validation=wrong, seed=0, device=CPU,
+        config=TrainingConfig(updates=100, learning_rate=0.1, checkpoints=10),
+    )  # fmt: skip
+    assert outcome.best_update == 10
+
+
+def test_batches_are_full_and_go_through_every_image_before_repeating() -> None:
+    stream = batches(10, batch_size=4, seed=0)
+    drawn = torch.cat([next(stream) for _ in range(5)])
+    assert sorted(drawn[:10].tolist()) == list(range(10))
+    assert sorted(drawn[10:].tolist()) == list(range(10))
+
+
+def test_the_learning_rate_falls_from_its_peak_to_zero() -> None:
+    rates = [learning_rate_at(update, 100, peak=0.5) for update in range(101)]
+    assert rates == sorted(rates, reverse=True)
+    assert (rates[0], rates[-1]) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize("augment", ["none", "standard"])
+def test_augmentation_changes_pixels_in_training_only(augment: str) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Spy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3 * 32 * 32, 2)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            seen.append(pixels.float() if self.training else torch.empty(0))
+            return self.fc(pixels.float().flatten(1) / 255)
+
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    part = Labelled(torch.arange(4), torch.arange(4) % 2)
+    config = TrainingConfig(updates=3, batch_size=4, augment=augment)
+    fit(Spy(), pixels, train=part, validation=part, config=config, seed=0, device=CPU)
+    shown = [row for batch in seen for row in batch]
+    same = [any(torch.equal(row, image.float()) for image in pixels) for row in shown]
+    assert len(same) == 12
+    assert all(same) == (augment == "none")
+
+
+def test_cuda_is_not_promised_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == CPU
+    with pytest.raises(ConfigError, match="use --device cpu"):
+        pick_device("cuda")
+
+
+class Greedy(nn.Module):
+    """A linear network on a device that holds at most `room` rows at once while it trains, and `look` while it does not."""
+
+    def __init__(self, room: int, look: int = 1000) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.fc, self.room, self.look = nn.Linear(4, 2), room, look
+        self.seen: list[int] = []
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > (self.room if self.training else self.look):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if self.training:
+            self.seen.append(len(rows))
+        return self.fc(rows)
+
+
+def train_greedy(network: nn.Module, *, batch_size: int = 16) -> Fit:
+    points, train, validation = blobs()
+    config = TrainingConfig(updates=30, batch_size=batch_size, learning_rate=0.01)
+    return fit(network, points, train=train, validation=validation, config=config, seed=0, device=CPU)
+
+
+def test_out_of_memory_halves_what_goes_through_at_once_and_keeps_the_effective_batch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plenty, little = Greedy(room=1000), Greedy(room=5)
+    whole, parts = train_greedy(plenty), train_greedy(little)
+    assert (whole.batch_size, whole.micro_batch) == (16, 16)
+    assert (parts.batch_size, parts.micro_batch, parts.updates) == (16, 4, 30)
+    assert little.seen == [4] * 4 * 30
+    assert "out of memory: starting again with 8 images at once; 16 make an update as before" in caplog.text
+    assert torch.allclose(plenty.fc.weight, little.fc.weight, atol=1e-6)
+    assert parts.train_loss == pytest.approx(whole.train_loss, rel=1e-5)
+
+
+def test_out_of_memory_late_in_a_training_gives_what_the_smaller_batch_gives_from_the_start() -> None:
+    class Late(Greedy):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            self.room = 8 if len(self.seen) >= 20 else self.room
+            return super().forward(rows)
+
+    late, early = Late(room=16), Greedy(room=8)
+    assert train_greedy(late) == train_greedy(early)
+    assert torch.equal(late.fc.weight, early.fc.weight)
+
+
+def test_a_batch_that_is_no_power_of_two_is_cut_evenly() -> None:
+    network = Greedy(room=5)
+    assert train_greedy(network, batch_size=13).micro_batch == 4
+    assert sorted(set(network.seen)) == [3, 4]
+
+
+def test_memory_for_not_even_two_images_fails_the_run() -> None:
+    with pytest.raises(RunError, match="out of memory with 2 images at once; use a smaller image size"):
+        train_greedy(Greedy(room=1))
+
+
+def test_out_of_memory_in_prediction_takes_fewer_at_once() -> None:
+    points, _, _ = blobs()
+    some, all_at_once = Greedy(room=1000, look=7), Greedy(room=1000)
+    expected = predict(all_at_once, points, torch.arange(40), device=CPU)
+    assert predict(some, points, torch.arange(40), device=CPU) == pytest.approx(expected)
+
+
+def test_an_error_that_is_not_about_memory_is_passed_on() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train_greedy(nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("bad_update", [1, 7, 25, 26, 60])
+def test_the_update_at_which_the_loss_broke_is_named_though_losses_are_looked_at_now_and_then(bad_update: int) -> None:
+    class Breaks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.calls = nn.Linear(4, 2), 0
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            self.calls += self.training
+            return self.fc(rows) * (float("nan") if self.training and self.calls == bad_update else 1.0)
+
+    points, train, validation = blobs()
+    config = TrainingConfig(updates=60, checkpoints=2)
+    with pytest.raises(RunError, match=f"became nan at update {bad_update} of 60; try a lower learning rate"):
+        fit(Breaks(), points, train=train, validation=validation, config=config, seed=0, device=CPU)
+
+
+def test_mixed_precision_computes_in_16_bits_and_trains_as_well() -> None:
+    kinds = set[torch.dtype]()
+
+    class Spy(nn.Sequential):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            kinds.add(super().forward(pixels).dtype)
+            return super().forward(pixels)
+
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(24) % 2
+    pixels = (labels * 120)[:, None, None, None] + torch.randint(0, 100, (24, 3, 32, 32), generator=random)
+    part = Labelled(torch.arange(24), labels)
+    for precision, kind in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
+        kinds.clear()
+        torch.manual_seed(0)
+        network = Spy(
+            Standardise(torch.full((3, 1, 1), 128.0), torch.full((3, 1, 1), 64.0)), nn.Flatten(), nn.Linear(3072, 2)
+        )
+        config = TrainingConfig(updates=30, batch_size=8, precision=precision)
+        found = fit(network, pixels.to(torch.uint8), train=part, validation=part, config=config, seed=0, device=CPU)
+        assert kinds == {kind}
+        assert found.dtype == str(kind).removeprefix("torch.")
+        assert network[2].weight.dtype == torch.float32
+        assert found.validation_loss < 0.1
+
+
+@pytest.mark.parametrize(("name", "message"), [("float16", "needs a CUDA device"), ("int8", "choose from auto")])
+def test_a_precision_that_cannot_be_had_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pick_precision(name, CPU)
+
+
+def test_of_several_views_of_an_image_every_one_is_trained_on_and_never_anothers() -> None:
+    seen: list[float] = []
+
+    class Spy(nn.Linear):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            seen.extend(rows[:, 0].tolist() if self.training else [])
+            return super().forward(rows)
+
+    values = torch.arange(12.0)[:, None]
+    train = Labelled(torch.tensor([[4, 5, 6], [9, 10, 11]]), torch.tensor([0, 1]))
+    validation = Labelled(torch.tensor([0, 1]), torch.tensor([0, 1]))
+    config = TrainingConfig(updates=20, batch_size=2)
+    fit(Spy(1, 2), values, train=train, validation=validation, config=config, seed=0, device=CPU)
+    assert set(seen) == {4, 5, 6, 9, 10, 11}
+    assert all((a < 7) != (b < 7) for a, b in zip(seen[::2], seen[1::2], strict=True))

@@ -1,0 +1,179 @@
+"""The images of one cell: what an arm trains on at one seed, deterministic, and counted before any training.
+
+A seed decides through streams of their own which real images are held out for validation, which real ones a share
+keeps, which copies are made, and which synthetic or further real images are drawn. So the cells of one seed are
+paired: all share the validation images, and a larger amount's draw contains every smaller one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, zip_longest
+
+import numpy as np
+
+from trainer.arms import Arm, resolved_source
+from trainer.data.copies import COPY, TURNS, copies_of
+from trainer.data.dataset import MORE, REAL, Dataset, Sample, fingerprint, quoted
+from trainer.errors import DataError
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class CellImages:
+    """The images of one cell at one seed: `train` starts with the real ones, the added ones come after."""
+
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+    @property
+    def all(self) -> tuple[Sample, ...]:
+        """Every image that the run looks at."""
+        return (*self.train, *self.validation, *self.test)
+
+    @property
+    def real(self) -> tuple[Sample, ...]:
+        """The real training images among those trained on; copies and further ones are not among them."""
+        return tuple(sample for sample in self.train if sample.source == REAL)
+
+    @property
+    def synthetic(self) -> tuple[Sample, ...]:
+        """The synthetic images trained on."""
+        return tuple(sample for sample in self.train if sample.source not in (REAL, COPY, MORE))
+
+    def count(self, source: str) -> int:
+        """How many of the images trained on are "real", "copy", "more", or of the named synthetic source."""
+        return sum(sample.source == source for sample in self.train)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash over every image, where it is from and what it is used for."""
+        parts = (self.train, self.validation, self.test)
+        return hashlib.sha256("".join(fingerprint(part) for part in parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Images of one class that an arm trains on."""
+
+    real: int
+    added: int
+
+
+def wanted_counts(arm: Arm, *, real: int, held_out: int) -> Wanted:
+    """What an arm takes of a class with `real` real training images, `held_out` of them for validation."""
+    trained = real - held_out
+    if arm.regime == "swap":
+        stay = share_of(1 - arm.amount, trained)
+        return Wanted(stay, trained - stay)
+    if arm.regime == "fewer":
+        return Wanted(share_of(arm.amount, trained), 0)
+    if arm.regime == "only":
+        return Wanted(0, share_of(arm.amount, real))
+    return Wanted(trained, share_of(arm.amount, real))
+
+
+def share_of(amount: float, count: int) -> int:
+    """`amount` times `count`, halves rounded up."""
+    return math.floor(round(amount * count, 9) + 0.5)
+
+
+def held_out(real: int, validation_share: float) -> int:
+    """How many of a class's real training images validate: at least one, and one fewer than there are at most."""
+    return min(max(1, share_of(validation_share, real)), real - 1)
+
+
+def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: float) -> None:
+    """Makes sure that every cell of a grid can be filled.
+
+    Raises:
+        DataError: a class has fewer than two training images, or too few images for an arm, or an arm adds or leaves nothing.
+        ConfigError: an arm draws from a source that there is not.
+    """
+    real = {label: len(dataset.pool(REAL, label)) for label in dataset.classes}
+    single = [label for label in dataset.classes if real[label] < 2]
+    if single:
+        raise DataError(
+            f"class {quoted(single)} has {real[single[0]]} training images; each needs at least 2, one to train and one "
+            f"to validate"
+        )
+    for arm in arms:
+        wanted = {
+            label: wanted_counts(arm, real=real[label], held_out=held_out(real[label], validation_share))
+            for label in dataset.classes
+        }
+        _check_arm(dataset, arm, wanted)
+
+
+def _check_arm(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> None:
+    if arm.amount and arm.regime != "fewer" and not any(each.added for each in wanted.values()):
+        raise DataError(f"arm {arm.name} comes to no image in any class; take a larger amount")
+    empty = [label for label, each in wanted.items() if not each.real + each.added]
+    if empty:
+        raise DataError(f"arm {arm.name} leaves no image to train on in class {quoted(empty)}; take a larger share")
+    there, kind, way_out = _available(dataset, arm, wanted)
+    short = [f"'{label}' has {there[label]}, needs {each.added}" for label, each in wanted.items() if there[label] < each.added]  # fmt: skip
+    if short:
+        more = f" and {len(short) - _SHOWN} more classes" * (len(short) > _SHOWN)
+        raise DataError(f"too few {kind} for arm {arm.name}: {'; '.join(short[:_SHOWN])}{more}; {way_out}")
+
+
+def _available(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> tuple[dict[str, int], str, str]:
+    """Images a class that the arm could draw, what they are, and what to do where they are too few."""
+    if arm.regime == "copies":
+        there = {label: each.real * len(TURNS) for label, each in wanted.items()}
+        return there, f"copies ({len(TURNS)} of an image)", "ask for a smaller amount"
+    if arm.regime == "more":
+        names, kind, way_out = [MORE], "further real images", "ask for a smaller amount"
+    else:
+        names = resolved_source(arm, dataset.sources).split("+")
+        kind, way_out = "synthetic images", "generate more, or ask for a smaller amount"
+    there = {label: sum(len(dataset.pool(name, label)) for name in names) for label in dataset.classes}
+    return there, kind, way_out
+
+
+def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: float) -> CellImages:
+    """The images of one cell. The validation images depend on the seed only, and no arm trains on them."""
+    kept: list[Sample] = []
+    held: list[Sample] = []
+    added: list[Sample] = []
+    for label in dataset.classes:
+        samples = dataset.pool(REAL, label)
+        order = _shuffled(samples, "validation", seed, label)
+        count = held_out(len(samples), validation_share)
+        wanted = wanted_counts(arm, real=len(samples), held_out=count)
+        held += sorted(order[:count], key=_by_file)
+        trained = sorted(order[count:], key=_by_file)
+        kept += sorted(_shuffled(trained, "share", seed, label)[: wanted.real], key=_by_file)
+        added += _added(dataset, arm, seed, label, trained)[: wanted.added]
+    return CellImages(train=(*kept, *added), validation=tuple(held), test=dataset.test)
+
+
+def _added(dataset: Dataset, arm: Arm, seed: int, label: str, trained: Sequence[Sample]) -> list[Sample]:
+    """All that an arm could add to a class, in the order in which it is drawn."""
+    if arm.regime == "copies":
+        return copies_of(_shuffled(trained, "copies", seed, label), len(trained) * len(TURNS))
+    if arm.regime == "more":
+        return _shuffled(dataset.pool(MORE, label), "more", seed, label)
+    if not arm.is_synthetic:
+        return []
+    names = resolved_source(arm, dataset.sources).split("+")
+    draws = [_shuffled(dataset.pool(name, label), "synthetic", seed, label) for name in names]
+    return [sample for sample in chain.from_iterable(zip_longest(*draws)) if sample is not None]
+
+
+def _shuffled(samples: Sequence[Sample], purpose: str, seed: int, label: str) -> list[Sample]:
+    """A shuffle for this purpose, seed and class alone. RandomState, since NumPy promises that its stream stays."""
+    digest = hashlib.sha256(f"{purpose}\0{seed}\0{label}".encode("utf-8", errors="surrogatepass")).digest()
+    random = np.random.RandomState(int.from_bytes(digest[:4], "little"))
+    return [samples[index] for index in random.permutation(len(samples))]
+
+
+def _by_file(sample: Sample) -> str:
+    return sample.file

@@ -1,0 +1,245 @@
+"""Folders to samples, deterministic and without decoding an image.
+
+    <real>/train/<class>/...     <real>/test/<class>/...
+    <synthetic>/<class>/...      with metadata.jsonl (labels verbatim) or without (folder names are the labels)
+
+Further real images lie in class folders too. Files are taken in sorted order. trainer.data.cells draws from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from comfy_nodes.labelset import (
+    METADATA,
+    ImageRecord,
+    LabelledFolder,
+    LabelsetError,
+    folder_name,
+)
+from comfy_nodes.labelset.to_rgb import IMAGE_SUFFIXES
+from trainer.config import DEFAULT_SOURCE
+from trainer.errors import DataError
+
+logger = logging.getLogger(__name__)
+REAL, MORE = "real", "more"
+PARTS = ("train", "test", "synthetic", "more")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image file. `file` is relative to its folder's root, with forward slashes; `sha256` is of its bytes.
+
+    `source` is "real", the name of a synthetic source, "more" for a further real image, or "copy". A copy has the
+    `turn` that makes it (trainer.data.copies), and a `file` and `sha256` of its own.
+    """
+
+    path: Path
+    file: str
+    label: str
+    sha256: str
+    source: str = REAL
+    turn: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All images of a grid, each part sorted by class and file, `synthetic` by source before.
+
+    `sources` are the names of the synthetic sources, the first one first; `more` are further real images.
+    """
+
+    classes: tuple[str, ...]
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+    synthetic: tuple[Sample, ...]
+    sources: tuple[str, ...] = ()
+    more: tuple[Sample, ...] = ()
+
+    @cached_property
+    def _pools(self) -> dict[tuple[str, str], list[Sample]]:
+        pools: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+        for sample in (*self.train, *self.synthetic, *self.more):
+            pools[sample.source, sample.label].append(sample)
+        return dict(pools)
+
+    def pool(self, source: str, label: str) -> list[Sample]:
+        """The images of one class that can be trained on: "real", "more", or of a synthetic source."""
+        return self._pools.get((source, label), [])
+
+    def fingerprints(self) -> dict[str, str]:
+        """One short hash a part, over names, labels, sources and contents."""
+        return {part: fingerprint(getattr(self, part)) for part in PARTS}
+
+    def images_per_class(self) -> dict[str, list[int]]:
+        """How many images each part has of each class, in the order of `classes`."""
+        counts = {part: Counter(_labels(getattr(self, part))) for part in PARTS}
+        return {part: [counter[label] for label in self.classes] for part, counter in counts.items()}
+
+    def leaked(self) -> int:
+        """How many test images are also among those that can be trained on, byte for byte."""
+        seen = {sample.sha256 for sample in (*self.train, *self.synthetic, *self.more)}
+        return sum(sample.sha256 in seen for sample in self.test)
+
+
+def fingerprint(samples: Iterable[Sample]) -> str:
+    """A short hash over names, labels, sources and contents; independent of where the folder is."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        line = f"{sample.file}\0{sample.label}\0{sample.source}\0{sample.sha256}\n"
+        digest.update(line.encode("utf-8", errors="surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def load_dataset(
+    real: Path,
+    synthetic: Path | Mapping[str, Path] | None,
+    *,
+    more: Path | None = None,
+    limit_per_class: int | None = None,
+) -> Dataset:
+    """Reads all folders, without decoding images. `limit_per_class` keeps the first files of each real class.
+
+    Images in `more` that are, byte for byte, among the training or test images are left out, so that it may be the
+    folder which these were taken from.
+
+    Raises:
+        DataError: a folder is missing or empty, has fewer than two classes, or classes do not match.
+    """
+    _refuse_unsplit(real)
+    parts = {part: read_class_folders(real / part, limit_per_class=limit_per_class) for part in ("train", "test")}
+    _check_same_classes(
+        set(_labels(parts["train"])), set(_labels(parts["test"])), first=f"{real / 'train'}", second=f"{real / 'test'}"
+    )
+    classes = tuple(sorted(set(_labels(parts["train"]))))
+    if len(classes) < 2:
+        raise DataError(f"{real / 'train'} has one class, '{classes[0]}'; a classifier needs at least two")
+    folders = {DEFAULT_SOURCE: synthetic} if isinstance(synthetic, Path) else dict(synthetic or {})
+    made = [each for name, folder in folders.items() for each in _read_source(folder, classes, source=name)]
+    further = _read_more(more, classes, known=(*parts["train"], *parts["test"])) if more is not None else ()
+    return Dataset(classes, parts["train"], parts["test"], tuple(made), tuple(folders), further)
+
+
+def _refuse_unsplit(real: Path) -> None:
+    """How many images to test on is the user's choice, so class folders alone are not split on the way."""
+    if not (real / "train").is_dir() and real.is_dir() and any(path.is_dir() for path in real.iterdir()):
+        raise DataError(
+            f"{real} has no train and test folders; if these are class folders, split them first: "
+            f"python -m trainer split --images {real} --out {real}-split, then --real {real}-split"
+        )
+
+
+def _read_more(root: Path, classes: tuple[str, ...], *, known: Iterable[Sample]) -> tuple[Sample, ...]:
+    seen = {sample.sha256 for sample in known}
+    found = _under_real_names(read_class_folders(root), classes, root, source=MORE)
+    new = tuple(sample for sample in found if sample.sha256 not in seen)
+    if len(new) < len(found):
+        logger.info("%s: %d images are training or test images and are left out", root, len(found) - len(new))
+    return new
+
+
+def _labels(samples: Iterable[Sample]) -> list[str]:
+    return [sample.label for sample in samples]
+
+
+def read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tuple[Sample, ...]:
+    """Every image below each class folder of `root`."""
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; expected one folder a class in it, with images")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise DataError(f"{root} has no class folders; expected one folder a class, with images")
+    found: list[tuple[Path, str]] = []
+    for folder in folders:
+        files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+        files = sorted((path for path in files if not path.name.startswith(".")), key=lambda path: path.as_posix())
+        if not files:
+            raise DataError(f"class folder {folder} has no images; known endings: {', '.join(IMAGE_SUFFIXES)}")
+        found += [(path, unicodedata.normalize("NFC", folder.name)) for path in files[:limit_per_class]]
+    return _hashed(root, found)
+
+
+def _read_source(root: Path, classes: tuple[str, ...], *, source: str) -> tuple[Sample, ...]:
+    """The images of one synthetic source under the real classes' names."""
+    if not root.is_dir():
+        raise DataError(f"synthetic folder {root} is not there; make it with: python -m client run")
+    samples = _read_records(root) if (root / METADATA).is_file() else read_class_folders(root)
+    return _under_real_names(samples, classes, root, source=source)
+
+
+def _under_real_names(
+    samples: Iterable[Sample], classes: tuple[str, ...], root: Path, *, source: str
+) -> tuple[Sample, ...]:
+    """The samples with the labels spelled as in the real folders, sorted by class and file."""
+    names = {folder_name(name): name for name in classes} | {name: name for name in classes}
+
+    def real_name(label: str) -> str:
+        label = unicodedata.normalize("NFC", label)
+        return names.get(label) or names.get(folder_name(label)) or label
+
+    renamed = [replace(each, label=real_name(each.label), source=source) for each in samples]
+    _check_same_classes(set(classes), set(_labels(renamed)), first="the real images", second=f"{root}")
+    return tuple(sorted(renamed, key=lambda sample: (sample.label, sample.file)))
+
+
+def _read_records(root: Path) -> tuple[Sample, ...]:
+    """The images that metadata.jsonl names. Reads only: mending a folder is its writer's business."""
+    folder, found = LabelledFolder(root), []
+    lines = folder.metadata_path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = ImageRecord.from_json(line)
+            path = folder.path_of(record)
+        except LabelsetError as error:
+            if number == len(lines):  # a writer was stopped in the middle of its last line
+                logger.warning("%s: the last line is unfinished and its image is left out", folder.metadata_path)
+                continue
+            raise DataError(f"{folder.metadata_path} line {number}: {error}; mend or remove that line") from error
+        if not path.is_file():
+            raise DataError(f"{folder.metadata_path} line {number} names {path}, which is gone; generate it again")
+        found.append((path, record.label))
+    if not found:
+        raise DataError(f"{folder.metadata_path} names no image; generate some with: python -m client run")
+    strays = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in root.glob("*/*")) - len(found)
+    if strays > 0:
+        logger.warning("%s: %d images without a record are left out", root, strays)
+    return _hashed(root, sorted(set(found)))
+
+
+def _hashed(root: Path, found: Sequence[tuple[Path, str]]) -> tuple[Sample, ...]:
+    def sample(item: tuple[Path, str]) -> Sample:
+        path, label = item
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        return Sample(path, path.relative_to(root).as_posix(), label, digest)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return tuple(pool.map(sample, found))
+
+
+def _check_same_classes(first_classes: set[str], second_classes: set[str], *, first: str, second: str) -> None:
+    only_first, only_second = sorted(first_classes - second_classes), sorted(second_classes - first_classes)
+    if only_first or only_second:
+        raise DataError(
+            f"classes do not match: only in {first}: {quoted(only_first)}; only in {second}: {quoted(only_second)}; "
+            f"rename or remove folders until both have the same classes"
+        )
+
+
+def quoted(labels: Sequence[str]) -> str:
+    """The first ten names in quotes, for a message."""
+    shown = ", ".join(f"'{label}'" for label in labels[:10])
+    return (shown + f" and {len(labels) - 10} more" * (len(labels) > 10)) or "none"

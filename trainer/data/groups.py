@@ -1,0 +1,128 @@
+"""Which images belong together, so that near-copies of one another never are in two parts of a split.
+
+    prefix    the frames of a video: names of one folder that differ in their last number only ("clip7_0012.jpg")
+    similar   the same photograph by trainer.data.similarity: re-encoded, resized, cropped a little, mirrored
+    FILE      CSV with the columns image and group, or a JSON object {image: group}; an image is its path below the
+              source folder, or its bare file name where no other image has it
+
+Files of equal content always belong together.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from trainer.data.dataset import Sample, quoted
+from trainer.data.leaks import stacked, thumbnails
+from trainer.data.similarity import find_matches
+from trainer.errors import DataError
+
+PREFIX, SIMILAR = "prefix", "similar"
+_LAST_NUMBER = re.compile(r"[\s_.()\[\]-]*\d+[\s_.()\[\]-]*$")
+
+
+def find_groups(samples: Sequence[Sample], group_by: str | None) -> dict[str, str]:
+    """The group of each image, by `Sample.file`; a group is named after the first of its images.
+
+    Raises:
+        DataError: the file cannot be read or has no group for an image; or, with "similar", an image is damaged.
+    """
+    links = _by_key({sample.file: sample.sha256 for sample in samples})
+    if group_by == PREFIX:
+        links += _by_key({sample.file: prefix(sample.file) for sample in samples})
+    elif group_by == SIMILAR:
+        links += _look_alikes(samples)
+    elif group_by is not None:
+        links += _by_key(_read_groups(Path(group_by), [sample.file for sample in samples]))
+    return _connected([sample.file for sample in samples], links)
+
+
+def prefix(file: str) -> str:
+    """The path without its ending and its last number: "cat/clip7_0012.jpg" -> "cat/clip7".
+
+    A name that is nothing but a number, or has none at its end, stands for itself.
+    """
+    path = PurePosixPath(file)
+    stem = _LAST_NUMBER.sub("", path.stem)
+    return (path.parent / stem).as_posix() if stem and stem != path.stem else file
+
+
+def _by_key(key_of: Mapping[str, str]) -> list[list[str]]:
+    found: dict[str, list[str]] = {}
+    for file, key in key_of.items():
+        found.setdefault(key, []).append(file)
+    return list(found.values())
+
+
+def _look_alikes(samples: Sequence[Sample]) -> list[list[str]]:
+    thumbs = stacked(thumbnails(samples), samples)
+    return [
+        [samples[match.first].file, samples[match.second].file]
+        for match in find_matches(thumbs, thumbs)
+        if match.first < match.second
+    ]
+
+
+def _connected(files: Sequence[str], links: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Joins everything that is linked, directly or not: {file: first file of its group}."""
+    parent = {file: file for file in files}
+
+    def root(file: str) -> str:
+        while parent[file] != file:
+            parent[file] = parent[parent[file]]
+            file = parent[file]
+        return file
+
+    for linked in links:
+        for other in linked[1:]:
+            one, two = sorted((root(linked[0]), root(other)))
+            parent[two] = one
+    return {file: root(file) for file in files}
+
+
+def _read_groups(path: Path, files: Sequence[str]) -> dict[str, str]:
+    """The group of each image as the user's file has it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        named = _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; check --group-by") from error
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path} is no list of groups ({error}); see --group-by in: python -m trainer split --help"
+        ) from error
+    named = {key.replace("\\", "/"): group for key, group in named.items()}
+    names = Counter(PurePosixPath(file).name for file in files)
+    group_of = {}
+    for file in files:
+        name = PurePosixPath(file).name
+        group = named.get(file, named.get(name) if names[name] == 1 else None)
+        if group is not None:
+            group_of[file] = group
+    if missing := [file for file in files if file not in group_of]:
+        raise DataError(f"{path} has no group for {len(missing)} images: {quoted(missing)}; give each image one")
+    return group_of
+
+
+def _parse_json(text: str) -> dict[str, str]:
+    values = json.loads(text)
+    if not isinstance(values, dict) or not all(isinstance(each, str | int) for each in values.values()):
+        raise ValueError("expected an object with a text or a number for each image")
+    return {image: str(group) for image, group in values.items()}
+
+
+def _parse_csv(text: str) -> dict[str, str]:
+    rows = csv.DictReader(text.splitlines())
+    if not {"image", "group"} <= set(rows.fieldnames or ()):
+        raise ValueError("expected the columns image and group in its first line")
+    found = {}
+    for row in rows:
+        if not row["image"] or row["group"] is None:
+            raise ValueError(f"line {rows.line_num} has no image or no group")
+        found[row["image"]] = row["group"]
+    return found

@@ -1,0 +1,72 @@
+"""Image files to the square size that a model sees. What a file looks like in 8-bit RGB is the labelled folder's to say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from comfy_nodes.labelset import LabelsetError
+from comfy_nodes.labelset.to_rgb import decode_rgb
+from trainer.errors import DataError
+
+_CHUNK = 64
+
+
+def read_image(path: Path, *, at_least_px: int | None = None) -> Image.Image:
+    """The image as mode RGB, upright; where `at_least_px` will do for the shorter side, perhaps no larger than needed.
+
+    Raises:
+        DataError: the file is not there, not an image, truncated, or of a kind that has no sure 8-bit reading.
+    """
+    try:
+        return decode_rgb(path.read_bytes(), name=str(path), at_least_px=at_least_px)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except LabelsetError as error:
+        raise DataError(str(error)) from error
+
+
+def read_thumbnail(path: Path, size_px: int) -> np.ndarray:
+    """The image squeezed to a square, in grey: uint8 [size_px, size_px]. A large JPEG is decoded at a fraction of its size.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    image = read_image(path, at_least_px=4 * size_px)
+    smooth = Image.Resampling.BOX if min(image.size) >= size_px else Image.Resampling.BILINEAR
+    return np.asarray(image.resize((size_px, size_px), smooth).convert("L"))
+
+
+def square(image: Image.Image, size_px: int) -> np.ndarray:
+    """The image's largest centred square, resized: uint8 [size_px, size_px, 3]."""
+    if image.size == (size_px, size_px):
+        return np.asarray(image)
+    return np.asarray(ImageOps.fit(image, (size_px, size_px), method=Image.Resampling.BICUBIC))
+
+
+def iter_pixels(
+    paths: Sequence[Path], sizes_px: Iterable[int], *, workers: int | None = None
+) -> Iterator[dict[int, np.ndarray]]:
+    """Decodes each file once, in order, a chunk at a time: {size: uint8 [n, size, size, 3]} for up to 64 files.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    sizes = sorted(set(sizes_px))
+
+    def decode(path: Path) -> list[np.ndarray]:
+        image = read_image(path)
+        return [square(image, size) for size in sizes]
+
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        ahead = [pool.submit(decode, path) for path in paths[:_CHUNK]]
+        for start in range(_CHUNK, len(paths) + _CHUNK, _CHUNK):
+            decoded = [each.result() for each in ahead]
+            # The next chunk is decoded while the caller is busy with this one.
+            ahead = [pool.submit(decode, path) for path in paths[start : start + _CHUNK]]
+            yield {size: np.stack([row[column] for row in decoded]) for column, size in enumerate(sizes)}

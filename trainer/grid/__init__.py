@@ -1,0 +1,7 @@
+"""A grid of runs: planned, trained wherever there is room, resumable."""
+
+from trainer.grid.grid import run_grid
+
+__all__ = [
+    "run_grid",
+]

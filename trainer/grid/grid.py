@@ -1,0 +1,193 @@
+"""A grid: every model, arm, budget and seed trained once, each into a run folder of its own.
+
+load -> check -> plan -> prepare inputs -> train what is not done
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.analysis.mistakes import write_mistakes
+from trainer.config import GridConfig, TrainingConfig
+from trainer.data.cells import check_counts
+from trainer.data.contact_sheet import contact_sheet
+from trainer.data.dataset import Dataset, load_dataset
+from trainer.data.leaks import drop_leaks, find_leaks
+from trainer.data.torchvision_sets import real_folder
+from trainer.grid.executors import Executor, executor_for
+from trainer.grid.lock import grid_locked, refuse_unfinished
+from trainer.grid.planning import plan_runs, run_entry, training_configs
+from trainer.models.registry import model_spec
+from trainer.models.weights import Weights, find_weights, given_weights
+from trainer.progress import Progress
+from trainer.runs import (
+    GRID_FILE,
+    SAMPLES_FILE,
+    Grid,
+    clear_unfinished,
+    is_done,
+    read_grid,
+    to_json,
+    write_file,
+    write_run,
+)
+from trainer.training.engine import pick_device, pick_precision
+from trainer.training.inputs import prepare_inputs
+from trainer.training.run import PlannedRun, versions
+from trainer.training.tuned import Tuned, read_tuned, refuse_test_images
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedGrid:
+    """A grid whose input has been read and checked: what is to be trained, on what, and how.
+
+    `training` is each model's baseline; `weights` and `tuned` have the models that take some.
+    """
+
+    config: GridConfig
+    dataset: Dataset
+    leaks: Mapping[str, Any]
+    weights: Mapping[str, Weights]
+    tuned: Mapping[str, Tuned]
+    training: Mapping[str, TrainingConfig]
+    runs: Sequence[PlannedRun]
+
+
+def run_grid(config: GridConfig) -> Grid:
+    """Trains whatever of the grid is not done yet, and returns all of it as read back from disk.
+
+    All input is checked before anything is trained. A run that fails leaves error.txt and the rest go on.
+
+    Raises:
+        TrainerError: the data, the configuration or the weights make no grid, or another one holds the folder.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA is deterministic with it only
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    out, device = Path(config.out), pick_device(config.device)
+    pick_precision(config.precision, device)  # refuses what the device cannot do
+    executor = executor_for(config, device)
+    grid = prepare_grid(config)
+    with grid_locked(out):
+        _write_grid_files(grid, out, device)
+        pending = [run for run in grid.runs if not is_done(out, run.run_id)]
+        logger.info("%d runs: %d done before, %d to train", len(grid.runs), len(grid.runs) - len(pending), len(pending))
+        if pending:
+            _train_all(pending, executor, out=out, weights=grid.weights, device=device)
+        finished = read_grid(out)
+        write_mistakes(out, grid.dataset, finished)
+        return finished
+
+
+def prepare_grid(config: GridConfig) -> PreparedGrid:
+    """Reads and checks everything that a grid needs, the quick checks first; writes nothing.
+
+    Raises:
+        TrainerError: the data, the configuration or the weights make no grid.
+    """
+    for folder in config.sources.values():
+        refuse_unfinished(Path(folder))
+    dataset = load_dataset(
+        real_folder(config.real),
+        {name: Path(folder) for name, folder in config.sources.items()},
+        more=Path(config.more_real) if config.more_real is not None else None,
+        limit_per_class=config.limit_per_class,
+    )
+    check_counts(dataset, config.used_arms, validation_share=config.validation_share)
+    tuned = read_tuned(config.tuned, models=config.models)
+    refuse_test_images(tuned.values(), dataset.test)
+    given = given_weights(config.weights, config.models)
+    weights = {
+        model: find_weights(model, given=given.get(model), allow_untrained=config.allow_untrained)
+        for model in config.models
+        if model_spec(model).pretrained
+    }
+    dataset, leaks = _without_leaks(dataset, config)
+    training = training_configs(config, dataset, tuned)
+    runs = plan_runs(config, dataset, training, weights)
+    return PreparedGrid(config, dataset, leaks, weights, tuned, training, runs)
+
+
+def _without_leaks(dataset: Dataset, config: GridConfig) -> tuple[Dataset, dict[str, Any]]:
+    """The images to train and test on, and what leaks between them as grid.json has it."""
+    leaks = find_leaks(dataset)
+    if leaks.found:
+        done = "left out" if config.drop_leaks else "kept; --drop-leaks leaves them out"
+        logger.warning(
+            "leaks: %d pairs of images, %d test images among them; %s", len(leaks.found), leaks.test_images(), done
+        )
+    if config.drop_leaks:
+        dataset = drop_leaks(dataset, leaks)
+        check_counts(dataset, config.used_arms, validation_share=config.validation_share)
+    return dataset, leaks.to_dict(dropped=config.drop_leaks)
+
+
+def _train_all(
+    pending: Sequence[PlannedRun],
+    executor: Executor,
+    *,
+    out: Path,
+    weights: Mapping[str, Weights],
+    device: torch.device,
+) -> None:
+    inputs = prepare_inputs(
+        {
+            model: [each for run in pending if run.config.model == model for each in run.needed_samples]
+            for model in dict.fromkeys(run.config.model for run in pending)
+        },
+        sizes_px={run.config.model: run.config.image_size_px for run in pending},
+        weights=weights,
+        cache=out / "features",
+        device=device,
+    )
+    with Progress("runs", total=len(pending), unit="runs") as progress:
+        for run, files in executor.finished(pending, inputs):
+            write_run(out, run.run_id, files)
+            progress.advance(note=run.run_id)
+
+
+def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> None:
+    """Everything about the grid that its runs do not hold, written before training so that a kill loses nothing."""
+    sheet, layout = contact_sheet(grid.dataset)
+    config, dataset = grid.config, grid.dataset
+    info = {
+        "config": asdict(config),
+        "classes": dataset.classes,
+        "images_per_class": dataset.images_per_class(),
+        "fingerprints": dataset.fingerprints(),
+        "test_images_also_trained_on": dataset.leaked(),
+        "leaks": grid.leaks,
+        "models": {model: _model_info(grid, model) for model in config.models},
+        "samples": layout.to_dict(),
+        "device": str(device),
+        "versions": versions(),
+        "arms": [arm.name for arm in config.used_arms],
+        "sources": config.sources,
+        "runs": [run_entry(run.config, dataset.sources) for run in grid.runs],
+    }
+    clear_unfinished(out)
+    write_file(out / SAMPLES_FILE, sheet)
+    write_file(out / GRID_FILE, to_json(info))
+
+
+def _model_info(grid: PreparedGrid, model: str) -> dict[str, Any]:
+    spec, weights, tuned = model_spec(model), grid.weights.get(model), grid.tuned.get(model)
+    return {
+        "title": spec.title,
+        "noun": spec.noun,
+        "frozen": spec.frozen,
+        "weights": weights.source if weights else "",
+        "weights_fingerprint": weights.fingerprint if weights else "",
+        "image_size_px": grid.config.image_size_for(model),
+        "training": asdict(grid.training[model]),
+        "tuned": tuned.to_dict() if tuned else None,
+    }

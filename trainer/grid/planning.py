@@ -1,0 +1,99 @@
+"""From a grid's options and images to its runs, before anything is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from trainer.arms import BASELINE, Arm, parse_arm, resolved_source
+from trainer.config import GridConfig, RunConfig, TrainingConfig
+from trainer.data.cells import cell_images
+from trainer.data.dataset import Dataset
+from trainer.errors import ConfigError
+from trainer.models.weights import Weights
+from trainer.training.run import PlannedRun
+from trainer.training.tuned import Tuned
+
+
+def plan_runs(
+    config: GridConfig,
+    dataset: Dataset,
+    training: Mapping[str, TrainingConfig],
+    weights: Mapping[str, Weights],
+) -> list[PlannedRun]:
+    """Every run of the grid: by model, then arm, then budget, then seed. `training` is each model's baseline."""
+    draws = {
+        (arm, seed): cell_images(dataset, arm=arm, seed=seed, validation_share=config.validation_share)
+        for arm in config.used_arms
+        for seed in config.used_seeds
+    }
+    planned = []
+    for model in config.models:
+        for arm in config.used_arms:
+            for budget in config.budgets_of(arm):
+                for seed in config.used_seeds:
+                    images, baseline = draws[arm, seed], draws[Arm(BASELINE), seed]
+                    run = RunConfig(
+                        model=model,
+                        arm=arm.name,
+                        budget=budget,
+                        seed=seed,
+                        image_size_px=config.image_size_for(model),
+                        training=cell_training(training[model], arm, budget, len(images.train) / len(baseline.train)),
+                        validation_share=config.validation_share,
+                        classes=dataset.classes,
+                        data_fingerprint=images.fingerprint,
+                        weights=weights[model].source if model in weights else "",
+                        weights_fingerprint=weights[model].fingerprint if model in weights else "",
+                    )
+                    planned.append(PlannedRun(run, images))
+    return planned
+
+
+def training_configs(config: GridConfig, dataset: Dataset, tuned: Mapping[str, Tuned]) -> dict[str, TrainingConfig]:
+    """Each model's hyper-parameters in the baseline, which those of all other cells follow from.
+
+    Raises:
+        ConfigError: tuned ones that are out of range, or leave an arm the same as the baseline.
+    """
+    counts = {
+        arm.name: len(cell_images(dataset, arm=arm, seed=0, validation_share=config.validation_share).train)
+        for arm in config.used_arms
+    }
+    found = {
+        model: config.training_for(
+            model,
+            train_images=max(counts.values()),
+            baseline_images=counts[BASELINE],
+            tuned=tuned[model].training if model in tuned else None,
+        )
+        for model in config.models
+    }
+    for model, training in found.items():
+        if training.augment != "none" and "augment" in counts:
+            raise ConfigError(f"arm 'augment' is the baseline itself: {model} was tuned to be augmented; leave it out")
+    return found
+
+
+def cell_training(baseline: TrainingConfig, arm: Arm, budget: str, times: float) -> TrainingConfig:
+    """A cell's hyper-parameters: the baseline's, and in budget "epochs" `times` as many updates for so many images."""
+    augment = "standard" if arm.regime == "augment" else baseline.augment
+    if budget != "epochs" or baseline.updates is None:
+        return replace(baseline, augment=augment)
+    return replace(baseline, augment=augment, updates=max(1, math.floor(times * baseline.updates + 0.5)))
+
+
+def run_entry(run: RunConfig, sources: Sequence[str]) -> dict[str, object]:
+    """A run's line in grid.json."""
+    arm = parse_arm(run.arm)
+    return {
+        "run_id": run.run_id,
+        "model": run.model,
+        "arm": arm.name,
+        "regime": arm.regime,
+        "ratio": arm.amount,
+        "source": resolved_source(arm, sources),
+        "budget": run.budget,
+        "seed": run.seed,
+    }

@@ -1,0 +1,279 @@
+"""Pretrained weights: the published file, a file of the user's, or, when allowed, none. Never a pickle of code.
+
+A download goes to torch's own cache, whole or not at all, so torchvision and this program share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import re
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torchvision.models import get_model_weights, list_models
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from trainer.errors import WeightsError
+from trainer.models.registry import TIMM, ModelSpec, model_spec
+from trainer.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+UNTRAINED = "untrained"
+_UNTRAINED_SEED = 0
+_CHUNK_BYTES = 1 << 20
+# torchvision's file has 'denselayer1.norm.1.weight' where the module is called 'norm1'.
+_OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a backbone's weights come from; `path` is None for an untrained one. `source` is what the report says."""
+
+    source: str
+    fingerprint: str
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A weights file on the web. `sha256_start` is how its SHA-256 begins, "" where that is not known."""
+
+    source: str
+    url: str
+    file_name: str
+    sha256_start: str
+
+
+def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) -> dict[str, Path]:
+    """The files of `--weights FILE` or `--weights NAME=FILE`, by the name of the model they are for.
+
+    A bare FILE is for the one pretrained model of the grid. NAME may leave the mode out when one model fits.
+
+    Raises:
+        WeightsError: a name fits no pretrained model or several, or a bare FILE could be for more than one.
+    """
+    options = [options] if isinstance(options, str) else list(options or ())
+    pretrained = [model_spec(model) for model in models if model_spec(model).pretrained]
+    found: dict[str, Path] = {}
+    for option in options:
+        name, equals, file = option.rpartition("=")
+        fitting = [spec.name for spec in pretrained if not equals or name in (spec.name, spec.architecture)]
+        fitting = [name] if name in fitting else fitting
+        if len(fitting) != 1 or fitting[0] in found:
+            names = ", ".join(spec.name for spec in pretrained) or "none"
+            raise WeightsError(
+                f"--weights {option} does not say which model it is for; write NAME=FILE once for each of: {names}"
+            )
+        found[fitting[0]] = Path(file)
+    return found
+
+
+def find_weights(model: str, *, given: Path | None, allow_untrained: bool, timeout_s: float = 5.0) -> Weights:
+    """The weights a pretrained model starts from: `given`, else the cached or downloaded file, else none if allowed.
+
+    Raises:
+        WeightsError: `given` is not there, or there are no weights and an untrained backbone was not allowed.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise WeightsError(f"weights file {given} is not there; check --weights")
+        return Weights(given.name, file_fingerprint(given), given)
+    try:
+        file = published_weights(model)
+        path = cached_weights(file, timeout_s=timeout_s)
+        return Weights(file.source, file_fingerprint(path), path)
+    except WeightsError as error:
+        if not allow_untrained:
+            raise WeightsError(
+                f"{error}; connect once, pass --weights {model}=FILE, or accept an untrained backbone with "
+                f"--allow-untrained"
+            ) from error
+        logger.warning("%s; going on with an untrained backbone, which says little about pretrained ones", error)
+        return Weights(UNTRAINED, f"seed{_UNTRAINED_SEED}", None)
+
+
+def published_weights(model: str) -> Published:
+    """Where torchvision, or timm, says that this architecture's weights are.
+
+    Raises:
+        WeightsError: none are published.
+    """
+    spec = model_spec(model)
+    if spec.architecture.startswith(f"{TIMM}:"):
+        import timm
+
+        config: Any = timm.get_pretrained_cfg(spec.line.variant)
+        if config.hf_hub_id:
+            url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+            return Published(f"timm {config.tag}", url, f"{config.hf_hub_id.replace('/', '-')}.safetensors", "")
+    elif spec.architecture in list_models(module=torchvision.models):
+        best = get_model_weights(spec.architecture).DEFAULT
+        file_name = best.url.rsplit("/", 1)[1]  # resnet50-11ad3fa6.pth
+        title = best.name.replace("IMAGENET1K_", "ImageNet-1k ")
+        return Published(title, best.url, file_name, Path(file_name).stem.rsplit("-", 1)[1])
+    raise WeightsError(f"no pretrained weights are published for {spec.architecture}")
+
+
+def cached_weights(file: Published, *, timeout_s: float) -> Path:
+    """The file in torch's cache, downloaded when it is not there yet.
+
+    Raises:
+        WeightsError: no connection within `timeout_s` seconds, or the download broke off.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file.file_name
+    if not path.is_file():
+        _download(file, path, timeout_s=timeout_s)
+    return path
+
+
+def load_backbone(model: str, weights: Weights, *, image_size_px: int | None = None) -> nn.Module:
+    """`model` without its last layer, with these weights, in evaluation mode: [N,3,H,W] to [N,feature_dim].
+
+    An untrained one is the same every time. Raises WeightsError when the file does not fit the architecture.
+    """
+    spec = model_spec(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_UNTRAINED_SEED)
+        network = spec.build(2, image_size_px=image_size_px)
+    load_pretrained(network, model, weights)
+    parent, _, last = spec.head.rpartition(".")
+    setattr(network.get_submodule(parent), last, nn.Identity())
+    return network.eval().requires_grad_(False)
+
+
+def load_pretrained(network: nn.Module, model: str, weights: Weights) -> None:
+    """Puts these weights into all but the last layer of `network`, a built `model`; untrained ones leave it as it is.
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit the architecture.
+    """
+    if weights.path is not None:
+        state = _as_built(network, model_spec(model), _read_state(weights.path))
+        _load_state(network, state, model=model, path=weights.path, head=model_spec(model).head)
+
+
+def _as_built(network: nn.Module, spec: ModelSpec, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict under the names and in the sizes of the built network."""
+    if {"0.mean", "0.std"} <= set(state):  # model.safetensors of a run: normalisation, then the network
+        state = {name[2:]: value for name, value in state.items() if name.startswith("1.")}
+    if spec.architecture == "densenet121":
+        state = {_OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
+    if spec.architecture == "vit_b_16":
+        built = network.get_parameter("encoder.pos_embedding")
+        stored = state.get("encoder.pos_embedding")
+        if stored is not None and stored.ndim == built.ndim and stored.shape[-1] == built.shape[-1]:
+            side_px = (built.shape[1] - 1) ** 0.5 * spec.line.size_step_px
+            state = interpolate_embeddings(round(side_px), spec.line.size_step_px, state)
+    return state
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0][:120]
+        raise WeightsError(
+            f"cannot read the weights in {path}: {reason}; expected safetensors or a state dict"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict (names to tensors); save the model's state_dict()")
+    return state
+
+
+def _load_state(network: nn.Module, state: dict[str, torch.Tensor], *, model: str, path: Path, head: str) -> None:
+    state = {name: value for name, value in state.items() if not name.startswith(head + ".")}
+    try:
+        result = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{path} does not fit {model}: tensor shapes differ; use weights of that architecture"
+        ) from error
+    may_lack = (head + ".", "num_batches_tracked")
+    missing = [
+        name for name in result.missing_keys if not name.startswith(may_lack[0]) and not name.endswith(may_lack[1])
+    ]
+    wrong = missing + result.unexpected_keys
+    if wrong:
+        raise WeightsError(
+            f"{path} does not fit {model}: {len(wrong)} names differ, such as '{wrong[0]}'; use weights of that architecture"
+        )
+
+
+def _download(published: Published, path: Path, *, timeout_s: float) -> None:
+    url = published.url
+    response = _open(url, timeout_s=timeout_s)
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        partial = Path(name)
+        digest, size = hashlib.sha256(), int(response.headers.get("Content-Length") or 0)
+        with (
+            os.fdopen(handle, "wb") as file,
+            Progress(f"downloading {path.name}", total=size, unit="bytes") as progress,
+        ):
+            while chunk := response.read(_CHUNK_BYTES):
+                file.write(chunk)
+                digest.update(chunk)
+                progress.advance(len(chunk))
+        if not digest.hexdigest().startswith(published.sha256_start):
+            raise WeightsError(
+                f"the download of {url} is damaged (SHA-256 does not start with {published.sha256_start}); try again"
+            )
+        partial.replace(path)
+    except (OSError, HTTPException) as error:
+        raise WeightsError(f"the download of {url} broke off ({error})") from error
+    finally:
+        response.close()
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def _open(url: str, *, timeout_s: float) -> HTTPResponse:
+    """Opens in a thread of its own, because looking up a name may block for much longer than any socket time-out."""
+    result: list[HTTPResponse | Exception] = []
+
+    def attempt() -> None:
+        try:
+            result.append(urllib.request.urlopen(url, timeout=timeout_s))
+        except (OSError, HTTPException, ValueError) as error:
+            result.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    answer = result[0] if result else TimeoutError(f"no answer in {timeout_s:g} s")
+    if isinstance(answer, Exception):
+        reason = answer.reason if isinstance(answer, urllib.error.URLError) else answer
+        raise WeightsError(f"pretrained weights are not to be had: {url} cannot be reached ({reason})") from answer
+    return answer
+
+
+def file_fingerprint(path: Path) -> str:
+    """Sixteen hexadecimal digits of a file's SHA-256. Raises WeightsError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights in {path}: {error.strerror or error}") from error
+    return digest.hexdigest()[:16]

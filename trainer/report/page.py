@@ -1,0 +1,66 @@
+"""From a grid's folder to results.csv, results.json and one self-contained report.html. Reads runs only; imports no torch.
+
+No script, no external request: pictures are data URIs, the style is inline. A section is a function that returns HTML;
+trainer.analysis.results has the numbers, wording.py the sentences, tables.py what is to be copied.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.analysis.results import Results, results_csv, results_json, results_of
+from trainer.report.classes import class_section, confusion_section
+from trainer.report.grid import curve_section, grid_section, metric_section
+from trainer.report.header import header
+from trainer.report.html import text
+from trainer.report.pictures import mistake_section, sample_section
+from trainer.report.provenance import copy_section, leak_section, method_section, provenance_section
+from trainer.report.style import STYLE
+from trainer.report.tables import latex_table, markdown_table, text_table
+from trainer.report.wording import answers, warnings
+from trainer.runs import read_grid, to_json, write_file
+
+REPORT_FILE, RESULTS_FILE, JSON_FILE = "report.html", "results.csv", "results.json"
+
+
+def write_report(root: Path) -> Path:
+    """Writes results.csv, results.json and report.html into the grid's folder and returns the report's path.
+
+    Raises:
+        ReportError: the folder holds no grid, or one that is damaged or cannot be written.
+    """
+    results = results_of(read_grid(root))
+    page = report_html(results)
+    write_file(root / RESULTS_FILE, results_csv(results.grid))
+    write_file(root / JSON_FILE, to_json(report_json(results)))
+    write_file(root / REPORT_FILE, page.encode("utf-8", errors="xmlcharrefreplace"))
+    return root / REPORT_FILE
+
+
+def report_json(results: Results) -> dict[str, object]:
+    """What the report says, for a script: sentences, warnings, tables as text, and all numbers."""
+    return {
+        "answers": answers(results),
+        "warnings": warnings(results),
+        **results_json(results),
+        "tables": {
+            "text": text_table(results),
+            "markdown": markdown_table(results),
+            "latex": latex_table(results),
+        },
+    }
+
+
+def report_html(results: Results) -> str:
+    """The whole page."""
+    sections = (
+        header, grid_section, curve_section, class_section, confusion_section, mistake_section, sample_section,
+        metric_section, leak_section, method_section, copy_section, provenance_section,
+    )  # fmt: skip
+    name = results.grid.root.resolve().name
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{text(f'SynthGrid: {name}')}</title><style>{STYLE}</style></head>"
+        f"<body><main>{''.join(each(results) for each in sections)}</main></body></html>\n"
+    )

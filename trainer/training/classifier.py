@@ -1,0 +1,197 @@
+"""A trained classifier as one network, from a run's folder or from an exported one: 8-bit pixels in, logits out.
+
+A run of a frozen backbone keeps its head only; the backbone is found again by the fingerprint that the run recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from trainer.errors import ConfigError, ReportError, RunError, WeightsError
+from trainer.models.registry import ModelSpec, model_spec
+from trainer.models.weights import (
+    UNTRAINED,
+    Weights,
+    cached_weights,
+    file_fingerprint,
+    given_weights,
+    load_backbone,
+    load_pretrained,
+    published_weights,
+)
+from trainer.runs import DONE, GRID_FILE, read_json_file
+from trainer.training.engine import Standardise
+from trainer.training.inputs import ModelInputs
+
+MODEL_FILE = "model.json"
+STATE_FILE = "model.safetensors"
+_RUN_FILE = "config.json"
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """`network` takes uint8 or float pixels 0..255, RGB, [N, 3, image_size_px, image_size_px], to [N, classes] logits.
+
+    `details` says what it was made from: the run's config and, from an exported folder, its metrics.
+    """
+
+    name: str
+    model: str
+    classes: tuple[str, ...]
+    image_size_px: int
+    network: nn.Sequential
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @torch.inference_mode()
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [N, S, S, 3] to float64 [N, classes], each row summing to 1."""
+        rows = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).split(_BATCH)
+        return torch.cat([torch.softmax(self.network(each).double(), dim=1) for each in rows]).numpy()
+
+
+def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
+    """The classifier in a run's folder, or in one that `export` wrote. `weights` is for frozen backbones of a run.
+
+    Raises:
+        ReportError: the folder holds neither, or a file in it is damaged.
+        RunError: the run is not done.
+        WeightsError: the backbone's weights are not to be had, or are not those the run was trained with.
+    """
+    if (folder / MODEL_FILE).is_file():
+        return _exported(folder)
+    if (folder / _RUN_FILE).is_file():
+        return _from_run(folder, weights)
+    if (folder / GRID_FILE).is_file():
+        entries = read_json_file(folder / GRID_FILE).get("runs", ())
+        done = [each["run_id"] for each in entries if (folder / each["run_id"] / DONE).is_file()]
+        listed = ", ".join(done[:3]) + (f" and {len(done) - 3} more" if len(done) > 3 else "")
+        raise ReportError(f"{folder} is a whole grid; name one of its runs: {listed or 'none is finished yet'}")
+    raise ReportError(f"{folder} holds no run and no exported model; give a folder such as runs/digits/<run id>")
+
+
+def skeleton(model: str, num_classes: int, *, image_size_px: int) -> nn.Sequential:
+    """The network of a model with weights still to be loaded: normalisation, then the model, or backbone and head."""
+    spec = model_spec(model)
+    if not spec.frozen:
+        return nn.Sequential(_normalise(spec), spec.build(num_classes, image_size_px=image_size_px))
+    width = spec.feature_dim
+    head = nn.Sequential(Standardise(torch.zeros(width), torch.ones(width)), nn.Linear(width, num_classes))
+    backbone = load_backbone(model, Weights(UNTRAINED, "", None), image_size_px=image_size_px)
+    return nn.Sequential(_normalise(spec), backbone, head)
+
+
+def new_network(
+    model: str, num_classes: int, *, seed: int, image_size_px: int, inputs: ModelInputs, standardise_on: torch.Tensor
+) -> nn.Sequential:
+    """What is trained of a model: normalisation and the whole of it, or, of a frozen one, standardisation and head.
+
+    The same start for a seed, whatever else is trained on. Backbones differ widely in scale, an untrained one most: the
+    rows `standardise_on` [n] of a frozen one's features set it. With the real images there, which every additive arm
+    shares at a seed, cells differ in their images only.
+    """
+    spec = model_spec(model)
+    torch.manual_seed(seed)
+    if not spec.frozen:
+        network = spec.build(num_classes, image_size_px=image_size_px)
+        if inputs.weights is not None:
+            load_pretrained(network, model, inputs.weights)
+        return nn.Sequential(_normalise(spec), network)
+    features = inputs.values[standardise_on]
+    std = features.std(dim=0, correction=0)
+    std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
+    return nn.Sequential(Standardise(features.mean(dim=0), std), nn.Linear(spec.feature_dim, num_classes))
+
+
+def _normalise(spec: ModelSpec) -> Standardise:
+    """Takes pixels of 0..255 to what the model's weights expect."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255.0 for values in (spec.mean, spec.std))
+    return Standardise(mean, std)
+
+
+def _exported(folder: Path) -> Classifier:
+    empty = _described(folder / MODEL_FILE, mend="export the run again")
+    _load(empty.network, read_state(folder / STATE_FILE), folder / STATE_FILE)
+    return replace(empty, name=str(empty.details.get("run", folder.name)), network=empty.network.eval())
+
+
+def _from_run(folder: Path, weights: Path | None) -> Classifier:
+    if not (folder / DONE).is_file():
+        raise RunError(f"run {folder.name} is not done; finish it with the same grid command")
+    empty = _described(folder / _RUN_FILE, mend="train the run again")
+    network, state = empty.network, read_state(folder / STATE_FILE)
+    if model_spec(empty.model).frozen:
+        found = backbone_weights(folder, empty.details, given=weights)
+        network[1] = load_backbone(empty.model, found, image_size_px=empty.image_size_px)
+        _load(network[2], state, folder / STATE_FILE)
+    else:
+        _load(network, state, folder / STATE_FILE)
+    return replace(empty, network=network.eval())
+
+
+def _described(path: Path, *, mend: str) -> Classifier:
+    """The classifier that a JSON file describes, its weights still to be loaded."""
+    values = read_json_file(path)
+    try:
+        model, classes, size = values["model"], tuple(values["classes"]), int(values["image_size_px"])
+        network = skeleton(model, len(classes), image_size_px=size)
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise ReportError(f"{path} is damaged ({error!r}); {mend}") from error
+    return Classifier(path.parent.name, model, classes, size, network, values)
+
+
+def backbone_weights(folder: Path, config: Mapping[str, Any], *, given: Path | None) -> Weights:
+    """The weights that a run's frozen backbone had: `given`, the file of its grid, or torchvision's.
+
+    Raises:
+        WeightsError: they are not to be had, or the file has changed.
+    """
+    source, wanted = str(config.get("weights", "")), str(config.get("weights_fingerprint", ""))
+    if source == UNTRAINED:
+        return Weights(source, wanted, None)
+    path = given or _weights_of_grid(folder.parent, str(config["model"]))
+    if path is None:
+        path = cached_weights(published_weights(str(config["model"])), timeout_s=5.0)
+    if not path.is_file():
+        raise WeightsError(f"the backbone's weights {path} are gone; say where they are with --weights FILE")
+    found = file_fingerprint(path)
+    if found != wanted:
+        raise WeightsError(
+            f"{path} is not the file that run {folder.name} was trained with (fingerprint {found}, expected {wanted}); "
+            "give the right one with --weights FILE"
+        )
+    return Weights(source, found, path)
+
+
+def _weights_of_grid(root: Path, model: str) -> Path | None:
+    """The file that was named when the grid was trained; None where torchvision's was used."""
+    if not (root / GRID_FILE).is_file():
+        return None
+    config = read_json_file(root / GRID_FILE).get("config") or {}
+    return given_weights(config.get("weights"), config.get("models", ())).get(model)
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises ReportError where it is damaged or gone."""
+    try:
+        state: dict[str, torch.Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ReportError(f"{path} cannot be read ({error}); train or export the model again") from error
+    return state
+
+
+def _load(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
+        raise ReportError(f"{path} does not fit its model: {reason[:160]}; train or export it again") from error

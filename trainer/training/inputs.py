@@ -1,0 +1,266 @@
+"""What the models of a grid see, computed once: pixels in memory, or the features of a frozen backbone.
+
+Every file is decoded once for all models. Rows are found by a hash, so cells, seeds and a resumed grid share them;
+features are also kept in the grid's folder. A frozen backbone sees each image once and, where training augments, a few
+augmented views of each training image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from comfy_nodes.labelset import write_atomically
+from trainer.config import RunConfig
+from trainer.data.copies import turned
+from trainer.data.dataset import Sample
+from trainer.data.images import iter_pixels
+from trainer.models.registry import model_spec
+from trainer.models.weights import Weights, load_backbone, load_pretrained
+from trainer.progress import Progress
+from trainer.training.augmentation import augment
+from trainer.training.row_store import RowStore
+
+logger = logging.getLogger(__name__)
+_BACKBONE_BATCH = {"cpu": 16, "cuda": 64}  # larger ones are no faster and take more memory
+_SAVE_EVERY_S = 60.0
+_DEVICE_SHARE = 4  # inputs go to the device whole where they fill no more than this part of what is free
+_VIEW = "+view"
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """All rows one model needs: uint8 [N,3,S,S] pixels, or float32 [N,D] features; `rows` maps a sample's hash to its row.
+
+    `weights` is what a pretrained model starts from.
+    """
+
+    values: torch.Tensor
+    rows: Mapping[str, int]
+    weights: Weights | None = None
+    _resident: dict[torch.device, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def index(self, samples: Sequence[Sample]) -> torch.Tensor:
+        """The rows of these samples: int64 [len(samples)]."""
+        return torch.tensor([self.rows[sample.sha256] for sample in samples], dtype=torch.long)
+
+    def train_index(self, config: RunConfig, samples: Sequence[Sample]) -> torch.Tensor:
+        """The rows to train on: int64 [n], or [n,K] where a frozen backbone has seen K views of each sample."""
+        if not _has_views(config):
+            return self.index(samples)
+        return self.index(views_of(samples, config.training.views)).view(len(samples), config.training.views)
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """`values`, copied to a GPU once where they fit well, so that no update waits for them."""
+        if device.type != "cuda":
+            return self.values
+        if device not in self._resident:
+            free_bytes, _ = torch.cuda.mem_get_info(device)
+            fits = self.values.nbytes * _DEVICE_SHARE <= free_bytes
+            self._resident[device] = self.values.to(device) if fits else self.values
+        return self._resident[device]
+
+
+def needed_samples(config: RunConfig, train: Sequence[Sample], others: Sequence[Sample]) -> list[Sample]:
+    """Everything of which a run needs a row: the images it uses, and the views of those it trains on."""
+    views = views_of(train, config.training.views) if _has_views(config) else []
+    return [*train, *others, *views]
+
+
+def views_of(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """`count` augmented views of each sample, one sample's after the other's; the same for the same image everywhere."""
+    return [
+        replace(sample, sha256=_digest(f"{sample.sha256}#view{number}"), turn=f"{sample.turn}{_VIEW}{number}")
+        for sample in samples
+        for number in range(count)
+    ]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _has_views(config: RunConfig) -> bool:
+    return model_spec(config.model).frozen and config.training.augment == "standard"
+
+
+def _seen_as(sample: Sample, pixels: np.ndarray) -> np.ndarray:
+    """The pixels [S,S,3] of a file as this sample of it: turned, mirrored, or an augmented view."""
+    turn, is_view, _ = sample.turn.partition(_VIEW)
+    shown = turned(pixels, turn)
+    if not is_view:
+        return shown
+    generator = torch.Generator().manual_seed(int(sample.sha256[:15], 16))
+    image = torch.from_numpy(np.ascontiguousarray(shown)).permute(2, 0, 1)[None]
+    return augment(image, generator)[0].permute(1, 2, 0).numpy()
+
+
+class Backbone:
+    """A frozen backbone: uint8 pixels [N,3,S,S] to float32 features [N,D] on the CPU, in full precision.
+
+    Every pass takes the same number of images, the last one filled up: an image's features then do not depend, to the
+    bit, on how many others there are.
+    """
+
+    def __init__(self, model: str, weights: Weights, *, image_size_px: int | None = None, device: torch.device) -> None:
+        spec = model_spec(model)
+        network = load_backbone(model, weights, image_size_px=image_size_px)
+        fuse_batch_norm(network)
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
+        self.std = torch.tensor(spec.std, device=device).view(3, 1, 1)
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        size, blocks = _BACKBONE_BATCH[self.device.type], []
+        for batch in pixels.split(size):
+            missing = torch.zeros(size - len(batch), *batch.shape[1:], dtype=batch.dtype)
+            full = torch.cat([batch, missing]).to(self.device).float()
+            scaled = ((full / 255.0 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+            blocks.append(self.network(scaled)[: len(batch)].float().cpu())
+        return torch.cat(blocks)
+
+
+def fuse_batch_norm(network: nn.Module) -> None:
+    """Folds each BatchNorm that directly follows a convolution into it, in place: the same function, fewer passes."""
+    children = list(network.named_children())
+    for (first, conv), (second, norm) in pairwise(children):
+        # Exactly these classes: another library's subclass may do more than normalise.
+        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and conv.out_channels == norm.num_features:
+            setattr(network, first, nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
+            setattr(network, second, nn.Identity())
+    for _, child in children:
+        fuse_batch_norm(child)
+
+
+@dataclass
+class _Collector:
+    """Gathers one model's rows while the images go by: pixels, or with a backbone features."""
+
+    size_px: int
+    missing: dict[str, None]
+    folder: Path
+    weights: Weights | None = None
+    cache: Path | None = None
+    backbone: Backbone | None = None
+    features: list[torch.Tensor] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.total, self.saved_at = len(self.missing), time.monotonic()
+        self.store: RowStore | None = None
+
+    def add(self, samples: Iterable[Sequence[Sample]], pixels: np.ndarray) -> None:
+        """Takes what it lacks of a chunk: all samples of each file, and the files' pixels [n,S,S,3]."""
+        wanted = [(one, image) for each, image in zip(samples, pixels, strict=True) for one in each if one.sha256 in self.missing]  # fmt: skip
+        if not wanted:
+            return
+        shown = np.stack([_seen_as(sample, image) for sample, image in wanted])
+        if self.backbone is not None:
+            self.features.append(self.backbone(torch.from_numpy(shown).permute(0, 3, 1, 2)))
+        else:
+            self.store = self.store or RowStore(self.total, shown.shape[1:], shown.dtype, folder=self.folder)
+            self.store.append(shown)
+        for sample, _ in wanted:
+            self.rows[sample.sha256] = len(self.rows)
+        if self.cache is not None and time.monotonic() - self.saved_at > _SAVE_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        """Keeps the features so far for a grid that is taken up again."""
+        if self.cache is not None:
+            self.features = [torch.cat(self.features)]
+            digests = np.stack([np.frombuffer(bytes.fromhex(digest), dtype=np.uint8) for digest in self.rows])
+            data = save({"features": self.features[0], "sha256": torch.from_numpy(digests)})
+            write_atomically(self.cache, data)
+            self.saved_at = time.monotonic()
+
+    def take_cached(self) -> None:
+        """Moves what the cache holds of `missing` into the rows."""
+        if self.cache is None or not self.cache.is_file():
+            return
+        try:
+            stored = load_file(self.cache)
+            features, digests = stored["features"], stored["sha256"].numpy()
+        except (OSError, SafetensorError, KeyError) as error:
+            logger.warning("%s cannot be read and is made again (%s)", self.cache, error)
+            return
+        self.features.append(features)
+        for row, digest in enumerate(digests):
+            self.rows[bytes(digest).hex()] = row
+            self.missing.pop(bytes(digest).hex(), None)
+
+    def finish(self) -> ModelInputs:
+        # Pixels stay as they were decoded, channels last.
+        values = self.store.finish().permute(0, 3, 1, 2) if self.store else torch.cat(self.features)
+        return ModelInputs(values, self.rows, self.weights)
+
+
+def prepare_inputs(
+    needs: Mapping[str, Sequence[Sample]],
+    *,
+    sizes_px: Mapping[str, int],
+    weights: Mapping[str, Weights],
+    cache: Path,
+    device: torch.device,
+) -> dict[str, ModelInputs]:
+    """The inputs of each model in `needs`. `weights` has an entry for each pretrained one.
+
+    Raises:
+        DataError: an image cannot be decoded, or there is no room for the pixels.
+        WeightsError: the weights do not fit.
+    """
+    collectors = {
+        model: _collector(model, samples, sizes_px[model], weights.get(model), cache=cache, device=device)
+        for model, samples in needs.items()
+    }
+    incomplete = [collector for collector in collectors.values() if collector.missing]
+    _collect(incomplete, {each.sha256: each for samples in needs.values() for each in samples})
+    for collector in incomplete:
+        collector.save()
+        collector.backbone = None
+    return {model: collector.finish() for model, collector in collectors.items()}
+
+
+def _collector(
+    model: str, samples: Sequence[Sample], size_px: int, weights: Weights | None, *, cache: Path, device: torch.device
+) -> _Collector:
+    spec = model_spec(model)
+    collector = _Collector(size_px, dict.fromkeys(sample.sha256 for sample in samples), cache, weights)
+    if weights is None or not spec.pretrained:
+        return collector
+    if not spec.frozen:  # weights that do not fit are found out now, not after other models have trained for hours
+        load_pretrained(spec.build(2, image_size_px=size_px), model, weights)
+        return collector
+    collector.cache = cache / f"{spec.name.replace(':', '-')}-{size_px}px-{weights.fingerprint}.safetensors"
+    collector.take_cached()
+    if collector.missing:
+        collector.backbone = Backbone(model, weights, image_size_px=size_px, device=device)
+    return collector
+
+
+def _collect(collectors: Sequence[_Collector], samples: Mapping[str, Sample]) -> None:
+    """Decodes every file that a collector lacks a sample of, once, and hands it to all."""
+    files: dict[Path, dict[str, Sample]] = {}
+    for digest in dict.fromkeys(digest for collector in collectors for digest in collector.missing):
+        files.setdefault(samples[digest].path, {})[digest] = samples[digest]
+    of_file, start = [list(each.values()) for each in files.values()], 0
+    with Progress("images", total=len(files), unit="images") as progress:
+        for chunk in iter_pixels(list(files), {collector.size_px for collector in collectors}):
+            count = len(next(iter(chunk.values())))
+            for collector in collectors:
+                collector.add(of_file[start : start + count], chunk[collector.size_px])
+            start += count
+            progress.advance(count)

@@ -1,0 +1,148 @@
+"""One run: from its images to the files of its folder. Knows nothing of where it is trained or what else is.
+
+build -> fit -> predict -> files
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from trainer.analysis.metrics import classification_metrics
+from trainer.config import RunConfig
+from trainer.data.cells import CellImages
+from trainer.data.copies import COPY
+from trainer.data.dataset import MORE, Sample
+from trainer.errors import RunError
+from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
+from trainer.training.classifier import new_network
+from trainer.training.engine import Fit, Labelled, fit, predict
+from trainer.training.inputs import ModelInputs, needed_samples
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run and the images it uses."""
+
+    config: RunConfig
+    images: CellImages
+
+    @property
+    def run_id(self) -> str:
+        """The run's name and folder."""
+        return self.config.run_id
+
+    @property
+    def needed_samples(self) -> list[Sample]:
+        """Everything of which the run needs a row: its images, and the views that a frozen backbone has of them."""
+        return needed_samples(self.config, self.images.train, (*self.images.validation, *self.images.test))
+
+
+def train(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
+    """The files of a run's folder: its results and DONE, or the reason why there are none. Raises nothing of a run."""
+    files = {"config.json": to_json({**asdict(run.config), "versions": versions()})}
+    try:
+        return {**files, **train_run(run.config, run.images, inputs, device=device), DONE: b""}
+    except RunError as error:
+        return {**files, **failure(run, str(error))}
+    except (RuntimeError, MemoryError) as error:  # torch reports a lack of memory as a RuntimeError
+        logger.exception("run %s failed", run.run_id)
+        return {**files, **failure(run, f"{type(error).__name__}: {error}")}
+
+
+def failure(run: PlannedRun, reason: str) -> dict[str, bytes]:
+    """The file that says why a run has no results."""
+    logger.error("run %s failed: %s", run.run_id, reason)
+    return {ERROR_FILE: f"{reason}\n".encode(errors="replace")}
+
+
+def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
+    """Trains, then looks at the test images once: the files of a finished run, without DONE.
+
+    Raises:
+        RunError: the training diverged.
+    """
+    started_s = time.perf_counter()
+    number = {label: position for position, label in enumerate(config.classes)}
+
+    def labels(samples: Sequence[Sample]) -> torch.Tensor:
+        return torch.tensor([number[sample.label] for sample in samples])
+
+    values = inputs.on(device)
+    network = new_network(
+        config.model,
+        len(config.classes),
+        seed=config.seed,
+        image_size_px=config.image_size_px,
+        inputs=inputs,
+        standardise_on=inputs.index(images.real or images.train),  # `train` for an arm without any real ones
+    )
+    fitted = fit(
+        network,
+        values,
+        train=Labelled(inputs.train_index(config, images.train), labels(images.train)),
+        validation=Labelled(inputs.index(images.validation), labels(images.validation)),
+        config=config.training,
+        seed=config.seed,
+        device=device,
+    )
+    probabilities = predict(network, values, inputs.index(images.test), device=device, precision=fitted.dtype)
+    true = labels(images.test).numpy()
+    return {
+        "metrics.json": to_json(_metrics(config, images, fitted, true, probabilities, time.perf_counter() - started_s)),
+        "predictions.csv": _predictions_csv(config, images, true, probabilities),
+        "training_images.csv": _training_images_csv(images),
+        "model.safetensors": save({name: value.cpu().contiguous() for name, value in network.state_dict().items()}),
+    }
+
+
+def _metrics(
+    config: RunConfig, images: CellImages, fitted: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
+) -> dict[str, object]:
+    return {
+        **classification_metrics(true, probabilities, len(config.classes)),
+        **asdict(fitted),
+        "real_images": len(images.real),
+        "synthetic_images": len(images.synthetic),
+        "copied_images": images.count(COPY),
+        "more_images": images.count(MORE),
+        "validation_images": len(images.validation),
+        "test_images": len(images.test),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _predictions_csv(config: RunConfig, images: CellImages, true: np.ndarray, probabilities: np.ndarray) -> bytes:
+    predicted = probabilities.argmax(axis=1)
+    rows = [
+        (sample.file, sample.label, config.classes[guess], f"{row[guess]:.6f}", f"{row[right]:.6f}")
+        for sample, row, guess, right in zip(images.test, probabilities, predicted, true, strict=True)
+    ]
+    return to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
+
+
+def _training_images_csv(images: CellImages) -> bytes:
+    parts = (("train", images.train), ("validation", images.validation))
+    rows = [(each.file, each.label, each.source, use) for use, samples in parts for each in samples]
+    return to_csv(("file", "label", "source", "use"), rows)
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for package in ("synthgrid", "torch", "torchvision", "numpy", "scikit-learn", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found | {"threads": str(torch.get_num_threads())}

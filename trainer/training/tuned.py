@@ -1,0 +1,91 @@
+"""Hyper-parameters from `tune`, held constant over all cells of a grid. No torch.
+
+{"model": "cnn", "training": {fields of TrainingConfig}, "images": [sha256 of every image used], "study": {...},
+ "data_fingerprint": "..."}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from trainer.config import TrainingConfig, read_json
+from trainer.data.dataset import Sample
+from trainer.errors import ConfigError
+from trainer.models.registry import model_spec
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One model's tuned hyper-parameters: some fields of TrainingConfig. `images` are those they were chosen on."""
+
+    path: Path
+    model: str
+    training: Mapping[str, Any]
+    images: frozenset[str]
+    study: Mapping[str, Any]
+    data_fingerprint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """What grid.json says of it."""
+        return {"file": self.path.name, "study": dict(self.study), "data_fingerprint": self.data_fingerprint}
+
+
+def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, Tuned]:
+    """The tuned hyper-parameters by model.
+
+    Raises:
+        ConfigError: a file is damaged, names a field that there is not, or is for a model that the grid does not train.
+    """
+    found: dict[str, Tuned] = {}
+    trained = list(models)
+    for each in map(_read, map(Path, paths)):
+        if each.model not in trained:
+            raise ConfigError(
+                f"{each.path} is for model {each.model}; the grid trains {', '.join(trained)}: leave the file out"
+            )
+        if each.model in found:
+            raise ConfigError(f"{found[each.model].path} and {each.path} are both for model {each.model}; give one")
+        found[each.model] = each
+    return found
+
+
+def refuse_test_images(tuned: Iterable[Tuned], test: Iterable[Sample]) -> None:
+    """Makes sure that nothing was tuned on an image that the grid tests on.
+
+    Raises:
+        ConfigError: a file lists a test image among those it was tuned on.
+    """
+    tested = {sample.sha256: sample.file for sample in test}
+    for each in tuned:
+        shared = sorted(tested[digest] for digest in each.images & tested.keys())
+        if shared:
+            raise ConfigError(
+                f"{each.path} was tuned on {len(shared)} images that are tested on, {shared[0]} among them; "
+                f"tune again on the training images alone"
+            )
+
+
+def _read(path: Path) -> Tuned:
+    values = read_json(path)
+    try:
+        training, images = dict(values["training"]), frozenset(map(str, values["images"]))
+        tuned = Tuned(
+            path, model_spec(str(values["model"])).name, training, images, dict(values.get("study", {})),
+            str(values["data_fingerprint"]),
+        )  # fmt: skip
+        known = {field.name for field in fields(TrainingConfig)}
+        unknown = sorted(training.keys() - known)
+        if unknown:
+            raise ConfigError(
+                f"{path} tunes '{unknown[0]}', which is no hyper-parameter; known: {', '.join(sorted(known))}"
+            )
+        if not images:
+            raise ConfigError(f"{path} does not list the images it was tuned on; make it with: python -m trainer tune")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} is no file of tuned hyper-parameters ({error!r}); make it with: python -m trainer tune"
+        ) from error
+    return tuned
