@@ -52,13 +52,19 @@ def seconds_on(url: str, graphs: Sequence[dict[str, Any]]) -> float:
 
 def _ask(url: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode("utf-8")
-    with urlopen(Request(url, data=data, headers={"Content-Type": "application/json"}), timeout=600) as answer:
+    with urlopen(
+        Request(url, data=data, headers={"Content-Type": "application/json"}), timeout=600
+    ) as answer:
         return json.load(answer)
 
 
-def graphs(workflow: Workflow, *, images: int, batch_size: int, plan_seed: int) -> list[dict[str, Any]]:
+def graphs(
+    workflow: Workflow, *, images: int, batch_size: int, plan_seed: int
+) -> list[dict[str, Any]]:
     """The prompts that make the plan's first `images` rows, `batch_size` at a time, each round into a new folder."""
-    options = Options(plan_seed=plan_seed, batch_size=batch_size, images_per_class=-(-images // len(CLASSES)))
+    options = Options(
+        plan_seed=plan_seed, batch_size=batch_size, images_per_class=-(-images // len(CLASSES))
+    )
     patched = patch(workflow, options)
     folder = f"benchmark/{uuid.uuid4().hex[:8]}"
     return [patched.for_batch(index, folder=folder) for index in range(-(-images // batch_size))]
@@ -79,27 +85,48 @@ def compare(url: str, workflow: Workflow, *, images: int, rounds: int) -> list[f
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the comparison and prints the median ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", default="embedded", metavar="URL", help="a ComfyUI (default: the embedded engine)")
-    parser.add_argument(
-        "--checkpoint", default=DEFAULT_CHECKPOINT, help="as the server lists it (default: %(default)s)"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--size", type=int, default=DEFAULT_SIZE, help="width and height in pixels (default: %(default)s)"
+        "--server",
+        default="embedded",
+        metavar="URL",
+        help="a ComfyUI (default: the embedded engine)",
     )
-    parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=8, help="images of the batch (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each way (default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint",
+        default=DEFAULT_CHECKPOINT,
+        help="as the server lists it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=DEFAULT_SIZE,
+        help="width and height in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=20, help="sampling steps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=8, help="images of the batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="turns of each way (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     size = {"width": options.size, "height": options.size}
     workflow = patch(
-        load_workflow(WORKFLOW), Options(classes=CLASSES, checkpoint=options.checkpoint, steps=options.steps, **size)
+        load_workflow(WORKFLOW),
+        Options(classes=CLASSES, checkpoint=options.checkpoint, steps=options.steps, **size),
     )
     with ExitStack() as stack:
         url = options.server.rstrip("/")
         if url == "embedded":
             url = stack.enter_context(EmbeddedServer()).open().url
-        print(f"{options.images} images {options.size}x{options.size}, {options.steps} steps, {options.server}")
+        print(
+            f"{options.images} images {options.size}x{options.size}, {options.steps} steps, {options.server}"
+        )
         ratios = compare(url, workflow, images=options.images, rounds=options.rounds)
     print(
         f"  one call of {options.images} against {options.images} calls: {statistics.median(ratios):.2f} times as fast"

@@ -57,7 +57,12 @@ def workflow(jobs: int, *, service_s: float, seed: int, batch_size: int = 1) -> 
         "1": {"class_type": "SynthGridClassList", "inputs": {"classes": "bat", "path": ""}},
         "2": {
             "class_type": "SynthGridPromptTemplates",
-            "inputs": {"templates": "a {class}", "negative_prompt": "", "contexts": "", "styles": ""},
+            "inputs": {
+                "templates": "a {class}",
+                "negative_prompt": "",
+                "contexts": "",
+                "styles": "",
+            },
         },
         "3": {
             "class_type": "SynthGridClassPromptBatcher",
@@ -74,7 +79,12 @@ def workflow(jobs: int, *, service_s: float, seed: int, batch_size: int = 1) -> 
         "4": {"class_type": "StubImages", "inputs": {"batch": ["3", 0], "seconds": service_s}},
         "5": {
             "class_type": "SynthGridLabelledImageSaver",
-            "inputs": {"images": ["4", 0], "batch": ["3", 0], "folder": "synthgrid", "overwrite": False},
+            "inputs": {
+                "images": ["4", 0],
+                "batch": ["3", 0],
+                "folder": "synthgrid",
+                "overwrite": False,
+            },
         },
     }
     return parse_workflow(graph, source="stub")
@@ -83,7 +93,10 @@ def workflow(jobs: int, *, service_s: float, seed: int, batch_size: int = 1) -> 
 def start_server(stack: ExitStack, base: Path) -> str:
     """A stub engine process that ends with `stack`; its address."""
     process = subprocess.Popen(
-        [sys.executable, str(STUB), "0", str(base)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(STUB), "0", str(base)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     stack.callback(process.wait)
     stack.callback(process.kill)
@@ -104,10 +117,15 @@ def post_and_wait(work: Workflow, url: str, out: Path) -> None:
     session = requests.Session()
     for batch in range(work.plan().batch_count(work.batch_size)):
         graph = work.for_batch(batch, folder=f"loop/{client}")
-        prompt_id = session.post(f"{url}/prompt", json={"prompt": graph, "client_id": client}).json()["prompt_id"]
+        prompt_id = session.post(
+            f"{url}/prompt", json={"prompt": graph, "client_id": client}
+        ).json()["prompt_id"]
         while True:
             event = json.loads(socket.recv())
-            if event["type"] == "executing" and event["data"] == {"node": None, "prompt_id": prompt_id}:
+            if event["type"] == "executing" and event["data"] == {
+                "node": None,
+                "prompt_id": prompt_id,
+            }:
                 break
         entry = session.get(f"{url}/history/{prompt_id}").json()[prompt_id]
         for image in entry["outputs"]["5"]["images"]:
@@ -127,7 +145,9 @@ def simplified(work: Workflow, url: str, out: Path) -> None:
             node["_meta"] = {"title": f"node {node_id}"}
         path = out / "graph.json"
         path.write_text(json.dumps(graph))
-        for name, data in api.queue_and_wait_images(ComfyWorkflowWrapper(str(path)), "node 5").items():
+        for name, data in api.queue_and_wait_images(
+            ComfyWorkflowWrapper(str(path)), "node 5"
+        ).items():
             (out / name).write_bytes(data)
 
 
@@ -179,7 +199,9 @@ def measure_scaling(args: argparse.Namespace, stack: ExitStack, base: Path) -> N
     """Prints images/s and efficiency for each number of servers."""
     urls = [start_server(stack, base / f"server-{number}") for number in range(max(args.servers))]
     alone = None
-    print(f"scaling, {args.jobs} jobs of {args.service:g} s for each server, best of {args.rounds} rounds")
+    print(
+        f"scaling, {args.jobs} jobs of {args.service:g} s for each server, best of {args.rounds} rounds"
+    )
     for count in args.servers:
         speeds = []
         for number in range(args.rounds):
@@ -197,9 +219,21 @@ def measure_scaling(args: argparse.Namespace, stack: ExitStack, base: Path) -> N
 def measure_memory(args: argparse.Namespace, stack: ExitStack, base: Path) -> None:
     """Prints the peak memory of a child process for each size of plan."""
     url = start_server(stack, base / "memory") if args.full else ""
-    print("peak memory of the client" + (", all images made" if args.full else ", books only (no image is made)"))
+    print(
+        "peak memory of the client"
+        + (", all images made" if args.full else ", books only (no image is made)")
+    )
     for count in args.images:
-        command = [sys.executable, __file__, "--child", str(count), "--url", url, "--folder", str(base)]
+        command = [
+            sys.executable,
+            __file__,
+            "--child",
+            str(count),
+            "--url",
+            url,
+            "--folder",
+            str(base),
+        ]
         mib = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         print(f"  {count:7} images: {mib:6.1f} MiB")
 
@@ -230,14 +264,21 @@ def keep_books(work: Workflow, out: Path) -> None:
     while (job := jobs.take("a")) is not None:
         prompt_id = made.prompt_id(job)
         posted = {"indices": job.indices, "attempt": 0, "found": False}
-        figures.take(events.JobPosted(server="a", prompt_id=prompt_id, batch_index=job.batch_index, **posted))
+        figures.take(
+            events.JobPosted(server="a", prompt_id=prompt_id, batch_index=job.batch_index, **posted)
+        )
         for index in job.indices:
             row = plan.row(index)
             jobs.deliver(job, index)
             figures.take(events.ImageSaved(server="a", index=index, label=row.label, file_name=""))
         jobs.finish("a", job)
         figures.take(
-            events.JobFinished(server="a", prompt_id=prompt_id, batch_index=job.batch_index, images=len(job.indices))
+            events.JobFinished(
+                server="a",
+                prompt_id=prompt_id,
+                batch_index=job.batch_index,
+                images=len(job.indices),
+            )
         )
     assert jobs.over
     assert figures.made == len(plan)
@@ -250,13 +291,23 @@ def numbers(text: str) -> list[int]:
 
 def main() -> None:
     """Runs what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["idle", "scaling", "memory"], help="idle, scaling, memory")
-    parser.add_argument("--service", type=float, default=0.5, help="seconds a job (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=20, help="jobs on each server (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="*", default=["idle", "scaling", "memory"], help="idle, scaling, memory"
+    )
+    parser.add_argument(
+        "--service", type=float, default=0.5, help="seconds a job (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=20, help="jobs on each server (default: %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--servers", type=numbers, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--images", type=numbers, default=[1000, 10_000, 100_000], help="sizes of plan for memory")
+    parser.add_argument(
+        "--images", type=numbers, default=[1000, 10_000, 100_000], help="sizes of plan for memory"
+    )
     parser.add_argument("--full", action="store_true", help="memory: make the images too")
     for hidden in ("--url", "--folder"):
         parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
@@ -266,7 +317,11 @@ def main() -> None:
     if args.child:
         child(args)
         return
-    measures: dict[str, Any] = {"idle": measure_idle, "scaling": measure_scaling, "memory": measure_memory}
+    measures: dict[str, Any] = {
+        "idle": measure_idle,
+        "scaling": measure_scaling,
+        "memory": measure_memory,
+    }
     for name in args.what:
         with ExitStack() as stack:
             base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="synthgrid-bench-")))

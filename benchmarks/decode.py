@@ -40,7 +40,9 @@ def write_photos(folder: Path, count: int, *, side: int = 512) -> list[Path]:
         total, scale, weight = torch.zeros(1, 3, side, side), 4, 1.0
         while scale <= side:
             noise = torch.rand(1, 3, scale, scale, generator=generator) - 0.5
-            total += weight * torch.nn.functional.interpolate(noise, size=(side, side), mode="bicubic")
+            total += weight * torch.nn.functional.interpolate(
+                noise, size=(side, side), mode="bicubic"
+            )
             scale, weight = scale * 2, weight * 0.55
         pixels = ((total[0] * 0.7 + 0.5).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
         paths.append(folder / f"{number:04}.{'jpg' if number % 2 else 'png'}")
@@ -52,7 +54,9 @@ def by_pillow(paths: Sequence[Path], size: int) -> None:
     """One after the other."""
     for path in paths:
         with Image.open(path) as image:
-            ImageOps.fit(image.convert("RGB"), (size, size), method=Image.Resampling.BICUBIC).tobytes()
+            ImageOps.fit(
+                image.convert("RGB"), (size, size), method=Image.Resampling.BICUBIC
+            ).tobytes()
 
 
 def by_torchvision(paths: Sequence[Path], size: int) -> None:
@@ -60,7 +64,9 @@ def by_torchvision(paths: Sequence[Path], size: int) -> None:
     for path in paths:
         image = decode_image(str(path), mode=ImageReadMode.RGB)
         image = functional.center_crop(image, [min(image.shape[1:])] * 2)
-        functional.resize(image, [size, size], interpolation=functional.InterpolationMode.BICUBIC, antialias=True)
+        functional.resize(
+            image, [size, size], interpolation=functional.InterpolationMode.BICUBIC, antialias=True
+        )
 
 
 def by_synthgrid(paths: Sequence[Path], size: int) -> None:
@@ -75,7 +81,12 @@ def by_all_cores(pool: ProcessPoolExecutor, paths: Sequence[Path], size: int) ->
     list(pool.map(by_pillow, [paths[number::cores] for number in range(cores)], [size] * cores))
 
 
-def compare(ways: dict[str, Callable[[Sequence[Path], int], None]], paths: list[Path], size: int, rounds: int) -> None:
+def compare(
+    ways: dict[str, Callable[[Sequence[Path], int], None]],
+    paths: list[Path],
+    size: int,
+    rounds: int,
+) -> None:
     """Prints each way's rate; they take turns, after one turn that is not counted."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
@@ -87,14 +98,22 @@ def compare(ways: dict[str, Callable[[Sequence[Path], int], None]], paths: list[
     ours = rates["SynthGrid"]
     for name, each in rates.items():
         ratio = statistics.median(a / b for a, b in zip(ours, each, strict=True))
-        print(f"  {name:28} {statistics.median(each):8.1f} images/s   SynthGrid is {ratio:.2f} times as fast")
+        print(
+            f"  {name:28} {statistics.median(each):8.1f} images/s   SynthGrid is {ratio:.2f} times as fast"
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="any folder with images below it (default: made on the fly)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="any folder with images below it (default: made on the fly)"
+    )
     parser.add_argument("--images", type=int, default=128, help="how many (default: 128)")
-    parser.add_argument("--size", type=int, default=224, help="side of the squares in pixels (default: 224)")
+    parser.add_argument(
+        "--size", type=int, default=224, help="side of the squares in pixels (default: 224)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each way (default: 5)")
     parser.add_argument("--quick", action="store_true", help="16 images, 2 rounds")
     options = parser.parse_args()
@@ -104,8 +123,12 @@ def main() -> None:
         if options.data is None:
             paths = write_photos(Path(where), count)
         else:
-            paths = sorted(path for path in options.data.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[:count]
-        print(f"{len(paths)} images to {options.size}x{options.size}, {os.cpu_count()} cores, median of {rounds}")
+            paths = sorted(
+                path for path in options.data.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES
+            )[:count]
+        print(
+            f"{len(paths)} images to {options.size}x{options.size}, {os.cpu_count()} cores, median of {rounds}"
+        )
         ways = {
             "Pillow, one thread": by_pillow,
             "torchvision.io, one thread": by_torchvision,

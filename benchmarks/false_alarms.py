@@ -79,13 +79,20 @@ WORLDS = {
 }
 
 
-def simulate(world: World, random: np.random.Generator) -> tuple[np.ndarray, dict[CellKey, dict[int, np.ndarray]]]:
+def simulate(
+    world: World, random: np.random.Generator
+) -> tuple[np.ndarray, dict[CellKey, dict[int, np.ndarray]]]:
     """True classes int [N] and the predicted ones of every run, as `judge` takes them."""
     true = np.repeat(np.arange(world.classes), world.images_per_class)
     difficulty = random.normal(0.0, 1.5, len(true))
     found = {}
     for model in range(world.models):
-        base = 0.7 + random.normal(0, 0.6, world.classes)[true] + difficulty + random.normal(0, 0.7, len(true))
+        base = (
+            0.7
+            + random.normal(0, 0.6, world.classes)[true]
+            + difficulty
+            + random.normal(0, 0.7, len(true))
+        )
         alike = random.gumbel(size=(world.classes, world.classes))
         by_seed = random.normal(0, world.shared_by_seed, world.seeds)
         for arm in range(world.arms + 1):
@@ -121,13 +128,19 @@ def _runs(
             share = 1 / (1 + np.exp(-logits))
             logits = logits + world.effect / np.mean(share * (1 - share))
         right = random.random(len(true)) < 1 / (1 + np.exp(-logits))
-        pull = alike[true] + random.normal(0, 0.3, world.classes) + random.gumbel(size=(len(true), world.classes))
+        pull = (
+            alike[true]
+            + random.normal(0, 0.3, world.classes)
+            + random.gumbel(size=(len(true), world.classes))
+        )
         pull[np.arange(len(true)), true] = -np.inf
         runs[seed] = np.where(right, true, pull.argmax(axis=1))
     return runs
 
 
-def measure(world: World, *, grids: int, resamples: int, seed: int = 0, crossed: bool = True) -> dict[str, float]:
+def measure(
+    world: World, *, grids: int, resamples: int, seed: int = 0, crossed: bool = True
+) -> dict[str, float]:
     """Shares over simulated grids: see the module's docstring."""
     random, total = np.random.default_rng(seed), Counter[str]()
     for _ in range(grids):
@@ -141,10 +154,18 @@ def measure(world: World, *, grids: int, resamples: int, seed: int = 0, crossed:
 
 
 def _tally(world: World, verdicts: Verdicts) -> dict[str, float]:
-    null = {key: each for key, each in verdicts.comparisons.items() if not world.effect or key.ratio < world.arms}
+    null = {
+        key: each
+        for key, each in verdicts.comparisons.items()
+        if not world.effect or key.ratio < world.arms
+    }
     real = [each for key, each in verdicts.comparisons.items() if key not in null]
     intervals = [each.changes["f1"] for each in null.values()]
-    misses = [not low <= 0 <= high for each in intervals for low, high in [(each.low or 0.0, each.high or 0.0)]]
+    misses = [
+        not low <= 0 <= high
+        for each in intervals
+        for low, high in [(each.low or 0.0, each.high or 0.0)]
+    ]
     return {
         "false_alarm": float(any(each.verdict != "unclear" for each in null.values())),
         "slope": float(any(_significant(trend.p_slope) for trend in verdicts.trends)),
@@ -160,12 +181,20 @@ def _significant(p: float | None) -> bool:
 
 def _scatter(true: np.ndarray, predicted: dict[CellKey, dict[int, np.ndarray]]) -> float:
     return float(
-        np.mean([np.std([np.mean(run == true) for run in runs.values()], ddof=1) for runs in predicted.values()])
+        np.mean(
+            [
+                np.std([np.mean(run == true) for run in runs.values()], ddof=1)
+                for runs in predicted.values()
+            ]
+        )
     )
 
 
 def _crossed_misses(
-    true: np.ndarray, predicted: dict[CellKey, dict[int, np.ndarray]], world: World, random: np.random.Generator
+    true: np.ndarray,
+    predicted: dict[CellKey, dict[int, np.ndarray]],
+    world: World,
+    random: np.random.Generator,
 ) -> float:
     """Share of comparisons whose percentile interval from resampling seeds and images misses 0; 400 resamples."""
     weights = bootstrap_weights(true, resamples=400, seed=int(random.integers(2**31)))
@@ -173,7 +202,12 @@ def _crossed_misses(
     misses = []
     for model in range(world.models):
         base, *others = (
-            np.stack([weighted_scores(true, run, weights, world.classes)["f1"][1:] for run in runs.values()])
+            np.stack(
+                [
+                    weighted_scores(true, run, weights, world.classes)["f1"][1:]
+                    for run in runs.values()
+                ]
+            )
             for key, runs in predicted.items()
             if key.model == f"model{model}"
         )
@@ -185,20 +219,31 @@ def _crossed_misses(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How often the statistics cry wolf, and find what is there.")
+    parser = argparse.ArgumentParser(
+        description="How often the statistics cry wolf, and find what is there."
+    )
     parser.add_argument("--grids", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument(
-        "--skip-crossed", action="store_true", help="leave the plain crossed bootstrap out: twice as fast"
+        "--skip-crossed",
+        action="store_true",
+        help="leave the plain crossed bootstrap out: twice as fast",
     )
     parser.add_argument("--only", default="", help="worlds whose name contains this")
     options = parser.parse_args()
-    print(f"{options.grids} grids a world             " + "".join(f"{name:>13s}" for name in MEASURED))
+    print(
+        f"{options.grids} grids a world             " + "".join(f"{name:>13s}" for name in MEASURED)
+    )
     for name, world in WORLDS.items():
         if options.only not in name:
             continue
         started_s = time.perf_counter()
-        got = measure(world, grids=options.grids, resamples=options.resamples, crossed=not options.skip_crossed)
+        got = measure(
+            world,
+            grids=options.grids,
+            resamples=options.resamples,
+            crossed=not options.skip_crossed,
+        )
         if world.effect:  # a slope is no false alarm there
             got["slope"] = got["step"] = float("nan")
         shown = "".join(f"{got[column]:13.3f}" for column in MEASURED)

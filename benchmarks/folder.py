@@ -35,9 +35,18 @@ from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, imag
 from comfy_nodes.plan import ClassEntry, GenerationPlan, ImageSpec, PromptTemplates  # noqa: E402
 
 CLASSES = tuple(ClassEntry(f"class {number:02}") for number in range(100))
-SETTINGS = {"checkpoint": "v1-5-pruned-emaonly.safetensors", "sampler": "euler", "steps": 20, "cfg": 7.0, "width": 512}
+SETTINGS = {
+    "checkpoint": "v1-5-pruned-emaonly.safetensors",
+    "sampler": "euler",
+    "steps": 20,
+    "cfg": 7.0,
+    "width": 512,
+}
 BANKS = PromptTemplates(
-    templates=tuple(f"a photo of a {{class}} {place} {{context}}, {{style}}" for place in ("in", "at", "near", "by")),
+    templates=tuple(
+        f"a photo of a {{class}} {place} {{context}}, {{style}}"
+        for place in ("in", "at", "near", "by")
+    ),
     contexts=tuple(f"place number {number}" for number in range(50)),
     styles=tuple(f"style number {number}" for number in range(20)),
 )
@@ -98,7 +107,9 @@ def peak_bytes() -> int:
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def measure(name: str, root: Path, images: int, rows: int) -> dict[str, float]:
@@ -164,12 +175,24 @@ def in_child(name: str, root: Path, options: argparse.Namespace) -> dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=100_000, help="images in the folder (default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows to plan (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="processes for each (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="write below this folder (default: the system's temporary one)")
-    parser.add_argument("--only", nargs="+", choices=sorted(_PREPARED), metavar="NAME", help="measure only these")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--images", type=int, default=100_000, help="images in the folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="rows to plan (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="processes for each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="write below this folder (default: the system's temporary one)"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=sorted(_PREPARED), metavar="NAME", help="measure only these"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -180,9 +203,14 @@ def main() -> None:
         fill(root, options.images)
         for name in options.only or _PREPARED:
             found = [in_child(name, root, options) for _ in range(options.rounds)]
-            seconds, cpu, grown = (min(each[key] for each in found) for key in ("seconds", "cpu", "bytes"))
+            seconds, cpu, grown = (
+                min(each[key] for each in found) for key in ("seconds", "cpu", "bytes")
+            )
             count = int(found[0]["count"])
-            print(f"{name:27} {count:9,} in {seconds:8.3f} s ({cpu:.3f} s CPU)  +{grown / MIB:6.1f} MiB", flush=True)
+            print(
+                f"{name:27} {count:9,} in {seconds:8.3f} s ({cpu:.3f} s CPU)  +{grown / MIB:6.1f} MiB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

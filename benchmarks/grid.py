@@ -52,7 +52,9 @@ from trainer.training.engine import Standardise  # noqa: E402
 
 RATIOS = (0.0, 0.5, 1.0)
 WORKERS = 2
-Loop = Callable[[nn.Module, DataLoader, int, float, float], None]  # network, images, epochs, learning rate, L2
+Loop = Callable[
+    [nn.Module, DataLoader, int, float, float], None
+]  # network, images, epochs, learning rate, L2
 MEASURED = {"cnn": RATIOS, "resnet50": (0.5,)}  # the tutorial's cells, at one seed
 
 
@@ -87,7 +89,9 @@ def prepare(data: Path | None, where: Path, size: Size) -> tuple[Path, Path]:
         data = where / "digits"
         write_sample_data(data, train_per_class=size.train, test_per_class=size.test)
     split = (data / "train").is_dir()
-    for folder in sorted(path for path in (data / "train" if split else data).iterdir() if path.is_dir()):
+    for folder in sorted(
+        path for path in (data / "train" if split else data).iterdir() if path.is_dir()
+    ):
         files = sorted(path for path in folder.iterdir() if path.is_file())
         test = (
             sorted((data / "test" / folder.name).iterdir())
@@ -114,14 +118,18 @@ def _link(paths: list[Path], folder: Path) -> None:
             (folder / path.name).write_bytes(path.read_bytes())
 
 
-def our_way(model: str, real: Path, synthetic: Path, out: Path, size: Size, weights: str | None) -> tuple[Grid, float]:
+def our_way(
+    model: str, real: Path, synthetic: Path, out: Path, size: Size, weights: str | None
+) -> tuple[Grid, float]:
     """The whole row, decoding and files included."""
     begun = time.perf_counter()
     grid = run_grid(_config(model, real, synthetic, out, size, weights))
     return grid, time.perf_counter() - begun
 
 
-def _config(model: str, real: Path, synthetic: Path, out: Path, size: Size, weights: str | None) -> GridConfig:
+def _config(
+    model: str, real: Path, synthetic: Path, out: Path, size: Size, weights: str | None
+) -> GridConfig:
     return GridConfig(
         str(real), str(out), str(synthetic), models=(model,), ratios=RATIOS, budgets=("epochs",), seeds=size.seeds,
         epochs=size.epochs, image_size_px=size.px,
@@ -129,7 +137,9 @@ def _config(model: str, real: Path, synthetic: Path, out: Path, size: Size, weig
     )  # fmt: skip
 
 
-def tutorial_way(config: GridConfig, cell: CellImages, folder: Path, grid: Grid, train_loop: Loop) -> TutorialCell:
+def tutorial_way(
+    config: GridConfig, cell: CellImages, folder: Path, grid: Grid, train_loop: Loop
+) -> TutorialCell:
     """One cell as a course would train it, with this loop."""
     (model,) = config.models
     spec, px = model_spec(model), config.image_size_for(model)
@@ -152,9 +162,13 @@ def tutorial_way(config: GridConfig, cell: CellImages, folder: Path, grid: Grid,
     network = spec.build(len(train.dataset.classes), image_size_px=px)
     if spec.frozen:
         weights = find_weights(
-            model, given=given_weights(config.weights, config.models).get(model), allow_untrained=True
+            model,
+            given=given_weights(config.weights, config.models).get(model),
+            allow_untrained=True,
         )
-        network.load_state_dict(load_backbone(model, weights, image_size_px=px).state_dict(), strict=False)
+        network.load_state_dict(
+            load_backbone(model, weights, image_size_px=px).state_dict(), strict=False
+        )
         _freeze(network, grid if weights.source == UNTRAINED else None)
     begun = time.perf_counter()
     train_loop(network, train, config.epochs or 1, training.learning_rate, training.l2)
@@ -180,7 +194,10 @@ def _training_mode(network: nn.Module) -> None:
 def plain_loop(network: nn.Module, loader: DataLoader, epochs: int, rate: float, l2: float) -> None:
     """The loop itself."""
     parameters = [each for each in network.parameters() if each.requires_grad]
-    optimiser, criterion = torch.optim.Adam(parameters, lr=rate, weight_decay=l2), nn.CrossEntropyLoss()
+    optimiser, criterion = (
+        torch.optim.Adam(parameters, lr=rate, weight_decay=l2),
+        nn.CrossEntropyLoss(),
+    )
     for _ in range(epochs):
         _training_mode(network)
         for images, labels in loader:
@@ -190,7 +207,9 @@ def plain_loop(network: nn.Module, loader: DataLoader, epochs: int, rate: float,
             optimiser.step()
 
 
-def lightning_loop(network: nn.Module, loader: DataLoader, epochs: int, rate: float, l2: float) -> None:
+def lightning_loop(
+    network: nn.Module, loader: DataLoader, epochs: int, rate: float, l2: float
+) -> None:
     """The same by Lightning's Trainer, without logger, bar and checkpoints."""
     import lightning
 
@@ -226,13 +245,17 @@ def _accuracy(network: nn.Module, loader: DataLoader) -> float:
     return float(torch.cat(right).float().mean())
 
 
-def row(model: str, real: Path, synthetic: Path, where: Path, size: Size, weights: str | None) -> dict[str, float]:
+def row(
+    model: str, real: Path, synthetic: Path, where: Path, size: Size, weights: str | None
+) -> dict[str, float]:
     """Prints a row's comparison; how many times as fast ours is as each other way."""
     grid, ours_s = our_way(model, real, synthetic, where / "runs", size, weights)
     config = _config(model, real, synthetic, where / "runs", size, weights)
     dataset = load_dataset(real, {name: Path(folder) for name, folder in config.sources.items()})
     cells = {
-        ratio: cell_images(dataset, arm=arm_of_ratio(ratio), seed=0, validation_share=config.validation_share)
+        ratio: cell_images(
+            dataset, arm=arm_of_ratio(ratio), seed=0, validation_share=config.validation_share
+        )
         for ratio in RATIOS
     }
     print(f"{model}: {len(RATIOS)} ratios x {size.seeds} seeds, {size.epochs} epochs, {size.px} px")
@@ -243,11 +266,15 @@ def row(model: str, real: Path, synthetic: Path, where: Path, size: Size, weight
             ratio: tutorial_way(config, cells[ratio], where / f"{name}-{ratio}", grid, loop)
             for ratio in MEASURED[model]
         }
-        per_image = sum(each.train_s for each in found.values()) / sum(each.images for each in found.values())
+        per_image = sum(each.train_s for each in found.values()) / sum(
+            each.images for each in found.values()
+        )
         test_s = statistics.mean(each.test_s for each in found.values())
         theirs_s = size.seeds * sum(per_image * len(cell.train) + test_s for cell in cells.values())
         ratios[name] = theirs_s / ours_s
-        scores = ", ".join(f"{100 * each.accuracy:.1f}% at ratio {ratio:g}" for ratio, each in found.items())
+        scores = ", ".join(
+            f"{100 * each.accuracy:.1f}% at ratio {ratio:g}" for ratio, each in found.items()
+        )
         print(
             f"  {name:13} {theirs_s:8.1f} s   SynthGrid is {ratios[name]:.1f} times as fast"
             f" (scaled from {len(found)} of {len(RATIOS) * size.seeds} cells; accuracy {scores})"
@@ -274,11 +301,15 @@ def loops() -> dict[str, Loop]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", default="cnn,resnet50", help="cnn, resnet50 or both (default)")
     parser.add_argument("--data", type=Path, help="real images (default: the sample digits)")
     parser.add_argument("--weights", help="of ResNet50 (default: untrained, on both sides)")
-    parser.add_argument("--epochs", type=int, help="passes over a cell's images (default 15 and 8, quick 3)")
+    parser.add_argument(
+        "--epochs", type=int, help="passes over a cell's images (default 15 and 8, quick 3)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and smaller images")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)

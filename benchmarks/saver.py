@@ -40,7 +40,9 @@ from comfy_nodes.labelset import imagefile, parameters, png  # noqa: E402
 from comfy_nodes.nodes_prompts import PromptBatch  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402
 
-GRAPH = json.loads((ROOT / "workflows" / "api" / "sd15_class_prompts.json").read_text(encoding="utf-8"))
+GRAPH = json.loads(
+    (ROOT / "workflows" / "api" / "sd15_class_prompts.json").read_text(encoding="utf-8")
+)
 EDITOR = json.loads((ROOT / "workflows" / "sd15_class_prompts.json").read_text(encoding="utf-8"))
 PROMPT_TEXT, WORKFLOW_TEXT = json.dumps(GRAPH), json.dumps(EDITOR)
 CORE, OURS = "SaveImage's way", "Labelled Image Saver"
@@ -69,17 +71,26 @@ def save_as_core(images: torch.Tensor, folder: Path, *, compress_level: int) -> 
         Image.fromarray(pixels).save(path, pnginfo=chunks, compress_level=compress_level)
 
 
-def save_as_ours(images: torch.Tensor, folder: Path, *, batches: Sequence[PromptBatch], compress_level: int) -> None:
+def save_as_ours(
+    images: torch.Tensor, folder: Path, *, batches: Sequence[PromptBatch], compress_level: int
+) -> None:
     """A call of the saver node for each batch, as ComfyUI makes it."""
     host.use_output_directory(folder)
     rows = iter(images.split([len(batch.specs) for batch in batches]))
     for batch in batches:
         nodes_images.LabelledImageSaver().save(
-            next(rows), batch, "set", compress_level=compress_level, prompt=GRAPH, extra_pnginfo={"workflow": EDITOR}
+            next(rows),
+            batch,
+            "set",
+            compress_level=compress_level,
+            prompt=GRAPH,
+            extra_pnginfo={"workflow": EDITOR},
         )
 
 
-def metadata_share(image: torch.Tensor, batch: PromptBatch, *, rounds: int = 50) -> tuple[float, float]:
+def metadata_share(
+    image: torch.Tensor, batch: PromptBatch, *, rounds: int = 50
+) -> tuple[float, float]:
     """What record, parameters, graph and XMP add to encoding, and what SHA-256 does: shares of processor time.
 
     The first is measured on an 8x8 corner, where it does not drown in how much two encodings of the whole image differ.
@@ -107,12 +118,18 @@ def _bare(picture: Image.Image) -> bytes:
 
 
 def _encoded(picture: Image.Image, record: labelset.ImageRecord) -> bytes:
-    texts = {"parameters": parameters.parameters_text(record), "prompt": PROMPT_TEXT, "workflow": WORKFLOW_TEXT}
+    texts = {
+        "parameters": parameters.parameters_text(record),
+        "prompt": PROMPT_TEXT,
+        "workflow": WORKFLOW_TEXT,
+    }
     record.to_json()
     return labelset.encode_image(picture, record, imagefile.ImageFormat(), texts=texts)
 
 
-def timed(save: Callable[[torch.Tensor, Path], None], images: torch.Tensor, where: Path) -> tuple[float, float]:
+def timed(
+    save: Callable[[torch.Tensor, Path], None], images: torch.Tensor, where: Path
+) -> tuple[float, float]:
     """(images a second, mean kB an image) of one call into an empty folder."""
     folder = Path(tempfile.mkdtemp(dir=where))
     begun = time.perf_counter()
@@ -123,7 +140,9 @@ def timed(save: Callable[[torch.Tensor, Path], None], images: torch.Tensor, wher
     return len(images) / seconds, size
 
 
-def compare(ways: dict[str, Any], images: torch.Tensor, where: Path, rounds: int) -> dict[str, list[float]]:
+def compare(
+    ways: dict[str, Any], images: torch.Tensor, where: Path, rounds: int
+) -> dict[str, list[float]]:
     """Images a second of each way and round; the ways take turns, after one call each that is not counted."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     sizes: dict[str, float] = {}
@@ -133,7 +152,9 @@ def compare(ways: dict[str, Any], images: torch.Tensor, where: Path, rounds: int
             if number:
                 rates[name].append(rate)
     for name, each in rates.items():
-        print(f"  {name:28} {statistics.median(each):7.1f} images/s   {sizes[name]:6.0f} kB an image")
+        print(
+            f"  {name:28} {statistics.median(each):7.1f} images/s   {sizes[name]:6.0f} kB an image"
+        )
     return rates
 
 
@@ -143,19 +164,32 @@ def ratio(rates: dict[str, list[float]], first: str, second: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=64, help="images a round (default: 64)")
-    parser.add_argument("--per-call", type=int, metavar="N", help="images a call of our saver (default: all)")
-    parser.add_argument("--size", type=int, default=512, help="width and height in pixels (default: 512)")
+    parser.add_argument(
+        "--per-call", type=int, metavar="N", help="images a call of our saver (default: all)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=512, help="width and height in pixels (default: 512)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="calls of each way (default: 5)")
-    parser.add_argument("--folder", type=Path, help="write below this folder (default: the system's temporary one)")
+    parser.add_argument(
+        "--folder", type=Path, help="write below this folder (default: the system's temporary one)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     images = photo_like(options.images, options.size)
-    plan = GenerationPlan(tuple(map(ClassEntry, ("badger", "bat", "bear", "bee"))), images_per_class=options.images)
+    plan = GenerationPlan(
+        tuple(map(ClassEntry, ("badger", "bat", "bear", "bee"))), images_per_class=options.images
+    )
     size = options.per_call or options.images
     count = plan.batch_count(size)  # of the whole plan, so that no card is written in between
-    batches = [PromptBatch(plan, plan.batch(index, size), index, count) for index in range(options.images // size)]
+    batches = [
+        PromptBatch(plan, plan.batch(index, size), index, count)
+        for index in range(options.images // size)
+    ]
     print(
         f"{options.images} images {options.size}x{options.size}, {size} a call, {os.cpu_count()} cores, median of {options.rounds}"
     )

@@ -6,7 +6,7 @@
     run_plan(workflow, "http://127.0.0.1:8188", "data/synthetic")
     run_plan(workflow, [ServerSpec("http://10.0.0.5:8188"), ServerSpec("http://10.0.0.6:8188", weight=2)], "data/more")
 
-`python -m client --help` is the same from a command line. Names are imported when first used, so that `import client`
+`synthgrid --help` is the same from a command line. Names are imported when first used, so that `import client`
 costs nothing.
 """
 

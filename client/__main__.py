@@ -1,4 +1,4 @@
-"""The client's command line. `python -m client --help` has examples; each command has a file in client/commands.
+"""The client's command line. `synthgrid --help` has examples; each command has a file in client/commands.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed (one line says why),
 2 wrong usage, 130 interrupted.
@@ -22,7 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     args = build_parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(message)s",
+        stream=sys.stderr,
+        force=True,
     )
     if not args.verbose:
         logging.getLogger("urllib3").setLevel(logging.WARNING)

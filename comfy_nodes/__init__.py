@@ -4,7 +4,9 @@ from . import nodes_images, nodes_prompts, nodes_real, nodes_sampling, routes
 
 _MODULES = (nodes_prompts, nodes_sampling, nodes_real, nodes_images)
 
-NODE_CLASS_MAPPINGS = {name: node for module in _MODULES for name, node in module.NODE_CLASS_MAPPINGS.items()}
+NODE_CLASS_MAPPINGS = {
+    name: node for module in _MODULES for name, node in module.NODE_CLASS_MAPPINGS.items()
+}
 NODE_DISPLAY_NAME_MAPPINGS = {
     name: title for module in _MODULES for name, title in module.NODE_DISPLAY_NAME_MAPPINGS.items()
 }

@@ -45,7 +45,11 @@ def read_bank(path: Path, bank: str) -> tuple[BankEntry, ...]:
         entries = list(_from_table(text, path, bank, _DELIMITERS[suffix]))
     else:
         lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
-        entries = [BankEntry(line, f"line {number}") for number, line in lines if line and not line.startswith("#")]
+        entries = [
+            BankEntry(line, f"line {number}")
+            for number, line in lines
+            if line and not line.startswith("#")
+        ]
     if not entries:
         raise PlanError(f"{bank}_file {path} has no entry; write one a line")
     return tuple(entries)
@@ -60,12 +64,16 @@ def _text(path: Path, bank: str) -> str:
             f"{bank}_file {path} does not exist; give a text file with one entry a line, a JSON or a CSV file"
         ) from None
     except (OSError, ValueError) as error:
-        raise PlanError(f"cannot read {bank}_file {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise PlanError(
+            f"cannot read {bank}_file {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise PlanError(f"{bank}_file {path} line {line} is not UTF-8 text; save the file as UTF-8") from None
+        raise PlanError(
+            f"{bank}_file {path} line {line} is not UTF-8 text; save the file as UTF-8"
+        ) from None
     if odd := _CONTROL.search(text):
         line = text.count("\n", 0, odd.start()) + 1
         raise PlanError(
@@ -78,18 +86,26 @@ def _from_json(text: str, path: Path, bank: str) -> Iterator[BankEntry]:
     try:
         value: Any = json.loads(text)
     except json.JSONDecodeError as error:
-        raise PlanError(f"{bank}_file {path} line {error.lineno} is not valid JSON: {error.msg}") from error
+        raise PlanError(
+            f"{bank}_file {path} line {error.lineno} is not valid JSON: {error.msg}"
+        ) from error
     except RecursionError as error:
-        raise PlanError(f'{bank}_file {path} is not a list of texts; expected ["...", ...]') from error
+        raise PlanError(
+            f'{bank}_file {path} is not a list of texts; expected ["...", ...]'
+        ) from error
     if isinstance(value, dict):
         if bank not in value:
-            raise PlanError(f"{bank}_file {path} has no key '{bank}'; it has {', '.join(map(str, value)) or 'none'}")
+            raise PlanError(
+                f"{bank}_file {path} has no key '{bank}'; it has {', '.join(map(str, value)) or 'none'}"
+            )
         value = value[bank]
     if not isinstance(value, list):
         raise PlanError(f"{bank}_file {path}: expected a list of texts, not {type(value).__name__}")
     for number, entry in enumerate(value, 1):
         if not isinstance(entry, str) or not entry.strip() or "\n" in entry.strip():
-            raise PlanError(f"{bank}_file {path} entry {number} must be one line of text, not {entry!r}")
+            raise PlanError(
+                f"{bank}_file {path} entry {number} must be one line of text, not {entry!r}"
+            )
         yield BankEntry(entry.strip(), f"entry {number}")
 
 
@@ -110,7 +126,9 @@ def _from_table(text: str, path: Path, bank: str, delimiter: str) -> Iterator[Ba
             else:
                 yield BankEntry(row[column].strip(), f"line {reader.line_num}")
     except csv.Error as error:
-        raise PlanError(f"{bank}_file {path} line {reader.line_num} is not valid CSV: {error}") from error
+        raise PlanError(
+            f"{bank}_file {path} line {reader.line_num} is not valid CSV: {error}"
+        ) from error
 
 
 def _column(header: list[str], path: Path, bank: str) -> int:
@@ -120,4 +138,6 @@ def _column(header: list[str], path: Path, bank: str) -> int:
             return names.index(name)
     if len(names) == 1:
         return 0
-    raise PlanError(f"{bank}_file {path} has no column '{bank}' in line 1; it has {', '.join(header)}")
+    raise PlanError(
+        f"{bank}_file {path} has no column '{bank}' in line 1; it has {', '.join(header)}"
+    )

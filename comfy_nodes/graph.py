@@ -25,7 +25,9 @@ SETTINGS = {
 }
 # Core nodes that draw the whole batch's noise from one seed.
 _ONE_SEED = ("KSampler", "KSamplerAdvanced", "RandomNoise", "SamplerCustom")
-_SAMPLER_CLASS = "Sampler"  # core's nodes for one sampler each: SamplerEulerAncestral, SamplerDPMPP_2M_SDE, ...
+_SAMPLER_CLASS = (
+    "Sampler"  # core's nodes for one sampler each: SamplerEulerAncestral, SamplerDPMPP_2M_SDE, ...
+)
 
 
 def generator_settings(prompt: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +51,11 @@ def reproducibility_warnings(prompt: Mapping[str, Any], node_id: str | None) -> 
         class_type = str(node.get("class_type", ""))
         name = node.get("inputs", {}).get("sampler_name")
         if not isinstance(name, str):
-            name = class_type.removeprefix(_SAMPLER_CLASS) if class_type.startswith(_SAMPLER_CLASS) else ""
+            name = (
+                class_type.removeprefix(_SAMPLER_CLASS)
+                if class_type.startswith(_SAMPLER_CLASS)
+                else ""
+            )
         if warning := sampler_warning(name):
             found[warning] = None
         if class_type in _ONE_SEED:
@@ -69,5 +75,9 @@ def _upstream(prompt: Mapping[str, Any], node_id: str | None) -> Iterator[Mappin
             continue
         seen.add(current)
         yield prompt[current]
-        links = [value for value in prompt[current].get("inputs", {}).values() if isinstance(value, list) and value]
+        links = [
+            value
+            for value in prompt[current].get("inputs", {}).values()
+            if isinstance(value, list) and value
+        ]
         waiting += [str(link[0]) for link in links]

@@ -54,10 +54,14 @@ def folder_in_input(folder: str) -> Path:
     """
     root, name = input_directory(), folder.strip()
     if root is None:
-        raise LabelsetError("no input directory: run this node inside ComfyUI or the embedded engine")
+        raise LabelsetError(
+            "no input directory: run this node inside ComfyUI or the embedded engine"
+        )
     parts = re.split(r"[/\\]", name)
     if not name.strip("./\\") or ".." in parts or parts[0] == "" or ":" in name or "\0" in name:
-        raise LabelsetError(f"folder '{folder}' must be a folder inside {root}; put it there and write its name")
+        raise LabelsetError(
+            f"folder '{folder}' must be a folder inside {root}; put it there and write its name"
+        )
     return root.joinpath(*parts)
 
 
@@ -79,7 +83,9 @@ def folder_in_output(folder: str) -> Path:
     output = output_directory().resolve()
     root = (output / folder.strip()).resolve()
     if not folder.strip() or root == output or not root.is_relative_to(output):
-        raise LabelsetError(f"folder '{folder}' must be a folder inside {output}; write a name such as 'synthgrid'")
+        raise LabelsetError(
+            f"folder '{folder}' must be a folder inside {output}; write a name such as 'synthgrid'"
+        )
     return root
 
 

@@ -61,7 +61,9 @@ class LabelledImageSaver:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         folder = "Folder inside ComfyUI's output folder. Sub-folders such as 'animals/first try' are fine."
-        overwrite = "Off: an image of this plan that is already in the folder is kept. On: it is replaced."
+        overwrite = (
+            "Off: an image of this plan that is already in the folder is kept. On: it is replaced."
+        )
         kind = "PNG keeps every pixel. WebP and JPEG are smaller. The record is inside all three."
         level = (
             "PNG only. 0: not compressed; 1 to 5: fast, and for photographs as small as any; 6 to 9: slow, smaller for "
@@ -90,7 +92,11 @@ class LabelledImageSaver:
                 "keep_bad_images": ("BOOLEAN", {"default": False, "tooltip": bad}),
                 "subfolders": ("STRING", {"default": LABEL, "tooltip": below}),
             },
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "unique_id": "UNIQUE_ID"},
+            "hidden": {
+                "prompt": "PROMPT",
+                "extra_pnginfo": "EXTRA_PNGINFO",
+                "unique_id": "UNIQUE_ID",
+            },
         }
 
     @classmethod
@@ -99,7 +105,9 @@ class LabelledImageSaver:
         return float("nan")
 
     @classmethod
-    def VALIDATE_INPUTS(cls, folder: str | None = None, subfolders: str | None = LABEL) -> bool | str:
+    def VALIDATE_INPUTS(
+        cls, folder: str | None = None, subfolders: str | None = LABEL
+    ) -> bool | str:
         """Refuses a folder outside the output folder before anything is sampled; a linked one (None) is not known yet."""
         try:
             if subfolders is not None:
@@ -139,11 +147,16 @@ class LabelledImageSaver:
         folder_names(entry.name for entry in batch.plan.classes)
         how = ImageFormat(format, compress_level, quality)
         target = _Target(host.folder_in_output(folder), SubfolderPattern(subfolders), batch)
-        settings = generator_settings(prompt or {}) | {"width": int(images.shape[2]), "height": int(images.shape[1])}
+        settings = generator_settings(prompt or {}) | {
+            "width": int(images.shape[2]),
+            "height": int(images.shape[1]),
+        }
         wanted = _records(batch, settings, how.suffix)
         kept = {} if overwrite else target.existing(wanted)
         missing = {row: record for row, record in enumerate(wanted) if row not in kept}
-        encode = partial(_encode, how=how, chunks=_chunks(prompt, extra_pnginfo), keep_bad=keep_bad_images)
+        encode = partial(
+            _encode, how=how, chunks=_chunks(prompt, extra_pnginfo), keep_bad=keep_bad_images
+        )
         written = target.write(missing, _encode_all(images, missing, encode), overwrite=overwrite)
         records = [(kept | written)[row] for row in range(len(wanted))]
         target.write_cards()
@@ -152,9 +165,14 @@ class LabelledImageSaver:
             log.warning("SynthGrid: %s", warning)
         return {
             "ui": {
-                "images": [target.location(folder, row, record) for row, record in enumerate(records)],
+                "images": [
+                    target.location(folder, row, record) for row, record in enumerate(records)
+                ],
                 "synthgrid_records": [vars(record) for record in records],
-                "text": [f"{len(written)} saved, {len(kept)} were there already and kept", *warnings],
+                "text": [
+                    f"{len(written)} saved, {len(kept)} were there already and kept",
+                    *warnings,
+                ],
             }
         }
 
@@ -167,7 +185,9 @@ class _Target:
         self.depth = pattern.depth()
         self.is_last = batch.batch_index == batch.batch_count - 1
         self.parents = [pattern.parent(spec, batch.plan.plan_id) for spec in batch.specs]
-        self.folders = {parent: LabelledFolder(root / parent) for parent in dict.fromkeys(self.parents)}
+        self.folders = {
+            parent: LabelledFolder(root / parent) for parent in dict.fromkeys(self.parents)
+        }
 
     def existing(self, wanted: Sequence[ImageRecord]) -> dict[int, ImageRecord]:
         """Row -> the record inside the image that is already there, for the rows that have one."""
@@ -196,7 +216,9 @@ class _Target:
 
     def write_cards(self) -> None:
         """With the plan's last batch every labelled folder gets its card; one that has a card keeps it up to date."""
-        folders = {labelled.root for labelled in self.folders.values() if (labelled.root / CARD).exists()}
+        folders = {
+            labelled.root for labelled in self.folders.values() if (labelled.root / CARD).exists()
+        }
         if self.is_last:
             folders |= {path.parent for path in self.root.glob("*/" * self.depth + METADATA)}
         for root in sorted(folders):
@@ -207,7 +229,9 @@ class _Target:
     def location(self, folder: str, row: int, record: ImageRecord) -> dict[str, str]:
         """Where /view finds the image of a row."""
         class_folder, _, name = record.file_name.partition("/")
-        subfolder = "/".join((*Path(folder.strip()).parts, *filter(None, [self.parents[row]]), class_folder))
+        subfolder = "/".join(
+            (*Path(folder.strip()).parts, *filter(None, [self.parents[row]]), class_folder)
+        )
         return {"filename": name, "subfolder": subfolder, "type": "output"}
 
 
@@ -251,7 +275,9 @@ def _encode_all(
     is_small = len(records) * images.shape[1] * images.shape[2] < _INLINE_PIXELS
     if workers < 2 or is_small:
         threads = 1 if is_small else cores
-        return {row: encode(images[row], record, threads=threads) for row, record in records.items()}
+        return {
+            row: encode(images[row], record, threads=threads) for row, record in records.items()
+        }
     pool = ThreadPoolExecutor(workers)
     try:
         encoded = {row: pool.submit(encode, images[row], record) for row, record in records.items()}
@@ -282,7 +308,9 @@ def _pixels(image: torch.Tensor, record: ImageRecord, *, keep_bad: bool) -> Any:
     import numpy as np
 
     values = image.cpu().float().numpy()
-    if not keep_bad and not np.isfinite(values.sum(dtype=np.float64)):  # one look at each value; any NaN makes it NaN
+    if not keep_bad and not np.isfinite(
+        values.sum(dtype=np.float64)
+    ):  # one look at each value; any NaN makes it NaN
         raise LabelsetError(
             f"image {record.index} ('{record.label}') has NaN values: the sampler or VAE overflowed; "
             "try --fp32-vae, fewer steps, or check that the checkpoint is whole; keep_bad_images saves it all the same"
@@ -299,13 +327,16 @@ def _pixels(image: torch.Tensor, record: ImageRecord, *, keep_bad: bool) -> Any:
     return pixels
 
 
-def _chunks(prompt: Mapping[str, Any] | None, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
+def _chunks(
+    prompt: Mapping[str, Any] | None, extra_pnginfo: Mapping[str, Any] | None
+) -> dict[str, str]:
     """ComfyUI's own text chunks, which restore the graph when the image is dragged into the browser.
 
     While it runs, ComfyUI notes in the prompt what IS_CHANGED answered, our NaN among it, which is no JSON: left out.
     """
     graph = {
-        node_id: {key: node[key] for key in node if key != "is_changed"} for node_id, node in (prompt or {}).items()
+        node_id: {key: node[key] for key in node if key != "is_changed"}
+        for node_id, node in (prompt or {}).items()
     }
     chunks = {"prompt": json.dumps(graph)} if graph else {}
     return chunks | {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}

@@ -53,9 +53,7 @@ class ClassList:
     """SynthGrid Class List: text, a file or a folder -> SYNTHGRID_CLASSES."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "The classes to make images of: typed in, or read from a text file, a JSON file or a folder of class folders."
-    )
+    DESCRIPTION = "The classes to make images of: typed in, or read from a text file, a JSON file or a folder of class folders."
     RETURN_TYPES = ("SYNTHGRID_CLASSES",)
     RETURN_NAMES = ("classes",)
     OUTPUT_TOOLTIPS = ("The classes, for the Class-Prompt Batcher.",)
@@ -111,7 +109,14 @@ class PromptTemplatesNode:
     RETURN_NAMES = ("templates",)
     OUTPUT_TOOLTIPS = ("The templates, for the Class-Prompt Batcher.",)
     FUNCTION = "read"
-    SEARCH_ALIASES = ["prompt list", "wildcards", "prompt bank", "dynamic prompts", "negative prompt", "styles"]
+    SEARCH_ALIASES = [
+        "prompt list",
+        "wildcards",
+        "prompt bank",
+        "dynamic prompts",
+        "negative prompt",
+        "styles",
+    ]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -131,7 +136,10 @@ class PromptTemplatesNode:
             "default": DEFAULT_TEMPLATE,
             "tooltip": "One prompt template a line, for example 'a photo of a {class}, {context}, {style}'.",
         }
-        negative = {"default": "", "tooltip": "What no image should show. The same for every image of the plan."}
+        negative = {
+            "default": "",
+            "tooltip": "What no image should show. The same for every image of the plan.",
+        }
         return {
             "required": {
                 "templates": ("STRING", templates),
@@ -187,24 +195,51 @@ class ClassPromptBatcher:
     )
     RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
     RETURN_NAMES = ("batch", "summary")
-    OUTPUT_TOOLTIPS = ("Label, prompt and seed of every image of this batch.", "Which batch this is, in words.")
+    OUTPUT_TOOLTIPS = (
+        "Label, prompt and seed of every image of this batch.",
+        "Which batch this is, in words.",
+    )
     FUNCTION = "select"
-    SEARCH_ALIASES = ["prompt batch", "dataset generator", "class balance", "resume", "batch index", "synthetic data"]
+    SEARCH_ALIASES = [
+        "prompt batch",
+        "dataset generator",
+        "class balance",
+        "resume",
+        "batch index",
+        "synthetic data",
+    ]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        def number(default: int, lowest: int, highest: int, tooltip: str, **more: Any) -> tuple[str, dict[str, Any]]:
-            return "INT", {"default": default, "min": lowest, "max": highest, "tooltip": tooltip} | more
+        def number(
+            default: int, lowest: int, highest: int, tooltip: str, **more: Any
+        ) -> tuple[str, dict[str, Any]]:
+            return "INT", {
+                "default": default,
+                "min": lowest,
+                "max": highest,
+                "tooltip": tooltip,
+            } | more
 
         return {
             "required": {
                 "classes": ("SYNTHGRID_CLASSES", {"tooltip": "From SynthGrid Class List."}),
-                "templates": ("SYNTHGRID_TEMPLATES", {"tooltip": "From SynthGrid Prompt Templates."}),
-                "images_per_class": number(30, 1, 1_000_000, "Images for each class. More later keeps what is there."),
-                "batch_size": number(8, 1, 4096, "Images a sampler call: as many as fit in the GPU's memory."),
+                "templates": (
+                    "SYNTHGRID_TEMPLATES",
+                    {"tooltip": "From SynthGrid Prompt Templates."},
+                ),
+                "images_per_class": number(
+                    30, 1, 1_000_000, "Images for each class. More later keeps what is there."
+                ),
+                "batch_size": number(
+                    8, 1, 4096, "Images a sampler call: as many as fit in the GPU's memory."
+                ),
                 # Not called "seed": the browser would give it a randomise control, and a plan must keep its seed.
                 "plan_seed": number(
-                    0, 0, MAX_SEED, "Every image's own seed follows from this number, class and position."
+                    0,
+                    0,
+                    MAX_SEED,
+                    "Every image's own seed follows from this number, class and position.",
                 ),
                 "batch_index": number(
                     0,
@@ -273,9 +308,7 @@ class ClassPromptBatcher:
         specs = _only(plan.batch(batch_index, batch_size), only)
         missing = _missing(specs, plan.plan_id, resume_folder)
         if not missing:
-            text = (
-                f"batch {batch_index + 1} of {count}: all {len(specs)} images are in '{resume_folder.strip()}' already"
-            )
+            text = f"batch {batch_index + 1} of {count}: all {len(specs)} images are in '{resume_folder.strip()}' already"
             if answer := _nothing(text):
                 return answer
             raise PlanError(f"{text}; nothing is left to make")
@@ -322,13 +355,17 @@ def _texts(entries: tuple[BankEntry, ...]) -> tuple[str, ...]:
     return tuple(entry.text for entry in entries)
 
 
-def _refuse_bad_lines(entries: tuple[BankEntry, ...], file: str, made: Callable[..., PromptTemplates]) -> None:
+def _refuse_bad_lines(
+    entries: tuple[BankEntry, ...], file: str, made: Callable[..., PromptTemplates]
+) -> None:
     """What is wrong with a template, with the line it stands in."""
     for entry in entries:
         try:
             made(templates=(entry.text,))
         except PlanError as error:
-            raise PlanError(f"templates_file {host.path_to_read(file)} {entry.place}: {error}") from error
+            raise PlanError(
+                f"templates_file {host.path_to_read(file)} {entry.place}: {error}"
+            ) from error
 
 
 def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
@@ -338,7 +375,9 @@ def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
     try:
         wanted = {int(number) for number in only.split(",")}
     except ValueError:
-        raise PlanError(f"'only' must be image numbers separated by commas, such as '3, 7', not '{only}'") from None
+        raise PlanError(
+            f"'only' must be image numbers separated by commas, such as '3, 7', not '{only}'"
+        ) from None
     unknown = wanted - {spec.index for spec in specs}
     if unknown:
         raise PlanError(

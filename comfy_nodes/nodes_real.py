@@ -36,7 +36,14 @@ class RealImageLatent:
         "The real images as they are used, for a preview.",
     )
     FUNCTION = "load"
-    SEARCH_ALIASES = ["img2img", "image to image", "load image folder", "class folders", "real images", "augmentation"]
+    SEARCH_ALIASES = [
+        "img2img",
+        "image to image",
+        "load image folder",
+        "class folders",
+        "real images",
+        "augmentation",
+    ]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -49,8 +56,14 @@ class RealImageLatent:
                 "batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."}),
                 "vae": ("VAE", {"tooltip": "The VAE of the checkpoint."}),
                 "folder": ("STRING", {"default": "real", "tooltip": folder}),
-                "width": ("INT", IMAGE_SIZE | {"tooltip": "Width in pixels; images are scaled and cut to it."}),
-                "height": ("INT", IMAGE_SIZE | {"tooltip": "Height in pixels; images are scaled and cut to it."}),
+                "width": (
+                    "INT",
+                    IMAGE_SIZE | {"tooltip": "Width in pixels; images are scaled and cut to it."},
+                ),
+                "height": (
+                    "INT",
+                    IMAGE_SIZE | {"tooltip": "Height in pixels; images are scaled and cut to it."},
+                ),
             }
         }
 
@@ -82,19 +95,30 @@ class RealImageLatent:
             LabelsetError: a class has no folder or no image, or a file is not a whole image (named).
         """
         if vae is None:
-            raise PlanError("vae input is empty: this checkpoint has no VAE; load one with Load VAE")
+            raise PlanError(
+                "vae input is empty: this checkpoint has no VAE; load one with Load VAE"
+            )
         real, plan = _folder(folder), batch.plan
-        files = {label: real.images(label) for label in dict.fromkeys(spec.label for spec in batch.specs)}
+        files = {
+            label: real.images(label) for label in dict.fromkeys(spec.label for spec in batch.specs)
+        }
         chosen = [
             source_of(
-                files[spec.label], plan_seed=plan.seed, label=spec.label, position=spec.index // len(plan.classes)
+                files[spec.label],
+                plan_seed=plan.seed,
+                label=spec.label,
+                position=spec.index // len(plan.classes),
             )
             for spec in batch.specs
         ]
         with ThreadPoolExecutor(min(len(chosen), MOST_READERS)) as pool:
             read = list(pool.map(lambda file: real.read(file, width, height), chosen))
         images = _tensor([image for image, _ in read])
-        return {"samples": vae.encode(images)}, replace(batch, sources=tuple(source for _, source in read)), images
+        return (
+            {"samples": vae.encode(images)},
+            replace(batch, sources=tuple(source for _, source in read)),
+            images,
+        )
 
 
 def _folder(name: str) -> RealFolder:

@@ -17,19 +17,25 @@ if TYPE_CHECKING:
 
 LATENT_CHANNELS = 4  # SD1.5
 LATENT_SCALE = 8  # image pixels a latent pixel
-IMAGE_SIZE = {"default": 512, "min": 16, "max": 16384, "step": LATENT_SCALE}  # of a width or height widget
+IMAGE_SIZE = {
+    "default": 512,
+    "min": 16,
+    "max": 16384,
+    "step": LATENT_SCALE,
+}  # of a width or height widget
 
 
 class EncodeClassPrompts:
     """SynthGrid Encode Class Prompts: CLIP and a batch -> positive and negative CONDITIONING."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Encodes every prompt of the batch with CLIP into one conditioning with a row an image. Prompts of any length."
-    )
+    DESCRIPTION = "Encodes every prompt of the batch with CLIP into one conditioning with a row an image. Prompts of any length."
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
-    OUTPUT_TOOLTIPS = ("One row an image, [B, tokens, width].", "The negative prompt, one row for all images.")
+    OUTPUT_TOOLTIPS = (
+        "One row an image, [B, tokens, width].",
+        "The negative prompt, one row for all images.",
+    )
     FUNCTION = "encode"
     SEARCH_ALIASES = ["clip text encode batch", "batch prompts"]
 
@@ -45,8 +51,12 @@ class EncodeClassPrompts:
     def encode(self, clip: Any, batch: PromptBatch) -> tuple[list[Any], list[Any]]:
         """Each distinct prompt is encoded once. Raises PlanError: the input has no text encoder."""
         if clip is None:
-            raise PlanError("clip input is empty: this checkpoint has no text encoder; load one with Load CLIP")
-        prompts = {spec.prompt for spec in batch.specs} | {spec.negative_prompt for spec in batch.specs}
+            raise PlanError(
+                "clip input is empty: this checkpoint has no text encoder; load one with Load CLIP"
+            )
+        prompts = {spec.prompt for spec in batch.specs} | {
+            spec.negative_prompt for spec in batch.specs
+        }
         encoded = {text: _encode(clip, text) for text in sorted(prompts)}
         positive = stack_conditionings([encoded[spec.prompt] for spec in batch.specs])
         return positive, encoded[batch.specs[0].negative_prompt]
@@ -68,8 +78,14 @@ class BatchLatent:
         return {
             "required": {
                 "batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."}),
-                "width": ("INT", IMAGE_SIZE | {"tooltip": "Image width in pixels; SD1.5 was trained at 512."}),
-                "height": ("INT", IMAGE_SIZE | {"tooltip": "Image height in pixels; SD1.5 was trained at 512."}),
+                "width": (
+                    "INT",
+                    IMAGE_SIZE | {"tooltip": "Image width in pixels; SD1.5 was trained at 512."},
+                ),
+                "height": (
+                    "INT",
+                    IMAGE_SIZE | {"tooltip": "Image height in pixels; SD1.5 was trained at 512."},
+                ),
             }
         }
 
@@ -98,7 +114,11 @@ class PerImageNoise:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."})}}
+        return {
+            "required": {
+                "batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."})
+            }
+        }
 
     def create(self, batch: PromptBatch) -> tuple[RowNoise]:
         """A NOISE object for the batch."""
@@ -136,7 +156,9 @@ class RowNoise:
 
         shape = (1, *samples.shape[1:])
         generator = torch.Generator("cpu").manual_seed(seed)
-        return torch.randn(shape, dtype=samples.dtype, layout=samples.layout, generator=generator, device="cpu")
+        return torch.randn(
+            shape, dtype=samples.dtype, layout=samples.layout, generator=generator, device="cpu"
+        )
 
 
 def stack_conditionings(conditionings: Sequence[list[Any]]) -> list[Any]:

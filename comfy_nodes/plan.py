@@ -72,7 +72,9 @@ class PromptTemplates:
 
     def __post_init__(self) -> None:
         if not self.templates:
-            raise PlanError(f"no prompt template; give at least one, for example '{DEFAULT_TEMPLATE}'")
+            raise PlanError(
+                f"no prompt template; give at least one, for example '{DEFAULT_TEMPLATE}'"
+            )
         for template in self.templates:
             self._check(template)
 
@@ -81,10 +83,14 @@ class PromptTemplates:
         for name in names:
             if name not in PLACEHOLDERS:
                 known = ", ".join("{" + each + "}" for each in PLACEHOLDERS)
-                raise PlanError(f"unknown placeholder '{{{name}}}' in template '{template}'; known: {known}")
+                raise PlanError(
+                    f"unknown placeholder '{{{name}}}' in template '{template}'; known: {known}"
+                )
         for name, bank in (("context", self.contexts), ("style", self.styles)):
             if name in names and not bank:
-                raise PlanError(f"template '{template}' uses {{{name}}} but there are no {name}s; add some, one a line")
+                raise PlanError(
+                    f"template '{template}' uses {{{name}}} but there are no {name}s; add some, one a line"
+                )
         if "class" not in names and "definition" not in names:
             raise PlanError(
                 f"template '{template}' names no class: every class would get the same prompt; add {{class}}"
@@ -149,9 +155,22 @@ class GenerationPlan:
         texts = self.templates
         template = _draw(texts.templates, self.seed, entry.name, "template", position)
         used = _pieces(template)[1::2]
-        context = _draw(texts.contexts, self.seed, entry.name, "context", position) if "context" in used else None
-        style = _draw(texts.styles, self.seed, entry.name, "style", position) if "style" in used else None
-        values = {"class": entry.name, "definition": entry.definition, "context": context, "style": style}
+        context = (
+            _draw(texts.contexts, self.seed, entry.name, "context", position)
+            if "context" in used
+            else None
+        )
+        style = (
+            _draw(texts.styles, self.seed, entry.name, "style", position)
+            if "style" in used
+            else None
+        )
+        values = {
+            "class": entry.name,
+            "definition": entry.definition,
+            "context": context,
+            "style": style,
+        }
         return ImageSpec(
             index=index,
             label=entry.name,
@@ -191,7 +210,9 @@ class GenerationPlan:
     def to_dict(self) -> dict[str, Any]:
         """The plan's inputs as plain JSON values; `GenerationPlan.from_dict` takes them back."""
         return {
-            "classes": [{"name": entry.name, "definition": entry.definition} for entry in self.classes],
+            "classes": [
+                {"name": entry.name, "definition": entry.definition} for entry in self.classes
+            ],
             "templates": list(self.templates.templates),
             "negative_prompt": self.templates.negative_prompt,
             "contexts": list(self.templates.contexts),
@@ -204,7 +225,9 @@ class GenerationPlan:
     def from_dict(cls, values: Mapping[str, Any]) -> GenerationPlan:
         """The plan that `to_dict` described. Raises PlanError as the constructor does."""
         return cls(
-            classes=tuple(ClassEntry(each["name"], each.get("definition", "")) for each in values["classes"]),
+            classes=tuple(
+                ClassEntry(each["name"], each.get("definition", "")) for each in values["classes"]
+            ),
             templates=PromptTemplates(
                 templates=tuple(values["templates"]),
                 negative_prompt=values.get("negative_prompt", ""),
@@ -262,7 +285,9 @@ def parse_classes(text: str) -> tuple[ClassEntry, ...]:
     for line in parse_lines(text):
         name, _, definition = line.partition(":")
         if not name.strip():
-            raise PlanError(f"line '{line}' has no class name before the colon; write 'name' or 'name: definition'")
+            raise PlanError(
+                f"line '{line}' has no class name before the colon; write 'name' or 'name: definition'"
+            )
         entries.append(ClassEntry(name.strip(), definition.strip()))
     return _checked(entries)
 
@@ -270,22 +295,32 @@ def parse_classes(text: str) -> tuple[ClassEntry, ...]:
 def classes_from_json(value: Any) -> tuple[ClassEntry, ...]:
     """Classes from parsed JSON: ["bat", ...], [{"name": ..., "definition": ...}, ...] or {"bat": "a definition", ...}."""
     if isinstance(value, dict):
-        value = [{"name": name, "definition": definition or ""} for name, definition in value.items()]
+        value = [
+            {"name": name, "definition": definition or ""} for name, definition in value.items()
+        ]
     if not isinstance(value, list):
-        raise PlanError(f"a JSON class list must be a list or an object, not {type(value).__name__}")
+        raise PlanError(
+            f"a JSON class list must be a list or an object, not {type(value).__name__}"
+        )
     return _checked([_entry_from_json(item, number) for number, item in enumerate(value, 1)])
 
 
 def _entry_from_json(item: Any, number: int) -> ClassEntry:
     if isinstance(item, str):
         item = {"name": item}
-    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"].strip():
+    if (
+        not isinstance(item, dict)
+        or not isinstance(item.get("name"), str)
+        or not item["name"].strip()
+    ):
         raise PlanError(
             f"entry {number} of the JSON class list must be a name or an object with a 'name', not {item!r}"
         )
     definition = item.get("definition") or ""
     if not isinstance(definition, str):
-        raise PlanError(f"entry {number} of the JSON class list: the definition must be text, not {definition!r}")
+        raise PlanError(
+            f"entry {number} of the JSON class list: the definition must be text, not {definition!r}"
+        )
     return ClassEntry(item["name"], definition)
 
 
@@ -297,7 +332,9 @@ def read_classes(path: Path) -> tuple[ClassEntry, ...]:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        names = sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+        names = sorted(
+            each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")
+        )
         if not names:
             raise PlanError(f"folder {path} has no class folders; expected one sub-folder a class")
         return tuple(ClassEntry(name) for name in names)
@@ -308,9 +345,15 @@ def read_classes(path: Path) -> tuple[ClassEntry, ...]:
             f"{path} does not exist; expected a text file, a JSON file or a folder of class folders"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot read classes from {path}: {error}; expected UTF-8 text, one class a line") from error
+        raise PlanError(
+            f"cannot read classes from {path}: {error}; expected UTF-8 text, one class a line"
+        ) from error
     try:
-        return classes_from_json(json.loads(text)) if path.suffix.lower() == ".json" else parse_classes(text)
+        return (
+            classes_from_json(json.loads(text))
+            if path.suffix.lower() == ".json"
+            else parse_classes(text)
+        )
     except json.JSONDecodeError as error:
         raise PlanError(f"{path} is not valid JSON: {error}") from error
     except PlanError as error:
@@ -328,7 +371,9 @@ def _refuse_duplicates(names: Sequence[str]) -> None:
     seen: set[str] = set()
     twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
     if twice:
-        raise PlanError(f"named more than once: {_listing(sorted(set(twice)))}; each class must appear once")
+        raise PlanError(
+            f"named more than once: {_listing(sorted(set(twice)))}; each class must appear once"
+        )
 
 
 def _listing(names: Sequence[str], most: int = 10) -> str:
@@ -363,9 +408,14 @@ def _draw(bank: Sequence[str], seed: int, label: str, kind: str, position: int) 
     return bank[_shuffled(len(bank), seed, label, kind, round_number)[place]]
 
 
-@lru_cache(maxsize=4096)  # the templates, contexts and styles of a thousand classes: rows go round them
+@lru_cache(
+    maxsize=4096
+)  # the templates, contexts and styles of a thousand classes: rows go round them
 def _shuffled(size: int, seed: int, label: str, kind: str, round_number: int) -> array[int]:
     """The numbers 0..size-1 in the order of one round, four bytes each."""
     head = _json_head(seed, label, kind, round_number)
-    order = sorted(range(size), key=lambda entry: hashlib.sha256(f"{head}{entry}]".encode("ascii")).digest()[:8])
+    order = sorted(
+        range(size),
+        key=lambda entry: hashlib.sha256(f"{head}{entry}]".encode("ascii")).digest()[:8],
+    )
     return array("I", order)

@@ -43,15 +43,23 @@ class RealFolder:
             LabelsetError: the folder is not there or has no class folders.
         """
         try:
-            found = sorted(each for each in self.root.iterdir() if each.is_dir() and not each.name.startswith("."))
+            found = sorted(
+                each
+                for each in self.root.iterdir()
+                if each.is_dir() and not each.name.startswith(".")
+            )
         except FileNotFoundError:
             raise LabelsetError(
                 f"folder '{self.shown}' is not there ({self.root}); put a folder with one sub-folder a class there"
             ) from None
         except OSError as error:
-            raise LabelsetError(f"cannot read folder '{self.shown}': {error.strerror or error}") from error
+            raise LabelsetError(
+                f"cannot read folder '{self.shown}': {error.strerror or error}"
+            ) from error
         if not found:
-            raise LabelsetError(f"folder '{self.shown}' has no class folders; expected one sub-folder a class")
+            raise LabelsetError(
+                f"folder '{self.shown}' has no class folders; expected one sub-folder a class"
+            )
         return {each.name: each for each in found}
 
     def images(self, label: str) -> list[str]:
@@ -63,7 +71,9 @@ class RealFolder:
         folders = self.classes()
         folder = folders.get(label) or folders.get(folder_name(label))
         if folder is None:
-            listed = ", ".join(list(folders)[:10]) + (f" and {len(folders) - 10} more" if len(folders) > 10 else "")
+            listed = ", ".join(list(folders)[:10]) + (
+                f" and {len(folders) - 10} more" if len(folders) > 10 else ""
+            )
             raise LabelsetError(
                 f"folder '{self.shown}' has no folder for class '{label}'; it has {listed}. "
                 "Give the same folder as the path of SynthGrid Class List"

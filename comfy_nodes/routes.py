@@ -56,7 +56,11 @@ def preview(asked: Any) -> dict[str, Any]:
         batches = plan.batch_count(batch_size)
         rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
         resume_folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
-        there = images_below(host.folder_in_output(resume_folder), plan.plan_id) if resume_folder else set()
+        there = (
+            images_below(host.folder_in_output(resume_folder), plan.plan_id)
+            if resume_folder
+            else set()
+        )
         left = [row for row in rows if row.index not in there]
         answer = {
             "classes": len(plan.classes),
@@ -70,7 +74,11 @@ def preview(asked: Any) -> dict[str, Any]:
         }
         if resume_folder:
             missing = len(plan) - sum(index < len(plan) for index in there)
-            answer |= {"resume_folder": resume_folder, "batch_there": len(rows) - len(left), "missing": missing}
+            answer |= {
+                "resume_folder": resume_folder,
+                "batch_there": len(rows) - len(left),
+                "missing": missing,
+            }
         folder = asked.get("folder")
         return answer if folder is None else answer | {"done": _done(plan, _text(asked, "folder"))}
     except SynthGridError as error:
@@ -81,13 +89,20 @@ def preview(asked: Any) -> dict[str, Any]:
 
 def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
     """(plan, batch size, batch index) of widget values; the nodes themselves read them."""
-    classes, templates, batcher = (_part(asked, name) for name in ("classes", "templates", "batcher"))
+    classes, templates, batcher = (
+        _part(asked, name) for name in ("classes", "templates", "batcher")
+    )
     (entries,) = ClassList().read(_text(classes, "classes"), _text(classes, "path"))
     (texts,) = PromptTemplatesNode().read(
-        **{name: _text(templates, name) for name in ("templates", "negative_prompt", "contexts", "styles")},
+        **{
+            name: _text(templates, name)
+            for name in ("templates", "negative_prompt", "contexts", "styles")
+        },
         **{f"{name}_file": _text(templates, f"{name}_file", "") for name in BANKS},
     )
-    plan = GenerationPlan(entries, texts, _number(batcher, "images_per_class"), _number(batcher, "plan_seed"))
+    plan = GenerationPlan(
+        entries, texts, _number(batcher, "images_per_class"), _number(batcher, "plan_seed")
+    )
     return plan, _number(batcher, "batch_size"), _number(batcher, "batch_index")
 
 

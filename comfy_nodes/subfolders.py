@@ -65,7 +65,9 @@ class SubfolderPattern:
             "style": spec.style or "no style",
         }
         *parents, _ = self._parts()
-        return "/".join(folder_name(_TOKEN.sub(lambda match: values[match.group(1)], part)) for part in parents)
+        return "/".join(
+            folder_name(_TOKEN.sub(lambda match: values[match.group(1)], part)) for part in parents
+        )
 
     def depth(self) -> int:
         """How many folders lie between the saver's folder and a labelled folder."""

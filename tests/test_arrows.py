@@ -11,8 +11,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("comfy_nodes", "client", "trainer", "synthgrid", "workflows", "tests", "tools", "benchmarks")
-CORE = ("comfy_nodes.errors", "comfy_nodes.plan", "comfy_nodes.banks", "comfy_nodes.samplers", "comfy_nodes.labelset")
+ROOMS = (
+    "comfy_nodes",
+    "client",
+    "trainer",
+    "synthgrid",
+    "workflows",
+    "tests",
+    "tools",
+    "benchmarks",
+)
+CORE = (
+    "comfy_nodes.errors",
+    "comfy_nodes.plan",
+    "comfy_nodes.banks",
+    "comfy_nodes.samplers",
+    "comfy_nodes.labelset",
+)
 
 # Who may import whom between the rooms.
 OUTSIDE = {
@@ -45,7 +60,9 @@ FLOORS = {
         ("trainer.experiments", "trainer.__main__"),
     ),
 }  # fmt: skip
-SOURCES = [path for room in OUTSIDE if "." not in room for path in sorted((ROOT / room).rglob("*.py"))]
+SOURCES = [
+    path for room in OUTSIDE if "." not in room for path in sorted((ROOT / room).rglob("*.py"))
+]
 NAMES = [str(path.relative_to(ROOT)) for path in SOURCES]
 
 
@@ -98,7 +115,11 @@ def floor_of(module, floors):
 def test_imports_between_rooms_follow_the_arrows(path):
     module = module_of(path)
     allowed = (module.split(".")[0], *OUTSIDE[most_specific(module, OUTSIDE)])
-    wrong = [name for name in imported_names(path) if name.split(".")[0] in ROOMS and not within(name, allowed)]
+    wrong = [
+        name
+        for name in imported_names(path)
+        if name.split(".")[0] in ROOMS and not within(name, allowed)
+    ]
     assert not wrong, f"{path.relative_to(ROOT)} must not import {wrong}"
 
 
@@ -125,7 +146,9 @@ def test_there_is_no_circle():
     done, trail = set(), []
 
     def visit(module):
-        assert module not in trail, f"circle: {' -> '.join([*trail[trail.index(module) :], module])}"
+        assert module not in trail, (
+            f"circle: {' -> '.join([*trail[trail.index(module) :], module])}"
+        )
         if module in done:
             return
         trail.append(module)
@@ -161,10 +184,16 @@ def test_importing_needs_no_torch(module):
 
 def test_only_the_transport_knows_the_http_libraries():
     for path in sorted((ROOT / "client").rglob("*.py")):
-        libraries = {name.split(".")[0] for name in imported_names(path)} & {"requests", "websocket", "urllib3"}
+        libraries = {name.split(".")[0] for name in imported_names(path)} & {
+            "requests",
+            "websocket",
+            "urllib3",
+        }
         assert not libraries or path.name == "transport.py", f"{path} imports {libraries}"
 
 
 def test_nothing_at_run_time_imports_the_tools():
     for path in SOURCES:
-        assert not any(name.split(".")[0] in ("tools", "tests", "benchmarks") for name in imported_names(path)), path
+        assert not any(
+            name.split(".")[0] in ("tools", "tests", "benchmarks") for name in imported_names(path)
+        ), path

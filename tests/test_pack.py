@@ -21,11 +21,16 @@ print(sorted(module.NODE_CLASS_MAPPINGS), os.path.isdir(os.path.join(path, modul
 """
 
 
-@pytest.mark.parametrize("folder", [ROOT, ROOT / "comfy_nodes"], ids=["whole repository", "comfy_nodes alone"])
+@pytest.mark.parametrize(
+    "folder", [ROOT, ROOT / "comfy_nodes"], ids=["whole repository", "comfy_nodes alone"]
+)
 def test_the_pack_loads_from_custom_nodes_without_a_warning(folder, tmp_path):
     code = LOAD.format(path=folder.as_posix(), without_torch=True)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-I", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

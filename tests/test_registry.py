@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 IGNORE = ROOT / ".comfyignore"
-pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the registry packs what git knows; no git here")
+pytestmark = pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="the registry packs what git knows; no git here"
+)
 
 
 def packed_files():
@@ -28,7 +30,12 @@ def test_the_package_has_nodes_help_workflows_and_what_installs_them_and_nothing
         "comfy_nodes", "workflows", "__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE",
         "CHANGELOG.md", "docs", "CITATION.cff", "NOTICE",
     }  # fmt: skip
-    assert {"comfy_nodes/web/synthgrid.js", "__init__.py", "requirements.txt", "pyproject.toml"} <= set(packed_files())
+    assert {
+        "comfy_nodes/web/synthgrid.js",
+        "__init__.py",
+        "requirements.txt",
+        "pyproject.toml",
+    } <= set(packed_files())
 
 
 def test_the_package_alone_loads(tmp_path):
@@ -38,7 +45,10 @@ def test_the_package_alone_loads(tmp_path):
         copy.write_bytes((ROOT / name).read_bytes())
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import synthgrid; print(len(synthgrid.NODE_CLASS_MAPPINGS))"
     done = subprocess.run(
-        [sys.executable, "-I", "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-I", "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 7

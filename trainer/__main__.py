@@ -1,4 +1,4 @@
-"""The trainer's command line. `python -m trainer --help` has examples; each command has a file in trainer/commands.
+"""The trainer's command line. `synthgrid --help` has examples; each command has a file in trainer/commands.
 
 Results on stdout, progress and logs on stderr. Exit codes: 0 done, 1 failed (one clear line), 2 wrong usage,
 130 interrupted.

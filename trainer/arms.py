@@ -31,7 +31,11 @@ _SAME_COUNT = (BASELINE, "augment", "swap")
 REGIMES = (BASELINE, "add", "swap", "fewer", "only", "augment", "copies", "more")
 BUDGETS = ("updates", "epochs")
 SHARED_BUDGET = "both"
-NOT_SOURCES = ("real", "copy", "more")  # what training_images.csv calls images that are not synthetic
+NOT_SOURCES = (
+    "real",
+    "copy",
+    "more",
+)  # what training_images.csv calls images that are not synthetic
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 
 
@@ -50,15 +54,25 @@ class Arm:
             if self.amount:
                 raise ConfigError(f"arm '{self.regime}' takes no amount; write '{self.regime}'")
         elif not math.isfinite(self.amount) or self.amount <= 0:
-            raise ConfigError(f"arm '{self.regime}' has amount {self.amount:g}; expected a number above 0")
+            raise ConfigError(
+                f"arm '{self.regime}' has amount {self.amount:g}; expected a number above 0"
+            )
         limit = 1.0 if self.regime in _SHARES else math.inf
         if self.amount > limit or (self.regime == "fewer" and self.amount == limit):
             expected = "below 1" if self.regime == "fewer" else "of at most 1"
-            raise ConfigError(f"arm '{self.name}' needs a share {expected}: how much of the real images it is about")
+            raise ConfigError(
+                f"arm '{self.name}' needs a share {expected}: how much of the real images it is about"
+            )
         if self.source and not self.is_synthetic:
-            raise ConfigError(f"arm '{self.name}' uses no synthetic images; leave '@{self.source}' out")
-        if len(set(self.sources)) != len(self.sources) or not all(SOURCE_NAME.fullmatch(each) for each in self.sources):
-            raise ConfigError(f"arm '{self.name}' must name each synthetic source once, as in add:1@syn1+syn2")
+            raise ConfigError(
+                f"arm '{self.name}' uses no synthetic images; leave '@{self.source}' out"
+            )
+        if len(set(self.sources)) != len(self.sources) or not all(
+            SOURCE_NAME.fullmatch(each) for each in self.sources
+        ):
+            raise ConfigError(
+                f"arm '{self.name}' must name each synthetic source once, as in add:1@syn1+syn2"
+            )
 
     @property
     def name(self) -> str:
@@ -102,7 +116,9 @@ def parse_arm(text: str) -> Arm:
     try:
         return Arm(regime, float(amount) if colon else 0.0, source)
     except ValueError:
-        raise ConfigError(f"arm '{text}' has amount '{amount}'; expected a number, as in {regime}:0.5") from None
+        raise ConfigError(
+            f"arm '{text}' has amount '{amount}'; expected a number, as in {regime}:0.5"
+        ) from None
 
 
 def arm_of_ratio(ratio: float) -> Arm:
@@ -118,10 +134,14 @@ def resolved_source(arm: Arm, names: Sequence[str]) -> str:
     """
     if not arm.is_synthetic:
         return ""
-    known = f"the synthetic sources are {', '.join(names)}" if names else "there is no synthetic source"
+    known = (
+        f"the synthetic sources are {', '.join(names)}" if names else "there is no synthetic source"
+    )
     for name in arm.sources:
         if name not in names:
-            raise ConfigError(f"arm '{arm.name}' draws from '{name}', but {known}; name it with --synthetic {name}=DIR")
+            raise ConfigError(
+                f"arm '{arm.name}' draws from '{name}', but {known}; name it with --synthetic {name}=DIR"
+            )
     if not names:
         raise ConfigError(
             f"arm '{arm.name}' needs synthetic images; name their folder with --synthetic, or ask for --ratios 0"

@@ -38,7 +38,13 @@ DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given no
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 _QUICK_UPDATES = 40
-_ASKED = ("updates", "epochs", "batch_size", "learning_rate", "l2")  # of GridConfig's fields, what overrides a model's
+_ASKED = (
+    "updates",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "l2",
+)  # of GridConfig's fields, what overrides a model's
 _LISTS = {
     "models": str, "ratios": float, "arms": str, "budgets": str, "tuned": str, "weights": str, "devices": str,
 }  # fmt: skip
@@ -105,7 +111,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if model_spec(self.model).name != self.model:
-            raise ConfigError(f"model '{self.model}' is not in its shortest spelling, '{model_spec(self.model).name}'")
+            raise ConfigError(
+                f"model '{self.model}' is not in its shortest spelling, '{model_spec(self.model).name}'"
+            )
         arm = parse_arm(self.arm)
         if arm.name != self.arm:
             raise ConfigError(f"arm '{self.arm}' is not in its shortest spelling, '{arm.name}'")
@@ -116,7 +124,9 @@ class RunConfig:
     @property
     def run_id(self) -> str:
         """Readable, and different whenever anything that matters is: "cnn-add-1-epochs-seed0-1a2b3c4d"."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        digest = hashlib.sha256(
+            json.dumps(asdict(self), sort_keys=True, ensure_ascii=False).encode()
+        ).hexdigest()
         budget = f"-{self.budget}" * (self.budget != SHARED_BUDGET)
         return f"{self.model}-{self.arm}{budget}-seed{self.seed}-{digest[:8]}".replace(":", "-")
 
@@ -178,12 +188,18 @@ class GridConfig:
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigError(f"{name} must name a folder, not {getattr(self, name)!r}")
         folders = [self.more_real] if self.more_real is not None else []
-        folders += self.synthetic.values() if isinstance(self.synthetic, Mapping) else [self.synthetic or "none"]
+        folders += (
+            self.synthetic.values()
+            if isinstance(self.synthetic, Mapping)
+            else [self.synthetic or "none"]
+        )
         for folder in folders:
             if not isinstance(folder, str) or not folder:
                 raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
         self._check_axes()
-        _check_number("validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9)
+        _check_number(
+            "validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9
+        )
         _check_choice("device", self.device, DEVICES)
         self._check_machine()
         for name, low in (("image_size_px", _MIN_IMAGE_SIZE_PX), ("threads", 1)):
@@ -201,10 +217,14 @@ class GridConfig:
         _check_whole("seeds", self.seeds, low=1)
         object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
         if not self.models or len(set(self.models)) != len(self.models):
-            raise ConfigError(f"models must name each model once, not {','.join(map(str, self.models)) or 'none'}")
+            raise ConfigError(
+                f"models must name each model once, not {','.join(map(str, self.models)) or 'none'}"
+            )
         for ratio in self.ratios or ():
             _check_number("ratio", ratio, low=0.0)
-        if self.ratios is not None and (0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios)):
+        if self.ratios is not None and (
+            0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios)
+        ):
             given = ",".join(f"{ratio:g}" for ratio in self.ratios)
             raise ConfigError(
                 f"ratios are {given or 'empty'}; they must rise and start at 0, the real-only cell that the others "
@@ -213,24 +233,34 @@ class GridConfig:
         for budget in self.budgets:
             _check_choice("budget", budget, BUDGETS)
         if not self.budgets or len(set(self.budgets)) != len(self.budgets):
-            raise ConfigError(f"budgets must name each budget once, not {','.join(self.budgets) or 'none'}")
+            raise ConfigError(
+                f"budgets must name each budget once, not {','.join(self.budgets) or 'none'}"
+            )
 
     def _check_machine(self) -> None:
         _check_choice("executor", self.executor, EXECUTORS)
         if self.address is not None and self.executor != "ray":
             raise ConfigError(f"address {self.address} is a Ray cluster's; add --executor ray")
         if self.devices and (self.executor != "local" or self.device != "auto"):
-            raise ConfigError("devices names the processes of --executor local; leave --device and --executor out")
+            raise ConfigError(
+                "devices names the processes of --executor local; leave --device and --executor out"
+            )
         for name in self.devices:
             if not re.fullmatch(r"cpu|cuda:\d{1,3}", name):
-                raise ConfigError(f"devices has '{name}'; expected cpu or cuda:0, cuda:1, ..., as in cuda:0,cuda:1")
+                raise ConfigError(
+                    f"devices has '{name}'; expected cpu or cuda:0, cuda:1, ..., as in cuda:0,cuda:1"
+                )
 
     def _check_arms(self) -> None:
         names = [arm.name for arm in self.used_arms]
         if len(set(names)) != len(names):
-            raise ConfigError(f"arms must name each arm once, not {','.join(names)}; --ratios 0,1 means real,add:1")
+            raise ConfigError(
+                f"arms must name each arm once, not {','.join(names)}; --ratios 0,1 means real,add:1"
+            )
         if BASELINE not in names:
-            raise ConfigError(f"arms are {','.join(names)}; they must include real, which the others are compared with")
+            raise ConfigError(
+                f"arms are {','.join(names)}; they must include real, which the others are compared with"
+            )
         for name in self.sources:
             if name in NOT_SOURCES or not SOURCE_NAME.fullmatch(name):
                 raise ConfigError(
@@ -240,22 +270,32 @@ class GridConfig:
         for arm in self.used_arms:
             resolved_source(arm, tuple(self.sources))
             if arm.regime == "more" and self.more_real is None:
-                raise ConfigError(f"arm '{arm.name}' needs further real images; name their folder with --more-real")
+                raise ConfigError(
+                    f"arm '{arm.name}' needs further real images; name their folder with --more-real"
+                )
             if arm.regime == "augment" and self.augment != "none":
-                raise ConfigError("arm 'augment' is the baseline itself when --augment standard is on; leave one out")
+                raise ConfigError(
+                    "arm 'augment' is the baseline itself when --augment standard is on; leave one out"
+                )
 
     @property
     def used_arms(self) -> tuple[Arm, ...]:
         """The arms of this grid, in order: those of `ratios`, then `arms`."""
         ratios = (_DEFAULT_RATIOS if not self.arms else ()) if self.ratios is None else self.ratios
-        return tuple(arm_of_ratio(ratio) for ratio in ratios) + tuple(parse_arm(text) for text in self.arms)
+        return tuple(arm_of_ratio(ratio) for ratio in ratios) + tuple(
+            parse_arm(text) for text in self.arms
+        )
 
     @property
     def sources(self) -> dict[str, str]:
         """The synthetic folders by name; a single one without a name is "synthetic"."""
         if self.synthetic is None:
             return {}
-        return {DEFAULT_SOURCE: self.synthetic} if isinstance(self.synthetic, str) else dict(self.synthetic)
+        return (
+            {DEFAULT_SOURCE: self.synthetic}
+            if isinstance(self.synthetic, str)
+            else dict(self.synthetic)
+        )
 
     def budgets_of(self, arm: Arm) -> tuple[str, ...]:
         """The budgets that an arm is trained under: one shared by all, or those asked for."""
@@ -274,7 +314,9 @@ class GridConfig:
     def image_size_for(self, model: str) -> int:
         """Side of the square images that `model` sees, in pixels."""
         spec = model_spec(model)
-        return self.image_size_px or (spec.quick_image_size_px if self.quick else spec.image_size_px)
+        return self.image_size_px or (
+            spec.quick_image_size_px if self.quick else spec.image_size_px
+        )
 
     def training_for(
         self,
@@ -298,21 +340,30 @@ class GridConfig:
         asked |= {"precision": self.precision} if self.precision != "auto" else {}
         both = sorted(asked.keys() & (tuned or {}).keys())
         if both:
-            raise ConfigError(f"{both[0]} of {model} is asked for and tuned as well; leave out the option or the file")
+            raise ConfigError(
+                f"{both[0]} of {model} is asked for and tuned as well; leave out the option or the file"
+            )
         values = {
             "updates": None, "precision": self.precision, **model_spec(model).training, **asked, **(tuned or {}),
         }  # fmt: skip
-        checked = TrainingConfig(**(values | ({} if values.get("epochs") or values["updates"] else {"updates": 1})))
+        checked = TrainingConfig(
+            **(values | ({} if values.get("epochs") or values["updates"] else {"updates": 1}))
+        )
         baseline_images = train_images if baseline_images is None else baseline_images
         if checked.epochs is not None:
             return replace(
-                checked, epochs=None, updates=math.ceil(checked.epochs * baseline_images / checked.batch_size)
+                checked,
+                epochs=None,
+                updates=math.ceil(checked.epochs * baseline_images / checked.batch_size),
             )
         if values["updates"] is not None:
             return checked
         images = train_images if "updates" in self.budgets else baseline_images
         passes = math.ceil(model_spec(model).passes * images / checked.batch_size)
-        return replace(checked, updates=_QUICK_UPDATES if self.quick else max(model_spec(model).min_updates, passes))
+        return replace(
+            checked,
+            updates=_QUICK_UPDATES if self.quick else max(model_spec(model).min_updates, passes),
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GridConfig:
@@ -339,7 +390,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; expected a JSON object of grid options")
+        raise ConfigError(
+            f"{path} holds a {type(values).__name__}; expected a JSON object of grid options"
+        )
     return values
 
 
@@ -378,7 +431,9 @@ def _check_whole(name: str, value: Any, *, low: int) -> None:
         raise ConfigError(f"{name} is {value!r}; expected a whole number of at least {low}")
 
 
-def _check_number(name: str, value: Any, *, low: float, low_excluded: bool = False, high: float = math.inf) -> None:
+def _check_number(
+    name: str, value: Any, *, low: float, low_excluded: bool = False, high: float = math.inf
+) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < low or value > high or (low_excluded and value == low):
         bound = f"above {low:g}" if low_excluded else f"of at least {low:g}"

@@ -24,7 +24,11 @@ class Progress:
         self.count = 0
         self._last_line_s = time.monotonic()
         terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=title, unit=f" {unit}", leave=False, file=sys.stderr) if terminal else None
+        self._bar = (
+            tqdm(total=total, desc=title, unit=f" {unit}", leave=False, file=sys.stderr)
+            if terminal
+            else None
+        )
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """`count` more are done; `note` says what was done last."""
@@ -34,13 +38,23 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._last_line_s > _LINE_EVERY_S:
             self._last_line_s = time.monotonic()
-            logger.info("%s: %d of %d %s%s", self.title, self.count, self.total, self.unit, f" ({note})" * bool(note))
+            logger.info(
+                "%s: %d of %d %s%s",
+                self.title,
+                self.count,
+                self.total,
+                self.unit,
+                f" ({note})" * bool(note),
+            )
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.close()

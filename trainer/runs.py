@@ -85,7 +85,10 @@ class Grid:
     def of(self, model: str, arm: str, budget: str = "updates") -> list[Run]:
         """The finished runs of one cell, by seed. Those of the baseline belong to every budget."""
         found = [run for run in self.runs if (run.model, run.arm) == (model, arm) and run.metrics]
-        return sorted((run for run in found if run.budget in (budget, SHARED_BUDGET)), key=lambda run: run.seed)
+        return sorted(
+            (run for run in found if run.budget in (budget, SHARED_BUDGET)),
+            key=lambda run: run.seed,
+        )
 
     def failed(self) -> list[Run]:
         """The runs that failed."""
@@ -113,7 +116,9 @@ def write_run(root: Path, run_id: str, files: Mapping[str, bytes]) -> None:
             shutil.rmtree(final)
         partial.rename(final)
     except OSError as error:
-        raise ReportError(f"cannot write {final}: {error.strerror or error}; check space and permissions") from error
+        raise ReportError(
+            f"cannot write {final}: {error.strerror or error}; check space and permissions"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -140,15 +145,23 @@ def read_grid(root: Path) -> Grid:
     """
     path = root / GRID_FILE
     if not path.is_file():
-        raise ReportError(f"{root} holds no grid ({GRID_FILE} is not there); make one with: python -m trainer grid")
+        raise ReportError(
+            f"{root} holds no grid ({GRID_FILE} is not there); make one with: synthgrid grid"
+        )
     info = read_json_file(path)
     try:
         entries = [
-            {**{name: str(each[name]) for name in _RUN_TEXTS}, "ratio": float(each["ratio"]), "seed": int(each["seed"])}
+            {
+                **{name: str(each[name]) for name in _RUN_TEXTS},
+                "ratio": float(each["ratio"]),
+                "seed": int(each["seed"]),
+            }
             for each in info["runs"]
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"{path} is damaged ({error!r}); run the same grid command again") from error
+        raise ReportError(
+            f"{path} is damaged ({error!r}); run the same grid command again"
+        ) from error
     return Grid(root=root, info=info, runs=tuple(_read_run(root, entry) for entry in entries))
 
 
@@ -172,7 +185,9 @@ def read_json_file(path: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error}); delete its folder and run the same grid command again"
         ) from error
     if not isinstance(values, dict):
-        raise ReportError(f"{path} is damaged: expected a JSON object; delete its folder and run the grid again")
+        raise ReportError(
+            f"{path} is damaged: expected a JSON object; delete its folder and run the grid again"
+        )
     return values
 
 
@@ -182,11 +197,19 @@ def read_predictions(root: Path, run_id: str) -> list[Prediction]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [
-                Prediction(row["file"], row["true"], row["predicted"], float(row["p_predicted"]), float(row["p_true"]))
+                Prediction(
+                    row["file"],
+                    row["true"],
+                    row["predicted"],
+                    float(row["p_predicted"]),
+                    float(row["p_true"]),
+                )
                 for row in csv.DictReader(file)
             ]
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ReportError(f"{path} cannot be read ({error!r}); delete its folder and run the grid again") from error
+        raise ReportError(
+            f"{path} cannot be read ({error!r}); delete its folder and run the grid again"
+        ) from error
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -200,4 +223,6 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 def to_json(values: object) -> bytes:
     """Indented JSON with letters of every script left readable."""
-    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode("utf-8", errors="surrogatepass")
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode(
+        "utf-8", errors="surrogatepass"
+    )

@@ -12,9 +12,9 @@ from .options import access_of, add_fleet_options, fleet_of, new_parser
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = """  python -m client cancel data/synthetic
-  python -m client cancel data/synthetic --servers servers.json
-  python -m client cancel data/synthetic --token-env COMFY_TOKEN
+EXAMPLES = """  synthgrid cancel data/synthetic
+  synthgrid cancel data/synthetic --servers servers.json
+  synthgrid cancel data/synthetic --token-env COMFY_TOKEN
 
 Finished images stay; the same run goes on later. Only jobs of this folder are cancelled, also when their client was killed."""
 
@@ -22,7 +22,10 @@ Finished images stay; the same run goes on later. Only jobs of this folder are c
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "cancel", help="stop the run of a folder and take its jobs off the servers", examples=EXAMPLES
+        commands,
+        "cancel",
+        help="stop the run of a folder and take its jobs off the servers",
+        examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")
     add_fleet_options(parser, required=False)
@@ -41,5 +44,7 @@ def stop(args: argparse.Namespace) -> int:
     for name, count in done.jobs.items():
         print(f"{name}: {count} jobs cancelled" if count else f"{name}: no jobs of this folder")
     for reason in done.unreached.values():
-        log.error("error: %s; its jobs, if any, are still there: cancel again when it answers", reason)
+        log.error(
+            "error: %s; its jobs, if any, are still there: cancel again when it answers", reason
+        )
     return 1 if done.unreached else 0

@@ -41,7 +41,12 @@ class ProgressBar:
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         for bar in self._bars:
             bar.close()
         self._stack.close()
@@ -58,10 +63,14 @@ class ProgressBar:
     def _draw(self, progress: RunProgress) -> None:
         if not self._bars:
             self._stack.enter_context(logging_redirect_tqdm())
-            self._bars = [tqdm(total=progress.total, initial=progress.done, unit="image", dynamic_ncols=True)]
+            self._bars = [
+                tqdm(total=progress.total, initial=progress.done, unit="image", dynamic_ncols=True)
+            ]
         servers = _server_lines(progress)
         while len(self._bars) <= len(servers):
-            self._bars.append(tqdm(bar_format="{desc}", position=len(self._bars), leave=False, dynamic_ncols=True))
+            self._bars.append(
+                tqdm(bar_format="{desc}", position=len(self._bars), leave=False, dynamic_ncols=True)
+            )
         bar = self._bars[0]
         if progress.done > bar.n:
             bar.update(progress.done - bar.n)
@@ -83,7 +92,10 @@ def progress_lines(progress: RunProgress) -> list[str]:
 
 
 def _postfix(progress: RunProgress) -> str:
-    parts = [progress.note, f"{duration(progress.eta_s)} left" if progress.eta_s is not None else ""]
+    parts = [
+        progress.note,
+        f"{duration(progress.eta_s)} left" if progress.eta_s is not None else "",
+    ]
     parts.append(f"{progress.set_aside} set aside" if progress.set_aside else "")
     return ", ".join(part for part in parts if part)
 
@@ -99,14 +111,20 @@ def _server_lines(progress: RunProgress) -> list[str]:
 def _server_text(server: ServerFigures) -> str:
     if server.state == UP:
         return f"{server.images} images, {server.images_per_s:.1f}/s, {server.jobs} jobs on it"
-    return f"{server.images} images, {server.state}" + (f": {server.reason[:80]}" if server.reason else "")
+    return f"{server.images} images, {server.state}" + (
+        f": {server.reason[:80]}" if server.reason else ""
+    )
 
 
 def classes_text(progress: RunProgress) -> str:
     """How far the classes are: each of a few, else how many are complete and where the others stand."""
-    counts = {name: (progress.classes.get(name, 0), planned) for name, planned in progress.planned.items()}
+    counts = {
+        name: (progress.classes.get(name, 0), planned) for name, planned in progress.planned.items()
+    }
     if len(counts) <= _FEW_CLASSES:
-        return "classes " + ", ".join(f"{name} {done}/{planned}" for name, (done, planned) in counts.items())
+        return "classes " + ", ".join(
+            f"{name} {done}/{planned}" for name, (done, planned) in counts.items()
+        )
     complete = sum(done >= planned for done, planned in counts.values())
     fewest = min(done for done, _ in counts.values())
     return f"{complete} of {len(counts)} classes complete, at least {fewest} images each"

@@ -17,22 +17,34 @@ from .options import add_access_options, new_parser, server_of
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = """  python -m client convert my_workflow.json --server http://127.0.0.1:8188 --out my_workflow_api.json
-  python -m client convert workflows/sd15_class_prompts.json --server embedded
-  python -m client convert my_workflow.json --object-info object_info.json > my_workflow_api.json"""
+EXAMPLES = """  synthgrid convert my_workflow.json --server http://127.0.0.1:8188 --out my_workflow_api.json
+  synthgrid convert workflows/sd15_class_prompts.json --server embedded
+  synthgrid convert my_workflow.json --object-info object_info.json > my_workflow_api.json"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "convert", help="make the API format of a workflow saved in ComfyUI", examples=EXAMPLES
+        commands,
+        "convert",
+        help="make the API format of a workflow saved in ComfyUI",
+        examples=EXAMPLES,
     )
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow in editor format")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; standard output without it")
+    parser.add_argument(
+        "workflow", type=Path, metavar="WORKFLOW", help="a workflow in editor format"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write; standard output without it"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--server", metavar="URL|embedded", help="the server whose nodes count")
-    group.add_argument("--object-info", type=Path, metavar="FILE", help="a server's answer to GET /object_info, saved")
+    group.add_argument(
+        "--object-info",
+        type=Path,
+        metavar="FILE",
+        help="a server's answer to GET /object_info, saved",
+    )
     add_access_options(parser)
     parser.set_defaults(command=convert_file, checkpoint_dir=[], input_directory=None)
 
@@ -51,7 +63,9 @@ def convert_file(args: argparse.Namespace) -> int:
                 return server_of(args, stack).open().object_info()
             value = read_json(args.object_info)
             if not isinstance(value, dict):
-                raise WorkflowError(f"{args.object_info} is not an answer of /object_info; expected an object")
+                raise WorkflowError(
+                    f"{args.object_info} is not an answer of /object_info; expected an object"
+                )
             return value
 
         workflow, notes = load_for(args.workflow, object_info)

@@ -10,8 +10,8 @@ from typing import Any
 from .options import add_event_options, add_fleet_options, fleet_of, new_parser
 from .run import make
 
-EXAMPLES = """  python -m client extend data/synthetic --per-class 60 --server http://127.0.0.1:8188
-  python -m client extend data/digits-synthetic --per-class 60 --server embedded"""
+EXAMPLES = """  synthgrid extend data/synthetic --per-class 60 --server http://127.0.0.1:8188
+  synthgrid extend data/digits-synthetic --per-class 60 --server embedded"""
 
 
 def add_parser(commands: Any) -> None:

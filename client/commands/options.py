@@ -27,23 +27,42 @@ log = logging.getLogger(__name__)
 def new_parser(commands: Any, name: str, *, help: str, examples: str) -> argparse.ArgumentParser:
     """A command's parser, with `--verbose` and its examples below the options."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=help,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--verbose", action="store_true", help="log every detail, and show where an error came from")
+    parser.add_argument(
+        "--verbose", action="store_true", help="log every detail, and show where an error came from"
+    )
     return parser
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     """What to make: classes, templates, counts."""
     group = parser.add_argument_group("what to make (default: what the workflow says)")
-    group.add_argument("--classes", type=Path, metavar="PATH", help="text file, JSON file, or folder of class folders")
+    group.add_argument(
+        "--classes",
+        type=Path,
+        metavar="PATH",
+        help="text file, JSON file, or folder of class folders",
+    )
     group.add_argument("--per-class", type=int, metavar="N", help="images of each class")
     group.add_argument("--batch-size", type=int, metavar="N", help="images a queued job")
-    group.add_argument("--template", action="append", metavar="TEXT", help="prompt template, as 'a photo of a {class}'")
-    group.add_argument("--contexts", type=Path, metavar="FILE", help="values of {context}, one a line")
+    group.add_argument(
+        "--template",
+        action="append",
+        metavar="TEXT",
+        help="prompt template, as 'a photo of a {class}'",
+    )
+    group.add_argument(
+        "--contexts", type=Path, metavar="FILE", help="values of {context}, one a line"
+    )
     group.add_argument("--styles", type=Path, metavar="FILE", help="values of {style}, one a line")
     group.add_argument("--negative", metavar="TEXT", help="negative prompt")
-    group.add_argument("--plan-seed", type=int, metavar="N", help="number that every image's seed follows from")
+    group.add_argument(
+        "--plan-seed", type=int, metavar="N", help="number that every image's seed follows from"
+    )
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +72,21 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--width", type=int, metavar="PIXELS")
     group.add_argument("--height", type=int, metavar="PIXELS")
     group.add_argument("--steps", type=int, metavar="N")
-    group.add_argument("--cfg", type=float, metavar="X", help="guidance: how closely to follow the prompt")
+    group.add_argument(
+        "--cfg", type=float, metavar="X", help="guidance: how closely to follow the prompt"
+    )
     group.add_argument("--sampler", metavar="NAME")
     group.add_argument("--scheduler", metavar="NAME")
-    group.add_argument("--strength", type=float, metavar="X", help="from real images: how far from them, above 0 to 1")
     group.add_argument(
-        "--real-folder", metavar="NAME", help="from real images: the folder in the server's input folder"
+        "--strength",
+        type=float,
+        metavar="X",
+        help="from real images: how far from them, above 0 to 1",
+    )
+    group.add_argument(
+        "--real-folder",
+        metavar="NAME",
+        help="from real images: the folder in the server's input folder",
     )
     group.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
@@ -68,8 +96,12 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Which workflow, on which server."""
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format")
-    parser.add_argument("--server", required=True, metavar="URL|embedded", help="a ComfyUI, or the built-in engine")
+    parser.add_argument(
+        "workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format"
+    )
+    parser.add_argument(
+        "--server", required=True, metavar="URL|embedded", help="a ComfyUI, or the built-in engine"
+    )
     _add_embedded_options(parser)
     add_access_options(parser)
 
@@ -80,25 +112,55 @@ def _add_embedded_options(group: Any) -> None:
         "--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR",
         help="embedded only: a folder of checkpoints in diffusers format (repeatable)",
     )  # fmt: skip
-    group.add_argument("--input-directory", type=Path, metavar="DIR", help="embedded only: the engine's input folder")
+    group.add_argument(
+        "--input-directory",
+        type=Path,
+        metavar="DIR",
+        help="embedded only: the engine's input folder",
+    )
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
     """How the server is reached. Secrets are named, never given: a command line is for everybody to see."""
-    group = parser.add_argument_group("reaching the server (secrets are read from the environment or from files)")
-    group.add_argument("--token-env", metavar="NAME", help="environment variable that holds a bearer token")
-    group.add_argument("--token-file", type=Path, metavar="PATH", help="file that holds a bearer token")
-    group.add_argument("--basic-env", metavar="NAME", help="environment variable that holds user:password")
-    group.add_argument("--basic-file", type=Path, metavar="PATH", help="file that holds user:password")
-    group.add_argument(
-        "--header-file", type=Path, metavar="PATH", help="file of further headers, one 'Name: value' a line"
+    group = parser.add_argument_group(
+        "reaching the server (secrets are read from the environment or from files)"
     )
     group.add_argument(
-        "--ca-file", type=Path, metavar="PATH", help="PEM file of the authority that signs the server's https"
+        "--token-env", metavar="NAME", help="environment variable that holds a bearer token"
     )
-    group.add_argument("--connect-timeout", type=float, metavar="S", help="seconds until a connection (default: 5)")
-    group.add_argument("--read-timeout", type=float, metavar="S", help="longest silence of the server (default: 60)")
-    group.add_argument("--whole-timeout", type=float, metavar="S", help="longest time of one answer (default: 300)")
+    group.add_argument(
+        "--token-file", type=Path, metavar="PATH", help="file that holds a bearer token"
+    )
+    group.add_argument(
+        "--basic-env", metavar="NAME", help="environment variable that holds user:password"
+    )
+    group.add_argument(
+        "--basic-file", type=Path, metavar="PATH", help="file that holds user:password"
+    )
+    group.add_argument(
+        "--header-file",
+        type=Path,
+        metavar="PATH",
+        help="file of further headers, one 'Name: value' a line",
+    )
+    group.add_argument(
+        "--ca-file",
+        type=Path,
+        metavar="PATH",
+        help="PEM file of the authority that signs the server's https",
+    )
+    group.add_argument(
+        "--connect-timeout", type=float, metavar="S", help="seconds until a connection (default: 5)"
+    )
+    group.add_argument(
+        "--read-timeout",
+        type=float,
+        metavar="S",
+        help="longest silence of the server (default: 60)",
+    )
+    group.add_argument(
+        "--whole-timeout", type=float, metavar="S", help="longest time of one answer (default: 300)"
+    )
 
 
 def access_of(args: argparse.Namespace) -> Access:
@@ -192,23 +254,33 @@ def _collect_from(args: argparse.Namespace) -> Path | None:
     if way == "view" and not folder:
         return None
     if way != "local" or not folder:
-        args.wrong_usage(f"--collect {args.collect}: expected 'view', or 'local:DIR' with the server's output folder")
+        args.wrong_usage(
+            f"--collect {args.collect}: expected 'view', or 'local:DIR' with the server's output folder"
+        )
     if len(args.server) != 1:
         raise ClientError(
             "--collect local:DIR goes with one --server; for several give output_directory in --servers FILE"
         )
     if not Path(folder).expanduser().is_dir():
-        raise ClientError(f"--collect {args.collect}: {folder} is no folder; give the output folder of the server")
+        raise ClientError(
+            f"--collect {args.collect}: {folder} is no folder; give the output folder of the server"
+        )
     return Path(folder)
 
 
 def options_of(args: argparse.Namespace) -> Options:
     """The options that were given; for the embedded engine, its own checkpoint and size where none were."""
-    checkpoint, width, height = (getattr(args, name, None) for name in ("checkpoint", "width", "height"))
+    checkpoint, width, height = (
+        getattr(args, name, None) for name in ("checkpoint", "width", "height")
+    )
     if getattr(args, "server", None) in ("embedded", ["embedded"]) and checkpoint is None:
         from ..embedded import DEFAULT_CHECKPOINT, DEFAULT_SIZE
 
-        checkpoint, width, height = DEFAULT_CHECKPOINT, width or DEFAULT_SIZE, height or DEFAULT_SIZE
+        checkpoint, width, height = (
+            DEFAULT_CHECKPOINT,
+            width or DEFAULT_SIZE,
+            height or DEFAULT_SIZE,
+        )
     return Options(
         classes=read_classes(args.classes) if args.classes else None,
         templates=tuple(args.template) if args.template else None,
@@ -234,10 +306,14 @@ def _lines(path: Path | None) -> tuple[str, ...] | None:
     try:
         return parse_lines(path.expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot read {path}: {error}; expected UTF-8 text, one entry a line") from error
+        raise PlanError(
+            f"cannot read {path}: {error}; expected UTF-8 text, one entry a line"
+        ) from error
 
 
-def workflow_of(args: argparse.Namespace, object_info: Callable[[], Mapping[str, Any]] | None = None) -> Workflow:
+def workflow_of(
+    args: argparse.Namespace, object_info: Callable[[], Mapping[str, Any]] | None = None
+) -> Workflow:
     """The workflow that was named, with the options put in.
 
     `object_info` gets a server's /object_info; it is called for a file in editor format only, which is converted with it.
@@ -250,7 +326,7 @@ def workflow_of(args: argparse.Namespace, object_info: Callable[[], Mapping[str,
 
     def no_server() -> Mapping[str, Any]:
         raise WorkflowError(
-            f"{args.workflow} is in editor format; make its API format first, with: python -m client convert"
+            f"{args.workflow} is in editor format; make its API format first, with: synthgrid convert"
         )
 
     workflow, notes = load_for(args.workflow, object_info or no_server)
@@ -272,5 +348,7 @@ def server_of(args: argparse.Namespace, stack: ExitStack) -> ServerSource:
 def _embedded_server(args: argparse.Namespace, stack: ExitStack) -> EmbeddedServer:
     from ..server.launch import EmbeddedServer
 
-    server = EmbeddedServer(checkpoint_directories=args.checkpoint_dir, input_directory=args.input_directory)
+    server = EmbeddedServer(
+        checkpoint_directories=args.checkpoint_dir, input_directory=args.input_directory
+    )
     return stack.enter_context(server)

@@ -16,15 +16,17 @@ from .options import add_plan_options, new_parser, options_of
 
 DEFAULT_PER_CLASS = 30
 DEFAULT_BATCH_SIZE = 8
-EXAMPLES = """  python -m client plan --classes data/digits/train --per-class 30
-  python -m client plan --classes animals.txt --template "a photo of a {class}, {context}" --contexts contexts.txt
-  python -m client plan --workflow workflows/api/sd15_class_prompts.json --json"""
+EXAMPLES = """  synthgrid plan --classes data/digits/train --per-class 30
+  synthgrid plan --classes animals.txt --template "a photo of a {class}, {context}" --contexts contexts.txt
+  synthgrid plan --workflow workflows/api/sd15_class_prompts.json --json"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "plan", help="show exactly what would be made", examples=EXAMPLES)
-    parser.add_argument("--workflow", type=Path, metavar="FILE", help="take templates and counts from this workflow")
+    parser.add_argument(
+        "--workflow", type=Path, metavar="FILE", help="take templates and counts from this workflow"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_plan_options(parser)
     parser.set_defaults(command=show_plan)
@@ -40,14 +42,20 @@ def show_plan(args: argparse.Namespace) -> int:
         plan, batch_size = workflow.plan(), workflow.batch_size
     else:
         plan, batch_size = _plan_of(options), options.batch_size or DEFAULT_BATCH_SIZE
-    print(json.dumps(plan_values(plan, batch_size), indent=1) if args.json else plan_table(plan, batch_size))
+    print(
+        json.dumps(plan_values(plan, batch_size), indent=1)
+        if args.json
+        else plan_table(plan, batch_size)
+    )
     return 0
 
 
 def _plan_of(options: Options) -> GenerationPlan:
     """The plan of the options alone, with the defaults of the nodes."""
     if options.classes is None:
-        raise PlanError("no classes; give --classes PATH (text file, JSON file or folder), or --workflow FILE")
+        raise PlanError(
+            "no classes; give --classes PATH (text file, JSON file or folder), or --workflow FILE"
+        )
     defaults = PromptTemplates()
     templates = PromptTemplates(
         templates=options.templates or defaults.templates,
@@ -56,5 +64,8 @@ def _plan_of(options: Options) -> GenerationPlan:
         styles=options.styles or (),
     )
     return GenerationPlan(
-        options.classes, templates, options.images_per_class or DEFAULT_PER_CLASS, options.plan_seed or 0
+        options.classes,
+        templates,
+        options.images_per_class or DEFAULT_PER_CLASS,
+        options.plan_seed or 0,
     )

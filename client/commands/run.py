@@ -27,20 +27,26 @@ if TYPE_CHECKING:
     from ..server.fleet import AnyServer
     from ..workflow.graph import Workflow
 
-EXAMPLES = """  python -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train \\
+EXAMPLES = """  synthgrid run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train \\
       --per-class 30 --batch-size 16 --out data/digits-synthetic
-  python -m client run workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188 --classes classes.txt \\
+  synthgrid run workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188 --classes classes.txt \\
       --template "a photo of a {class}, {context}" --contexts contexts.txt --steps 30 --out data/synthetic
-  python -m client run workflows/api/sd15_class_prompts.json --server http://10.0.0.5:8188 --server http://10.0.0.6:8188 \\
+  synthgrid run workflows/api/sd15_class_prompts.json --server http://10.0.0.5:8188 --server http://10.0.0.6:8188 \\
       --classes classes.txt --out data/synthetic --json-events > events.jsonl"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "run", help="make the images that are missing", examples=EXAMPLES)
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="labelled folder; run again to complete it"
+        "workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="labelled folder; run again to complete it",
     )
     add_event_options(parser)
     add_fleet_options(parser)
@@ -57,7 +63,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make(
-    workflow: Workflow, servers: Sequence[AnyServer], out: Path, args: argparse.Namespace, *, quiet: bool = False
+    workflow: Workflow,
+    servers: Sequence[AnyServer],
+    out: Path,
+    args: argparse.Namespace,
+    *,
+    quiet: bool = False,
 ) -> int:
     """Makes what `out` lacks, with progress, state file and, where asked for, events.
 

@@ -12,7 +12,7 @@ from comfy_nodes.errors import SynthGridError
 
 from .options import new_parser
 
-EXAMPLES = "  python -m client serve --port 8188 --base-directory data/engine"
+EXAMPLES = "  synthgrid serve --port 8188 --base-directory data/engine"
 
 
 def add_parser(commands: Any) -> None:
@@ -21,11 +21,33 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=int, default=8188, help="port, 0 for a free one (default: %(default)s)")
-    add("--base-directory", type=Path, required=True, metavar="DIR", help="holds output, input, models")
-    add("--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR", help="more checkpoints")
-    add("--input-directory", type=Path, metavar="DIR", help="where real images are (default: BASE_DIRECTORY/input)")
+    add(
+        "--base-directory",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="holds output, input, models",
+    )
+    add(
+        "--checkpoint-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="more checkpoints",
+    )
+    add(
+        "--input-directory",
+        type=Path,
+        metavar="DIR",
+        help="where real images are (default: BASE_DIRECTORY/input)",
+    )
     add("--exit-with-parent", action="store_true", help="end when standard input closes")
-    add("--temporary", action="store_true", help="remove the base directory when the server ends well")
+    add(
+        "--temporary",
+        action="store_true",
+        help="remove the base directory when the server ends well",
+    )
     parser.set_defaults(command=serve)
 
 

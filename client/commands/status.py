@@ -13,9 +13,9 @@ from .options import new_parser
 if TYPE_CHECKING:
     from ..run.status import RunState, Status
 
-EXAMPLES = """  python -m client status data/synthetic
-  python -m client status data/synthetic --json
-  watch python -m client status data/synthetic"""
+EXAMPLES = """  synthgrid status data/synthetic
+  synthgrid status data/synthetic --json
+  watch synthgrid status data/synthetic"""
 MOST_CLASSES = 40
 
 
@@ -35,7 +35,9 @@ def show(args: argparse.Namespace) -> int:
     from ..run.status import status
 
     found = status(args.folder.expanduser())
-    print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if args.json else text_of(found))
+    print(
+        json.dumps(found.to_dict(), indent=1, ensure_ascii=False) if args.json else text_of(found)
+    )
     return 0
 
 
@@ -43,14 +45,24 @@ def text_of(found: Status) -> str:
     """The status for people."""
     rows: list[tuple[str, ...]] = [("class", "images", "planned")]
     rows += [
-        (label, str(done), "?" if planned is None else str(planned)) for label, (done, planned) in found.classes.items()
+        (label, str(done), "?" if planned is None else str(planned))
+        for label, (done, planned) in found.classes.items()
     ]
     lines = _table(rows[: MOST_CLASSES + 1])
-    lines += [f"... and {len(rows) - MOST_CLASSES - 1} more classes"] * (len(rows) > MOST_CLASSES + 1)
+    lines += [f"... and {len(rows) - MOST_CLASSES - 1} more classes"] * (
+        len(rows) > MOST_CLASSES + 1
+    )
     if found.state is not None and found.state.servers:
         rows = [("server", "state", "images", "images/s", "jobs", "")]
         rows += [
-            (each.name, each.state, str(each.images), f"{each.images_per_s:.2f}", str(len(each.jobs)), each.reason)
+            (
+                each.name,
+                each.state,
+                str(each.images),
+                f"{each.images_per_s:.2f}",
+                str(len(each.jobs)),
+                each.reason,
+            )
             for each in found.state.servers
         ]
         lines += ["", *_table(rows)]
@@ -58,7 +70,11 @@ def text_of(found: Status) -> str:
 
 
 def _sentence(found: Status) -> str:
-    held = f"{found.done} images" if found.planned is None else f"{found.done} of {found.planned} images"
+    held = (
+        f"{found.done} images"
+        if found.planned is None
+        else f"{found.done} of {found.planned} images"
+    )
     state = found.state
     if state is None:
         return f"{held} in {found.folder}; no run is known"
@@ -67,7 +83,7 @@ def _sentence(found: Status) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.updated))
     if found.outcome == "killed":
         jobs = sum(len(each.jobs) for each in state.servers)
-        left = "; jobs may be on the servers still: python -m client cancel DIR" if jobs else ""
+        left = "; jobs may be on the servers still: synthgrid cancel DIR" if jobs else ""
         return f"{held} in {found.folder}; the last run ended without a word about {when}{left}"
     reason = f": {state.reason}" if state.reason else ""
     return f"{held} in {found.folder}; the last run ended {when}, {found.outcome}{reason}"
@@ -82,4 +98,7 @@ def _speed(state: RunState) -> str:
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -20,17 +20,26 @@ from .options import (
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = """  python -m client validate workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188
-  python -m client validate my_workflow.json --server embedded --per-class 300 --out data/synthetic --json"""
+EXAMPLES = """  synthgrid validate workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188
+  synthgrid validate my_workflow.json --server embedded --per-class 300 --out data/synthetic --json"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "validate", help="check a workflow against a server", examples=EXAMPLES)
+    parser = new_parser(
+        commands, "validate", help="check a workflow against a server", examples=EXAMPLES
+    )
     add_server_options(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="check that the images fit where this folder will be")
     parser.add_argument(
-        "--json", action="store_true", help="print every finding as JSON; exit code 1 where one is an error"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="check that the images fit where this folder will be",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print every finding as JSON; exit code 1 where one is an error",
     )
     add_plan_options(parser)
     add_image_options(parser)
@@ -51,7 +60,13 @@ def check_workflow(args: argparse.Namespace) -> int:
     if args.json:
         valid = all(each.level != ERROR for each in findings)
         found = [each.to_dict() for each in findings]
-        values = {"valid": valid, "server": url, "workflow": workflow.source, "images": len(plan), "batches": batches}
+        values = {
+            "valid": valid,
+            "server": url,
+            "workflow": workflow.source,
+            "images": len(plan),
+            "batches": batches,
+        }
         print(json.dumps({**values, "findings": found}, indent=1, ensure_ascii=False))
         return 0 if valid else 1
     for each in findings:

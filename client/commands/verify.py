@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_FILES = 10  # that are named for each kind of problem; --json names all
-EXAMPLES = """  python -m client verify data/synthetic
-  python -m client verify data/synthetic --json > report.json
-  python -m client verify data/synthetic --repair
-  python -m client verify data/synthetic --repair --server http://127.0.0.1:8188
+EXAMPLES = """  synthgrid verify data/synthetic
+  synthgrid verify data/synthetic --json > report.json
+  synthgrid verify data/synthetic --repair
+  synthgrid verify data/synthetic --repair --server http://127.0.0.1:8188
 
 Exit code 0: every planned image is there once and every record is true. 1: it is not so, or not yet."""
 
@@ -31,7 +31,10 @@ Exit code 0: every planned image is there once and every record is true. 1: it i
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "verify", help="check every image and record of a labelled folder, and repair it", examples=EXAMPLES
+        commands,
+        "verify",
+        help="check every image and record of a labelled folder, and repair it",
+        examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder")
     parser.add_argument(
@@ -52,14 +55,24 @@ def check(args: argparse.Namespace) -> int:
 
     folder = args.folder.expanduser()
     if not args.repair and is_locked(folder):
-        log.warning("warning: a client is writing %s now; what it has half done may look wrong", folder)
+        log.warning(
+            "warning: a client is writing %s now; what it has half done may look wrong", folder
+        )
     with _bar() as progress:
         report = (repair if args.repair else verify)(folder, on_progress=progress)
     if args.repair and report.missing and (args.server or args.servers):
         _refill(folder, args)
         with _bar() as progress:
-            report = replace(verify(folder, on_progress=progress), mended=report.mended, quarantine=report.quarantine)
-    print(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) if args.json else text_of(report, args.repair))
+            report = replace(
+                verify(folder, on_progress=progress),
+                mended=report.mended,
+                quarantine=report.quarantine,
+            )
+    print(
+        json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+        if args.json
+        else text_of(report, args.repair)
+    )
     return 0 if report.sound else 1
 
 
@@ -69,7 +82,9 @@ def _refill(folder: Path, args: argparse.Namespace) -> None:
     from .run import make
 
     with ExitStack() as stack:
-        make(read_generation(folder).workflow_for(), fleet_of(args, stack), folder, args, quiet=True)
+        make(
+            read_generation(folder).workflow_for(), fleet_of(args, stack), folder, args, quiet=True
+        )
 
 
 @contextmanager
@@ -96,12 +111,16 @@ def text_of(report: Report, repaired: bool = False) -> str:
         lines += [f"  {each.file}: {each.detail}" for each in named[:MOST_FILES]]
         lines += [f"  and {count - MOST_FILES} more (--json names all)"] * (count > MOST_FILES)
     if report.quarantine is not None:
-        lines.append(f"mended: {report.mended} problems; what was taken out is in {report.quarantine}")
+        lines.append(
+            f"mended: {report.mended} problems; what was taken out is in {report.quarantine}"
+        )
     if report.missing:
         lines.append(f"missing: {sum(report.missing.values())} planned images have to be made")
         named_classes = [f"  {label}: {count}" for label, count in report.missing.items()]
         lines += named_classes[:MOST_FILES]
-        lines += [f"  and {len(named_classes) - MOST_FILES} more classes"] * (len(named_classes) > MOST_FILES)
+        lines += [f"  and {len(named_classes) - MOST_FILES} more classes"] * (
+            len(named_classes) > MOST_FILES
+        )
     return "\n".join([*lines, _last_line(report, repaired)])
 
 
@@ -113,6 +132,6 @@ def _last_line(report: Report, repaired: bool) -> str:
     if report.sound:
         return f"sound: {held}: {report.folder}"
     if report.problems:
-        return f"not sound: {held}; set it right with: python -m client verify {report.folder} --repair"
+        return f"not sound: {held}; set it right with: synthgrid verify {report.folder} --repair"
     command = "verify DIR --repair --server URL".replace("DIR", str(report.folder))
-    return f"incomplete: {held}; make the missing ones with the same `python -m client run ...` as before, or: python -m client {command}"
+    return f"incomplete: {held}; make the missing ones with the same `synthgrid run ...` as before, or: synthgrid {command}"

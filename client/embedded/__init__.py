@@ -1,6 +1,6 @@
 """The embedded engine: a small server with ComfyUI's API that runs the same workflow JSON with the same nodes.
 
-    python -m client serve --port 8188 --base-directory work
+    synthgrid serve --port 8188 --base-directory work
 
 It is for a first run, for tests and for machines without ComfyUI; the core nodes are built on diffusers. Importing this
 module costs nothing: aiohttp, torch and diffusers are imported by `client.embedded.server` and by the nodes.

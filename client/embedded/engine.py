@@ -62,7 +62,9 @@ class Engine:
         """
         number = self._number(body)
         prompt, extra_data = body["prompt"], dict(body.get("extra_data", {}))
-        verdict = validate_prompt(prompt, self.registry.classes, body.get("partial_execution_targets"))
+        verdict = validate_prompt(
+            prompt, self.registry.classes, body.get("partial_execution_targets")
+        )
         if verdict.error is not None:
             return None, verdict
         client_id = body.get("client_id", extra_data.get("client_id"))

@@ -77,7 +77,9 @@ class PromptExecution:
                 "exception_message": f"{error}\n",
                 "exception_type": type_name(error),
                 "traceback": traceback.format_tb(error.__traceback__),
-                "current_inputs": {name: [_shown(value) for value in values] for name, values in inputs.items()},
+                "current_inputs": {
+                    name: [_shown(value) for value in values] for name, values in inputs.items()
+                },
                 "current_outputs": list(self._results),
             }
             self._message("execution_error", failure)
@@ -122,7 +124,9 @@ class PromptExecution:
         return gathered
 
     def _report_ui(self, node_id: str, ui: dict[str, Any]) -> None:
-        json.dumps(ui)  # a ui output that is not JSON is this node's error, not one of every later GET /history
+        json.dumps(
+            ui
+        )  # a ui output that is not JSON is this node's error, not one of every later GET /history
         self.outcome.outputs[node_id] = ui
         self.outcome.meta[node_id] = {
             "node_id": node_id,
@@ -131,7 +135,12 @@ class PromptExecution:
             "real_node_id": node_id,
         }
         if self.item.client_id is not None:
-            data = {"node": node_id, "display_node": node_id, "output": ui, "prompt_id": self.item.prompt_id}
+            data = {
+                "node": node_id,
+                "display_node": node_id,
+                "output": ui,
+                "prompt_id": self.item.prompt_id,
+            }
             self._send("executed", data, self.item.client_id)
 
     def _on_progress(self, node_id: str, value: int, total: int) -> None:
@@ -187,7 +196,9 @@ def call_over_lists(node: Any, inputs: Mapping[str, list[Any]]) -> list[Any]:
         runtime.stop_if_interrupted()
         return [function(**inputs)]
     longest = max((len(values) for values in inputs.values()), default=0)
-    if longest == 0:  # no inputs at all, or nothing but empty lists: one call without arguments, as in ComfyUI
+    if (
+        longest == 0
+    ):  # no inputs at all, or nothing but empty lists: one call without arguments, as in ComfyUI
         inputs, longest = {}, 1
     returned = []
     for place in range(longest):
@@ -206,7 +217,9 @@ def split_returns(returned: list[Any], node_class: Any) -> tuple[list[list[Any]]
     for value in returned:
         if isinstance(value, dict):
             if "expand" in value:
-                raise NotImplementedError("this engine does not run nodes that expand into other nodes; use ComfyUI")
+                raise NotImplementedError(
+                    "this engine does not run nodes that expand into other nodes; use ComfyUI"
+                )
             if "ui" in value:
                 uis.append(value["ui"])
             if "result" in value:

@@ -13,7 +13,14 @@ from . import runtime
 
 _KINDS = ("output", "input", "temp")
 # A browser would run these; they are handed over as files to keep.
-_ACTIVE = {"text/html", "text/html-sandboxed", "application/xhtml+xml", "image/svg+xml", "text/javascript", "text/css"}
+_ACTIVE = {
+    "text/html",
+    "text/html-sandboxed",
+    "application/xhtml+xml",
+    "image/svg+xml",
+    "text/javascript",
+    "text/css",
+}
 _UNKNOWN = "application/octet-stream"
 
 
@@ -61,12 +68,18 @@ async def upload_image(request: web.Request) -> web.Response:
     """POST /upload/image: form fields image, subfolder, type, overwrite. Equal content keeps its name."""
     form = await request.post()
     image, subfolder, kind = form.get("image"), form.get("subfolder", ""), form.get("type", "input")
-    if not isinstance(image, web.FileField) or not isinstance(subfolder, str) or not isinstance(kind, str):
+    if (
+        not isinstance(image, web.FileField)
+        or not isinstance(subfolder, str)
+        or not isinstance(kind, str)
+    ):
         return web.Response(status=400, text="the form needs a file in the field 'image'")
     root = runtime.folders().of_kind(kind)
     folder = None if root is None else inside(root, subfolder)
     if folder is None or not _is_plain_name(image.filename):
-        return web.Response(status=400, text="the file must lie inside the input, output or temp folder")
+        return web.Response(
+            status=400, text="the file must lie inside the input, output or temp folder"
+        )
     overwrite = form.get("overwrite") in ("true", "1")
     data = image.file.read()
     name = await asyncio.to_thread(_store, folder, image.filename, data, overwrite=overwrite)

@@ -61,8 +61,13 @@ class PromptQueue:
     def put(self, item: QueuedPrompt) -> None:
         """Queues a prompt. Raises EmbeddedError when one of the same id and number is waiting already."""
         with self._lock:
-            if any(each.prompt_id == item.prompt_id and each.number == item.number for each in self._pending):
-                raise EmbeddedError(f"prompt {item.prompt_id} is queued already; use another prompt_id")
+            if any(
+                each.prompt_id == item.prompt_id and each.number == item.number
+                for each in self._pending
+            ):
+                raise EmbeddedError(
+                    f"prompt {item.prompt_id} is queued already; use another prompt_id"
+                )
             heapq.heappush(self._pending, item)
             self._on_change()
             self._filled.notify()

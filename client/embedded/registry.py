@@ -87,5 +87,8 @@ def input_spec(inputs: Mapping[str, Any], name: str) -> tuple[Any, str, dict[str
 def is_link(value: Any) -> bool:
     """Whether an input's value is [node id, output number]."""
     return (
-        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], (int, float))
     )

@@ -37,7 +37,10 @@ class Folders:
 
     @classmethod
     def create(
-        cls, base: Path, checkpoint_directories: Sequence[Path] = (), input_directory: Path | None = None
+        cls,
+        base: Path,
+        checkpoint_directories: Sequence[Path] = (),
+        input_directory: Path | None = None,
     ) -> Folders:
         """Resolves the paths and makes the folders.
 
@@ -50,10 +53,14 @@ class Folders:
             None if input_directory is None else Path(input_directory).expanduser().resolve(),
         )
         if folders.input_directory is not None and not folders.input_directory.is_dir():
-            raise EmbeddedError(f"input directory {folders.input_directory} does not exist; give a folder")
+            raise EmbeddedError(
+                f"input directory {folders.input_directory} does not exist; give a folder"
+            )
         for directory in folders.checkpoint_directories:
             if not directory.is_dir():
-                raise EmbeddedError(f"checkpoint directory {directory} does not exist; give a folder of checkpoints")
+                raise EmbeddedError(
+                    f"checkpoint directory {directory} does not exist; give a folder of checkpoints"
+                )
         try:
             for directory in (folders.output, folders.input, folders.temp, folders.checkpoints):
                 directory.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,9 @@ def serve(
         EmbeddedError: the folders cannot be made, or the address is taken.
         KeyboardInterrupt: Ctrl-C, after everything is closed.
     """
-    runtime.use_folders(runtime.Folders.create(base_directory, checkpoint_directories, input_directory))
+    runtime.use_folders(
+        runtime.Folders.create(base_directory, checkpoint_directories, input_directory)
+    )
     server = Server(Registry())
     code = 0
     try:
@@ -73,7 +75,9 @@ def serve(
         code = 130
         raise
     finally:
-        if server.engine.is_busy():  # in native code that hears of nothing; Python would abort on taking it apart
+        if (
+            server.engine.is_busy()
+        ):  # in native code that hears of nothing; Python would abort on taking it apart
             log.warning("the running node did not stop within %.0f s; leaving it", _STOP_WITHIN_S)
             logging.shutdown()
             os._exit(code)
@@ -82,7 +86,9 @@ def serve(
 async def _serve(server: Server, host: str, port: int, *, exit_with_parent: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):  # Windows has no such handlers; there the process just ends
+    with contextlib.suppress(
+        NotImplementedError
+    ):  # Windows has no such handlers; there the process just ends
         loop.add_signal_handler(signal.SIGTERM, stopped.set)
     if exit_with_parent:
         _watch_parent(lambda: loop.call_soon_threadsafe(stopped.set))
@@ -111,7 +117,9 @@ class Server:
             await site.start()
         except (OSError, OverflowError) as error:
             await self._runner.cleanup()
-            raise EmbeddedError(f"cannot listen on {host}:{port}: {error}; choose another port, or 0") from None
+            raise EmbeddedError(
+                f"cannot listen on {host}:{port}: {error}; choose another port, or 0"
+            ) from None
         self.port = self._runner.addresses[0][1]
         self.engine.start()
         shown = f"[{host}]" if ":" in host else host
@@ -124,7 +132,9 @@ class Server:
         await self._runner.cleanup()
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=MAXIMUM_BODY, middlewares=[_refuse_foreign_origin, _answer_failures])
+        app = web.Application(
+            client_max_size=MAXIMUM_BODY, middlewares=[_refuse_foreign_origin, _answer_failures]
+        )
         for prefix in ("", "/api"):
             app.router.add_routes(
                 [
@@ -156,7 +166,9 @@ class Server:
         item, verdict = self.engine.submit(body)
         if item is None:
             log.warning("invalid prompt: %s", verdict.error)
-            return web.json_response({"error": verdict.error, "node_errors": verdict.node_errors}, status=400)
+            return web.json_response(
+                {"error": verdict.error, "node_errors": verdict.node_errors}, status=400
+            )
         return web.json_response(
             {"prompt_id": item.prompt_id, "number": item.number, "node_errors": verdict.node_errors}
         )
@@ -202,7 +214,9 @@ class Server:
 
     async def _get_object_info_of(self, request: web.Request) -> web.Response:
         name, registry = request.match_info["name"], self.engine.registry
-        return web.json_response({name: registry.describe(name)} if name in registry.classes else {})
+        return web.json_response(
+            {name: registry.describe(name)} if name in registry.classes else {}
+        )
 
     async def _get_system_stats(self, _request: web.Request) -> web.Response:
         return web.json_response(await asyncio.to_thread(_system_stats))
@@ -235,7 +249,9 @@ async def _answer_failures(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException:
         raise
     except Exception as error:
-        log.warning("%s %s failed: %s: %s", request.method, request.path, type(error).__name__, error)
+        log.warning(
+            "%s %s failed: %s: %s", request.method, request.path, type(error).__name__, error
+        )
         log.debug("where it failed", exc_info=error)
         return web.Response(status=500, text=f"500 Internal Server Error\n\n{error}")
 
@@ -305,7 +321,9 @@ def _watch_parent(stop: Callable[[], object]) -> None:
 
     def watch() -> None:
         # Not through sys.stdin: Python aborts at its end when a thread waits inside a buffered reader.
-        with contextlib.suppress(OSError, AttributeError, ValueError):  # no standard input at all counts as its end
+        with contextlib.suppress(
+            OSError, AttributeError, ValueError
+        ):  # no standard input at all counts as its end
             while os.read(sys.stdin.fileno(), 1024):
                 pass
         log.info("the parent process is gone; stopping")

@@ -40,7 +40,11 @@ class SocketHub:
             log.debug("no one left to hear of %s", event)
 
     def _deliver(self, text: str, client_id: str | None) -> None:
-        lines = self._lines.values() if client_id is None else filter(None, [self._lines.get(client_id)])
+        lines = (
+            self._lines.values()
+            if client_id is None
+            else filter(None, [self._lines.get(client_id)])
+        )
         for line in list(lines):
             if line.qsize() < MAXIMUM_BACKLOG:
                 line.put_nowait(text)
@@ -51,7 +55,11 @@ class SocketHub:
         await socket.prepare(request)
         client_id = request.query.get("clientId") or uuid.uuid4().hex
         line: asyncio.Queue[str | None] = asyncio.Queue()
-        line.put_nowait(json.dumps({"type": "status", "data": {"status": self._queue_status(), "sid": client_id}}))
+        line.put_nowait(
+            json.dumps(
+                {"type": "status", "data": {"status": self._queue_status(), "sid": client_id}}
+            )
+        )
         self._lines[client_id] = line
         self._sockets.add(socket)
         writer = asyncio.create_task(_write(socket, line))

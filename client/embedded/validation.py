@@ -66,7 +66,9 @@ class _Validation:
             if self._is_valid_output(output):
                 verdict.outputs.append(output)
                 continue
-            details += [f"{each['message']}: {each['details']}" for each in self.problems.get(output, [])]
+            details += [
+                f"{each['message']}: {each['details']}" for each in self.problems.get(output, [])
+            ]
             for node_id, problems in self.problems.items():
                 if problems and not self.valid.get(node_id, False):
                     entry = {
@@ -74,17 +76,24 @@ class _Validation:
                         "dependent_outputs": [],
                         "class_type": self.prompt[node_id]["class_type"],
                     }
-                    verdict.node_errors.setdefault(node_id, entry)["dependent_outputs"].append(output)
+                    verdict.node_errors.setdefault(node_id, entry)["dependent_outputs"].append(
+                        output
+                    )
         if not verdict.outputs:
             message = "Prompt outputs failed validation"
-            verdict.error = _problem("prompt_outputs_failed_validation", message, "\n".join(details))
+            verdict.error = _problem(
+                "prompt_outputs_failed_validation", message, "\n".join(details)
+            )
         return verdict
 
     def _is_valid_output(self, output: str) -> bool:
         try:
             return self._check(output)
         except Exception as error:
-            self._fail(output, _exception("exception_during_validation", "Exception when validating node", error))
+            self._fail(
+                output,
+                _exception("exception_during_validation", "Exception when validating node", error),
+            )
             return False
 
     def _fail(self, node_id: str, problem: Problem) -> None:
@@ -111,12 +120,17 @@ class _Validation:
             assert spec is not None
             entry = _Input(name, spec[0], spec[2])
             if isinstance(inputs.get(name), list):
-                problem, linked_valid = self._check_link(inputs[name], entry, checker, received_types)
+                problem, linked_valid = self._check_link(
+                    inputs[name], entry, checker, received_types
+                )
                 upstream_valid &= linked_valid
             else:
                 problem = _check_value(inputs, entry, checker, is_required=spec[1] == "required")
             problems += [problem] if problem else []
-        for name, value in inputs.items():  # a link to an input that is not declared is followed all the same
+        for (
+            name,
+            value,
+        ) in inputs.items():  # a link to an input that is not declared is followed all the same
             if name not in received_types and is_link(value):
                 self._type_of(value)
                 upstream_valid &= self._check_upstream(value, _Input(name, "*", {}))
@@ -132,7 +146,9 @@ class _Validation:
             return entry.problem("bad_linked_input", received_value=link), True
         received_types[entry.name] = received = self._type_of(link)
         if not checker.takes_types and not types_match(received, entry.kind):
-            return entry.problem("return_type_mismatch", received_type=received, linked_node=link), True
+            return entry.problem(
+                "return_type_mismatch", received_type=received, linked_node=link
+            ), True
         return None, self._check_upstream(link, entry)
 
     def _type_of(self, link: list[Any]) -> Any:
@@ -144,18 +160,26 @@ class _Validation:
         except Exception as error:
             message = "Exception when validating inner node"
             problem = _exception("exception_during_inner_validation", message, error)
-            problem["extra_info"] |= {"input_name": entry.name, "input_config": entry.config, "linked_node": link}
+            problem["extra_info"] |= {
+                "input_name": entry.name,
+                "input_config": entry.config,
+                "linked_node": link,
+            }
             problem["extra_info"]["exception_message"] = str(error)
             self._fail(link[0], problem)
             return False
 
 
-def _check_value(inputs: dict[str, Any], entry: _Input, checker: _CustomCheck, *, is_required: bool) -> Problem | None:
+def _check_value(
+    inputs: dict[str, Any], entry: _Input, checker: _CustomCheck, *, is_required: bool
+) -> Problem | None:
     """What is wrong with an input that is no link."""
     if entry.name not in inputs:
         if not is_required:
             return None
-        return _problem("required_input_missing", "Required input is missing", entry.name, input_name=entry.name)
+        return _problem(
+            "required_input_missing", "Required input is missing", entry.name, input_name=entry.name
+        )
     problem = entry.convert(inputs)
     if problem is None and not checker.takes(entry.name):
         problem = entry.check_range(inputs[entry.name])
@@ -186,13 +210,17 @@ class _Input:
     def convert(self, inputs: dict[str, Any]) -> Problem | None:
         """Puts the value, as its declared type, back into `inputs`."""
         value = inputs[self.name]
-        if isinstance(value, dict) and "__value__" in value:  # how a browser sends a value that is itself a list
+        if (
+            isinstance(value, dict) and "__value__" in value
+        ):  # how a browser sends a value that is itself a list
             value = inputs[self.name] = value["__value__"]
         try:
             if isinstance(self.kind, str) and self.kind in _CONVERTERS:
                 inputs[self.name] = _CONVERTERS[self.kind](value)
         except (TypeError, ValueError, OverflowError) as error:
-            problem = self.problem("invalid_input_type", received_value=value, exception_message=str(error))
+            problem = self.problem(
+                "invalid_input_type", received_value=value, exception_message=str(error)
+            )
             return problem | {"details": f"{self.name}, {value}, {error}"}
         return None
 
@@ -232,7 +260,9 @@ class _CustomCheck:
     def takes_types(self) -> bool:
         return "input_types" in self.names
 
-    def run(self, inputs: dict[str, Any], declared: dict[str, Any], received_types: dict[str, Any]) -> list[Problem]:
+    def run(
+        self, inputs: dict[str, Any], declared: dict[str, Any], received_types: dict[str, Any]
+    ) -> list[Problem]:
         """Calls it with the values that are known now; a linked input is None."""
         if self.function is None or not (self.names or self.takes_all):
             return []
@@ -248,7 +278,10 @@ class _CustomCheck:
             return []
         message = "Custom validation failed for node"
         reason = "" if answer is False else f" - {answer}"
-        return [_problem("custom_validation_failed", message, name + reason, input_name=name) for name in known]
+        return [
+            _problem("custom_validation_failed", message, name + reason, input_name=name)
+            for name in known
+        ]
 
 
 _MESSAGES = {
@@ -277,7 +310,11 @@ def types_match(received: Any, expected: Any) -> bool:
 def type_name(error: BaseException) -> str:
     """The exception's type with its module, as in "comfy_nodes.errors.PlanError"."""
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def _problem(kind: str, message: str, details: str, **extra: Any) -> Problem:

@@ -41,7 +41,9 @@ def plan_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
         found.append(_class_difference(before, after))
     for name in ("templates", "negative_prompt", "contexts", "styles", "seed"):
         if old.get(name) != new.get(name):
-            found.append(f"{name.replace('_', ' ')} {_shown(old.get(name))} -> {_shown(new.get(name))}")
+            found.append(
+                f"{name.replace('_', ' ')} {_shown(old.get(name))} -> {_shown(new.get(name))}"
+            )
     return found
 
 

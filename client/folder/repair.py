@@ -47,7 +47,8 @@ def quarantine_of(root: Path) -> Path:
     root = root.resolve()
     time = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     places = (
-        root.with_name(f"{root.name}.quarantine") / f"{time}{more}" for more in ("", *map("-{}".format, range(2, 99)))
+        root.with_name(f"{root.name}.quarantine") / f"{time}{more}"
+        for more in ("", *map("-{}".format, range(2, 99)))
     )
     return next(place for place in places if not place.exists())
 

@@ -70,20 +70,32 @@ def read_generation(root: Path) -> Generation:
     """
     path = root / GENERATION
     if not root.is_dir():
-        raise FolderError(f"{root} is no folder; give the labelled folder that `python -m client run --out` made")
+        raise FolderError(
+            f"{root} is no folder; give the labelled folder that `synthgrid run --out` made"
+        )
     if not path.exists():
         raise FolderError(
             f"{root} has no {GENERATION}, so it is not known how its images were made; only a folder that "
-            "`python -m client run` made has one"
+            "`synthgrid run` made has one"
         )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         plan = GenerationPlan.from_dict(value["plan"])
         server = value.get("server") or {}
-        urls = tuple(str(each["url"]) for each in server.get("servers", [server]) if each.get("url"))
+        urls = tuple(
+            str(each["url"]) for each in server.get("servers", [server]) if each.get("url")
+        )
         workflow = parse_workflow(value["workflow"], source=str(path))
         return Generation(plan, workflow, str(value["run_id"]), urls)
-    except (OSError, SynthGridError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (
+        OSError,
+        SynthGridError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
         raise FolderError(f"{path} is damaged ({reason}); restore it from a copy") from error
 
@@ -134,7 +146,9 @@ class RunFolder:
             found = plan_differences(before["plan"], self._plan.to_dict())
             found += differences(before["content"], self._workflow.content)
         except (KeyError, TypeError, AttributeError, ValueError):
-            raise FolderError(f"{self.root / GENERATION} is damaged; give another folder with --out") from None
+            raise FolderError(
+                f"{self.root / GENERATION} is damaged; give another folder with --out"
+            ) from None
         if found:
             raise FolderError(
                 f"{self.root} was made with other settings ({'; '.join(found[:5])}); "
@@ -149,7 +163,9 @@ class RunFolder:
             LabelsetError: metadata.jsonl is damaged.
         """
         self.check()
-        for path in self.root.glob(".*.part"):  # half-written by a client that was killed; the lock says nobody writes
+        for path in self.root.glob(
+            ".*.part"
+        ):  # half-written by a client that was killed; the lock says nobody writes
             path.unlink(missing_ok=True)
         self.labelled.scan()
         others = self.labelled.rows.plan_ids() - {self._plan.plan_id}
@@ -159,7 +175,11 @@ class RunFolder:
                 "give another folder with --out"
             )
         if others:
-            log.warning("%s also holds images of plan %s; they are left alone", self.root, ", ".join(sorted(others)))
+            log.warning(
+                "%s also holds images of plan %s; they are left alone",
+                self.root,
+                ", ".join(sorted(others)),
+            )
 
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the plan indices that have no image yet."""
@@ -196,14 +216,19 @@ class RunFolder:
             "content": self._workflow.content,
             "workflow": self._workflow.graph,
         }
-        write_atomically(self.root / GENERATION, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomically(
+            self.root / GENERATION,
+            (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode(),
+        )
 
     def _read(self) -> dict[str, Any]:
         path = self.root / GENERATION
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise FolderError(f"cannot read {path}: {error}; give another folder with --out") from error
+            raise FolderError(
+                f"cannot read {path}: {error}; give another folder with --out"
+            ) from error
         if not isinstance(value, dict):
             raise FolderError(f"{path} is damaged; give another folder with --out")
         return value
@@ -227,9 +252,13 @@ def locked(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path)
     except OSError as error:
-        raise FolderError(f"cannot write {root}: {error.strerror or error}; check permissions") from error
+        raise FolderError(
+            f"cannot write {root}: {error.strerror or error}; check permissions"
+        ) from error
     if file is None:
-        raise FolderError(f"another client is writing {root}; wait for it, or give another folder with --out")
+        raise FolderError(
+            f"another client is writing {root}; wait for it, or give another folder with --out"
+        )
     try:
         yield
     finally:

@@ -48,7 +48,9 @@ KINDS = {
     "doubled": "records of a row or file that has another one",
 }
 _ROW_FIELDS = ("label", "prompt", "negative_prompt", "seed", "template", "context", "style")
-_THREADS = min(8, (os.cpu_count() or 1) + 1)  # one may wait for the disk while the others hash and decode
+_THREADS = min(
+    8, (os.cpu_count() or 1) + 1
+)  # one may wait for the disk while the others hash and decode
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 
@@ -160,10 +162,15 @@ class Judge:
         elif name.partition("/")[0] != _folder_of(record):
             found.append(Problem("folder", name, f"its label is '{record.label}'"))
         recorded = tuple(
-            record.settings.get(side, pixels) for side, pixels in zip(("width", "height"), size, strict=True)
+            record.settings.get(side, pixels)
+            for side, pixels in zip(("width", "height"), size, strict=True)
         )
         if recorded != size:
-            found.append(Problem("size", name, f"{size[0]}x{size[1]}, recorded as {recorded[0]}x{recorded[1]}"))
+            found.append(
+                Problem(
+                    "size", name, f"{size[0]}x{size[1]}, recorded as {recorded[0]}x{recorded[1]}"
+                )
+            )
         found += [Problem("plan", name, each) for each in self._against_plan(record)]
         return found
 
@@ -188,10 +195,14 @@ def _folder_of(record: ImageRecord) -> str | None:
         return None
 
 
-def _against(name: str, record: ImageRecord, inside: ImageRecord | None, digest: str) -> Iterator[Problem]:
+def _against(
+    name: str, record: ImageRecord, inside: ImageRecord | None, digest: str
+) -> Iterator[Problem]:
     """What differs between the line of metadata.jsonl and the file."""
     if record.sha256 != digest:
-        yield Problem("altered", name, f"SHA-256 {digest[:12]}..., recorded as {record.sha256[:12]}...")
+        yield Problem(
+            "altered", name, f"SHA-256 {digest[:12]}..., recorded as {record.sha256[:12]}..."
+        )
     if inside is None:
         yield Problem("inside", name, "it holds no record")
         return
@@ -233,18 +244,26 @@ class Reading:
             ):
                 self._settle(line, record, verdict)
             for group in self.groups.values():
-                self._settle_group([(line, each, judge.verdict(each.file_name, each)) for line, each in group])
-            for name, verdict in _in_threads(pool, lambda name: judge.verdict(name, None), sorted(self.names)):
+                self._settle_group(
+                    [(line, each, judge.verdict(each.file_name, each)) for line, each in group]
+                )
+            for name, verdict in _in_threads(
+                pool, lambda name: judge.verdict(name, None), sorted(self.names)
+            ):
                 self._settle_stray(name, verdict)
         planned = None if self.plan is None else len(self.plan)
-        return Report(self.root, self.images, planned, tuple(self.problems), self.missing(), self.other_plans)
+        return Report(
+            self.root, self.images, planned, tuple(self.problems), self.missing(), self.other_plans
+        )
 
     def missing(self) -> dict[str, int]:
         """Label -> planned images that have to be made; nothing where no plan is known."""
         if self.plan is None:
             return {}
         labels = [entry.name for entry in self.plan.classes]
-        missing = (index for index in range(len(self.plan)) if (self.plan.plan_id, index) not in self.rows)
+        missing = (
+            index for index in range(len(self.plan)) if (self.plan.plan_id, index) not in self.rows
+        )
         return dict(Counter(labels[index % len(labels)] for index in missing))
 
     def _single_lines(self) -> Iterator[tuple[Line, ImageRecord]]:
@@ -321,7 +340,11 @@ class Reading:
     def _settle_stray(self, name: str, verdict: Verdict) -> None:
         record = verdict.record
         twin = record is not None and record.key in self.rows
-        if record is not None and twin and _same_file(self.root / name, self.root / record.file_name):
+        if (
+            record is not None
+            and twin
+            and _same_file(self.root / name, self.root / record.file_name)
+        ):
             return  # a file system that spells the name in another way
         self._count(name, verdict)
         self.problems += verdict.problems

@@ -31,7 +31,11 @@ class Cancelled:
 
 
 def cancel(
-    root: Path, servers: Sequence[ServerSpec] = (), *, access: Access | None = None, wait_s: float = 60.0
+    root: Path,
+    servers: Sequence[ServerSpec] = (),
+    *,
+    access: Access | None = None,
+    wait_s: float = 60.0,
 ) -> Cancelled:
     """Has the client that writes the folder stop, waits for it, and cancels what is left of its jobs.
 
@@ -68,7 +72,9 @@ def _stop_client(root: Path, wait_s: float) -> bool:
     try:
         wish.touch()
     except OSError as error:
-        raise FolderError(f"cannot write {wish}: {error.strerror or error}; check permissions") from error
+        raise FolderError(
+            f"cannot write {wish}: {error.strerror or error}; check permissions"
+        ) from error
     try:
         deadline = time.monotonic() + wait_s
         while is_locked(root):
@@ -97,13 +103,25 @@ def _cancel_on(seat: Seat, run_id: str) -> int:
 def own_prompts(queue: Any, run_id: str) -> list[str]:
     """The ids in an answer of GET /queue whose graph saves into this run's folders on the server."""
     ours = re.compile(rf"synthgrid/{re.escape(run_id)}(-\d+)?")
-    groups = [queue.get(name) for name in ("queue_running", "queue_pending")] if isinstance(queue, dict) else []
+    groups = (
+        [queue.get(name) for name in ("queue_running", "queue_pending")]
+        if isinstance(queue, dict)
+        else []
+    )
     rows = [row for group in groups if isinstance(group, list) for row in group]
-    return [str(row[1]) for row in rows if isinstance(row, list) and len(row) > 2 and _saves_to(row[2], ours)]
+    return [
+        str(row[1])
+        for row in rows
+        if isinstance(row, list) and len(row) > 2 and _saves_to(row[2], ours)
+    ]
 
 
 def _saves_to(graph: Any, ours: re.Pattern[str]) -> bool:
     nodes = graph.values() if isinstance(graph, Mapping) else ()
-    savers = [node for node in nodes if isinstance(node, Mapping) and node.get("class_type") == SAVER]
-    folders = [inputs.get("folder") for node in savers if isinstance(inputs := node.get("inputs"), Mapping)]
+    savers = [
+        node for node in nodes if isinstance(node, Mapping) and node.get("class_type") == SAVER
+    ]
+    folders = [
+        inputs.get("folder") for node in savers if isinstance(inputs := node.get("inputs"), Mapping)
+    ]
     return any(isinstance(folder, str) and ours.fullmatch(folder) is not None for folder in folders)

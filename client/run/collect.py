@@ -28,7 +28,9 @@ class Collector:
         self._output = output_directory
         self._warned = False
 
-    def fetch(self, server: ComfyServer, record: ImageRecord, location: Any) -> tuple[bytes, Path | None]:
+    def fetch(
+        self, server: ComfyServer, record: ImageRecord, location: Any
+    ) -> tuple[bytes, Path | None]:
         """The checked bytes of an image, and the file on this machine that they were read from. A file that is not within
         reach after all is downloaded.
 
@@ -57,7 +59,11 @@ class Collector:
             reason = error.strerror or str(error)
         if not self._warned:
             self._warned = True
-            log.warning("cannot take images out of %s (%s); downloading them: check --collect", self._output, reason)
+            log.warning(
+                "cannot take images out of %s (%s); downloading them: check --collect",
+                self._output,
+                reason,
+            )
         return None, None
 
 
@@ -76,13 +82,19 @@ def local_path(output_directory: Path, location: Any) -> Path:
         TransferError: it is not there, or not inside that folder, whatever the server names and wherever links lead.
     """
     if not isinstance(location, Mapping) or location.get("type", "output") != "output":
-        raise TransferError(f"the server names no file of its output folder but {str(location)[:100]}")
+        raise TransferError(
+            f"the server names no file of its output folder but {str(location)[:100]}"
+        )
     named = f"{location.get('subfolder') or ''}/{location.get('filename')}"
     try:
         root = output_directory.resolve(strict=True)
-        path = (root / str(location.get("subfolder") or "") / str(location.get("filename"))).resolve(strict=True)
+        path = (
+            root / str(location.get("subfolder") or "") / str(location.get("filename"))
+        ).resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise TransferError(f"{named[:200]} is not there: {getattr(error, 'strerror', None) or error}") from error
+        raise TransferError(
+            f"{named[:200]} is not there: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if not path.is_relative_to(root) or not path.is_file():
         raise TransferError(f"{named[:200]} leads out of the folder, or is no file")
     return path
@@ -98,7 +110,9 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
     if record.plan_id != plan.plan_id:
         raise ServerRefused(f"the server made plan {record.plan_id}, not {plan.plan_id}; {advice}")
     if not 0 <= record.index < len(plan):
-        raise ServerRefused(f"the server made row {record.index}, but the plan has {len(plan)} rows; {advice}")
+        raise ServerRefused(
+            f"the server made row {record.index}, but the plan has {len(plan)} rows; {advice}"
+        )
     row = plan.row(record.index)
     for name in ("label", "prompt", "negative_prompt", "seed", "template", "context", "style"):
         if getattr(record, name) != getattr(row, name):
@@ -107,7 +121,9 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
                 + advice
             )
     if record.file_name not in image_file_names(row.label, plan.plan_id, row.index):
-        raise ServerRefused(f"row {row.index}: the server names its file '{record.file_name}'; {advice}")
+        raise ServerRefused(
+            f"row {row.index}: the server names its file '{record.file_name}'; {advice}"
+        )
 
 
 def check_image(data: bytes, record: ImageRecord) -> None:
@@ -117,10 +133,14 @@ def check_image(data: bytes, record: ImageRecord) -> None:
         TransferError: they are not.
     """
     if sha256_of(data) != record.sha256:
-        raise TransferError(f"{record.file_name} arrived with other bytes than the server saved ({len(data)} bytes)")
+        raise TransferError(
+            f"{record.file_name} arrived with other bytes than the server saved ({len(data)} bytes)"
+        )
     try:
         inside = read_record(data)
     except LabelsetError as error:
         raise TransferError(f"{record.file_name}: {error}") from error
     if inside is None or inside.key != record.key:
-        raise TransferError(f"{record.file_name} holds no record of its own, or that of another image")
+        raise TransferError(
+            f"{record.file_name} holds no record of its own, or that of another image"
+        )

@@ -92,7 +92,12 @@ class Dispatcher:
     def __enter__(self) -> Dispatcher:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -124,7 +129,9 @@ class Dispatcher:
         found = [dict(each.description) for each in self._connected if each.description is not None]
         if not found:
             errors = [each.error for each in self._connected if each.error is not None]
-            raise next((error for error in errors if not isinstance(error, ServerUnreachable)), errors[0])
+            raise next(
+                (error for error in errors if not isinstance(error, ServerUnreachable)), errors[0]
+            )
         return found
 
     def run(self, work: Work, *, resumed: bool = False) -> None:
@@ -137,11 +144,19 @@ class Dispatcher:
             KeyboardInterrupt, and whatever `work.save` or a callback raises: own jobs are cancelled first.
         """
         jobs = Jobs(work.missing_jobs(), tries=self._tries)
-        shared = Shared(work, jobs, patience=self._patience, on_event=self._on_event, on_step=self._on_step)
+        shared = Shared(
+            work, jobs, patience=self._patience, on_event=self._on_event, on_step=self._on_step
+        )
         if resumed and len(self._seats) > 1:
             self._reserve(shared)
         feeders = [
-            Feeder(each.seat, shared, each.server, each.error, depth=max(1, round(self._depth * each.seat.weight)))
+            Feeder(
+                each.seat,
+                shared,
+                each.server,
+                each.error,
+                depth=max(1, round(self._depth * each.seat.weight)),
+            )
             for each in self._connected
         ]
         try:
@@ -210,7 +225,10 @@ def _last_error(feeders: Sequence[Feeder]) -> BaseException:
     """What to tell when no server is left: a refusal says more than silence."""
     errors = [feeder.error for feeder in feeders if feeder.error is not None]
     silent = [error for error in errors if isinstance(error, ServerUnreachable)]
-    return next((error for error in errors if error not in silent), silent[0] if silent else RuntimeError("no thread"))
+    return next(
+        (error for error in errors if error not in silent),
+        silent[0] if silent else RuntimeError("no thread"),
+    )
 
 
 def _wait_for(feeders: Sequence[Feeder]) -> None:

@@ -19,7 +19,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 MOST_FOUND = 20  # attempts at a job that are found on a server, where earlier clients left them; no more are forgiven
-HOPELESS_JOBS = 3  # this many jobs set aside before the first image: the rest would fail the same way
+HOPELESS_JOBS = (
+    3  # this many jobs set aside before the first image: the rest would fail the same way
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Jobs:
         self._todo = todo
         self.tries = tries
         self._waiting: deque[Job] = deque()
-        self._on: dict[str, dict[int, Job]] = {}  # server -> batch index -> job, in the order in which they were taken
+        self._on: dict[
+            str, dict[int, Job]
+        ] = {}  # server -> batch index -> job, in the order in which they were taken
         self._left: dict[str, dict[int, Job]] = {}
         self._wanted: dict[int, set[int]] = {}  # of the batches that are begun and not done
         self._reserved: dict[int, str] = {}
@@ -93,13 +97,17 @@ class Jobs:
         """
         jobs = list(self._on.pop(server, {}).values())
         self._left.setdefault(server, {}).update({job.batch_index: job for job in jobs})
-        self._reserved = {batch: owner for batch, owner in self._reserved.items() if owner != server}
+        self._reserved = {
+            batch: owner for batch, owner in self._reserved.items() if owner != server
+        }
         aside: tuple[int, ...] = ()
         if jobs and blame:
             jobs[0] = replace(jobs[0], losses=jobs[0].losses + 1)
             if jobs[0].losses >= 2 * self.tries:
                 aside = self._set_aside(jobs[0])
-        self._waiting.extendleft(reversed([replace(job, posted=False) for job in jobs if self.wanted(job)]))
+        self._waiting.extendleft(
+            reversed([replace(job, posted=False) for job in jobs if self.wanted(job)])
+        )
         return jobs, Outcome(aside=aside)
 
     def take(self, server: str) -> Job | None:
@@ -183,7 +191,9 @@ class Jobs:
         if failures >= self.tries:
             return Outcome(aside=self._set_aside(job), failures=failures)
         failed_on = job.failed_on | {server} if blamed else job.failed_on
-        again = Job(job.batch_index, rest, job.attempt + 1, failures, job.losses, failed_on=failed_on)
+        again = Job(
+            job.batch_index, rest, job.attempt + 1, failures, job.losses, failed_on=failed_on
+        )
         self._waiting.appendleft(again)
         return Outcome(again=rest, failures=failures)
 

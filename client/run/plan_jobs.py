@@ -26,7 +26,9 @@ from .jobs import Job
 log = logging.getLogger(__name__)
 
 _MANY_ROWS = 10_000  # looked at in one go
-_NAMESPACE = uuid.UUID("6f3a3cf0-3c1e-5a5b-9d55-0c1b7f3b4a21")  # made up once; keeps our prompt ids apart from others'
+_NAMESPACE = uuid.UUID(
+    "6f3a3cf0-3c1e-5a5b-9d55-0c1b7f3b4a21"
+)  # made up once; keeps our prompt ids apart from others'
 
 
 class PlanWork:
@@ -80,7 +82,9 @@ class PlanWork:
         what this job makes."""
         folder = f"synthgrid/{self.folder.run_id}" + (f"-{job.attempt}" if job.attempt else "")
         whole = len(job.indices) == len(self._rows(job.batch_index))
-        return self.workflow.for_batch(job.batch_index, folder=folder, only=() if whole else job.indices)
+        return self.workflow.for_batch(
+            job.batch_index, folder=folder, only=() if whole else job.indices
+        )
 
     def label(self, index: int) -> str:
         """The class of a planned image."""
@@ -103,7 +107,11 @@ class PlanWork:
         output = result.outputs.get(self._saver)
         output = output if isinstance(output, Mapping) else {}
         records, images = output.get("synthgrid_records"), output.get("images")
-        if not isinstance(records, list) or not isinstance(images, list) or len(records) != len(images):
+        if (
+            not isinstance(records, list)
+            or not isinstance(images, list)
+            or len(records) != len(images)
+        ):
             log.debug("the saver returned no records: %r", output)
             return {}
         entries = {}

@@ -119,7 +119,11 @@ class Shared:
 
     def tell_moved(self, server: str, job: Job) -> None:
         """A job is not expected from a server any more."""
-        self.tell(events.JobMoved(server=server, prompt_id=self.work.prompt_id(job), batch_index=job.batch_index))
+        self.tell(
+            events.JobMoved(
+                server=server, prompt_id=self.work.prompt_id(job), batch_index=job.batch_index
+            )
+        )
 
     def tell_outcome(self, server: str, job: Job, outcome: Outcome, problem: str) -> None:
         """What became of the images that a job did not bring, and why. Ends the run when nothing works at all."""
@@ -138,7 +142,9 @@ class Shared:
             return
         log.warning("batch %d is set aside: %s", job.batch_index, problem)
         for index in outcome.aside:
-            self.tell(events.ImageSetAside(index=index, label=self.work.label(index), reason=problem))
+            self.tell(
+                events.ImageSetAside(index=index, label=self.work.label(index), reason=problem)
+            )
         if self.jobs.hopeless:
             tries, count = self.jobs.tries, self.jobs.jobs_set_aside
             self.fail(JobFailed(f"the first {count} jobs all failed {tries} times: {problem}"))

@@ -112,7 +112,12 @@ def run_plan(
                 return RunSummary(folder.root, len(plan), 0, len(plan), 0.0, classes=plan.counts())
         run = _Run(workflow, plan, folder, on_progress=on_progress, on_event=on_event)
         dispatcher = Dispatcher(
-            servers, tries=tries, depth=queue_depth, patience=patience, on_event=run.take, on_step=run.step
+            servers,
+            tries=tries,
+            depth=queue_depth,
+            patience=patience,
+            on_event=run.take,
+            on_step=run.step,
         )
         stack.enter_context(dispatcher)
         found = dispatcher.connect(run.work.check)
@@ -168,7 +173,9 @@ class _Run:
             dispatcher.run(self.work, resumed=resumed)
             if self._aside:
                 self._list_set_aside()
-                raise RunIncomplete(f"{len(self._aside)} images could not be made (listed above). {self._standing()}")
+                raise RunIncomplete(
+                    f"{len(self._aside)} images could not be made (listed above). {self._standing()}"
+                )
         except BaseException as error:
             raise self._ended_by(error) from error
         self._folder.labelled.write_card()
@@ -189,7 +196,9 @@ class _Run:
             log.warning("interrupted. %s", self._standing())
             self._end(events.INTERRUPTED, "Ctrl-C")
         else:
-            self._end(events.INCOMPLETE if isinstance(error, RunIncomplete) else events.FAILED, str(error))
+            self._end(
+                events.INCOMPLETE if isinstance(error, RunIncomplete) else events.FAILED, str(error)
+            )
         return error
 
     def _end(self, outcome: str, reason: str) -> None:
@@ -215,7 +224,9 @@ class _Run:
         if isinstance(event, (events.RunStarted, events.ImageSaved, events.ImageSetAside)):
             self._report("")
         elif isinstance(event, (events.ServerUp, events.ServerDown)):
-            self._report(f"{event.server} is {'up' if isinstance(event, events.ServerUp) else event.state}")
+            self._report(
+                f"{event.server} is {'up' if isinstance(event, events.ServerUp) else event.state}"
+            )
 
     def step(self, server: str, value: int, total: int) -> None:
         """A job moves."""
@@ -255,6 +266,4 @@ class _Run:
 
     def _standing(self) -> str:
         done = self._figures.done
-        return (
-            f"{done} of {len(self._plan)} images are in {self._folder.root}; run the same command again to complete it"
-        )
+        return f"{done} of {len(self._plan)} images are in {self._folder.root}; run the same command again to complete it"

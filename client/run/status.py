@@ -88,7 +88,9 @@ def read_state(root: Path) -> RunState | None:
         value = json.loads((root / STATE).read_text(encoding="utf-8"))
         if value.pop("version") != _VERSION:
             return None
-        servers = tuple(ServerState(**{**each, "jobs": tuple(each["jobs"])}) for each in value.pop("servers"))
+        servers = tuple(
+            ServerState(**{**each, "jobs": tuple(each["jobs"])}) for each in value.pop("servers")
+        )
         return RunState(**value, servers=servers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         log.debug("%s: %s", root / STATE, error)
@@ -118,7 +120,9 @@ class StateKeeper:
 
     def __enter__(self) -> StateKeeper:
         # Begun in the background of a script, where Ctrl-C is for others: that stays so, but a wish to cancel is heard.
-        self._deaf = threading.current_thread() is threading.main_thread() and _interrupts_are_ignored()
+        self._deaf = (
+            threading.current_thread() is threading.main_thread() and _interrupts_are_ignored()
+        )
         if self._deaf:
             signal.signal(signal.SIGINT, self._hear)
         self._thread.start()
@@ -128,7 +132,12 @@ class StateKeeper:
         if self._asked:
             raise KeyboardInterrupt
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._over.set()
         self._thread.join()
         if self._deaf:
@@ -199,7 +208,15 @@ class StateKeeper:
             else:
                 rate = round(each.images_per_s, 3)
                 servers.append(
-                    ServerState(name, self._urls.get(name, ""), each.state, each.images, rate, jobs, each.reason)
+                    ServerState(
+                        name,
+                        self._urls.get(name, ""),
+                        each.state,
+                        each.images,
+                        rate,
+                        jobs,
+                        each.reason,
+                    )
                 )
         return RunState(
             outcome=ended.outcome if ended else RUNNING,
@@ -251,16 +268,31 @@ class Status:
     def to_dict(self) -> dict[str, Any]:
         """The status as a JSON object."""
         state = self.state
-        kept = ("host", "pid", "started", "updated", "made", "set_aside", "images_per_s", "eta_s", "reason")
+        kept = (
+            "host",
+            "pid",
+            "started",
+            "updated",
+            "made",
+            "set_aside",
+            "images_per_s",
+            "eta_s",
+            "reason",
+        )
         return {
             "folder": str(self.folder),
             "running": self.running,
             "outcome": self.outcome,
             "done": self.done,
             "planned": self.planned,
-            "classes": {label: {"done": done, "planned": planned} for label, (done, planned) in self.classes.items()},
+            "classes": {
+                label: {"done": done, "planned": planned}
+                for label, (done, planned) in self.classes.items()
+            },
             **{name: getattr(state, name) if state else None for name in kept},
-            "servers": [asdict(each) | {"jobs": list(each.jobs)} for each in state.servers] if state else [],
+            "servers": [asdict(each) | {"jobs": list(each.jobs)} for each in state.servers]
+            if state
+            else [],
         }
 
 
@@ -279,7 +311,9 @@ def status(root: Path) -> Status:
     outcome = state.outcome if state else None
     if outcome == RUNNING and not running:
         outcome = KILLED
-    counts = dict(state.classes) if state and running else _counted(root, plan.plan_id if plan else None)
+    counts = (
+        dict(state.classes) if state and running else _counted(root, plan.plan_id if plan else None)
+    )
     labels = plan.counts() if plan else dict.fromkeys(counts)
     classes = {label: (counts.get(label, 0), planned) for label, planned in labels.items()}
     done = sum(count for count, _ in classes.values())
@@ -302,7 +336,11 @@ def _counted(root: Path, plan_id: str | None) -> Counter[str]:
             record = line.record()
         except LabelsetError:
             continue  # `verify` tells of it
-        if record.key not in rows and names.claim(record.file_name) and plan_id in (None, record.plan_id):
+        if (
+            record.key not in rows
+            and names.claim(record.file_name)
+            and plan_id in (None, record.plan_id)
+        ):
             rows.add(record.key)
             counts[record.label] += 1
     return counts

@@ -50,7 +50,9 @@ class _Server:
             return self.images / (now - self.begun) if now > self.begun else 0.0
         (first, images_then), (last, images_now) = self.ends[0], self.ends[-1]
         usual = (last - first) / (len(self.ends) - 1)
-        late = max(0.0, now - last - 2 * usual)  # longer than usual since the last job: it has become slower
+        late = max(
+            0.0, now - last - 2 * usual
+        )  # longer than usual since the last job: it has become slower
         return (images_now - images_then) / (last - first + late) if last > first else 0.0
 
 
@@ -101,7 +103,11 @@ class Figures:
     @staticmethod
     def _take_from(
         server: _Server,
-        event: events.ServerUp | events.ServerDown | events.JobPosted | events.JobFinished | events.JobMoved,
+        event: events.ServerUp
+        | events.ServerDown
+        | events.JobPosted
+        | events.JobFinished
+        | events.JobMoved,
     ) -> None:
         if isinstance(event, events.ServerUp):
             server.state, server.reason = events.UP, ""
@@ -120,7 +126,9 @@ class Figures:
     def servers(self, now: float) -> tuple[ServerFigures, ...]:
         """The figures of each server at a time in seconds since 1970."""
         return tuple(
-            ServerFigures(name, each.state, each.images, each.images_per_s(now), len(each.jobs), each.reason)
+            ServerFigures(
+                name, each.state, each.images, each.images_per_s(now), len(each.jobs), each.reason
+            )
             for name, each in self._servers.items()
         )
 

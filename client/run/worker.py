@@ -26,9 +26,21 @@ from .run_state import Shared
 
 log = logging.getLogger(__name__)
 
-FAILING_AFTER = 3  # so many failed jobs in a row, while other servers work: the fault is the server's
+FAILING_AFTER = (
+    3  # so many failed jobs in a row, while other servers work: the fault is the server's
+)
 STRIKES = 3  # so many odd answers from a server that never brought an image: it is no server for this work
-_FINAL = (0, 301, 302, 303, 307, 308, 400, 401, 403)  # HTTP status of refusals that waiting does not mend
+_FINAL = (
+    0,
+    301,
+    302,
+    303,
+    307,
+    308,
+    400,
+    401,
+    403,
+)  # HTTP status of refusals that waiting does not mend
 Trouble: TypeAlias = ServerError | WorkflowError
 
 
@@ -39,7 +51,13 @@ class Feeder(threading.Thread):
     """
 
     def __init__(
-        self, seat: Seat, shared: Shared, server: ComfyServer | None, error: Trouble | None, *, depth: int
+        self,
+        seat: Seat,
+        shared: Shared,
+        server: ComfyServer | None,
+        error: Trouble | None,
+        *,
+        depth: int,
     ) -> None:
         super().__init__(name=f"server {seat.name}", daemon=True)
         self.error = error  # the last one
@@ -68,7 +86,9 @@ class Feeder(threading.Thread):
                 except (ServerError, WorkflowError) as error:
                     self._step_back(error)
             self._say_goodbye()
-        except BaseException as error:  # also what a callback raises: it ends the run, and the caller sees it
+        except (
+            BaseException
+        ) as error:  # also what a callback raises: it ends the run, and the caller sees it
             self._shared.fail(error)
             self._say_goodbye()
         finally:
@@ -86,7 +106,9 @@ class Feeder(threading.Thread):
         if not self._checked:
             self._shared.work.check(self._server.object_info())
         if self._hung_queue is not None and _same_work(self._hung_queue, self._server.queue()):
-            raise ServerHung(f"{self._server.url} answers, but its queue still does not move; restart it")
+            raise ServerHung(
+                f"{self._server.url} answers, but its queue still does not move; restart it"
+            )
         self._checked, self._hung_queue = True, None
         with self._shared.lock:
             self._shared.jobs.join(self._seat.name)
@@ -120,7 +142,9 @@ class Feeder(threading.Thread):
         if state == events.HUNG and self.state == events.UP:
             self._remember_queue()
         with self._shared.lock:
-            moved, outcome = self._shared.jobs.leave(self._seat.name, blame=isinstance(error, ServerUnreachable))
+            moved, outcome = self._shared.jobs.leave(
+                self._seat.name, blame=isinstance(error, ServerUnreachable)
+            )
             self._tell_state(state, str(error))
             for job in moved:
                 self._shared.tell_moved(self._seat.name, job)
@@ -136,7 +160,9 @@ class Feeder(threading.Thread):
             return events.FAILING
         if isinstance(error, ServerHung):
             return events.HUNG
-        if isinstance(error, WorkflowError) or (isinstance(error, ServerRefused) and error.status in _FINAL):
+        if isinstance(error, WorkflowError) or (
+            isinstance(error, ServerRefused) and error.status in _FINAL
+        ):
             return events.OUT
         self._strikes += not isinstance(error, ServerUnreachable)
         return events.OUT if self._strikes >= STRIKES and not self._proven else events.DOWN
@@ -156,7 +182,9 @@ class Feeder(threading.Thread):
     def _rest(self, error: Trouble) -> None:
         """Waits, longer each time, and has the server again, started anew where that is possible."""
         patience = self._shared.patience
-        self._shared.stopping.wait(patience.probe_most_s if isinstance(error, _Failing) else self._pause_s)
+        self._shared.stopping.wait(
+            patience.probe_most_s if isinstance(error, _Failing) else self._pause_s
+        )
         self._pause_s = min(2 * self._pause_s, patience.probe_most_s)
         if self._shared.ended or not isinstance(error, ServerUnreachable) or self._server is None:
             return
@@ -184,7 +212,9 @@ class Feeder(threading.Thread):
             flying = self._flying()
             if not flying:
                 with self._shared.lock:
-                    if not self._shared.ended and not self._shared.jobs.has_work_for(self._seat.name):
+                    if not self._shared.ended and not self._shared.jobs.has_work_for(
+                        self._seat.name
+                    ):
                         self._shared.lock.wait(0.25)
                 continue
             finished = self._comfy.wait(list(flying), on_event=self._hear, until=self._is_needed)
@@ -193,7 +223,10 @@ class Feeder(threading.Thread):
 
     def _flying(self) -> dict[str, Job]:
         with self._shared.lock:
-            return {self._shared.work.prompt_id(job): job for job in self._shared.jobs.on(self._seat.name)}
+            return {
+                self._shared.work.prompt_id(job): job
+                for job in self._shared.jobs.on(self._seat.name)
+            }
 
     def _is_needed(self) -> bool:
         """Whether there is something better to do than to wait: the run is over, or another server's jobs came free."""
@@ -221,7 +254,9 @@ class Feeder(threading.Thread):
             if not isinstance(found, JobResult) or found.outcome == SUCCESS:
                 break
             if job.attempt >= MOST_FOUND:
-                raise ServerRefused(f"{self._comfy.url} says that every job has failed before it was ever sent")
+                raise ServerRefused(
+                    f"{self._comfy.url} says that every job has failed before it was ever sent"
+                )
             with self._shared.lock:  # an earlier client's failure; ours starts anew
                 job = jobs.renumber(self._seat.name, job)
         if found is False:
@@ -272,7 +307,10 @@ class Feeder(threading.Thread):
             self._pause_s, self._proven = self._shared.patience.probe_s, True
             self._shared.tell(
                 events.ImageSaved(
-                    server=self._seat.name, index=record.index, label=record.label, file_name=record.file_name
+                    server=self._seat.name,
+                    index=record.index,
+                    label=record.label,
+                    file_name=record.file_name,
                 )
             )
             return True
@@ -284,7 +322,10 @@ class Feeder(threading.Thread):
             prompt_id = self._shared.work.prompt_id(job)
             self._shared.tell(
                 events.JobFinished(
-                    server=self._seat.name, prompt_id=prompt_id, batch_index=job.batch_index, images=images
+                    server=self._seat.name,
+                    prompt_id=prompt_id,
+                    batch_index=job.batch_index,
+                    images=images,
                 )
             )
             self._shared.tell_outcome(self._seat.name, job, outcome, problem)
@@ -307,7 +348,10 @@ class Feeder(threading.Thread):
         if self._server is None or self.state == events.DOWN:
             return
         with self._shared.lock:
-            jobs = {*self._shared.jobs.on(self._seat.name), *self._shared.jobs.left_on(self._seat.name)}
+            jobs = {
+                *self._shared.jobs.on(self._seat.name),
+                *self._shared.jobs.left_on(self._seat.name),
+            }
             prompt_ids = [self._shared.work.prompt_id(job) for job in jobs]
         try:
             self._server.cancel(prompt_ids)

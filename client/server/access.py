@@ -22,7 +22,15 @@ MIB = 2**20
 MOST_SECRET_BYTES = 64 * 1024
 HIDDEN = "[hidden]"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding", "upgrade"}
+_OURS = {
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "accept-encoding",
+    "upgrade",
+}
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,15 @@ class Access:
             any(name.lower() == "authorization" for name in self.headers),
         ]
         if sum(given) > 1:
-            raise AccessError("give one of token, user and password, and Authorization header, not several")
+            raise AccessError(
+                "give one of token, user and password, and Authorization header, not several"
+            )
         if self.basic is not None and ":" in self.basic[0]:
             raise AccessError("a user name for basic authorisation cannot hold ':'")
-        for name, value in {**self.headers, **({"Authorization": self.token} if self.token else {})}.items():
+        for name, value in {
+            **self.headers,
+            **({"Authorization": self.token} if self.token else {}),
+        }.items():
             _check_value(name, value)
         for name in self.headers:
             _check_name(name)
@@ -113,20 +126,26 @@ def _encoded(basic: tuple[str, str]) -> str:
 
 def _check_name(name: str) -> None:
     if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
-        raise AccessError(f"header {name[:60]!r} cannot be set; give the name of a header that the server asks for")
+        raise AccessError(
+            f"header {name[:60]!r} cannot be set; give the name of a header that the server asks for"
+        )
 
 
 def _check_value(name: str, value: str) -> None:
     """Raises AccessError without the value, which may be a secret."""
     if not value.isascii() or not value.isprintable() or value != value.strip() or not value:
-        raise AccessError(f"the value of header {name[:60]!r} has characters or spaces that a header cannot carry")
+        raise AccessError(
+            f"the value of header {name[:60]!r} has characters or spaces that a header cannot carry"
+        )
 
 
 def _check_certificates(path: Path) -> None:
     try:
         ssl.create_default_context(cafile=str(path))
     except (OSError, ValueError) as error:
-        raise AccessError(f"cannot use the certificates in {path}: {error}; expected a PEM file of the CA") from None
+        raise AccessError(
+            f"cannot use the certificates in {path}: {error}; expected a PEM file of the CA"
+        ) from None
 
 
 def load_access(
@@ -174,7 +193,9 @@ def access_from(values: Mapping[str, Any]) -> Access:
             "files, never here)"
         )
     for name, value in values.items():
-        if not isinstance(value, (int, float) if name.endswith("_s") else str) or isinstance(value, bool):
+        if not isinstance(value, (int, float) if name.endswith("_s") else str) or isinstance(
+            value, bool
+        ):
             raise AccessError(f"{name}: expected {'a number' if name.endswith('_s') else 'a text'}")
     return load_access(**values)
 
@@ -185,7 +206,9 @@ def _secret(what: str, variable: str | None, path: Path | str | None) -> str:
     if variable:
         found = os.environ.get(variable, "").strip()
         if not found:
-            raise AccessError(f"the environment variable {variable} is not set; it should hold the {what}")
+            raise AccessError(
+                f"the environment variable {variable} is not set; it should hold the {what}"
+            )
         return found
     if not path:
         return ""
@@ -220,7 +243,9 @@ def _text(path: Path) -> str:
         with path.expanduser().open("rb") as file:
             data = file.read(MOST_SECRET_BYTES + 1)
         if len(data) > MOST_SECRET_BYTES:
-            raise AccessError(f"{path} is larger than {MOST_SECRET_BYTES} bytes; is it the right file?")
+            raise AccessError(
+                f"{path} is larger than {MOST_SECRET_BYTES} bytes; is it the right file?"
+            )
         return data.decode("utf-8-sig")
     except OSError as error:
         raise AccessError(f"cannot read {path}: {error.strerror or error}") from None

@@ -83,8 +83,12 @@ class ServerSpec:
         object.__setattr__(self, "url", url)
         if not self.name:
             object.__setattr__(self, "name", urlsplit(without_secrets(url)).netloc)
-        if not isinstance(self.weight, (int, float)) or not (math.isfinite(self.weight) and 0.5 <= self.weight <= 100):
-            raise ClientError(f"server {self.name}: weight is {self.weight!r}; expected a number from 0.5 to 100")
+        if not isinstance(self.weight, (int, float)) or not (
+            math.isfinite(self.weight) and 0.5 <= self.weight <= 100
+        ):
+            raise ClientError(
+                f"server {self.name}: weight is {self.weight!r}; expected a number from 0.5 to 100"
+            )
         if self.output_directory is not None:
             object.__setattr__(self, "output_directory", Path(self.output_directory).expanduser())
 
@@ -109,7 +113,9 @@ class Patience:
     def __post_init__(self) -> None:
         for each in fields(self):
             if not getattr(self, each.name) > 0:
-                raise ClientError(f"{each.name} is {getattr(self, each.name)!r}; expected seconds, more than 0")
+                raise ClientError(
+                    f"{each.name} is {getattr(self, each.name)!r}; expected seconds, more than 0"
+                )
 
 
 @dataclass(frozen=True)
@@ -137,10 +143,19 @@ class _Addressed:
             connect_s=min(access.limits.connect_s, answer_s),
             read_s=min(access.limits.read_s, answer_s),
         )
-        pauses = partial(backoff, first_s=min(0.2, self.patience.probe_s), total_s=min(2.0, 4 * self.patience.probe_s))
+        pauses = partial(
+            backoff,
+            first_s=min(0.2, self.patience.probe_s),
+            total_s=min(2.0, 4 * self.patience.probe_s),
+        )
         poll_s = min(2.0, self.patience.stall_s / 8)
         return ComfyServer(
-            self.spec.url, access=access, limits=limits, poll_s=poll_s, stall_s=self.patience.stall_s, pauses=pauses
+            self.spec.url,
+            access=access,
+            limits=limits,
+            poll_s=poll_s,
+            stall_s=self.patience.stall_s,
+            pauses=pauses,
         )
 
     def replace(self, error: ServerUnreachable) -> ComfyServer:
@@ -156,20 +171,30 @@ def seats_of(servers: AnyServer | Sequence[AnyServer], *, patience: Patience) ->
     Raises:
         ClientError: no server, an address that is none, or the same server or name twice.
     """
-    several = servers if isinstance(servers, Sequence) and not isinstance(servers, str) else [servers]
+    several = (
+        servers if isinstance(servers, Sequence) and not isinstance(servers, str) else [servers]
+    )
     seats = [_seat(each, patience) for each in several]
     if not seats:
         raise ClientError("no server; give one with --server URL or --servers FILE")
     twice = [name for name, count in Counter(seat.name for seat in seats).items() if count > 1]
     if twice:
-        raise ClientError(f"server '{twice[0]}' is given twice; give every server once, and a name of its own")
+        raise ClientError(
+            f"server '{twice[0]}' is given twice; give every server once, and a name of its own"
+        )
     return seats
 
 
 def _seat(server: AnyServer, patience: Patience) -> Seat:
     spec = ServerSpec(server) if isinstance(server, str) else server
     if isinstance(spec, ServerSpec):
-        return Seat(spec.name, _Addressed(spec, patience), spec.weight, spec.output_directory, stays_open=False)
+        return Seat(
+            spec.name,
+            _Addressed(spec, patience),
+            spec.weight,
+            spec.output_directory,
+            stays_open=False,
+        )
     if isinstance(spec, ComfyServer):
         return Seat(urlsplit(spec.url).netloc, GivenServer(spec))
     if isinstance(spec, GivenServer):
@@ -189,11 +214,15 @@ def read_servers(path: Path | str) -> tuple[ServerSpec, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ClientError(f"cannot read the servers file {path}: {error}; expected JSON or TOML") from error
+        raise ClientError(
+            f"cannot read the servers file {path}: {error}; expected JSON or TOML"
+        ) from error
     try:
         value = _parsed(path, text)
     except (ValueError, RecursionError) as error:
-        raise ClientError(f"{path} is not valid {path.suffix.lstrip('.') or 'JSON'}: {error}") from error
+        raise ClientError(
+            f"{path} is not valid {path.suffix.lstrip('.') or 'JSON'}: {error}"
+        ) from error
     entries = value.get("servers") if isinstance(value, dict) else value
     if not isinstance(entries, list) or not entries:
         raise ClientError(f'{path} lists no servers; expected [{{"url": "http://127.0.0.1:8188"}}]')
@@ -223,6 +252,8 @@ def _spec(path: Path, number: int, entry: Any) -> ServerSpec:
             raise ClientError("give one of token, token_env and token_file, not several")
         access = replace(access, token=entry["token"]) if "token" in entry else access
         directory = Path(entry["output_directory"]) if "output_directory" in entry else None
-        return ServerSpec(entry["url"], entry.get("name", ""), entry.get("weight", 1.0), access, directory)
+        return ServerSpec(
+            entry["url"], entry.get("name", ""), entry.get("weight", 1.0), access, directory
+        )
     except ClientError as error:
         raise ClientError(f"{where}: {error}") from error

@@ -53,7 +53,12 @@ class EmbeddedServer:
     def __enter__(self) -> EmbeddedServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -84,7 +89,9 @@ class EmbeddedServer:
         """Starts the engine again after it was lost, at most `restarts` times; then raises what was the matter."""
         self._show_log()
         if self._restarts < 1:
-            raise ServerUnreachable("the embedded engine keeps ending; its last lines are above") from error
+            raise ServerUnreachable(
+                "the embedded engine keeps ending; its last lines are above"
+            ) from error
         self._restarts -= 1
         log.warning("the embedded engine ended; starting it again")
         self._stop()
@@ -95,7 +102,16 @@ class EmbeddedServer:
         self._stop()
 
     def _start(self, directory: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "client", "serve", "--port", "0", "--base-directory", str(directory)]
+        command = [
+            sys.executable,
+            "-m",
+            "client",
+            "serve",
+            "--port",
+            "0",
+            "--base-directory",
+            str(directory),
+        ]
         for each in self._checkpoint_directories:
             command += ["--checkpoint-dir", str(each.expanduser().resolve())]
         if self._input_directory is not None:

@@ -116,9 +116,13 @@ def _event(kind: Any, data: dict[str, Any]) -> Event | None:
     if kind == "execution_start":
         return Started(str(data["prompt_id"]))
     if kind == "executing":
-        return Executing(str(data["prompt_id"]), None if data["node"] is None else str(data["node"]))
+        return Executing(
+            str(data["prompt_id"]), None if data["node"] is None else str(data["node"])
+        )
     if kind == "progress":
-        return Progress(str(data["prompt_id"]), str(data["node"]), int(data["value"]), int(data["max"]))
+        return Progress(
+            str(data["prompt_id"]), str(data["node"]), int(data["value"]), int(data["max"])
+        )
     if kind == "executed":
         return Executed(str(data["prompt_id"]), str(data["node"]), dict(data.get("output") or {}))
     if isinstance(kind, str) and kind in _ENDINGS:
@@ -136,11 +140,18 @@ def parse_history_entry(entry: Any) -> JobResult | None:
     outputs = entry.get("outputs")
     outputs = outputs if isinstance(outputs, dict) else {}
     status = entry.get("status")
-    if not isinstance(status, dict):  # servers before 2024 leave it out; an entry then means that the prompt is through
+    if not isinstance(
+        status, dict
+    ):  # servers before 2024 leave it out; an entry then means that the prompt is through
         return JobResult(SUCCESS, "", outputs)
     messages = status.get("messages")
     for message in reversed(messages if isinstance(messages, list) else []):
-        if isinstance(message, list) and len(message) == 2 and isinstance(message[0], str) and message[0] in _ENDINGS:
+        if (
+            isinstance(message, list)
+            and len(message) == 2
+            and isinstance(message[0], str)
+            and message[0] in _ENDINGS
+        ):
             data = message[1] if isinstance(message[1], dict) else {}
             return JobResult(_ENDINGS[message[0]], _reason(message[0], data), outputs)
     if status.get("status_str") == "success":
@@ -204,4 +215,6 @@ def _node_lines(node: str, value: Mapping[str, Any]) -> list[str]:
 
 def _error_line(error: Mapping[str, Any]) -> str:
     parts = [" ".join(str(error.get(key) or "").split()) for key in ("message", "details")]
-    return ": ".join(part for part in parts if part)[:500] or str(error.get("type", "unknown error"))
+    return ": ".join(part for part in parts if part)[:500] or str(
+        error.get("type", "unknown error")
+    )

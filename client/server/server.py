@@ -81,7 +81,12 @@ class ComfyServer:
     def __enter__(self) -> ComfyServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -140,10 +145,14 @@ class ComfyServer:
         if status >= 500 and self.find(body["prompt_id"]):
             return  # the same id is queued already: an earlier post arrived although its answer did not
         if status != 200:
-            raise ServerRefused(f"{self.url} refused the workflow: {describe_refusal(answer)}", status=status)
+            raise ServerRefused(
+                f"{self.url} refused the workflow: {describe_refusal(answer)}", status=status
+            )
         if isinstance(answer, dict) and answer.get("node_errors"):
             self.cancel([body["prompt_id"]])
-            raise ServerRefused(f"{self.url} would leave out a part of the workflow: {describe_refusal(answer)}")
+            raise ServerRefused(
+                f"{self.url} would leave out a part of the workflow: {describe_refusal(answer)}"
+            )
         given = answer.get("prompt_id") if isinstance(answer, dict) else None
         if given != body["prompt_id"]:
             self.cancel([str(given)])
@@ -176,11 +185,21 @@ class ComfyServer:
             if self._queue_moved:  # a long queue of other people's jobs is no reason to give up
                 moved = time.monotonic()
             now = time.monotonic()
-            if (timeout_s is not None and now >= begun + timeout_s) or (until is not None and until()):
+            if (timeout_s is not None and now >= begun + timeout_s) or (
+                until is not None and until()
+            ):
                 return None
             if now - moved > self._stall_s:
-                raise ServerHung(f"{self.url} answers but has not moved for {self._stall_s:.0f} s; restart it")
-            pause = 0.02 if now < hurry_until else self._poll_s if self._connect() else min(self._poll_s, 0.5)
+                raise ServerHung(
+                    f"{self.url} answers but has not moved for {self._stall_s:.0f} s; restart it"
+                )
+            pause = (
+                0.02
+                if now < hurry_until
+                else self._poll_s
+                if self._connect()
+                else min(self._poll_s, 0.5)
+            )
             last, ended = self._listen(prompt_ids, now + pause, on_event, until)
             moved = max(moved, last)
             if ended:  # the socket says so a moment before the history does
@@ -198,7 +217,9 @@ class ComfyServer:
         while (left := deadline - time.monotonic()) > 0:
             event = self._next_event(min(left, _SLICE_S))
             if event is None:
-                broken = listening and self._socket is None  # perhaps the server is gone: look at once
+                broken = (
+                    listening and self._socket is None
+                )  # perhaps the server is gone: look at once
                 if broken or (until is not None and until()):
                     break
                 continue
@@ -227,13 +248,19 @@ class ComfyServer:
             TransferError: the output names no file, the file is gone, or it did not come whole.
             ServerUnreachable: no answer.
         """
-        if not isinstance(location, dict) or not all(isinstance(each, str) for each in location.values()):
+        if not isinstance(location, dict) or not all(
+            isinstance(each, str) for each in location.values()
+        ):
             raise TransferError(f"the server names no image but {str(location)[:100]}")
-        params = {key: location[key] for key in ("filename", "subfolder", "type") if key in location}
+        params = {
+            key: location[key] for key in ("filename", "subfolder", "type") if key in location
+        }
         try:
             return self._transport.download("/view", params)
         except ServerRefused as error:
-            raise TransferError(f"image {location.get('filename')} cannot be fetched: {error}") from error
+            raise TransferError(
+                f"image {location.get('filename')} cannot be fetched: {error}"
+            ) from error
 
     def cancel(self, prompt_ids: Collection[str]) -> None:
         """Takes these prompts off the queue and interrupts the one that runs; never anybody else's.
@@ -281,7 +308,14 @@ def describe_server(stats: Mapping[str, Any], object_info: Mapping[str, Any]) ->
     """What a record of a run keeps of a server: versions and devices, never its command line or paths."""
     system = stats.get("system")
     system = system if isinstance(system, Mapping) else {}
-    kept = ("comfyui_version", "synthgrid_version", "engine", "python_version", "pytorch_version", "os")
+    kept = (
+        "comfyui_version",
+        "synthgrid_version",
+        "engine",
+        "python_version",
+        "pytorch_version",
+        "os",
+    )
     devices = stats.get("devices")
     devices = devices if isinstance(devices, list) else []
     return {
@@ -293,5 +327,7 @@ def describe_server(stats: Mapping[str, Any], object_info: Mapping[str, Any]) ->
 
 def _object(value: Any, path: str, url: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ServerRefused(f"{url}{path} answered {str(value)[:60]!r} instead of an object; is it a ComfyUI server?")
+        raise ServerRefused(
+            f"{url}{path} answered {str(value)[:60]!r} instead of an object; is it a ComfyUI server?"
+        )
     return value

@@ -73,11 +73,16 @@ class Transport:
         self._pauses = pauses
         self._answered = False
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy variable must never redirect a request to loopback
+        self._session.trust_env = (
+            False  # a proxy variable must never redirect a request to loopback
+        )
         self._session.verify = _certificates(self.access)
         self._session.headers.update(self.access.sent_headers())
         if self.access.sent_headers() and not _is_safe(self.base_url):
-            log.warning("%s is not https: its token, password or headers can be read on the way", self.shown_url)
+            log.warning(
+                "%s is not https: its token, password or headers can be read on the way",
+                self.shown_url,
+            )
 
     def open_socket(self, client_id: str) -> EventSocket:
         """The server's stream of events, reached in the same way. Raises ServerUnreachable: no websocket there."""
@@ -96,7 +101,9 @@ class Transport:
         """
         return self._retried(lambda: self._json("GET", path), retry)
 
-    def post_json(self, path: str, body: Mapping[str, Any], *, retry: bool = False) -> tuple[int, Any]:
+    def post_json(
+        self, path: str, body: Mapping[str, Any], *, retry: bool = False
+    ) -> tuple[int, Any]:
         """HTTP status and parsed answer of POST; the answer is None where there is none. Raises as `get_json`."""
         return self._retried(lambda: self._post(path, body), retry)
 
@@ -152,7 +159,9 @@ class Transport:
         if status != 200:
             raise self._refused(path, status, data)
         if kind.startswith("text/") or kind == "application/json":
-            raise TransferError(f"{self.shown_url}{path} answered with {kind}, not an image: {self._excerpt(data)}")
+            raise TransferError(
+                f"{self.shown_url}{path} answered with {kind}, not an image: {self._excerpt(data)}"
+            )
         _refuse_giant(data, self.limits.image_pixels, f"{self.shown_url}{path}")
         return data
 
@@ -168,7 +177,9 @@ class Transport:
         text = " ".join(self.access.hide(data[:2000].decode("utf-8", errors="replace")).split())
         return (text[:120] + "...") if len(text) > 120 else (text or "nothing")
 
-    def _request(self, method: str, path: str, *, limit: int, content: bytes | None = None) -> tuple[int, str, bytes]:
+    def _request(
+        self, method: str, path: str, *, limit: int, content: bytes | None = None
+    ) -> tuple[int, str, bytes]:
         """(HTTP status, content type, body)."""
         headers = {"Accept-Encoding": "identity"}
         if content is not None:
@@ -186,7 +197,9 @@ class Transport:
                 self._answered = True
                 self._refuse_redirect(path, response)
                 if response.status_code in (502, 503, 504):
-                    raise ServerUnreachable(f"{self.shown_url} answers HTTP {response.status_code}: it is not ready")
+                    raise ServerUnreachable(
+                        f"{self.shown_url} answers HTTP {response.status_code}: it is not ready"
+                    )
                 kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
                 return response.status_code, kind, self._body(path, response, limit)
         except (ServerRefused, TransferError, ServerUnreachable):
@@ -205,10 +218,14 @@ class Transport:
     def _body(self, path: str, response: requests.Response, limit: int) -> bytes:
         packed = response.headers.get("Content-Encoding", "identity").strip().lower()
         if packed not in ("", "identity"):
-            raise TransferError(f"{self.shown_url}{path} answers packed with {packed[:20]}, which was not asked for")
+            raise TransferError(
+                f"{self.shown_url}{path} answers packed with {packed[:20]}, which was not asked for"
+            )
         announced = response.headers.get("Content-Length", "")
         if announced.isdecimal() and int(announced) > limit:
-            raise TooLarge(f"{self.shown_url}{path} announces {announced} bytes; the limit is {limit}")
+            raise TooLarge(
+                f"{self.shown_url}{path} announces {announced} bytes; the limit is {limit}"
+            )
         deadline = time.monotonic() + self.limits.whole_s
         data = bytearray()
         # read1 returns what has come, read waits for the whole chunk. Neither unpacks: nothing can swell.
@@ -218,9 +235,13 @@ class Transport:
             if len(data) > limit:
                 raise TooLarge(f"{self.shown_url}{path} sends more than the limit of {limit} bytes")
             if time.monotonic() > deadline:
-                raise ServerUnreachable(f"{self.shown_url}{path} is still sending after {self.limits.whole_s:g} s")
+                raise ServerUnreachable(
+                    f"{self.shown_url}{path} is still sending after {self.limits.whole_s:g} s"
+                )
         if announced.isdecimal() and len(data) != int(announced):
-            raise TransferError(f"{self.shown_url}{path} announced {announced} bytes and sent {len(data)}")
+            raise TransferError(
+                f"{self.shown_url}{path} announced {announced} bytes and sent {len(data)}"
+            )
         return bytes(data)
 
     def _unreachable(self, error: Exception) -> ServerUnreachable:
@@ -274,28 +295,41 @@ class _BoundedSocket(websocket.WebSocket):
         data: bytes = super()._recv(bufsize)
         self._taken += len(data)
         if self._taken > self.message_bytes:
-            raise websocket.WebSocketPayloadException(f"a message of more than {self.message_bytes} bytes")
+            raise websocket.WebSocketPayloadException(
+                f"a message of more than {self.message_bytes} bytes"
+            )
         return data
 
 
 def _certificate_problem(error: Exception) -> str:
     """The reason in an error of several layers."""
     found = re.search(r"certificate verify failed: ([^(\n]+)|(\[SSL[^\n]*)", str(error))
-    return " ".join((found[1] or found[2]).split())[:200] if found else "the connection is not TLS, or not readable"
+    return (
+        " ".join((found[1] or found[2]).split())[:200]
+        if found
+        else "the connection is not TLS, or not readable"
+    )
 
 
 class EventSocket:
     """The /ws stream of one client id: texts in, nothing out. A hint only: every failure is silence."""
 
     def __init__(
-        self, base_url: str, client_id: str, *, access: Access | None = None, limits: Limits | None = None
+        self,
+        base_url: str,
+        client_id: str,
+        *,
+        access: Access | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """Raises ServerUnreachable: no websocket there."""
         access = access or Access()
         limits = limits or access.limits
         parts = urlsplit(base_url)
         scheme = "wss" if parts.scheme == "https" else "ws"
-        url = urlunsplit((scheme, parts.netloc, parts.path + "/ws", urlencode({"clientId": client_id}), ""))
+        url = urlunsplit(
+            (scheme, parts.netloc, parts.path + "/ws", urlencode({"clientId": client_id}), "")
+        )
         try:
             self._socket: _BoundedSocket = websocket.create_connection(
                 url,
@@ -309,7 +343,9 @@ class EventSocket:
             )
         except (websocket.WebSocketException, OSError, ValueError) as error:
             why = access.hide(str(error))[:300]
-            raise ServerUnreachable(f"no websocket at {without_secrets(base_url)}/ws: {why}") from None
+            raise ServerUnreachable(
+                f"no websocket at {without_secrets(base_url)}/ws: {why}"
+            ) from None
         self._socket.message_bytes = limits.message_bytes
 
     def receive(self, *, timeout_s: float) -> str | bytes | None:
@@ -377,7 +413,9 @@ def _refuse_giant(data: bytes, most_pixels: int, where: str) -> None:
     except (OSError, SyntaxError, ValueError):
         return
     if width * height > most_pixels:
-        raise TooLarge(f"{where} sends an image of {width}x{height} pixels; the limit is {most_pixels} pixels")
+        raise TooLarge(
+            f"{where} sends an image of {width}x{height} pixels; the limit is {most_pixels} pixels"
+        )
 
 
 def checked_url(url: str) -> str:
@@ -394,7 +432,9 @@ def checked_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid or parts.query or parts.fragment:
-        raise ServerUnreachable(f"'{url}' is not a server address; expected something like http://127.0.0.1:8188")
+        raise ServerUnreachable(
+            f"'{url}' is not a server address; expected something like http://127.0.0.1:8188"
+        )
     return text
 
 

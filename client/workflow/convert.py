@@ -52,7 +52,9 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-def load_for(path: Path | str, object_info: ObjectInfo | Callable[[], ObjectInfo]) -> tuple[Workflow, tuple[str, ...]]:
+def load_for(
+    path: Path | str, object_info: ObjectInfo | Callable[[], ObjectInfo]
+) -> tuple[Workflow, tuple[str, ...]]:
     """The workflow in a file of either format, and notes on what was left out.
 
     `object_info` is the server's, or a function that gets it: it is asked for editor-format files only.
@@ -77,7 +79,9 @@ def convert(value: Any, object_info: ObjectInfo, *, source: str = "workflow") ->
     export = _Export(parse_editor(value, source=source), object_info, source)
     graph = export.graph()
     if not graph:
-        raise WorkflowError(f"{source} is in editor format and has no node that a server runs; save it with its nodes")
+        raise WorkflowError(
+            f"{source} is in editor format and has no node that a server runs; save it with its nodes"
+        )
     return Converted(graph, (*export.notes, *_without_dependents(graph, export.lost, object_info)))
 
 
@@ -127,14 +131,24 @@ class _Export:
             self._refuse_circle(kind, ())
         active = list(islice(self._active(self._root), MOST_NODES + 1))
         if len(active) > MOST_NODES:
-            raise WorkflowError(f"{self._source} has more than {MOST_NODES} nodes, subgraphs expanded; split it")
+            raise WorkflowError(
+                f"{self._source} has more than {MOST_NODES} nodes, subgraphs expanded; split it"
+            )
         self._refuse_missing(active)
-        return {scope.id_of(node): self._entry(scope, node) for scope, node in active if node.type in self._info}
+        return {
+            scope.id_of(node): self._entry(scope, node)
+            for scope, node in active
+            if node.type in self._info
+        }
 
     def _refuse_circle(self, kind: str, around: tuple[str, ...]) -> None:
         if kind in around:
-            raise WorkflowError(f"{self._source}: the subgraph '{shown(self._subgraphs[kind].name)}' contains itself")
-        for each in {node.type for node in self._subgraphs[kind].nodes.values()} & set(self._subgraphs):
+            raise WorkflowError(
+                f"{self._source}: the subgraph '{shown(self._subgraphs[kind].name)}' contains itself"
+            )
+        for each in {node.type for node in self._subgraphs[kind].nodes.values()} & set(
+            self._subgraphs
+        ):
             self._refuse_circle(each, (*around, kind))
 
     def _active(self, scope: _Scope) -> Iterator[tuple[_Scope, EditorNode]]:
@@ -159,7 +173,9 @@ class _Export:
             else:
                 missing.setdefault(node.type, self._name(scope, node))
         if missing:
-            raise WorkflowError(f"{self._source}: {'; '.join(_missing(*each) for each in missing.items())}")
+            raise WorkflowError(
+                f"{self._source}: {'; '.join(_missing(*each) for each in missing.items())}"
+            )
 
     def _entry(self, scope: _Scope, node: EditorNode) -> dict[str, Any]:
         info, shape = self._info[node.type], self.shape(node)
@@ -172,16 +188,23 @@ class _Export:
                 inputs[slot.name] = list(found)
             elif slot.link in scope.graph.links and slot.name not in inputs:
                 self.lost[scope.id_of(node), slot.name] = self._name(scope, node)
-        title = node.title or str((isinstance(info, Mapping) and info.get("display_name")) or node.type)
+        title = node.title or str(
+            (isinstance(info, Mapping) and info.get("display_name")) or node.type
+        )
         return {"inputs": inputs, "class_type": node.type, "_meta": {"title": title}}
 
-    def _widget_values(self, scope: _Scope, node: EditorNode, shape: Shape) -> Iterator[tuple[str, Any]]:
+    def _widget_values(
+        self, scope: _Scope, node: EditorNode, shape: Shape
+    ) -> Iterator[tuple[str, Any]]:
         primitives = self._primitives(scope)
         for name, widget in shape.widgets.items():
             if (node.id, name) in scope.inside:
                 yield name, wrapped(scope.inside[node.id, name])
             else:
-                yield name, sent_value(widget, primitives.get((node.id, name), widget.value), node=node)
+                yield (
+                    name,
+                    sent_value(widget, primitives.get((node.id, name), widget.value), node=node),
+                )
 
     def _shape(self, node: EditorNode) -> Shape:
         """The node's inputs and widgets; as saved for the editor's own nodes and for classes that the server lacks."""
@@ -207,9 +230,15 @@ class _Export:
         if link.origin == FROM_OUTSIDE:
             return self._resolve_outside(scope, link, seen)
         origin = scope.graph.nodes.get(link.origin)
-        return self._resolve_output(scope, origin, link.slot, wanted or slot.type, seen) if origin else None
+        return (
+            self._resolve_output(scope, origin, link.slot, wanted or slot.type, seen)
+            if origin
+            else None
+        )
 
-    def _resolve_outside(self, scope: _Scope, link: Link, seen: frozenset[str]) -> tuple[str, int] | _Value | None:
+    def _resolve_outside(
+        self, scope: _Scope, link: Link, seen: frozenset[str]
+    ) -> tuple[str, int] | _Value | None:
         """What the node of a subgraph gets at the input that this link comes from."""
         if scope.parent is None or scope.host is None or link.slot >= len(scope.graph.inputs):
             return None
@@ -249,9 +278,13 @@ class _Export:
         origin = scope.graph.nodes.get(link.origin)
         return self._resolve_output(scope, origin, link.slot, wanted, seen) if origin else None
 
-    def _seen(self, seen: frozenset[str], place: str, scope: _Scope, node: EditorNode) -> frozenset[str]:
+    def _seen(
+        self, seen: frozenset[str], place: str, scope: _Scope, node: EditorNode
+    ) -> frozenset[str]:
         if place in seen:
-            raise WorkflowError(f"{self._source}: links run in a circle through {self._name(scope, node)}; cut one")
+            raise WorkflowError(
+                f"{self._source}: links run in a circle through {self._name(scope, node)}; cut one"
+            )
         return seen | {place}
 
     # Subgraphs.
@@ -261,7 +294,9 @@ class _Export:
         path = (*scope.path, host.id)
         if path not in self._scopes:
             typed, inside = self._promoted.at(host, scope.inside)
-            self._scopes[path] = _Scope(self._subgraphs[host.type], path, scope, host, typed, inside)
+            self._scopes[path] = _Scope(
+                self._subgraphs[host.type], path, scope, host, typed, inside
+            )
         return self._scopes[path]
 
     def _primitives(self, scope: _Scope) -> dict[tuple[str, str], Any]:
@@ -286,7 +321,9 @@ class _Export:
         return self._subgraphs[node.type].name if node.type in self._subgraphs else node.type
 
 
-def _passed_input(slots: tuple[Slot, ...], node: EditorNode, number: int, wanted: str) -> int | None:
+def _passed_input(
+    slots: tuple[Slot, ...], node: EditorNode, number: int, wanted: str
+) -> int | None:
     """The input that a bypassed node passes on in place of an output: the one across, else the first of the type."""
     if wanted == "*":
         return (number if number < len(slots) else 0) if slots else None
@@ -318,16 +355,16 @@ def _missing(kind: str, name: str) -> str:
     if kind.startswith(("workflow>", "workflow/")):
         return f"{name} is a group node of an older editor; open the file in a current ComfyUI and save it: it is converted"
     if len(kind) == 36 and kind.count("-") == 4:
-        return (
-            f"{name} is a subgraph whose definition is not in the file; open it where the subgraph exists and save it"
-        )
+        return f"{name} is a subgraph whose definition is not in the file; open it where the subgraph exists and save it"
     return (
         f"the server lacks {shown(kind)}, which {name} is: install its pack there, or, if it is of the browser only (as Get and "
         "Set nodes are), connect the nodes directly"
     )
 
 
-def _without_dependents(graph: dict[str, Any], lost: Mapping[tuple[str, str], str], info: ObjectInfo) -> list[str]:
+def _without_dependents(
+    graph: dict[str, Any], lost: Mapping[tuple[str, str], str], info: ObjectInfo
+) -> list[str]:
     """Takes out the nodes that miss a required input because something before them is muted; a sentence for each."""
     notes = []
     waiting = [(node_id, name) for node_id, name in lost if _requires(graph[node_id], name, info)]
@@ -341,7 +378,11 @@ def _without_dependents(graph: dict[str, Any], lost: Mapping[tuple[str, str], st
             "is muted or bypassed"
         )
         for other_id, other in graph.items():
-            for key in [key for key, value in other["inputs"].items() if is_link(value) and value[0] == node_id]:
+            for key in [
+                key
+                for key, value in other["inputs"].items()
+                if is_link(value) and value[0] == node_id
+            ]:
                 del other["inputs"][key]
                 if _requires(other, key, info):
                     waiting.append((other_id, key))

@@ -16,7 +16,10 @@ from ..errors import WorkflowError
 
 MUTED, BYPASSED = 2, 4  # values of a node's `mode`; all others run
 PRIMITIVE = "PrimitiveNode"  # a box of the editor that types a value into widgets of other nodes
-FROM_OUTSIDE, TO_OUTSIDE = "-10", "-20"  # ids that links inside a subgraph use for its own inputs and outputs
+FROM_OUTSIDE, TO_OUTSIDE = (
+    "-10",
+    "-20",
+)  # ids that links inside a subgraph use for its own inputs and outputs
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,20 @@ def parse_editor(value: Any, *, source: str = "workflow") -> EditorWorkflow:
         WorkflowError: the value is not what ComfyUI saves; the message names the first thing that is wrong.
     """
     if not is_editor_format(value):
-        raise WorkflowError(f"{source} is not a workflow in editor format; expected an object with a list of nodes")
+        raise WorkflowError(
+            f"{source} is not a workflow in editor format; expected an object with a list of nodes"
+        )
     definitions = value.get("definitions")
     found = definitions.get("subgraphs") if isinstance(definitions, dict) else None
     subgraphs = {}
     for each in found if isinstance(found, list) else []:
         if not isinstance(each, dict) or not isinstance(each.get("nodes"), list):
-            raise WorkflowError(f"{source}: a subgraph definition is not an object with a list of nodes")
-        subgraphs[str(each.get("id"))] = _graph(each, f"{source}: subgraph '{shown(str(each.get('name')))}'")
+            raise WorkflowError(
+                f"{source}: a subgraph definition is not an object with a list of nodes"
+            )
+        subgraphs[str(each.get("id"))] = _graph(
+            each, f"{source}: subgraph '{shown(str(each.get('name')))}'"
+        )
     return EditorWorkflow(_graph(value, source), subgraphs)
 
 
@@ -121,7 +130,12 @@ def _graph(value: Mapping[str, Any], source: str) -> EditorGraph:
             raise WorkflowError(f"{source}: two nodes have the id {node.id}")
         nodes[node.id] = node
     links = dict(_links(value.get("links"), source))
-    ends = {slot.link: (node, slot) for node in nodes.values() for slot in node.inputs if slot.link is not None}
+    ends = {
+        slot.link: (node, slot)
+        for node in nodes.values()
+        for slot in node.inputs
+        if slot.link is not None
+    }
     return EditorGraph(
         nodes,
         links,
@@ -136,7 +150,11 @@ def _graph(value: Mapping[str, Any], source: str) -> EditorGraph:
 def _output_links(value: Mapping[str, Any], links: Mapping[str, Link]) -> Iterator[str | None]:
     for number, each in enumerate(_objects(value.get("outputs"))):
         listed = [link for link in _link_ids(each) if link in links]
-        found = (key for key, link in links.items() if link.target == TO_OUTSIDE and link.target_slot == number)
+        found = (
+            key
+            for key, link in links.items()
+            if link.target == TO_OUTSIDE and link.target_slot == number
+        )
         yield listed[0] if listed else next(found, None)
 
 
@@ -150,8 +168,14 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def _node(value: Any, source: str) -> EditorNode:
-    if not isinstance(value, dict) or not isinstance(value.get("type"), str) or not _is_id(value.get("id")):
-        raise WorkflowError(f"{source}: an entry of its nodes has no id and type: {str(value)[:80]}")
+    if (
+        not isinstance(value, dict)
+        or not isinstance(value.get("type"), str)
+        or not _is_id(value.get("id"))
+    ):
+        raise WorkflowError(
+            f"{source}: an entry of its nodes has no id and type: {str(value)[:80]}"
+        )
     values, properties = value.get("widgets_values"), value.get("properties")
     return EditorNode(
         id=str(value["id"]),
@@ -189,7 +213,9 @@ def _links(value: Any, source: str) -> Iterator[tuple[str, Link]]:
             raise WorkflowError(f"{source}: not a link: {str(each)[:80]}")
         link_id, origin, slot, target, target_slot = parts[:5]
         if not isinstance(slot, int) or not isinstance(target_slot, int) or slot < 0:
-            raise WorkflowError(f"{source}: link {link_id} names no output or input number: {str(each)[:80]}")
+            raise WorkflowError(
+                f"{source}: link {link_id} names no output or input number: {str(each)[:80]}"
+            )
         yield str(link_id), Link(str(origin), slot, str(target), target_slot)
 
 

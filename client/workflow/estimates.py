@@ -10,8 +10,12 @@ from dataclasses import dataclass
 MIB = 2**20
 _LATENT_CELL = 8  # pixels a side
 _HALF = 2  # bytes of a 16-bit number
-WEIGHTS_BYTES = 860_000_000 * _HALF  # the denoiser's 860 million parameters (Rombach et al. 2022, table 15; SD 1.x)
-RECORD_BYTES = 4096  # the record inside an image, its line in metadata.jsonl, and a file system's rounding
+WEIGHTS_BYTES = (
+    860_000_000 * _HALF
+)  # the denoiser's 860 million parameters (Rombach et al. 2022, table 15; SD 1.x)
+RECORD_BYTES = (
+    4096  # the record inside an image, its line in metadata.jsonl, and a file system's rounding
+)
 # Bytes a pixel of photograph-like RGB images. Assumed, not measured here: about 400 KB for a 512x512 PNG.
 _BYTES_A_PIXEL = {"PNG": 1.5, "WEBP": 1.1, "JPEG": 0.6}
 

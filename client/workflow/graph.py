@@ -51,7 +51,11 @@ TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
     "width": ((LATENT, "width"), (REAL, "width")),
     "height": ((LATENT, "height"), (REAL, "height")),
     "real_folder": ((REAL, "folder"),),
-    "steps": (("BasicScheduler", "steps"), ("KarrasScheduler", "steps"), ("ExponentialScheduler", "steps")),
+    "steps": (
+        ("BasicScheduler", "steps"),
+        ("KarrasScheduler", "steps"),
+        ("ExponentialScheduler", "steps"),
+    ),
     "cfg": (("CFGGuider", "cfg"),),
     "sampler": (("KSamplerSelect", "sampler_name"),),
     "scheduler": (("BasicScheduler", "scheduler"),),
@@ -80,7 +84,9 @@ class Workflow:
 
     def ids_of(self, *class_types: str) -> list[str]:
         """Ids of the nodes of these classes, in file order."""
-        return [node_id for node_id, node in self.graph.items() if node["class_type"] in class_types]
+        return [
+            node_id for node_id, node in self.graph.items() if node["class_type"] in class_types
+        ]
 
     def only_id_of(self, class_type: str) -> str:
         """Id of the one node of a class.
@@ -103,7 +109,9 @@ class Workflow:
 
     def name_of(self, node_id: str) -> str:
         """For messages: "node 4 'Load Checkpoint'"."""
-        title = shortened(" ".join(self.title_of(node_id).split())) if self.title_of(node_id) else ""
+        title = (
+            shortened(" ".join(self.title_of(node_id).split())) if self.title_of(node_id) else ""
+        )
         return f"node {node_id} '{title}'" if title else f"node {node_id}"
 
     def value(self, node_id: str, name: str, default: Any = None) -> Any:
@@ -137,12 +145,19 @@ class Workflow:
             if name in self.graph[node_id]["inputs"] or class_type in (*PLAN_NODES, SAVER, LATENT)
         ]
         titles = TITLES.get(option, ())
-        return by_class or [each for each in self._with_input(option) if self.title_of(each[0]).casefold() in titles]
+        return by_class or [
+            each for each in self._with_input(option) if self.title_of(each[0]).casefold() in titles
+        ]
 
     def _with_input(self, option: str) -> list[tuple[str, str]]:
         """(node id, input) of every node whose input is called like the option's."""
         names = dict.fromkeys(name for _, name in TARGETS[option])
-        return [(node_id, name) for name in names for node_id, node in self.graph.items() if name in node["inputs"]]
+        return [
+            (node_id, name)
+            for name in names
+            for node_id, node in self.graph.items()
+            if name in node["inputs"]
+        ]
 
     def title_of(self, node_id: str) -> str:
         """The title in the editor; "" where none is saved."""
@@ -159,8 +174,14 @@ class Workflow:
         if not places:
             wanted = " or ".join(f"{class_type}.{name}" for class_type, name in TARGETS[option])
             others = self._with_input(option)
-            hint = f"; such an input have {self._listed(others)}: choose with {_set_example(others)}" if others else ""
-            raise WorkflowError(f"{self.source} has no node that takes --{_flag(option)}; looked for {wanted}{hint}")
+            hint = (
+                f"; such an input have {self._listed(others)}: choose with {_set_example(others)}"
+                if others
+                else ""
+            )
+            raise WorkflowError(
+                f"{self.source} has no node that takes --{_flag(option)}; looked for {wanted}{hint}"
+            )
         if len(places) > 1:
             raise WorkflowError(
                 f"--{_flag(option)} could go to {self._listed(places)} in {self.source}; keep one, or choose with "
@@ -198,7 +219,9 @@ class Workflow:
             return GenerationPlan(
                 classes=parse_classes(str(self.value(classes, "classes", ""))),
                 templates=PromptTemplates(
-                    templates=parse_lines(str(self.value(templates, "templates", DEFAULT_TEMPLATE))),
+                    templates=parse_lines(
+                        str(self.value(templates, "templates", DEFAULT_TEMPLATE))
+                    ),
                     negative_prompt=str(self.value(templates, "negative_prompt", "")).strip(),
                     contexts=parse_lines(str(self.value(templates, "contexts", ""))),
                     styles=parse_lines(str(self.value(templates, "styles", ""))),
@@ -223,7 +246,9 @@ class Workflow:
         try:
             return int(value)
         except (TypeError, ValueError):
-            raise WorkflowError(f"{self.name_of(node_id)} has {name} {value!r}; expected a whole number") from None
+            raise WorkflowError(
+                f"{self.name_of(node_id)} has {name} {value!r}; expected a whole number"
+            ) from None
 
     @property
     def batch_size(self) -> int:
@@ -236,7 +261,11 @@ class Workflow:
     @cached_property
     def content(self) -> dict[str, Any]:
         """The graph without titles, the plan's own nodes, and where the images are put: how an image is made."""
-        return {node_id: _content(node) for node_id, node in self.graph.items() if node["class_type"] not in PLAN_NODES}
+        return {
+            node_id: _content(node)
+            for node_id, node in self.graph.items()
+            if node["class_type"] not in PLAN_NODES
+        }
 
     @cached_property
     def fingerprint(self) -> str:
@@ -246,7 +275,9 @@ class Workflow:
         """
         return fingerprint([self.content, self.plan().plan_id])
 
-    def for_batch(self, batch_index: int, *, folder: str, only: Sequence[int] = ()) -> dict[str, Any]:
+    def for_batch(
+        self, batch_index: int, *, folder: str, only: Sequence[int] = ()
+    ) -> dict[str, Any]:
         """The graph to post for one batch; `only` names plan indices of this batch, all of them when empty."""
         batcher, saver = self.only_id_of(BATCHER), self.only_id_of(SAVER)
         changes: dict[tuple[str, str], Any] = {
@@ -255,9 +286,13 @@ class Workflow:
             (saver, "folder"): folder,
             (saver, "overwrite"): False,
         }
-        if "subfolders" in self.graph[saver]["inputs"]:  # the client puts the images where they belong itself
+        if (
+            "subfolders" in self.graph[saver]["inputs"]
+        ):  # the client puts the images where they belong itself
             changes[saver, "subfolders"] = "{label}"
-        if "resume_folder" in self.graph[batcher]["inputs"]:  # the client knows itself what is missing
+        if (
+            "resume_folder" in self.graph[batcher]["inputs"]
+        ):  # the client knows itself what is missing
             changes[batcher, "resume_folder"] = ""
         return dict(self.with_values(changes).graph)
 
@@ -278,7 +313,12 @@ def shortened(text: str) -> str:
 
 def is_link(value: Any) -> bool:
     """Whether an input is a link, [node id, output number], and not a value."""
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and type(value[1]) is int
+    )
 
 
 def _content(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,24 +348,36 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise WorkflowError(f"{path} does not exist; try workflows/api/sd15_class_prompts.json") from None
+        raise WorkflowError(
+            f"{path} does not exist; try workflows/api/sd15_class_prompts.json"
+        ) from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise WorkflowError(f"cannot read the workflow {path}: {error}; expected a JSON file in API format") from error
+        raise WorkflowError(
+            f"cannot read the workflow {path}: {error}; expected a JSON file in API format"
+        ) from error
     except json.JSONDecodeError as error:
-        raise WorkflowError(f"{path} is not valid JSON: {error}; expected a workflow in API format") from error
+        raise WorkflowError(
+            f"{path} is not valid JSON: {error}; expected a workflow in API format"
+        ) from error
 
 
 def parse_workflow(value: Any, *, source: str = "workflow") -> Workflow:
     """The workflow in a parsed JSON value; the body of a POST /prompt is taken too. Raises WorkflowError."""
     if isinstance(value, dict) and isinstance(value.get("nodes"), list):
         raise WorkflowError(
-            f"{source} is in editor format; make its API format with: python -m client convert (or its twin in workflows/api/, "
+            f"{source} is in editor format; make its API format with: synthgrid convert (or its twin in workflows/api/, "
             "or in ComfyUI: File, Export (API))"
         )
-    if isinstance(value, dict) and isinstance(value.get("prompt"), dict) and "class_type" not in value["prompt"]:
+    if (
+        isinstance(value, dict)
+        and isinstance(value.get("prompt"), dict)
+        and "class_type" not in value["prompt"]
+    ):
         value = value["prompt"]
     if not isinstance(value, dict) or not value:
-        raise WorkflowError(f"{source} is not a workflow in API format; expected {{node id: {{class_type, inputs}}}}")
+        raise WorkflowError(
+            f"{source} is not a workflow in API format; expected {{node id: {{class_type, inputs}}}}"
+        )
     for node_id, node in value.items():
         _check_node(source, node_id, node, value)
     return Workflow(value, source)
@@ -333,12 +385,16 @@ def parse_workflow(value: Any, *, source: str = "workflow") -> Workflow:
 
 def _check_node(source: str, node_id: str, node: Any, graph: Mapping[str, Any]) -> None:
     if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
-        raise WorkflowError(f"{source}: entry '{node_id}' is not a node in API format; it has no class_type")
+        raise WorkflowError(
+            f"{source}: entry '{node_id}' is not a node in API format; it has no class_type"
+        )
     if not isinstance(node.setdefault("inputs", {}), dict):
         raise WorkflowError(f"{source}: the inputs of node {node_id} must be an object")
     for name, link in node["inputs"].items():
         if is_link(link) and link[0] not in graph:
-            raise WorkflowError(f"{source}: node {node_id} takes '{name}' from node {link[0]}, which is not there")
+            raise WorkflowError(
+                f"{source}: node {node_id} takes '{name}' from node {link[0]}, which is not there"
+            )
 
 
 def settings_of(workflow: Workflow) -> dict[str, Any]:

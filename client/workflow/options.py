@@ -51,7 +51,9 @@ class Options:
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None and (value < 16 or value % 8):
-                raise WorkflowError(f"{name} {value} is not a multiple of 8 pixels from 16 up; try {_multiple(value)}")
+                raise WorkflowError(
+                    f"{name} {value} is not a multiple of 8 pixels from 16 up; try {_multiple(value)}"
+                )
         for name in ("templates", "contexts", "styles"):
             for line in getattr(self, name) or ():
                 _refuse_unlisted(name[:-1], line)
@@ -68,7 +70,9 @@ def _refuse_unlisted(kind: str, line: str) -> None:
     """The nodes keep these one a line, so an entry must be a line that their parser gives back."""
     _refuse_undecodable(kind, line)
     if parse_lines(line) != (line,):
-        raise WorkflowError(f"{kind} '{line}' must be one line, not blank, without '#' or spaces at its start or end")
+        raise WorkflowError(
+            f"{kind} '{line}' must be one line, not blank, without '#' or spaces at its start or end"
+        )
 
 
 def _refuse_undecodable(kind: str, text: str) -> None:

@@ -33,7 +33,9 @@ def _resolved(workflow: Workflow, setting: str) -> tuple[tuple[str, str], Any]:
     place, equals, text = setting.partition("=")
     place = place.strip()
     if not equals or "." not in place:
-        raise WorkflowError(f"--set '{setting}': expected NODE.INPUT=VALUE, as in --set 'Image size.width=768'")
+        raise WorkflowError(
+            f"--set '{setting}': expected NODE.INPUT=VALUE, as in --set 'Image size.width=768'"
+        )
     node_id, name = _place(workflow, place)
     node = workflow.graph[node_id]
     if name in _OURS.get(node["class_type"], ()):
@@ -56,14 +58,23 @@ def _value(text: str) -> Any:
 
 def _place(workflow: Workflow, place: str) -> tuple[str, str]:
     """(node id, input). Titles and inputs may hold dots themselves, so every dot is tried."""
-    named = [(nodes, name) for target, name in _splits(place) if (nodes := _nodes(workflow, target))]
+    named = [
+        (nodes, name) for target, name in _splits(place) if (nodes := _nodes(workflow, target))
+    ]
     if not named:
         raise WorkflowError(_unknown_node(workflow, place))
-    found = [(node_id, name) for nodes, name in named for node_id in nodes if _takes(workflow, node_id, name)]
+    found = [
+        (node_id, name)
+        for nodes, name in named
+        for node_id in nodes
+        if _takes(workflow, node_id, name)
+    ]
     if len(found) == 1:
         return found[0]
     if found:
-        listed = ", ".join(f"{workflow.name_of(node_id)} ({_class(workflow, node_id)})" for node_id, _ in found)
+        listed = ", ".join(
+            f"{workflow.name_of(node_id)} ({_class(workflow, node_id)})" for node_id, _ in found
+        )
         raise WorkflowError(
             f"--set '{place}' could mean {listed} in {workflow.source}; name one by its id, as in '{found[0][0]}.{found[0][1]}'"
         )
@@ -90,7 +101,9 @@ def _nodes(workflow: Workflow, target: str) -> list[str]:
 
 def _takes(workflow: Workflow, node_id: str, name: str) -> bool:
     """Whether a node has an input. Files of older versions may lack optional ones of SynthGrid's nodes."""
-    return name in workflow.graph[node_id]["inputs"] or name in _OURS.get(_class(workflow, node_id), ())
+    return name in workflow.graph[node_id]["inputs"] or name in _OURS.get(
+        _class(workflow, node_id), ()
+    )
 
 
 def _class(workflow: Workflow, node_id: str) -> str:
@@ -115,4 +128,7 @@ def _listed(name: str, names: Sequence[str]) -> str:
 def nearest(name: str, names: Sequence[str], *, most: int = 5) -> list[str]:
     """The names most like `name`, best first; case does not count."""
     by_lower = {each.lower(): each for each in names}
-    return [by_lower[each] for each in difflib.get_close_matches(name.lower(), list(by_lower), n=most, cutoff=0.4)]
+    return [
+        by_lower[each]
+        for each in difflib.get_close_matches(name.lower(), list(by_lower), n=most, cutoff=0.4)
+    ]

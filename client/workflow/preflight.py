@@ -25,7 +25,10 @@ from .overrides import nearest
 
 MOST_PROBLEMS = 6
 ERROR, WARNING = "error", "warning"
-_EXTRA_INPUTS = {"control_after_generate", "speak_and_recognation"}  # left in files by ComfyUI's own export
+_EXTRA_INPUTS = {
+    "control_after_generate",
+    "speak_and_recognation",
+}  # left in files by ComfyUI's own export
 _NUMBERS = ("INT", "FLOAT")
 
 
@@ -62,8 +65,15 @@ def check(
     """
     found = list(_missing_nodes(workflow, object_info))
     if not found:
-        found = [each for node_id in workflow.graph for each in _node_findings(workflow, node_id, object_info)]
-    found += [Finding(WARNING, "not_reproducible", _sampler_node(workflow), text) for text in warnings(workflow)]
+        found = [
+            each
+            for node_id in workflow.graph
+            for each in _node_findings(workflow, node_id, object_info)
+        ]
+    found += [
+        Finding(WARNING, "not_reproducible", _sampler_node(workflow), text)
+        for text in warnings(workflow)
+    ]
     if stats is not None:
         found += [*_version_findings(stats), *_memory_findings(workflow, stats)]
     if out is not None:
@@ -78,7 +88,14 @@ def validate(workflow: Workflow, object_info: Mapping[str, Any]) -> None:
         WorkflowError: one line that names every problem, with what would be right.
     """
     found = list(_missing_nodes(workflow, object_info))
-    refuse(found or [each for node_id in workflow.graph for each in _node_findings(workflow, node_id, object_info)])
+    refuse(
+        found
+        or [
+            each
+            for node_id in workflow.graph
+            for each in _node_findings(workflow, node_id, object_info)
+        ]
+    )
 
 
 def refuse(findings: Sequence[Finding]) -> None:
@@ -110,12 +127,16 @@ def _missing_nodes(workflow: Workflow, object_info: Mapping[str, Any]) -> Iterat
         )  # fmt: skip
 
 
-def _node_findings(workflow: Workflow, node_id: str, object_info: Mapping[str, Any]) -> Iterator[Finding]:
+def _node_findings(
+    workflow: Workflow, node_id: str, object_info: Mapping[str, Any]
+) -> Iterator[Finding]:
     for code, message in _node_problems(workflow, node_id, object_info):
         yield Finding(ERROR, code, node_id, message)
 
 
-def _node_problems(workflow: Workflow, node_id: str, object_info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _node_problems(
+    workflow: Workflow, node_id: str, object_info: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     node = workflow.graph[node_id]
     info = object_info[node["class_type"]]
     groups = info.get("input") if isinstance(info, Mapping) else None
@@ -138,7 +159,9 @@ def _node_problems(workflow: Workflow, node_id: str, object_info: Mapping[str, A
             yield from _value_problems(name, key, value, known[key])
 
 
-def _unknown_inputs(name: str, inputs: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
+def _unknown_inputs(
+    name: str, inputs: Mapping[str, Any], known: Mapping[str, Any]
+) -> Iterator[str]:
     if any(_is_dynamic(spec) for spec in known.values()):
         return
     for key in inputs:
@@ -159,7 +182,11 @@ def _choices(spec: Any) -> list[Any] | None:
     if isinstance(spec[0], list):
         return spec[0]
     options = _options(spec)
-    if spec[0] == "COMBO" and isinstance(options.get("options"), list) and not options.get("remote"):
+    if (
+        spec[0] == "COMBO"
+        and isinstance(options.get("options"), list)
+        and not options.get("remote")
+    ):
         return options["options"]
     return None
 
@@ -172,12 +199,20 @@ def _value_problems(name: str, key: str, value: Any, spec: Any) -> Iterator[tupl
     choices = _choices(spec)
     if choices is not None:
         if value not in choices and not _options(spec).get("multiselect"):
-            yield "not_on_server", f"{name}: {key} '{value}' is not on this server; {_available(value, choices)}"
+            yield (
+                "not_on_server",
+                f"{name}: {key} '{value}' is not on this server; {_available(value, choices)}",
+            )
         return
     kind = spec[0] if isinstance(spec, Sequence) and spec and isinstance(spec[0], str) else None
     if kind in _NUMBERS:
         yield from _number_problems(name, key, value, str(kind), _options(spec))
-    elif kind is not None and kind.isupper() and kind not in ("STRING", "BOOLEAN", "COMBO") and value is None:
+    elif (
+        kind is not None
+        and kind.isupper()
+        and kind not in ("STRING", "BOOLEAN", "COMBO")
+        and value is None
+    ):
         yield "missing_input", f"{name}: {key} needs a link to a {kind}"
 
 
@@ -185,7 +220,10 @@ def _number_problems(
     name: str, key: str, value: Any, kind: str, options: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     if not _is_number(value) or (kind == "INT" and value != int(value)):
-        yield "wrong_type", f"{name}: {key} is {value!r}; expected {'a whole number' if kind == 'INT' else 'a number'}"
+        yield (
+            "wrong_type",
+            f"{name}: {key} is {value!r}; expected {'a whole number' if kind == 'INT' else 'a number'}",
+        )
         return
     low, high = options.get("min"), options.get("max")
     if low is not None and value < low:
@@ -209,7 +247,12 @@ def _available(value: Any, choices: Sequence[Any]) -> str:
 
 
 def _link_problems(
-    name: str, key: str, link: Sequence[Any], spec: Any, workflow: Workflow, object_info: Mapping[str, Any]
+    name: str,
+    key: str,
+    link: Sequence[Any],
+    spec: Any,
+    workflow: Workflow,
+    object_info: Mapping[str, Any],
 ) -> Iterator[str]:
     source = object_info[workflow.graph[link[0]]["class_type"]]
     outputs = source.get("output") if isinstance(source, Mapping) else None
@@ -227,7 +270,9 @@ def _link_problems(
 def _compatible(given: str, wanted: str) -> bool:
     if "*" in (given, wanted) or "COMBO" in (given, wanted) or wanted.startswith("COMFY_"):
         return True
-    return bool({each.strip() for each in given.split(",")} & {each.strip() for each in wanted.split(",")})
+    return bool(
+        {each.strip() for each in given.split(",")} & {each.strip() for each in wanted.split(",")}
+    )
 
 
 def warnings(workflow: Workflow) -> list[str]:
@@ -306,7 +351,9 @@ def _disk_findings(workflow: Workflow, out: Path, images: int) -> Iterator[Findi
         return
     savers = workflow.ids_of(SAVER)
     form = workflow.graph[savers[0]]["inputs"].get("format") if savers else None
-    need = images * image_bytes(width=width, height=height, file_format=form if isinstance(form, str) else "PNG")
+    need = images * image_bytes(
+        width=width, height=height, file_format=form if isinstance(form, str) else "PNG"
+    )
     free = _free_bytes(out)
     if free is None or 2 * need <= free:
         return

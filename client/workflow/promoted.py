@@ -18,7 +18,9 @@ THE_SUBGRAPH = "-1"  # node id in "proxyWidgets" for an input of the subgraph it
 class Promoted:
     """The values at the nodes of these subgraphs; `shape` gives the widgets of a node of a server's class."""
 
-    def __init__(self, subgraphs: Mapping[str, EditorGraph], shape: Callable[[EditorNode], Shape]) -> None:
+    def __init__(
+        self, subgraphs: Mapping[str, EditorGraph], shape: Callable[[EditorNode], Shape]
+    ) -> None:
         self._subgraphs = subgraphs
         self._shape = shape
 
@@ -57,7 +59,9 @@ class Promoted:
         """Notes a value for a widget inside; it goes through the subgraph's input where the two are connected."""
         inner = self._subgraphs[host.type]
         linked = (
-            name for name, node, slot in self._inputs(inner) if (node.id, slot.widget or slot.name) == (node_id, widget)
+            name
+            for name, node, slot in self._inputs(inner)
+            if (node.id, slot.widget or slot.name) == (node_id, widget)
         )
         name = widget if node_id == THE_SUBGRAPH else next(linked, None)
         source = inner.nodes.get(node_id)
@@ -89,7 +93,11 @@ class Promoted:
         found = []
         for name, links in zip(inner.inputs, inner.input_links, strict=True):
             ends = (inner.slot_of(link_id) for link_id in links)
-            shown = (end for end in ends if end is not None and (end[1].widget or self._is_shown(*end, depth)))
+            shown = (
+                end
+                for end in ends
+                if end is not None and (end[1].widget or self._is_shown(*end, depth))
+            )
             end = next(shown, None)
             if end is not None:
                 found.append((name, *end))

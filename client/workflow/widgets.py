@@ -15,7 +15,11 @@ from typing import Any
 from ..errors import WorkflowError
 from .editor import EditorNode, Slot
 
-DYNAMIC_COMBO, AUTOGROW, MATCH_TYPE = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
+DYNAMIC_COMBO, AUTOGROW, MATCH_TYPE = (
+    "COMFY_DYNAMICCOMBO_V3",
+    "COMFY_AUTOGROW_V3",
+    "COMFY_MATCHTYPE_V3",
+)
 _WIDGETS = {
     "INT",
     "FLOAT",
@@ -51,7 +55,10 @@ class Input:
     @property
     def socket_only(self) -> bool:
         """Whether the class asks for no widget where the type would have one."""
-        return bool(self.options.get("forceInput") or (self.options.get("defaultInput") and not self.required))
+        return bool(
+            self.options.get("forceInput")
+            or (self.options.get("defaultInput") and not self.required)
+        )
 
     @property
     def helpers(self) -> int:
@@ -116,7 +123,11 @@ def declared_inputs(info: Mapping[str, Any]) -> Iterator[Input]:
         found = groups.get(group)
         found = found if isinstance(found, Mapping) else {}
         listed = order.get(group)
-        names = [name for name in listed if isinstance(name, str) and name in found] if isinstance(listed, list) else []
+        names = (
+            [name for name in listed if isinstance(name, str) and name in found]
+            if isinstance(listed, list)
+            else []
+        )
         for name in dict.fromkeys((*names, *found)):
             yield _input(name, found[name], required=group == "required")
 
@@ -128,7 +139,13 @@ def _input(name: str, spec: Any, *, required: bool) -> Input:
         return Input(name, "COMBO", options, required, parts[0])
     listed = options.get("options")
     kind = str(options.get("widgetType") or parts[0])
-    return Input(name, kind, options, required, listed if kind == "COMBO" and isinstance(listed, list) else None)
+    return Input(
+        name,
+        kind,
+        options,
+        required,
+        listed if kind == "COMBO" and isinstance(listed, list) else None,
+    )
 
 
 def _has_widget(each: Input, with_widget: set[str]) -> bool:
@@ -138,7 +155,9 @@ def _has_widget(each: Input, with_widget: set[str]) -> bool:
     return each.type in _WIDGETS or each.name in with_widget
 
 
-def _widgets(node: EditorNode, declared: Sequence[Input], with_widget: set[str], saved: _Saved) -> Iterator[Widget]:
+def _widgets(
+    node: EditorNode, declared: Sequence[Input], with_widget: set[str], saved: _Saved
+) -> Iterator[Widget]:
     for each in declared:
         if each.type in _BROWSER_ONLY:
             raise WorkflowError(
@@ -158,21 +177,29 @@ def _inputs_of_choice(combo: Input, value: Any) -> Iterator[Input]:
     """The inputs that a dynamic combo shows for its value, named "combo.input"."""
     options = combo.options.get("options")
     for option in options if isinstance(options, list) else []:
-        if isinstance(option, Mapping) and option.get("key") == value and isinstance(option.get("inputs"), Mapping):
+        if (
+            isinstance(option, Mapping)
+            and option.get("key") == value
+            and isinstance(option.get("inputs"), Mapping)
+        ):
             for group in ("required", "optional"):
                 found = option["inputs"].get(group)
                 for name, spec in found.items() if isinstance(found, Mapping) else ():
                     yield _input(f"{combo.name}.{name}", spec, required=group == "required")
 
 
-def _aligned(node: EditorNode, declared: Sequence[Input], with_widget: set[str]) -> list[Any] | dict[str, Any] | None:
+def _aligned(
+    node: EditorNode, declared: Sequence[Input], with_widget: set[str]
+) -> list[Any] | dict[str, Any] | None:
     """Saved values without those of inputs that lost their widget: older editors saved a value for these as well."""
     if not isinstance(node.values, list) or not any(each.socket_only for each in declared):
         return node.values
     forced: list[bool] = []
     for each in declared:
         if each.socket_only or _has_widget(each, with_widget):
-            forced += [each.socket_only] + [False] * bool(each.options.get("control_after_generate"))
+            forced += [each.socket_only] + [False] * bool(
+                each.options.get("control_after_generate")
+            )
     if len(forced) != len(node.values):
         return node.values
     return [value for value, out in zip(node.values, forced, strict=True) if not out]
@@ -224,7 +251,9 @@ def _fits(widget: Widget) -> bool:
     return not choices or any(type(each) is type(value) for each in choices)
 
 
-def _slots(node: EditorNode, declared: Sequence[Input], widgets: Mapping[str, Widget]) -> Iterator[Slot]:
+def _slots(
+    node: EditorNode, declared: Sequence[Input], widgets: Mapping[str, Widget]
+) -> Iterator[Slot]:
     """Sockets first, then the widgets' inputs, then what only the file knows of."""
     given = {slot.name: slot for slot in node.inputs}
     used: set[str] = set()
@@ -284,5 +313,7 @@ def _text(value: str, node: EditorNode) -> str:
                 "choose one, or vary prompts with the templates of SynthGrid's plan"
             )
         else:
-            kept.append(piece[1] if len(piece) == 2 and piece[0] == "\\" and piece[1] in "{}|" else piece)
+            kept.append(
+                piece[1] if len(piece) == 2 and piece[0] == "\\" and piece[1] in "{}|" else piece
+            )
     return "".join(kept)

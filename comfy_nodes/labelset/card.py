@@ -20,7 +20,10 @@ class Tally:
         self.plans: Counter[str] = Counter()
         self.settings: Counter[str] = Counter()
         self.from_real = 0
-        self._latest: tuple[Mapping[str, Any], str] = ({}, "{}")  # most records have the settings of the one before
+        self._latest: tuple[Mapping[str, Any], str] = (
+            {},
+            "{}",
+        )  # most records have the settings of the one before
         for record in records:
             self.add(record)
 
@@ -30,7 +33,10 @@ class Tally:
         self.plans[record.plan_id] += times
         self.from_real += times * bool(record.source_image)
         if record.settings != self._latest[0]:
-            self._latest = record.settings, json.dumps(dict(record.settings), sort_keys=True, ensure_ascii=False)
+            self._latest = (
+                record.settings,
+                json.dumps(dict(record.settings), sort_keys=True, ensure_ascii=False),
+            )
         self.settings[self._latest[1]] += times
 
 

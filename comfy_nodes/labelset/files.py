@@ -36,4 +36,6 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise LabelsetError(f"cannot write {path}: {error.strerror or error}; check space and permissions") from error
+        raise LabelsetError(
+            f"cannot write {path}: {error.strerror or error}; check space and permissions"
+        ) from error

@@ -74,8 +74,14 @@ class LabelledFolder:
             LabelsetError: the record's file_name leads out of the folder or is not "<class folder>/<image file>".
         """
         parts = record.file_name.split("/")
-        if len(parts) != 2 or folder_name(parts[0]) != parts[0] or folder_name(parts[1]) != parts[1]:
-            raise LabelsetError(f"record names the file '{record.file_name}'; expected '<class folder>/<image file>'")
+        if (
+            len(parts) != 2
+            or folder_name(parts[0]) != parts[0]
+            or folder_name(parts[1]) != parts[1]
+        ):
+            raise LabelsetError(
+                f"record names the file '{record.file_name}'; expected '<class folder>/<image file>'"
+            )
         return self.root / parts[0] / parts[1]
 
     def scan(self) -> dict[tuple[str, int], ImageRecord]:
@@ -92,7 +98,9 @@ class LabelledFolder:
         if last is not None:
             names = image_names(self.root, clear=True)
             self.rewrite(
-                lambda line, record: last.get(record.key, line.number) == line.number and self._there(record, names)
+                lambda line, record: (
+                    last.get(record.key, line.number) == line.number and self._there(record, names)
+                )
             )
             names = image_names(self.root, clear=True)
             self._read_records(names)
@@ -102,14 +110,20 @@ class LabelledFolder:
     def find(self, record: ImageRecord) -> Path | None:
         """The file that is there for a record's plan and index, in whatever format; None where there is none."""
         path = self.path_of(record)
-        others = (path.with_name(path.stem + suffix) for suffix in SUFFIXES.values() if suffix != path.suffix)
+        others = (
+            path.with_name(path.stem + suffix)
+            for suffix in SUFFIXES.values()
+            if suffix != path.suffix
+        )
         return next((each for each in (path, *others) if each.exists()), None)
 
     def add(self, record: ImageRecord, data: bytes, *, overwrite: bool = False) -> ImageRecord:
         """Writes one image's bytes and then its record. Returns and raises as `add_all` does."""
         return self.add_all([(record, data)], overwrite=overwrite)[0]
 
-    def add_all(self, items: Sequence[tuple[ImageRecord, bytes]], *, overwrite: bool = False) -> list[ImageRecord]:
+    def add_all(
+        self, items: Sequence[tuple[ImageRecord, bytes]], *, overwrite: bool = False
+    ) -> list[ImageRecord]:
         """Writes many images' bytes, in threads, and then all their records with one write; the hashes are filled in.
 
         Every image is on the disk before the first record is, and waiting for the disk is paid once for all records.
@@ -143,10 +157,14 @@ class LabelledFolder:
     def _make_way(self, records: Sequence[ImageRecord], *, overwrite: bool) -> None:
         """Refuses what is there already or, when overwriting, forgets it first: a kill leaves no false record then."""
         if len({record.file_name for record in records}) < len(records):
-            raise LabelsetError("two records of one call name the same file; give every image a name of its own")
+            raise LabelsetError(
+                "two records of one call name the same file; give every image a name of its own"
+            )
         there = [path for record in records if (path := self.find(record)) is not None]
         if there and not overwrite:
-            raise LabelsetError(f"{there[0]} exists; it is kept. Choose another folder, or turn on overwrite")
+            raise LabelsetError(
+                f"{there[0]} exists; it is kept. Choose another folder, or turn on overwrite"
+            )
         if there:
             self._forget(records)
 
@@ -158,7 +176,9 @@ class LabelledFolder:
             write_atomically(path, data)
         except LabelsetError as error:
             return error
-        for suffix in set(SUFFIXES.values()) - {path.suffix}:  # an image has one file, also when its format changes
+        for suffix in set(SUFFIXES.values()) - {
+            path.suffix
+        }:  # an image has one file, also when its format changes
             path.with_name(path.stem + suffix).unlink(missing_ok=True)
         return replace(record, sha256=sha256(data))
 
@@ -181,7 +201,9 @@ class LabelledFolder:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise LabelsetError(f"cannot read {self.metadata_path}: {error.strerror or error}") from error
+            raise LabelsetError(
+                f"cannot read {self.metadata_path}: {error.strerror or error}"
+            ) from error
 
     def rewrite(self, keep: Callable[[Line, ImageRecord], bool]) -> None:
         """Writes metadata.jsonl anew without the lines that are no records and those that `keep` refuses.
@@ -242,7 +264,7 @@ class LabelledFolder:
                 if not line.torn:
                     raise LabelsetError(
                         f"{self.metadata_path} line {line.number}: {error}; mend or remove that line, or run: "
-                        f"python -m client verify {self.root} --repair"
+                        f"synthgrid verify {self.root} --repair"
                     ) from error
                 continue
             there = self._there(record, names)
@@ -305,4 +327,6 @@ class LabelledFolder:
                     file.truncate(size)
                     raise
         except OSError as error:
-            raise LabelsetError(f"cannot write {self.metadata_path}: {error.strerror or error}; check space") from error
+            raise LabelsetError(
+                f"cannot write {self.metadata_path}: {error.strerror or error}; check space"
+            ) from error

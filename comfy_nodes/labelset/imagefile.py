@@ -63,7 +63,9 @@ class ImageFormat:
 
     def __post_init__(self) -> None:
         if self.name not in SUFFIXES:
-            raise LabelsetError(f"image format '{self.name}' is unknown; choose one of {', '.join(SUFFIXES)}")
+            raise LabelsetError(
+                f"image format '{self.name}' is unknown; choose one of {', '.join(SUFFIXES)}"
+            )
         if not 0 <= self.compress_level <= 9:
             raise LabelsetError(f"compress_level is {self.compress_level}; it must be 0 to 9")
         if not 1 <= self.quality <= 100:
@@ -75,7 +77,12 @@ class ImageFormat:
         return SUFFIXES[self.name]
 
     def encode(
-        self, image: Image.Image, *, record: str = "", texts: Mapping[str, str] | None = None, threads: int = 1
+        self,
+        image: Image.Image,
+        *,
+        record: str = "",
+        texts: Mapping[str, str] | None = None,
+        threads: int = 1,
     ) -> bytes:
         """The RGB image as a whole file's bytes, with the record's JSON and the texts inside. PNG may use `threads`.
 
@@ -91,14 +98,18 @@ class ImageFormat:
         try:
             image.save(buffer, format=self.name, **options)
         except ValueError as error:
-            raise LabelsetError(f"cannot write this image as {self.name}: {error}; choose PNG") from error
+            raise LabelsetError(
+                f"cannot write this image as {self.name}: {error}; choose PNG"
+            ) from error
         return buffer.getvalue()
 
 
 PNG = ImageFormat()
 
 
-def _fast_png(how: ImageFormat, image: Image.Image, record: str, texts: Mapping[str, str], threads: int) -> bytes:
+def _fast_png(
+    how: ImageFormat, image: Image.Image, record: str, texts: Mapping[str, str], threads: int
+) -> bytes:
     import numpy as np
 
     chunks = [(chunk[0], chunk[1]) for chunk in _png_texts(record, texts).chunks]
@@ -116,7 +127,10 @@ def _png_texts(record: str, texts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
 
 
 def _png(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str, Any]:
-    options: dict[str, Any] = {"pnginfo": _png_texts(record, texts), "compress_level": how.compress_level}
+    options: dict[str, Any] = {
+        "pnginfo": _png_texts(record, texts),
+        "compress_level": how.compress_level,
+    }
     if how.compress_level in _RLE_LEVELS:
         options["compress_type"] = zlib.Z_RLE
     return options
@@ -124,11 +138,17 @@ def _png(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str, A
 
 def _other(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str, Any]:
     # ASCII only: some code points of JSON text may not stand in XML
-    more = f"\n<synthgrid:record>{escape(json.dumps(json.loads(record)))}</synthgrid:record>" if record else ""
+    more = (
+        f"\n<synthgrid:record>{escape(json.dumps(json.loads(record)))}</synthgrid:record>"
+        if record
+        else ""
+    )
     options = {"quality": how.quality, "xmp": _XMP.format(more=more).encode("utf-8")}
     if how.name == "JPEG":  # full colour resolution: a classifier may look at it
         return options | {"subsampling": 0, "exif": _fitting_exif(texts)}
-    lossless = {"lossless": True, "quality": 50} if how.quality == 100 else {}  # quality is effort then
+    lossless = (
+        {"lossless": True, "quality": 50} if how.quality == 100 else {}
+    )  # quality is effort then
     return options | {"exif": _exif(texts)} | lossless
 
 
@@ -137,7 +157,9 @@ def _exif(texts: Mapping[str, str]) -> bytes:
     tag = _MAKE
     for key, value in texts.items():
         if key == PARAMETERS:
-            exif.get_ifd(_EXIF_FOLDER)[_USER_COMMENT] = b"UNICODE\0" + value.encode("utf-16-be", "replace")
+            exif.get_ifd(_EXIF_FOLDER)[_USER_COMMENT] = b"UNICODE\0" + value.encode(
+                "utf-16-be", "replace"
+            )
         elif key == "prompt":
             exif[_MODEL] = f"prompt:{value}"
         else:
@@ -152,7 +174,9 @@ def _fitting_exif(texts: Mapping[str, str]) -> bytes:
     while len(data := _exif(left)) > _LONGEST_EXIF:
         longest = max(left, key=lambda key: len(left[key]))
         log.warning(
-            "'%s' has %d characters, too many for a JPEG; PNG and WebP hold it", longest, len(left.pop(longest))
+            "'%s' has %d characters, too many for a JPEG; PNG and WebP hold it",
+            longest,
+            len(left.pop(longest)),
         )
     return data
 

@@ -13,8 +13,13 @@ from ..errors import LabelsetError
 from .imagefile import SUFFIXES
 
 _KINDS = tuple(SUFFIXES.values())
-_USUAL = re.compile(rf"([^/]*)/(.*)-(\d{{6}}|[1-9]\d{{6,}})({'|'.join(map(re.escape, _KINDS))})", re.ASCII | re.DOTALL)
-_LARGEST_INDEX = 2**22  # what lies above is kept one by one, so that a record of row 10**12 asks for no 4 TB
+_USUAL = re.compile(
+    rf"([^/]*)/(.*)-(\d{{6}}|[1-9]\d{{6,}})({'|'.join(map(re.escape, _KINDS))})",
+    re.ASCII | re.DOTALL,
+)
+_LARGEST_INDEX = (
+    2**22
+)  # what lies above is kept one by one, so that a record of row 10**12 asks for no 4 TB
 _CLAIMED = 2**31
 
 
@@ -55,7 +60,9 @@ class RowSet:
 
     def plan_ids(self) -> set[str]:
         """The plans that have a key here."""
-        return {plan_id for plan_id, flags in self._flags.items() if 1 in flags} | {each for each, _ in self._others}
+        return {plan_id for plan_id, flags in self._flags.items() if 1 in flags} | {
+            each for each, _ in self._others
+        }
 
     def count(self, plan_id: str, below: int) -> int:
         """How many keys of a plan have an index in 0..below-1."""
@@ -71,7 +78,9 @@ class FileNames:
 
     def __init__(self) -> None:
         self._folders: dict[str, int] = {}
-        self._codes: dict[str, array[int]] = {}  # plan_id -> by index 0, or 1 + folder number * kinds + kind number
+        self._codes: dict[
+            str, array[int]
+        ] = {}  # plan_id -> by index 0, or 1 + folder number * kinds + kind number
         self._others: dict[str, bool] = {}  # name -> claimed
 
     def add(self, name: str) -> None:
@@ -79,7 +88,9 @@ class FileNames:
         plan_id, index, code = self._coded(name, new=True)
         codes = self._codes.setdefault(plan_id, array("I")) if code else array("I")
         if code and index >= len(codes):
-            codes.frombytes(bytes(codes.itemsize * (max(index + 1, len(codes) * 5 // 4) - len(codes))))
+            codes.frombytes(
+                bytes(codes.itemsize * (max(index + 1, len(codes) * 5 // 4) - len(codes)))
+            )
         if code and not codes[index]:
             codes[index] = code
         else:
@@ -113,8 +124,16 @@ class FileNames:
         if match is None or int(match[3]) >= _LARGEST_INDEX:
             return "", 0, 0
         folder, plan_id, digits, kind = match.groups()
-        number = self._folders.setdefault(folder, len(self._folders)) if new else self._folders.get(folder)
-        return plan_id, int(digits), 0 if number is None else 1 + number * len(_KINDS) + _KINDS.index(kind)
+        number = (
+            self._folders.setdefault(folder, len(self._folders))
+            if new
+            else self._folders.get(folder)
+        )
+        return (
+            plan_id,
+            int(digits),
+            0 if number is None else 1 + number * len(_KINDS) + _KINDS.index(kind),
+        )
 
 
 def image_names(root: Path, *, clear: bool = False) -> FileNames:
@@ -144,7 +163,9 @@ def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise LabelsetError(f"cannot read {os.fspath(folder)}: {error.strerror or error}") from error
+        raise LabelsetError(
+            f"cannot read {os.fspath(folder)}: {error.strerror or error}"
+        ) from error
 
 
 def _clear(entries: Iterable[os.DirEntry[str]]) -> None:

@@ -27,7 +27,11 @@ def try_lock(file: IO[bytes]) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:  # some network file systems have no locks
-        log.warning("%s cannot be locked (%s); make sure that only one process writes there", file.name, error)
+        log.warning(
+            "%s cannot be locked (%s); make sure that only one process writes there",
+            file.name,
+            error,
+        )
     return True
 
 
@@ -36,5 +40,7 @@ def is_locked(path: Path) -> bool:
     try:
         with path.open("r+b") as file:
             return not try_lock(file)
-    except OSError:  # no lock file, or one that we may not open: whoever holds it is no process of ours
+    except (
+        OSError
+    ):  # no lock file, or one that we may not open: whoever holds it is no process of ours
         return False

@@ -31,7 +31,9 @@ def folder_name(label: str) -> str:
         name = "_" + name
     if len(name.encode()) > _LONGEST_NAME:
         digest = hashlib.sha256(label.encode()).hexdigest()[:8]
-        name = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore").rstrip(". ") + "-" + digest
+        name = (
+            name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore").rstrip(". ") + "-" + digest
+        )
     return name or "_"
 
 

@@ -17,9 +17,13 @@ def parameters_text(record: ImageRecord) -> str:
         "Schedule type": settings.get("scheduler"),
         "CFG scale": settings.get("cfg"),
         "Seed": record.seed,
-        "Size": f"{settings['width']}x{settings['height']}" if {"width", "height"} <= settings.keys() else None,
+        "Size": f"{settings['width']}x{settings['height']}"
+        if {"width", "height"} <= settings.keys()
+        else None,
         "Model": _stem(settings.get("checkpoint")),
-        "Denoising strength": settings.get("denoise") if settings.get("denoise") not in (None, 1) else None,
+        "Denoising strength": settings.get("denoise")
+        if settings.get("denoise") not in (None, 1)
+        else None,
         "Version": "SynthGrid",
     }
     negative = [f"Negative prompt: {record.negative_prompt}"] if record.negative_prompt else []

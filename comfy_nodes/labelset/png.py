@@ -22,7 +22,11 @@ _SUB = 1  # number of the first filter tried; Up, Average and Paeth follow
 
 
 def png_bytes(
-    pixels: np.ndarray, chunks: Iterable[tuple[bytes, bytes]], *, compress_level: int, threads: int = 1
+    pixels: np.ndarray,
+    chunks: Iterable[tuple[bytes, bytes]],
+    *,
+    compress_level: int,
+    threads: int = 1,
 ) -> bytes:
     """A whole PNG file.
 
@@ -40,7 +44,12 @@ def png_bytes(
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    return (
+        struct.pack(">I", len(data))
+        + kind
+        + data
+        + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    )
 
 
 def _zlib_stream(pixels: np.ndarray, level: int, threads: int) -> bytes:
@@ -54,7 +63,9 @@ def _zlib_stream(pixels: np.ndarray, level: int, threads: int) -> bytes:
                        for row in range(edges[number], edges[number + 1], _BLOCK))  # fmt: skip
         deflate = zlib.compressobj(level, zlib.DEFLATED, -15, 9, zlib.Z_RLE)
         is_last = number == bands - 1
-        return raw, deflate.compress(raw) + deflate.flush(zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH)
+        return raw, deflate.compress(raw) + deflate.flush(
+            zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH
+        )
 
     if bands == 1:
         done = [band(0)]
@@ -81,7 +92,9 @@ def _filtered(pixels: np.ndarray, first: int, last: int) -> bytes:
     # The mean of two bytes without a carry: (a & b) + ((a ^ b) >> 1)
     mean = (left & up) + ((left ^ up) >> 1)
     candidates = (rows - left, rows - up, rows - mean, rows - _paeth(left, up, up_left))
-    costs = [np.abs(each.view(np.int8)).view(np.uint8).sum(1, dtype=np.uint32) for each in candidates]
+    costs = [
+        np.abs(each.view(np.int8)).view(np.uint8).sum(1, dtype=np.uint32) for each in candidates
+    ]
     best = np.argmin(costs, axis=0)
     out = np.empty((len(rows), 1 + rows.shape[1]), np.uint8)
     out[:, 0] = best + _SUB

@@ -71,9 +71,18 @@ class ImageRecord:
             record = cls(**values)
         except TypeError as error:
             raise LabelsetError(f"a record lacks a field: {error}") from error
-        texts = (record.file_name, record.label, record.prompt, record.negative_prompt, record.plan_id, record.sha256)
+        texts = (
+            record.file_name,
+            record.label,
+            record.prompt,
+            record.negative_prompt,
+            record.plan_id,
+            record.sha256,
+        )
         numbers = (record.seed, record.index)
-        if not all(isinstance(each, str) for each in texts) or not all(type(each) is int for each in numbers):
+        if not all(isinstance(each, str) for each in texts) or not all(
+            type(each) is int for each in numbers
+        ):
             raise LabelsetError(f"a record has a field of the wrong type: {values!r}")
         if not isinstance(record.settings, dict):
             raise LabelsetError(f"a record's settings must be an object, not {record.settings!r}")
@@ -92,7 +101,9 @@ def encode_image(
     threads: int = 1,
 ) -> bytes:
     """The RGB image as the bytes of a file with the record, and further texts, inside. Raises LabelsetError."""
-    return how.encode(image, record=replace(record, sha256="").to_json(), texts=texts, threads=threads)
+    return how.encode(
+        image, record=replace(record, sha256="").to_json(), texts=texts, threads=threads
+    )
 
 
 def read_record(data: bytes) -> ImageRecord | None:

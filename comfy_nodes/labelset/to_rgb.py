@@ -29,14 +29,18 @@ def decode_rgb(data: bytes, *, name: str, at_least_px: int | None = None) -> Ima
     try:
         with Image.open(io.BytesIO(data)) as image:
             if at_least_px is not None:
-                image.draft("RGB", (at_least_px, at_least_px))  # JPEG alone: skips high frequencies, not pixels
+                image.draft(
+                    "RGB", (at_least_px, at_least_px)
+                )  # JPEG alone: skips high frequencies, not pixels
             image.load()
             return to_rgb(ImageOps.exif_transpose(image))
     except LabelsetError as error:
         raise LabelsetError(f"{name}: {error}") from error
     # Pillow's decoders raise nearly anything on damaged bytes (SyntaxError, struct.error, IndexError, ...).
     except Exception as error:
-        raise LabelsetError(f"{name} is not a whole image ({error}); replace or remove the file") from error
+        raise LabelsetError(
+            f"{name} is not a whole image ({error}); replace or remove the file"
+        ) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -56,7 +60,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_numbers(values: np.ndarray, *, full_scale: float) -> Image.Image:
-    if values.size and (values.min() < 0 or values.max() > full_scale or not np.isfinite(values).all()):
+    if values.size and (
+        values.min() < 0 or values.max() > full_scale or not np.isfinite(values).all()
+    ):
         raise LabelsetError(
             f"pixels run from {values.min():g} to {values.max():g}; expected 0 to {full_scale:g}: "
             "save the image with 8 bits per channel"

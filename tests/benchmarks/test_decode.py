@@ -14,6 +14,13 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "decode.py"
 def test_the_benchmark_prints_the_rate_of_every_way(tmp_path):
     command = [sys.executable, str(SCRIPT), "--quick", "--size", "64"]
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    names = re.findall(r"^  (.+?) +[\d.]+ images/s   SynthGrid is [\d.]+ times as fast$", out, re.MULTILINE)
-    assert names == ["Pillow, one thread", "torchvision.io, one thread", "SynthGrid", "ceiling: all cores"]
+    names = re.findall(
+        r"^  (.+?) +[\d.]+ images/s   SynthGrid is [\d.]+ times as fast$", out, re.MULTILINE
+    )
+    assert names == [
+        "Pillow, one thread",
+        "torchvision.io, one thread",
+        "SynthGrid",
+        "ceiling: all cores",
+    ]
     assert not list(tmp_path.iterdir())

@@ -45,11 +45,19 @@ def object_info():
     """/object_info for the nodes of the workflow: ours from their own INPUT_TYPES, core's as ComfyUI 0.8.0 has them."""
     info = {name: _described(node) for name, node in comfy_nodes.NODE_CLASS_MAPPINGS.items()}
     info["CheckpointLoaderSimple"] = {
-        "input": {"required": {"ckpt_name": [["sd_xl_base.safetensors", "v1-5-pruned-emaonly.safetensors"], {}]}},
+        "input": {
+            "required": {
+                "ckpt_name": [["sd_xl_base.safetensors", "v1-5-pruned-emaonly.safetensors"], {}]
+            }
+        },
         "output": ["MODEL", "CLIP", "VAE"],
     }
     info["KSamplerSelect"] = {
-        "input": {"required": {"sampler_name": ["COMBO", {"options": ["euler", "euler_ancestral", "heun"]}]}},
+        "input": {
+            "required": {
+                "sampler_name": ["COMBO", {"options": ["euler", "euler_ancestral", "heun"]}]
+            }
+        },
         "output": ["SAMPLER"],
     }
     info["BasicScheduler"] = {
@@ -86,7 +94,10 @@ def object_info():
         },
         "output": ["LATENT", "LATENT"],
     }
-    info["VAEDecode"] = {"input": {"required": {"samples": ["LATENT"], "vae": ["VAE"]}}, "output": ["IMAGE"]}
+    info["VAEDecode"] = {
+        "input": {"required": {"samples": ["LATENT"], "vae": ["VAE"]}},
+        "output": ["IMAGE"],
+    }
     return json.loads(json.dumps(info))
 
 
@@ -149,7 +160,13 @@ def run_client():
     def run(*arguments, timeout_s=120):
         command = [sys.executable, "-m", "client", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=ROOT, env=environment(), capture_output=True, text=True, encoding="utf-8", timeout=timeout_s
+            command,
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=timeout_s,
         )
 
     return run

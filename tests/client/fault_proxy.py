@@ -160,7 +160,9 @@ class FaultProxy:
             self.graphs.append(json.loads(body)["prompt"])
         connection = http.client.HTTPConnection(*self._address, timeout=30)
         with contextlib.closing(connection):
-            connection.request(handler.command, handler.path, body, {"Content-Type": "application/json"})
+            connection.request(
+                handler.command, handler.path, body, {"Content-Type": "application/json"}
+            )
             answer = connection.getresponse()
             return answer.status, answer.read()
 
@@ -223,7 +225,9 @@ class Schedule:
         self.log = []
         plan = [(self._random.uniform(0, within_s), self._random.choice(proxies), self._random.choice(
             ("down", "restart", "freeze"))) for _ in range(self._random.randint(0, 3))]  # fmt: skip
-        self._thread = threading.Thread(target=self._drive, args=(sorted(plan, key=lambda each: each[0]),), daemon=True)
+        self._thread = threading.Thread(
+            target=self._drive, args=(sorted(plan, key=lambda each: each[0]),), daemon=True
+        )
 
     def begin(self):
         """From now on things go wrong."""

@@ -20,13 +20,22 @@ ALLOWED_FILES = {"metadata.jsonl", "README.md", "generation.json", ".synthgrid-s
 
 
 class ServerProcess:
-    """A real `python -m client serve` that tests may kill and start again on the same port and folder."""
+    """A real `synthgrid serve` that tests may kill and start again on the same port and folder."""
 
     def __init__(
         self,
         directory,
         *,
-        command=("-m", "client", "serve", "--exit-with-parent", "--port", "{port}", "--base-directory", "{directory}"),
+        command=(
+            "-m",
+            "client",
+            "serve",
+            "--exit-with-parent",
+            "--port",
+            "{port}",
+            "--base-directory",
+            "{directory}",
+        ),
         **environment,
     ):
         self.directory = directory
@@ -71,11 +80,19 @@ def stub_server(directory, **environment):
     """The embedded engine without torch, with a stub for the model, started; see stub_engine.py."""
     directory.mkdir(parents=True, exist_ok=True)
     script = str(Path(__file__).with_name("stub_engine.py"))
-    return ServerProcess(directory, command=(script, "{port}", "{directory}"), **environment).start()
+    return ServerProcess(
+        directory, command=(script, "{port}", "{directory}"), **environment
+    ).start()
 
 
 def stub_workflow(
-    *, names=("bat", "bear", "bee"), per_class=8, batch_size=3, seconds=0.02, seed=0, template="a {class}"
+    *,
+    names=("bat", "bear", "bee"),
+    per_class=8,
+    batch_size=3,
+    seconds=0.02,
+    seed=0,
+    template="a {class}",
 ):
     """A workflow of plan nodes, the stub for the model, and the saver."""
     graph = {
@@ -95,7 +112,9 @@ def stub_workflow(
 def read_records(root):
     """The records of a labelled folder, by index."""
     text = (root / "metadata.jsonl").read_text(encoding="utf-8")
-    return sorted((json.loads(line) for line in text.splitlines()), key=lambda record: record["index"])
+    return sorted(
+        (json.loads(line) for line in text.splitlines()), key=lambda record: record["index"]
+    )
 
 
 def assert_exact(root, workflow):
@@ -105,11 +124,17 @@ def assert_exact(root, workflow):
     assert [record["index"] for record in found] == list(range(len(plan)))
     for record in found:
         row = plan.row(record["index"])
-        assert (record["label"], record["prompt"], record["seed"]) == (row.label, row.prompt, row.seed)
+        assert (record["label"], record["prompt"], record["seed"]) == (
+            row.label,
+            row.prompt,
+            row.seed,
+        )
         data = (root / record["file_name"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == record["sha256"]
         Image.open(io.BytesIO(data)).load()
-    assert {str(path.relative_to(root).as_posix()) for path in root.glob("*/*")} == {r["file_name"] for r in found}
+    assert {str(path.relative_to(root).as_posix()) for path in root.glob("*/*")} == {
+        r["file_name"] for r in found
+    }
     files = {path.name for path in root.iterdir() if path.is_file()}
     assert {"metadata.jsonl", "README.md", "generation.json"} <= files <= ALLOWED_FILES
     assert not list(root.rglob("*.part"))

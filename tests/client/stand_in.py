@@ -42,7 +42,9 @@ class StandIn:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
         self._thread.start()
         self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_port}"
 
@@ -76,13 +78,18 @@ class StandIn:
         """What an honest server says."""
         if path == "/prompt":
             self._make(json.loads(body))
-            answer_json(handler, {"prompt_id": json.loads(body)["prompt_id"], "number": 1, "node_errors": {}})
+            answer_json(
+                handler,
+                {"prompt_id": json.loads(body)["prompt_id"], "number": 1, "node_errors": {}},
+            )
         elif path == "/view":
             (name,) = parse_qs(urlsplit(handler.path).query)["filename"]
             answer(handler, self.files[name], kind="image/png")
         elif path.startswith("/history/"):
             prompt_id = path.rpartition("/")[2]
-            answer_json(handler, {prompt_id: self.history[prompt_id]} if prompt_id in self.history else {})
+            answer_json(
+                handler, {prompt_id: self.history[prompt_id]} if prompt_id in self.history else {}
+            )
         elif path == "/ws":
             websocket_upgrade(handler)
             handler.rfile.read(1)
@@ -111,7 +118,11 @@ class StandIn:
             records.append(values)
             images.append(place)
         output = {workflow.only_id_of(SAVER): {"synthgrid_records": records, "images": images}}
-        status = {"status_str": "success", "completed": True, "messages": [["execution_success", {}]]}
+        status = {
+            "status_str": "success",
+            "completed": True,
+            "messages": [["execution_success", {}]],
+        }
         self.history[body["prompt_id"]] = self.finish({"outputs": output, "status": status})
 
 

@@ -73,7 +73,10 @@ class StubImages:
         for step in range(4):
             time.sleep(seconds / 4)
             runtime.report_progress(step + 1, 4)
-        rows = [np.random.default_rng(spec.seed).random((SIZE, SIZE, 3), dtype=np.float32) for spec in batch.specs]
+        rows = [
+            np.random.default_rng(spec.seed).random((SIZE, SIZE, 3), dtype=np.float32)
+            for spec in batch.specs
+        ]
         return (_Pixels(np.stack(rows)),)
 
 
@@ -83,7 +86,10 @@ def main(port: int, base: Path) -> None:
     from client.embedded import server
 
     comfy_nodes.NODE_CLASS_MAPPINGS["StubImages"] = StubImages
-    server._system_stats = lambda: {"system": {"comfyui_version": "stub"}, "devices": [{"name": "none"}]}
+    server._system_stats = lambda: {
+        "system": {"comfyui_version": "stub"},
+        "devices": [{"name": "none"}],
+    }
     logging.basicConfig(level=logging.INFO)
     server.serve(port=port, base_directory=base, exit_with_parent=True)
 

@@ -56,7 +56,11 @@ def test_every_format_gives_the_same_entries(tmp_path, name, data):
         ),
         ("x.csv", "place,context\nUK,\n", r"x\.csv line 2: expected 2 cells"),
         ("x.csv", 'context\n"torn\n', r"x\.csv line 2 is not valid CSV: "),
-        ("x.csv", "place,style\nUK,fine\n", r"x\.csv has no column 'contexts' in line 1; it has place, style"),
+        (
+            "x.csv",
+            "place,style\nUK,fine\n",
+            r"x\.csv has no column 'contexts' in line 1; it has place, style",
+        ),
         ("x.csv", "context\n", r"x\.csv has no entry"),
     ],
 )
@@ -66,7 +70,9 @@ def test_what_is_malformed_is_named_with_file_and_line(tmp_path, name, data, mes
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(PlanError, match=r"contexts_file \S+gone\.txt does not exist; give a text file"):
+    with pytest.raises(
+        PlanError, match=r"contexts_file \S+gone\.txt does not exist; give a text file"
+    ):
         read_bank(tmp_path / "gone.txt", "contexts")
     with pytest.raises(PlanError, match="cannot read contexts_file"):
         read_bank(tmp_path, "contexts")
@@ -77,7 +83,9 @@ def inputs(tmp_path, monkeypatch):
     monkeypatch.setattr(host, "_input_directory", tmp_path)
     (tmp_path / "banks").mkdir()
     (tmp_path / "banks" / "rain.txt").write_text("in the rain\nin the sun", encoding="utf-8")
-    (tmp_path / "templates.txt").write_text("# two\na {class} {context}\n\nthe {Class}\n", encoding="utf-8")
+    (tmp_path / "templates.txt").write_text(
+        "# two\na {class} {context}\n\nthe {Class}\n", encoding="utf-8"
+    )
     return tmp_path
 
 
@@ -91,8 +99,12 @@ def test_a_file_takes_the_place_of_the_text_and_lies_in_the_input_folder(inputs)
 
 
 def test_a_bad_template_in_a_file_is_named_with_its_line(inputs):
-    with pytest.raises(PlanError, match=r"templates_file \S+templates\.txt line 4: unknown placeholder '\{Class\}'"):
-        PromptTemplatesNode().read(**(EMPTY | {"contexts": "at dusk"}), templates_file="templates.txt")
+    with pytest.raises(
+        PlanError, match=r"templates_file \S+templates\.txt line 4: unknown placeholder '\{Class\}'"
+    ):
+        PromptTemplatesNode().read(
+            **(EMPTY | {"contexts": "at dusk"}), templates_file="templates.txt"
+        )
 
 
 def test_a_changed_file_is_read_again(inputs):

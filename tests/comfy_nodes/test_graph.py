@@ -8,7 +8,11 @@ import pytest
 from comfy_nodes.graph import reproducibility_warnings
 from comfy_nodes.samplers import sampler_warning
 
-GRAPH = json.loads((Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text("utf-8"))
+GRAPH = json.loads(
+    (Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text(
+        "utf-8"
+    )
+)
 IDS = {node["class_type"]: node_id for node_id, node in GRAPH.items()}
 SAVER = IDS["SynthGridLabelledImageSaver"]
 
@@ -17,7 +21,9 @@ def with_sampler(**node):
     return GRAPH | {IDS["KSamplerSelect"]: node}
 
 
-@pytest.mark.parametrize("name", ["euler", "heun", "heunpp2", "dpmpp_2m", "ddim", "lms", "dpm_fast", "euler_cfg_pp"])
+@pytest.mark.parametrize(
+    "name", ["euler", "heun", "heunpp2", "dpmpp_2m", "ddim", "lms", "dpm_fast", "euler_cfg_pp"]
+)
 def test_a_sampler_without_step_noise_needs_no_word(name):
     assert sampler_warning(name) is None
 
@@ -57,6 +63,8 @@ def test_a_sampler_elsewhere_in_the_graph_is_nobodys_business():
 
 
 def test_the_stock_samplers_one_seed_for_a_batch_is_told():
-    graph = GRAPH | {IDS["SynthGridPerImageNoise"]: {"class_type": "RandomNoise", "inputs": {"noise_seed": 1}}}
+    graph = GRAPH | {
+        IDS["SynthGridPerImageNoise"]: {"class_type": "RandomNoise", "inputs": {"noise_seed": 1}}
+    }
     (warning,) = reproducibility_warnings(graph, SAVER)
     assert warning.startswith("RandomNoise draws one noise for the whole batch from one seed")

@@ -31,7 +31,10 @@ def test_there_is_one_page_a_node_and_no_other():
 def test_a_page_explains_every_input_and_output_and_no_other(name):
     node = NODE_CLASS_MAPPINGS[name]
     declared = node.INPUT_TYPES()
-    assert listed(section(page(name), "Inputs")) == [*declared["required"], *declared.get("optional", {})]
+    assert listed(section(page(name), "Inputs")) == [
+        *declared["required"],
+        *declared.get("optional", {}),
+    ]
     assert listed(section(page(name), "Outputs")) == list(getattr(node, "RETURN_NAMES", ()))
 
 

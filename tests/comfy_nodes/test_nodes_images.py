@@ -19,7 +19,10 @@ from comfy_nodes.plan import ClassEntry, GenerationPlan
 
 GRAPH = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15.safetensors"}},
-    "2": {"class_type": "BasicScheduler", "inputs": {"steps": 20, "scheduler": "normal", "model": ["1", 0]}},
+    "2": {
+        "class_type": "BasicScheduler",
+        "inputs": {"steps": 20, "scheduler": "normal", "model": ["1", 0]},
+    },
 }
 
 
@@ -42,7 +45,9 @@ def make_images(count=4, size=8):
 def save(batch=None, images=None, **more):
     batch = batch or make_batch()
     images = make_images(len(batch.specs)) if images is None else images
-    return LabelledImageSaver().save(images, batch, **({"folder": "animals", "prompt": GRAPH} | more))["ui"]
+    return LabelledImageSaver().save(
+        images, batch, **({"folder": "animals", "prompt": GRAPH} | more)
+    )["ui"]
 
 
 def test_images_land_in_class_folders_with_true_records(output):
@@ -54,7 +59,11 @@ def test_images_land_in_class_folders_with_true_records(output):
         path = output / "animals" / values["file_name"]
         data = path.read_bytes()
         assert path.parent.name == values["label"] == spec.label
-        assert (values["prompt"], values["seed"], values["index"]) == (spec.prompt, spec.seed, spec.index)
+        assert (values["prompt"], values["seed"], values["index"]) == (
+            spec.prompt,
+            spec.seed,
+            spec.index,
+        )
         assert values["settings"] == {
             "checkpoint": "sd15.safetensors",
             "scheduler": "normal",
@@ -64,7 +73,9 @@ def test_images_land_in_class_folders_with_true_records(output):
         }
         assert values["sha256"] == sha256(data)
         assert read_record(data) == records[(values["plan_id"], values["index"])]
-        assert np.array_equal(np.asarray(Image.open(path)), (images[row].numpy() * 255).astype(np.uint8))
+        assert np.array_equal(
+            np.asarray(Image.open(path)), (images[row].numpy() * 255).astype(np.uint8)
+        )
 
 
 def test_the_answer_tells_where_view_finds_each_image(output):
@@ -97,7 +108,12 @@ def test_an_image_that_is_there_is_kept_and_a_deleted_one_comes_back(output):
     again = save(images=1 - make_images())
     assert again["text"] == ["1 saved, 3 were there already and kept"]
     assert again["synthgrid_records"][0] == first["synthgrid_records"][0]
-    assert [path.read_bytes() == data for path, data in zip(paths, before, strict=True)] == [True, True, False, True]
+    assert [path.read_bytes() == data for path, data in zip(paths, before, strict=True)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
     assert len(LabelledFolder(output / "animals").scan()) == 4
 
 
@@ -105,7 +121,9 @@ def test_overwrite_replaces_images_and_records(output):
     first = save()["synthgrid_records"]
     second = save(images=1 - make_images(), overwrite=True)["synthgrid_records"]
     lines = (output / "animals" / "metadata.jsonl").read_text().splitlines()
-    assert sorted(json.loads(line)["sha256"] for line in lines) == sorted(values["sha256"] for values in second)
+    assert sorted(json.loads(line)["sha256"] for line in lines) == sorted(
+        values["sha256"] for values in second
+    )
     assert {values["sha256"] for values in first}.isdisjoint(values["sha256"] for values in second)
 
 
@@ -146,7 +164,9 @@ def test_nan_images_are_refused_with_their_number_and_nothing_is_written(output)
 def test_an_all_black_image_is_refused_with_its_number_and_nothing_is_written(output, value):
     images = make_images()
     images[1] = value
-    with pytest.raises(LabelsetError, match=r"image 1 \('cat'\) is all black.*--fp32-vae.*keep_bad_images"):
+    with pytest.raises(
+        LabelsetError, match=r"image 1 \('cat'\) is all black.*--fp32-vae.*keep_bad_images"
+    ):
         save(images=images)
     assert not list(output.rglob("*.png"))
 
@@ -217,7 +237,13 @@ def test_the_new_widgets_are_optional_and_stand_last():
     """So that workflows saved before them stay valid: the browser matches widgets by their order."""
     inputs = LabelledImageSaver.INPUT_TYPES()
     assert list(inputs["required"]) == ["images", "batch", "folder", "overwrite"]
-    assert list(inputs["optional"]) == ["format", "compress_level", "quality", "keep_bad_images", "subfolders"]
+    assert list(inputs["optional"]) == [
+        "format",
+        "compress_level",
+        "quality",
+        "keep_bad_images",
+        "subfolders",
+    ]
     defaults = {name: options["default"] for name, (_, options) in inputs["optional"].items()}
     assert defaults == {
         "format": "PNG",
@@ -297,7 +323,9 @@ def test_outside_any_host_the_saver_says_so(monkeypatch):
 
 
 def test_a_setting_that_two_nodes_give_differently_is_left_out():
-    graph = GRAPH | {"3": {"class_type": "BasicScheduler", "inputs": {"steps": 30, "scheduler": "normal"}}}
+    graph = GRAPH | {
+        "3": {"class_type": "BasicScheduler", "inputs": {"steps": 30, "scheduler": "normal"}}
+    }
     assert generator_settings(graph) == {"checkpoint": "sd15.safetensors", "scheduler": "normal"}
 
 

@@ -21,7 +21,12 @@ def call(name, **inputs):
 
 def batch(**changes):
     inputs = dict(
-        classes=CLASSES, templates=PromptTemplates(), images_per_class=4, batch_size=8, plan_seed=0, batch_index=0
+        classes=CLASSES,
+        templates=PromptTemplates(),
+        images_per_class=4,
+        batch_size=8,
+        plan_seed=0,
+        batch_index=0,
     )
     return call("SynthGridClassPromptBatcher", **(inputs | changes))
 
@@ -73,7 +78,13 @@ def test_templates_and_banks_are_read_line_by_line():
 
 def test_an_unknown_placeholder_is_named():
     with pytest.raises(PlanError, match=r"unknown placeholder '\{clas\}'"):
-        call("SynthGridPromptTemplates", templates="a {clas}", negative_prompt="", contexts="", styles="")
+        call(
+            "SynthGridPromptTemplates",
+            templates="a {clas}",
+            negative_prompt="",
+            contexts="",
+            styles="",
+        )
 
 
 def test_the_batcher_says_which_batch_it_made():
@@ -85,7 +96,9 @@ def test_the_batcher_says_which_batch_it_made():
 
 
 def test_the_batcher_past_the_end_says_so():
-    with pytest.raises(PlanError, match="batch_index 2 is past the end: this plan has 2 batches of 8"):
+    with pytest.raises(
+        PlanError, match="batch_index 2 is past the end: this plan has 2 batches of 8"
+    ):
         batch(batch_index=2)
 
 
@@ -153,7 +166,9 @@ def test_resuming_leaves_out_the_images_that_are_there(output):
 def test_resuming_knows_an_image_in_any_format_and_no_image_of_another_plan(output):
     for path in output.glob("animals/*/*.png"):
         path.rename(path.with_suffix(".webp"))
-    with pytest.raises(PlanError, match="all 4 images are in 'animals' already; nothing is left to make"):
+    with pytest.raises(
+        PlanError, match="all 4 images are in 'animals' already; nothing is left to make"
+    ):
         batch(batch_index=1, resume_folder="animals")
     assert len(batch(batch_index=1, resume_folder="animals", plan_seed=1)["result"][0].specs) == 4
 
@@ -166,7 +181,9 @@ def test_inside_comfyui_a_batch_that_is_there_is_told_and_samples_nothing(output
 
 def test_what_resuming_left_out_and_what_it_made_are_one_whole_folder(output):
     value, _ = batch(batch_index=0, resume_folder="animals")["result"]
-    NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]().save(torch.rand(8, 8, 8, 3), value, "animals")
+    NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]().save(
+        torch.rand(8, 8, 8, 3), value, "animals"
+    )
     assert len((output / "animals" / "metadata.jsonl").read_text().splitlines()) == 12
 
 
@@ -198,7 +215,8 @@ def test_only_makes_exactly_the_images_that_are_missing():
 
 
 @pytest.mark.parametrize(
-    ("only", "message"), [("3", r"names images \[3\], but this batch has 8 to 11"), ("x", "must be")]
+    ("only", "message"),
+    [("3", r"names images \[3\], but this batch has 8 to 11"), ("x", "must be")],
 )
 def test_only_refuses_what_is_not_in_the_batch(only, message):
     with pytest.raises(PlanError, match=message):

@@ -72,7 +72,9 @@ def test_the_record_names_the_real_image(base):
     _, batch, images = load()
     ui = LabelledImageSaver().save(images, batch, "out")["ui"]
     records = LabelledFolder(base / "output" / "out").scan()
-    for spec, source, values in zip(batch.specs, batch.sources, ui["synthgrid_records"], strict=True):
+    for spec, source, values in zip(
+        batch.specs, batch.sources, ui["synthgrid_records"], strict=True
+    ):
         assert (values["source_image"], values["source_sha256"]) == (source.file, source.sha256)
         assert records[(batch.plan.plan_id, spec.index)].source_image == source.file
 
@@ -87,7 +89,9 @@ def test_the_class_list_reads_the_same_folder_by_the_same_name(base):
     assert [entry.name for entry in classes] == ["bat", "cat"]
 
 
-@pytest.mark.parametrize("folder", ["", " ", ".", "..", "../x", "set/../../x", "/tmp", "set\\..\\x", "C:\\x", "a\0b"])
+@pytest.mark.parametrize(
+    "folder", ["", " ", ".", "..", "../x", "set/../../x", "/tmp", "set\\..\\x", "C:\\x", "a\0b"]
+)
 def test_only_folders_inside_the_input_folder_are_read(base, folder):
     assert "must be a folder inside" in RealImageLatent.VALIDATE_INPUTS(folder=folder)
     with pytest.raises(LabelsetError, match="must be a folder inside"):
@@ -96,7 +100,11 @@ def test_only_folders_inside_the_input_folder_are_read(base, folder):
 
 def test_a_folder_that_is_not_there_is_refused_before_sampling(base):
     assert "folder 'gone' is not there" in RealImageLatent.VALIDATE_INPUTS(folder="gone")
-    assert RealImageLatent.VALIDATE_INPUTS(folder="set/real") is RealImageLatent.VALIDATE_INPUTS() is True
+    assert (
+        RealImageLatent.VALIDATE_INPUTS(folder="set/real")
+        is RealImageLatent.VALIDATE_INPUTS()
+        is True
+    )
 
 
 def test_it_looks_again_when_a_file_changes(base):

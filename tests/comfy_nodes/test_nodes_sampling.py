@@ -27,7 +27,10 @@ class WordClip:
 
     def encode_from_tokens_scheduled(self, tokens):
         self.calls += 1
-        rows = [torch.randn(5, generator=torch.Generator().manual_seed(self.seed(word))) for word in tokens]
+        rows = [
+            torch.randn(5, generator=torch.Generator().manual_seed(self.seed(word)))
+            for word in tokens
+        ]
         return [[torch.stack(rows)[None], {"pooled_output": rows[0][None]}]]
 
     def seed(self, word):
@@ -48,17 +51,23 @@ def test_every_row_is_encoded_as_if_alone_and_each_prompt_once():
     for row, spec in enumerate(batch.specs):
         alone = clip.encode_from_tokens_scheduled(clip.tokenize(spec.prompt))[0]
         assert torch.equal(positive[0][0][row : row + 1], alone[0])
-        assert torch.equal(positive[0][1]["pooled_output"][row : row + 1], alone[1]["pooled_output"])
+        assert torch.equal(
+            positive[0][1]["pooled_output"][row : row + 1], alone[1]["pooled_output"]
+        )
 
 
 def test_rows_of_different_length_are_repeated_to_a_common_one():
     clip = WordClip()
-    short, long, longer = (clip.encode_from_tokens_scheduled(clip.tokenize("word " * n)) for n in (3, 9, 15))
+    short, long, longer = (
+        clip.encode_from_tokens_scheduled(clip.tokenize("word " * n)) for n in (3, 9, 15)
+    )
     tensor = stack_conditionings([short, long, longer])[0][0]
     assert tensor.shape == (3, 42, 5)
     for row, alone in enumerate((short, long, longer)):
         length = alone[0][0].shape[1]
-        assert torch.equal(tensor[row].reshape(-1, length, 5), alone[0][0].expand(42 // length, length, 5))
+        assert torch.equal(
+            tensor[row].reshape(-1, length, 5), alone[0][0].expand(42 // length, length, 5)
+        )
 
 
 def test_repeating_a_row_leaves_what_attention_answers():

@@ -28,11 +28,18 @@ NAMES = st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=6, 
 
 
 def make_plan(names=("badger", "bat", "bear"), *, per_class=4, seed=0, templates=None):
-    return GenerationPlan(tuple(map(ClassEntry, names)), templates or PromptTemplates(), per_class, seed)
+    return GenerationPlan(
+        tuple(map(ClassEntry, names)), templates or PromptTemplates(), per_class, seed
+    )
 
 
 @settings(max_examples=60)
-@given(names=NAMES, per_class=st.integers(1, 9), batch_size=st.integers(1, 20), seed=st.integers(0, MAX_SEED))
+@given(
+    names=NAMES,
+    per_class=st.integers(1, 9),
+    batch_size=st.integers(1, 20),
+    seed=st.integers(0, MAX_SEED),
+)
 def test_batches_of_any_size_cut_the_same_rows(names, per_class, batch_size, seed):
     plan = make_plan(names, per_class=per_class, seed=seed)
     batches = [plan.batch(index, batch_size) for index in range(plan.batch_count(batch_size))]
@@ -65,7 +72,11 @@ def test_the_plan_id_changes_with_everything_that_changes_an_image():
 
 def test_rows_are_the_same_on_every_machine():
     """Pinned values: a change here would orphan every data set that was begun with an earlier version."""
-    plan = make_plan(per_class=2, seed=7, templates=PromptTemplates(("a {class}, {style}",), styles=("x", "y", "z")))
+    plan = make_plan(
+        per_class=2,
+        seed=7,
+        templates=PromptTemplates(("a {class}, {style}",), styles=("x", "y", "z")),
+    )
     assert plan.plan_id == "312c2f5f011c"
     assert [(spec.seed, spec.prompt) for spec in list(plan)[:2]] == [
         (7545043196777, "a badger, x"),
@@ -80,7 +91,10 @@ def test_rows_do_not_depend_on_the_hash_seed_of_the_process():
     )
     answers = {
         subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": number}, capture_output=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": number},
+            capture_output=True,
+            check=True,
         ).stdout
         for number in ("0", "1")
     }
@@ -102,7 +116,9 @@ def test_chance_is_the_hash_of_the_parts_as_json(seed, label, position, size):
 
 def test_planning_keeps_no_rows():
     templates = PromptTemplates(("{style} {class}",), styles=tuple(map(str, range(20))))
-    plan = make_plan([f"class {number}" for number in range(50)], per_class=400, templates=templates)
+    plan = make_plan(
+        [f"class {number}" for number in range(50)], per_class=400, templates=templates
+    )
     list(zip(plan, range(1000), strict=False))  # fills the caches
     tracemalloc.start()
     assert sum(1 for _ in plan) == 20_000
@@ -152,7 +168,10 @@ def test_a_class_name_with_braces_is_not_taken_for_a_placeholder():
         (lambda: make_plan(("bat", "bat")), "more than once: 'bat'"),
         (lambda: make_plan(per_class=0), "images per class is 0"),
         (lambda: make_plan(seed=2**53), "outside"),
-        (lambda: make_plan(templates=PromptTemplates(("a {definition}",))), "these classes have none: 'badger'"),
+        (
+            lambda: make_plan(templates=PromptTemplates(("a {definition}",))),
+            "these classes have none: 'badger'",
+        ),
         (lambda: make_plan().batch(3, 4), "past the end: this plan has 3 batches of 4"),
         (lambda: make_plan().batch(0, 0), "batch size is 0"),
         (lambda: make_plan().row(12), "row 12 is outside"),
@@ -165,7 +184,9 @@ def test_a_bad_plan_is_refused_with_the_culprit_named(make, message):
 
 
 def test_a_plan_survives_a_trip_through_json():
-    plan = GenerationPlan(parse_classes("crane: a bird\nbat: a mammal"), PromptTemplates(("a {definition}",)), 3, 5)
+    plan = GenerationPlan(
+        parse_classes("crane: a bird\nbat: a mammal"), PromptTemplates(("a {definition}",)), 3, 5
+    )
     again = GenerationPlan.from_dict(json.loads(json.dumps(plan.to_dict())))
     assert again == plan
     assert again.plan_id == plan.plan_id

@@ -41,15 +41,22 @@ def test_a_label_that_is_no_folder_name_is_found_under_its_safe_name(folder):
 
 def test_each_image_of_a_class_is_used_equally_often_and_each_row_knows_its_own(folder):
     files = folder.images("bat")
-    drawn = [source_of(files, plan_seed=3, label="bat", position=position) for position in range(12)]
+    drawn = [
+        source_of(files, plan_seed=3, label="bat", position=position) for position in range(12)
+    ]
     assert Counter(drawn) == dict.fromkeys(files, 3)
     assert drawn[7] == source_of(files, plan_seed=3, label="bat", position=7)
-    assert drawn != [source_of(files, plan_seed=4, label="bat", position=position) for position in range(12)]
+    assert drawn != [
+        source_of(files, plan_seed=4, label="bat", position=position) for position in range(12)
+    ]
 
 
 def test_what_is_recorded_names_the_file_and_its_bytes(folder):
     _, source = folder.read("bat/1.png", 8, 8)
-    assert (source.file, source.sha256) == ("bat/1.png", sha256((folder.root / "bat" / "1.png").read_bytes()))
+    assert (source.file, source.sha256) == (
+        "bat/1.png",
+        sha256((folder.root / "bat" / "1.png").read_bytes()),
+    )
 
 
 def test_an_image_is_cut_about_its_centre_and_not_squeezed(tmp_path):
@@ -83,22 +90,32 @@ def test_odd_kinds_of_image_become_what_they_look_like(tmp_path, image, expected
 
 
 def test_cmyk_is_read(tmp_path):
-    assert tuple(read(tmp_path, Image.new("CMYK", (9, 9), 0), "x.jpg", quality=100)[4, 4]) == (255, 255, 255)
+    assert tuple(read(tmp_path, Image.new("CMYK", (9, 9), 0), "x.jpg", quality=100)[4, 4]) == (
+        255,
+        255,
+        255,
+    )
 
 
 def bomb():
     """A PNG that says it is 50,000 x 50,000 pixels."""
     head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + head
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "bomb"])
 def test_a_file_that_is_no_whole_image_is_named(folder, kind):
     path = folder.root / "bat" / "bad.png"
     whole = (folder.root / "bat" / "deeper" / "x.JPG").read_bytes()
-    path.write_bytes({"truncated": whole[:-200], "empty": b"", "text": b"hello", "bomb": bomb()}[kind])
-    with pytest.raises(LabelsetError, match=r"bat.bad\.\w+ is not a whole image .*; replace or remove the file"):
+    path.write_bytes(
+        {"truncated": whole[:-200], "empty": b"", "text": b"hello", "bomb": bomb()}[kind]
+    )
+    with pytest.raises(
+        LabelsetError, match=r"bat.bad\.\w+ is not a whole image .*; replace or remove the file"
+    ):
         folder.read(f"bat/{path.name}", 8, 8)
 
 
@@ -106,7 +123,9 @@ def test_a_file_that_cannot_be_read_or_has_no_8_bit_reading_is_named(folder):
     with pytest.raises(LabelsetError, match=r"cannot read .*gone\.png: No such file"):
         folder.read("bat/gone.png", 8, 8)
     Image.new("F", (9, 9), 300.0).save(folder.root / "bat" / "bright.tif")
-    with pytest.raises(LabelsetError, match=r"bright\.tif: pixels run from 300 to 300; expected 0 to 1"):
+    with pytest.raises(
+        LabelsetError, match=r"bright\.tif: pixels run from 300 to 300; expected 0 to 1"
+    ):
         folder.read("bat/bright.tif", 8, 8)
 
 

@@ -13,17 +13,29 @@ from aiohttp import web
 from comfy_nodes import host, routes
 from comfy_nodes.plan import GenerationPlan, PromptTemplates, parse_classes
 
-TEXTS = {"templates": "a {class} {context}", "negative_prompt": "", "contexts": "at night\nat noon", "styles": ""}
+TEXTS = {
+    "templates": "a {class} {context}",
+    "negative_prompt": "",
+    "contexts": "at night\nat noon",
+    "styles": "",
+}
 
 
 def asked(classes="bat\nbear\nbee", batch_index=0, **more):
     batcher = {"images_per_class": 4, "batch_size": 5, "plan_seed": 7, "batch_index": batch_index}
-    return {"classes": {"classes": classes, "path": ""}, "templates": TEXTS, "batcher": batcher} | more
+    return {
+        "classes": {"classes": classes, "path": ""},
+        "templates": TEXTS,
+        "batcher": batcher,
+    } | more
 
 
 def plan():
     return GenerationPlan(
-        parse_classes("bat\nbear\nbee"), PromptTemplates(("a {class} {context}",), "", ("at night", "at noon")), 4, 7
+        parse_classes("bat\nbear\nbee"),
+        PromptTemplates(("a {class} {context}",), "", ("at night", "at noon")),
+        4,
+        7,
     )
 
 
@@ -35,8 +47,15 @@ def output(tmp_path, monkeypatch):
 
 def test_counts_and_rows_are_those_of_the_plan():
     answer = routes.preview(asked(batch_index=2))
-    assert (answer["classes"], answer["images"], answer["batches"], answer["batch_images"]) == (3, 12, 3, 2)
-    assert answer["rows"] == [{"label": row.label, "prompt": row.prompt} for row in plan().batch(2, 5)]
+    assert (answer["classes"], answer["images"], answer["batches"], answer["batch_images"]) == (
+        3,
+        12,
+        3,
+        2,
+    )
+    assert answer["rows"] == [
+        {"label": row.label, "prompt": row.prompt} for row in plan().batch(2, 5)
+    ]
     assert "done" not in answer
 
 
@@ -61,7 +80,12 @@ def test_a_large_batch_is_shown_in_part():
         (asked(classes={}), "text"),
         (asked(templates={}), "templates must be text"),
         (asked(batcher={"images_per_class": 1.5, "plan_seed": 0}), "whole number"),
-        (asked(batcher={"images_per_class": 1, "plan_seed": 0, "batch_size": 0, "batch_index": 0}), "batch size is 0"),
+        (
+            asked(
+                batcher={"images_per_class": 1, "plan_seed": 0, "batch_size": 0, "batch_index": 0}
+            ),
+            "batch size is 0",
+        ),
         (asked() | {"classes": {"classes": "", "path": "no\0path"}}, "null"),
         ({}, "'classes' must be an object"),
         ([], "'classes' must be an object"),
@@ -78,7 +102,13 @@ def test_done_counts_the_images_of_this_plan_per_class_wherever_they_lie(output)
     made = [0, 1, 3, 11, 12, 300]  # 12 and 300 are past the plan's end
     for index in made:
         label = plan().row(index).label if index < 12 else "bat"
-        path = output / "set" / "deeper" / label / f"{plan().plan_id}-{index:06d}.{'webp' if index else 'png'}"
+        path = (
+            output
+            / "set"
+            / "deeper"
+            / label
+            / f"{plan().plan_id}-{index:06d}.{'webp' if index else 'png'}"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (output / "set" / "bat").mkdir()
@@ -112,8 +142,10 @@ def test_the_route_answers_over_http_and_two_copies_of_the_pack_register_it_once
     routes.register()
     assert len(list(table)) == 1
 
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no test's proxy is ours
+
     def post(url, body):
-        return json.load(urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=10))
+        return json.load(opener.open(urllib.request.Request(url, data=body), timeout=10))
 
     async def exchange():
         app = web.Application()
@@ -141,8 +173,15 @@ def test_the_next_rows_are_those_that_the_resume_folder_lacks(output):
     request = asked(batch_index=1)
     request["batcher"]["resume_folder"] = " set "
     answer = routes.preview(request)
-    assert [row["prompt"] for row in answer["rows"]] == [plan().row(index).prompt for index in (6, 9)]
-    assert (answer["batch_images"], answer["batch_there"], answer["missing"], answer["resume_folder"]) == (
+    assert [row["prompt"] for row in answer["rows"]] == [
+        plan().row(index).prompt for index in (6, 9)
+    ]
+    assert (
+        answer["batch_images"],
+        answer["batch_there"],
+        answer["missing"],
+        answer["resume_folder"],
+    ) == (
         2,
         3,
         8,

@@ -29,7 +29,9 @@ def save(pattern, *, images=None, index=0, size=4):
     return LabelledImageSaver().save(images, batch, "set", subfolders=pattern)["ui"]
 
 
-@pytest.mark.parametrize("pattern", ["{style}/{label}", "{plan_id}/by style/{style}/{label}", "{label}"])
+@pytest.mark.parametrize(
+    "pattern", ["{style}/{label}", "{plan_id}/by style/{style}/{label}", "{label}"]
+)
 def test_every_labelled_folder_has_its_own_images_records_and_card(output, pattern):
     ui = save(pattern)
     for spec, place, values in zip(PLAN, ui["images"], ui["synthgrid_records"], strict=True):
@@ -39,9 +41,15 @@ def test_every_labelled_folder_has_its_own_images_records_and_card(output, patte
         assert root.relative_to(output / "set").as_posix() == (
             SubfolderPattern(pattern).parent(spec, PLAN.plan_id) or "."
         )
-        assert LabelledFolder(root).scan()[(PLAN.plan_id, spec.index)].file_name == values["file_name"]
+        assert (
+            LabelledFolder(root).scan()[(PLAN.plan_id, spec.index)].file_name == values["file_name"]
+        )
         assert (root / "README.md").is_file()
-    records = [json.loads(line) for path in output.rglob("metadata.jsonl") for line in path.read_text().splitlines()]
+    records = [
+        json.loads(line)
+        for path in output.rglob("metadata.jsonl")
+        for line in path.read_text().splitlines()
+    ]
     assert sorted(values["index"] for values in records) == [0, 1, 2, 3]
 
 
@@ -75,14 +83,19 @@ def test_cards_are_written_for_folders_that_the_last_batch_did_not_touch(output)
 def test_the_batcher_resumes_whatever_the_pattern(output):
     save("{plan_id}/{style}/{label}")
     next(output.rglob("*-000001.png")).unlink()
-    batch = ClassPromptBatcher().select(PLAN.classes, TEXTS, 2, 4, 0, 0, resume_folder="set")["result"][0]
+    batch = ClassPromptBatcher().select(PLAN.classes, TEXTS, 2, 4, 0, 0, resume_folder="set")[
+        "result"
+    ][0]
     assert [spec.index for spec in batch.specs] == [1]
     assert images_below(output / "set", PLAN.plan_id) == {0, 2, 3}
 
 
 def test_a_template_without_style_has_a_folder_too(output):
     plain = GenerationPlan((ClassEntry("bat"),))
-    assert SubfolderPattern("{style}/{context}/{label}").parent(plain.row(0), plain.plan_id) == "no style/no context"
+    assert (
+        SubfolderPattern("{style}/{context}/{label}").parent(plain.row(0), plain.plan_id)
+        == "no style/no context"
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ class ComfyUI:
     def memory(self) -> int:
         """Bytes of main memory that the server's process holds: of its own, not of the machine, where others work too."""
         shown = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(self.process.pid)], capture_output=True, text=True, check=True
+            ["ps", "-o", "rss=", "-p", str(self.process.pid)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return int(shown.stdout) * 1024
 
@@ -52,7 +55,9 @@ class ComfyUI:
         prompt_id = answer.json()["prompt_id"]
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            entry = requests.get(f"{self.url}/history/{prompt_id}", timeout=30).json().get(prompt_id)
+            entry = (
+                requests.get(f"{self.url}/history/{prompt_id}", timeout=30).json().get(prompt_id)
+            )
             if entry:
                 return entry
             time.sleep(0.05)
@@ -61,7 +66,9 @@ class ComfyUI:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything below this folder needs a real ComfyUI, and says so where there is none."""
-    skip = pytest.mark.skip(reason="no COMFYUI_DIR; run: make test-comfyui COMFYUI_DIR=/path/to/ComfyUI")
+    skip = pytest.mark.skip(
+        reason="no COMFYUI_DIR; run: make test-comfyui COMFYUI_DIR=/path/to/ComfyUI"
+    )
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.comfyui)
@@ -91,7 +98,11 @@ def running_comfyui(base: Path, packs: dict[str, Path]) -> Iterator[ComfyUI]:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=os.environ["COMFYUI_DIR"], stdout=log, stderr=subprocess.STDOUT, env=environment
+            command,
+            cwd=os.environ["COMFYUI_DIR"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
         )
     server = ComfyUI(f"http://127.0.0.1:{port}", base, log_path, process)
     try:
@@ -116,7 +127,10 @@ def _wait(server: ComfyUI, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="session")
 def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    packs = {"synthgrid": ROOT, "contract_nodes.py": ROOT / "tests" / "contract" / "contract_nodes.py"}
+    packs = {
+        "synthgrid": ROOT,
+        "contract_nodes.py": ROOT / "tests" / "contract" / "contract_nodes.py",
+    }
     with running_comfyui(tmp_path_factory.mktemp("comfyui"), packs) as server:
         yield server
 

@@ -10,7 +10,11 @@ from sd15_checkpoint import NAME
 
 from comfy_nodes.labelset import LabelledFolder, read_record
 
-GRAPH = json.loads((Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text("utf-8"))
+GRAPH = json.loads(
+    (Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text(
+        "utf-8"
+    )
+)
 IDS = {node["class_type"]: node_id for node_id, node in GRAPH.items()}
 BATCHER, SAVER = IDS["SynthGridClassPromptBatcher"], IDS["SynthGridLabelledImageSaver"]
 
@@ -68,7 +72,15 @@ def test_each_format_holds_record_and_graph(comfyui, name, suffix):
         path = comfyui.base / "output" / place["subfolder"] / place["filename"]
         assert path.suffix == suffix
         record = read_record(path.read_bytes())
-        assert (record.prompt, record.seed, record.sha256) == (values["prompt"], values["seed"], values["sha256"])
+        assert (record.prompt, record.seed, record.sha256) == (
+            values["prompt"],
+            values["seed"],
+            values["sha256"],
+        )
         with Image.open(path) as image:
-            text = image.text["prompt"] if name == "PNG" else image.getexif()[0x0110].removeprefix("prompt:")
+            text = (
+                image.text["prompt"]
+                if name == "PNG"
+                else image.getexif()[0x0110].removeprefix("prompt:")
+            )
         assert json.loads(text) == graph(**changes)

@@ -15,13 +15,16 @@ ASKED = {
 
 @pytest.mark.parametrize("prefix", ["", "/api"])
 def test_the_server_answers_about_a_plan_without_running_it(comfyui, prefix):
-    answer = requests.post(f"{comfyui.url}{prefix}/synthgrid/preview", json=ASKED, timeout=30).json()
+    answer = requests.post(
+        f"{comfyui.url}{prefix}/synthgrid/preview", json=ASKED, timeout=30
+    ).json()
     assert (answer["images"], answer["batches"], answer["done"]) == (6, 2, {"badger": 0, "bat": 0})
     assert [row["prompt"] for row in answer["rows"]] == ["a badger", "a bat"]
 
 
 @pytest.mark.parametrize(
-    "file", ["synthgrid.js", "panel.js", "request.js", *(f"docs/{n}.md" for n in NODE_CLASS_MAPPINGS)]
+    "file",
+    ["synthgrid.js", "panel.js", "request.js", *(f"docs/{n}.md" for n in NODE_CLASS_MAPPINGS)],
 )
 def test_extension_and_help_are_where_the_frontend_looks(comfyui, file):
     assert requests.get(f"{comfyui.url}/extensions/synthgrid/{file}", timeout=30).status_code == 200

@@ -20,7 +20,9 @@ def info(comfyui):
     return requests.get(f"{comfyui.url}/object_info", timeout=60).json()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PAIRS.glob("*.json") if path.stem != "object_info"))
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in PAIRS.glob("*.json") if path.stem != "object_info")
+)
 def test_with_the_servers_own_description_the_pairs_convert_as_with_the_stored_one(info, name):
     assert convert(read(name)["editor"], info) == convert(read(name)["editor"], read("object_info"))
 

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def complaints(log):
     """Lines of the server's log that name the pack and are not its import time."""
-    lines = [line for line in log.splitlines() if re.search("synthgrid|comfy_nodes", line, re.IGNORECASE)]
+    lines = [
+        line for line in log.splitlines() if re.search("synthgrid|comfy_nodes", line, re.IGNORECASE)
+    ]
     return [line for line in lines if not re.match(r"^\s*[\d.]+ seconds: ", line)]
 
 

@@ -12,7 +12,9 @@ from sd15_checkpoint import NAME
 from client.workflow.graph import parse_workflow
 
 STEPS, CFG = 5, 4.0
-GRAPH = json.loads((Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text())
+GRAPH = json.loads(
+    (Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text()
+)
 LONG = "a very long prompt of a {class} " + "with many more words " * 30
 
 
@@ -22,8 +24,13 @@ def batch_graph(sampler, *, batch_size, batch_index=0):
     ids = {node["class_type"]: node_id for node_id, node in graph.items()}
     graph[ids["CheckpointLoaderSimple"]]["inputs"]["ckpt_name"] = NAME
     graph[ids["SynthGridBatchLatent"]]["inputs"] |= {"width": 64, "height": 64}
-    graph[ids["SynthGridPromptTemplates"]]["inputs"]["templates"] = f"a photo of a {{class}}\n{LONG}"
-    graph[ids["SynthGridClassPromptBatcher"]]["inputs"] |= {"batch_size": batch_size, "batch_index": batch_index}
+    graph[ids["SynthGridPromptTemplates"]]["inputs"]["templates"] = (
+        f"a photo of a {{class}}\n{LONG}"
+    )
+    graph[ids["SynthGridClassPromptBatcher"]]["inputs"] |= {
+        "batch_size": batch_size,
+        "batch_index": batch_index,
+    }
     graph[ids["BasicScheduler"]]["inputs"]["steps"] = STEPS
     graph[ids["CFGGuider"]]["inputs"]["cfg"] = CFG
     graph[ids["KSamplerSelect"]]["inputs"]["sampler_name"] = sampler
@@ -43,14 +50,20 @@ def stock_graph(sampler, prompt, seed):
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": NAME}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"text": prompt, "clip": ["1", 1]}},
         "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
-        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "4": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1},
+        },
         "5": {"class_type": "KSampler", "inputs": inputs},
         "save": save_latent("5"),
     }
 
 
 def save_latent(source):
-    return {"class_type": "SaveLatent", "inputs": {"samples": [source, 0], "filename_prefix": "latents/rows"}}
+    return {
+        "class_type": "SaveLatent",
+        "inputs": {"samples": [source, 0], "filename_prefix": "latents/rows"},
+    }
 
 
 def latents(comfyui, graph):
@@ -71,7 +84,9 @@ def test_a_row_is_what_the_stock_sampler_makes_alone(comfyui, sampler):
     graph, plan = batch_graph(sampler, batch_size=8)
     rows = latents(comfyui, graph)
     specs = plan.batch(0, 8)
-    assert len({len(spec.prompt) > 300 for spec in specs}) == 2, "the batch must mix short and long prompts"
+    assert len({len(spec.prompt) > 300 for spec in specs}) == 2, (
+        "the batch must mix short and long prompts"
+    )
     assert torch.isfinite(rows).all()
     for row, spec in enumerate(specs):
         alone = latents(comfyui, stock_graph(sampler, spec.prompt, spec.seed))
@@ -80,13 +95,19 @@ def test_a_row_is_what_the_stock_sampler_makes_alone(comfyui, sampler):
 
 def test_the_test_checkpoint_listens_to_its_prompt(comfyui):
     """Otherwise the test above would also pass with the prompts mixed up."""
-    first, second = (latents(comfyui, stock_graph("euler", prompt, 1)) for prompt in ("a photo of a bat", "a bear"))
+    first, second = (
+        latents(comfyui, stock_graph("euler", prompt, 1))
+        for prompt in ("a photo of a bat", "a bear")
+    )
     assert relative_difference(first, second) > 1e-2
 
 
 def test_rows_do_not_depend_on_the_batch_size(comfyui):
     whole = latents(comfyui, batch_graph("euler", batch_size=8)[0])
-    halves = [latents(comfyui, batch_graph("euler", batch_size=4, batch_index=index)[0]) for index in (0, 1)]
+    halves = [
+        latents(comfyui, batch_graph("euler", batch_size=4, batch_index=index)[0])
+        for index in (0, 1)
+    ]
     assert relative_difference(torch.cat(halves), whole) < 1e-4
 
 
@@ -96,6 +117,9 @@ def test_a_sampler_with_step_noise_breaks_this_and_the_client_says_so(comfyui):
     graph, plan = batch_graph("euler_ancestral", batch_size=8)
     rows, spec = latents(comfyui, graph), plan.row(1)
     assert (
-        relative_difference(rows[1], latents(comfyui, stock_graph("euler_ancestral", spec.prompt, spec.seed))[0]) > 0.1
+        relative_difference(
+            rows[1], latents(comfyui, stock_graph("euler_ancestral", spec.prompt, spec.seed))[0]
+        )
+        > 0.1
     )
     assert any("euler_ancestral" in warning for warning in warnings(parse_workflow(graph)))

@@ -33,24 +33,38 @@ def workflow(seed):
 
 def theirs(url):
     """Queues three jobs of somebody else; their ids."""
-    graph = {"1": {"class_type": "ContractWait", "inputs": {"steps": 2, "seconds": 0.3, "salt": "x"}}}
+    graph = {
+        "1": {"class_type": "ContractWait", "inputs": {"steps": 2, "seconds": 0.3, "salt": "x"}}
+    }
     graph["2"] = {"class_type": "ContractShow", "inputs": {"value": ["1", 0]}}
     ids = [str(uuid.uuid4()) for _ in range(3)]
     for number, each in enumerate(ids):
         graph["1"]["inputs"]["salt"] = str(number)
-        assert requests.post(f"{url}/prompt", json={"prompt": graph, "prompt_id": each}, timeout=30).status_code == 200
+        assert (
+            requests.post(
+                f"{url}/prompt", json={"prompt": graph, "prompt_id": each}, timeout=30
+            ).status_code
+            == 200
+        )
     return ids
 
 
 def test_one_of_two_servers_is_killed_in_the_middle(comfyui, tmp_path):
-    packs = {"synthgrid": ROOT, "contract_nodes.py": ROOT / "tests" / "contract" / "contract_nodes.py"}
+    packs = {
+        "synthgrid": ROOT,
+        "contract_nodes.py": ROOT / "tests" / "contract" / "contract_nodes.py",
+    }
     planned, seen, others = workflow(77), [], []
     with ExitStack() as stack:
         doomed = stack.enter_context(running_comfyui(tmp_path / "doomed", packs))
 
         def kill(event):
             seen.append(event)
-            if isinstance(event, events.ImageSaved) and event.server == "doomed" and doomed.process.poll() is None:
+            if (
+                isinstance(event, events.ImageSaved)
+                and event.server == "doomed"
+                and doomed.process.poll() is None
+            ):
                 others.extend(theirs(comfyui.url))
                 doomed.process.kill()
 

@@ -22,7 +22,15 @@ CLASSES = tuple(map(ClassEntry, ("badger", "a/b", "蝙蝠")))
 
 
 def patched(name, **more):
-    options = dict(classes=CLASSES, images_per_class=3, batch_size=4, checkpoint=NAME, width=64, height=64, steps=2)
+    options = dict(
+        classes=CLASSES,
+        images_per_class=3,
+        batch_size=4,
+        checkpoint=NAME,
+        width=64,
+        height=64,
+        steps=2,
+    )
     return patch(load_workflow(FOLDER / f"{name}.json"), Options(**(options | more)))
 
 
@@ -33,7 +41,9 @@ def real_images(comfyui):
         folder = comfyui.base / "input" / "real" / folder_name(label.name)
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(2):
-            Image.effect_noise((90, 70), 60 + 40 * number).convert("RGB").save(folder / f"photo {number}.jpg")
+            Image.effect_noise((90, 70), 60 + 40 * number).convert("RGB").save(
+                folder / f"photo {number}.jpg"
+            )
     return comfyui.base / "input" / "real"
 
 
@@ -51,9 +61,13 @@ def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path
         assert read_record((tmp_path / "out" / record.file_name).read_bytes()) == record
 
 
-def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_real_one(comfyui, real_images, tmp_path):
+def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_real_one(
+    comfyui, real_images, tmp_path
+):
     """Strength decides how far it is from the real image; batch size decides nothing."""
-    whole, alone = (patched("sd15_from_real_images", batch_size=size, strength=0.4) for size in (9, 1))
+    whole, alone = (
+        patched("sd15_from_real_images", batch_size=size, strength=0.4) for size in (9, 1)
+    )
     run_plan(whole, comfyui.url, tmp_path / "whole")
     run_plan(alone, comfyui.url, tmp_path / "alone")
     records = LabelledFolder(tmp_path / "alone").scan()
@@ -61,7 +75,9 @@ def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_rea
         assert (record.source_image, record.settings["denoise"]) == (records[key].source_image, 0.4)
         assert record.source_image.startswith(f"{folder_name(record.label)}/photo ")
         assert record.source_sha256 == sha256((real_images / record.source_image).read_bytes())
-        batched, single = (pixels(tmp_path / name / record.file_name) for name in ("whole", "alone"))
+        batched, single = (
+            pixels(tmp_path / name / record.file_name) for name in ("whole", "alone")
+        )
         assert np.abs(batched - single).max() <= 1  # of 255: both are rounded
 
 
@@ -73,7 +89,9 @@ def pixels(path):
 def test_more_images_a_class_keeps_what_is_there(comfyui, tmp_path):
     run_plan(patched("sd15_class_prompts"), comfyui.url, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
-    assert run_plan(patched("sd15_class_prompts", images_per_class=5), comfyui.url, tmp_path).made == 6
+    assert (
+        run_plan(patched("sd15_class_prompts", images_per_class=5), comfyui.url, tmp_path).made == 6
+    )
     assert all(path.read_bytes() == data for path, data in before.items())
 
 
@@ -81,19 +99,30 @@ def test_more_images_a_class_keeps_what_is_there(comfyui, tmp_path):
 def test_a_plan_of_2700_images_loses_and_doubles_none_and_memory_stays_flat(comfyui, tmp_path):
     """90 classes x 30 images in batches of 8: 338 queued prompts."""
     classes = tuple(ClassEntry(f"class {number}") for number in range(90))
-    workflow = patched("sd15_class_prompts", classes=classes, images_per_class=30, batch_size=8, steps=1)
+    workflow = patched(
+        "sd15_class_prompts", classes=classes, images_per_class=30, batch_size=8, steps=1
+    )
     memory = []
     begun = time.monotonic()
 
     def watch(progress):
         if progress.made % 100 == 0 and len(memory) <= progress.made // 100:
             memory.append(comfyui.memory() // 2**20)
-            log.info("%d images after %.0f s, %d MiB", progress.made, time.monotonic() - begun, memory[-1])
+            log.info(
+                "%d images after %.0f s, %d MiB",
+                progress.made,
+                time.monotonic() - begun,
+                memory[-1],
+            )
 
     run_plan(workflow, comfyui.url, tmp_path, on_progress=watch)
     log.info("whole run: %.0f s, MiB every 100 images: %s", time.monotonic() - begun, memory)
     records = LabelledFolder(tmp_path).scan()
     assert sorted(index for _, index in records) == list(range(2700))
-    assert len({record.sha256 for record in records.values()}) == len(list(tmp_path.rglob("*.png"))) == 2700
+    assert (
+        len({record.sha256 for record in records.values()})
+        == len(list(tmp_path.rglob("*.png")))
+        == 2700
+    )
     warm = memory[len(memory) // 4 :]
     assert max(warm) < 1.1 * min(warm), memory

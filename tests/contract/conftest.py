@@ -86,7 +86,9 @@ class Contract:
 
 def _start(base: Path) -> Iterator[str]:
     command = [sys.executable, str(Path(__file__).with_name("serve_engine.py")), "0", str(base)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     assert process.stderr is not None
     lines = []
     for line in process.stderr:

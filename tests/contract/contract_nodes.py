@@ -65,7 +65,12 @@ class Join:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"values": ("INT", {"forceInput": True}), "separator": ("STRING", {"default": "+"})}}
+        return {
+            "required": {
+                "values": ("INT", {"forceInput": True}),
+                "separator": ("STRING", {"default": "+"}),
+            }
+        }
 
     def run(self, values: list[int], separator: list[str]) -> tuple[str]:
         return (separator[0].join(map(str, values)),)
@@ -89,7 +94,12 @@ class Show:
         return float("nan")
 
     def run(self, value: Any, unique_id: Any, prompt: Any, extra_pnginfo: Any) -> dict[str, Any]:
-        ui = {"value": [value], "unique_id": [unique_id], "nodes": [sorted(prompt)], "pnginfo": [extra_pnginfo]}
+        ui = {
+            "value": [value],
+            "unique_id": [unique_id],
+            "nodes": [sorted(prompt)],
+            "pnginfo": [extra_pnginfo],
+        }
         return {"ui": ui, "result": (str(value),)}
 
 
@@ -127,7 +137,12 @@ class Fail:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"reason": ("STRING", {"default": "because"}), "number": ("INT", {"default": 0})}}
+        return {
+            "required": {
+                "reason": ("STRING", {"default": "because"}),
+                "number": ("INT", {"default": 0}),
+            }
+        }
 
     def run(self, reason: str, number: int) -> tuple[int]:
         raise ValueError(reason)
@@ -158,4 +173,6 @@ class Checked:
         return (number,)
 
 
-NODE_CLASS_MAPPINGS = {f"Contract{each.__name__}": each for each in (Numbers, Add, Join, Show, Wait, Fail, Checked)}
+NODE_CLASS_MAPPINGS = {
+    f"Contract{each.__name__}": each for each in (Numbers, Add, Join, Show, Wait, Fail, Checked)
+}

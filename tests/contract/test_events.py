@@ -53,7 +53,9 @@ def test_the_events_of_a_prompt_come_in_order(server, listener):
 def test_the_events_carry_what_a_client_needs(server, listener):
     prompt_id = server.queue(waiting(), client_id=listener.client_id)
     events = [(event, data) for event, data in listener.until_done() if event != "status"]
-    by_name = {event: data for event, data in events if event not in ("executing", "progress_state")}
+    by_name = {
+        event: data for event, data in events if event not in ("executing", "progress_state")
+    }
     assert by_name["execution_cached"]["nodes"] == []
     assert by_name["progress"] == {"value": 3, "max": 3, "prompt_id": prompt_id, "node": "1"}
     assert by_name["executed"]["node"] == by_name["executed"]["display_node"] == "2"
@@ -76,7 +78,9 @@ def test_the_events_carry_what_a_client_needs(server, listener):
 def test_the_status_counts_the_queue_down(server, listener):
     server.queue(waiting(), client_id=listener.client_id)
     counts = [
-        data["status"]["exec_info"]["queue_remaining"] for event, data in listener.until_done() if event == "status"
+        data["status"]["exec_info"]["queue_remaining"]
+        for event, data in listener.until_done()
+        if event == "status"
     ]
     assert counts[-1] == 0
     assert 1 in counts
@@ -98,7 +102,9 @@ def test_a_prompt_without_client_id_tells_everybody_its_progress(server, listene
     prompt_id = server.queue(waiting())
     server.wait(prompt_id)
     server.queue(waiting(1), client_id=listener.client_id)
-    events = [(event, data) for event, data in listener.until_done() if data.get("prompt_id") == prompt_id]
+    events = [
+        (event, data) for event, data in listener.until_done() if data.get("prompt_id") == prompt_id
+    ]
     assert {event for event, _ in events} == {"progress", "progress_state"}
 
 
@@ -137,7 +143,9 @@ def test_what_was_shown_before_a_failure_is_kept(server):
 
 def test_the_history_of_a_success_holds_prompt_outputs_status_and_meta(server):
     prompt = waiting(1)
-    prompt_id = server.queue(prompt, client_id="somebody", extra_data={"extra_pnginfo": {"workflow": {"id": 1}}})
+    prompt_id = server.queue(
+        prompt, client_id="somebody", extra_data={"extra_pnginfo": {"workflow": {"id": 1}}}
+    )
     entry = server.wait(prompt_id)
     assert set(entry) == {"prompt", "outputs", "status", "meta"}
     number, its_id, its_prompt, extra_data, outputs = entry["prompt"]
@@ -152,7 +160,9 @@ def test_the_history_of_a_success_holds_prompt_outputs_status_and_meta(server):
         "execution_success",
     ]
     assert all(isinstance(data["timestamp"], int) for _, data in entry["status"]["messages"])
-    assert entry["meta"] == {"2": {"node_id": "2", "display_node": "2", "parent_node": None, "real_node_id": "2"}}
+    assert entry["meta"] == {
+        "2": {"node_id": "2", "display_node": "2", "parent_node": None, "real_node_id": "2"}
+    }
 
 
 def test_an_interrupt_stops_a_node_between_its_steps(server, listener):
@@ -162,7 +172,9 @@ def test_an_interrupt_stops_a_node_between_its_steps(server, listener):
     assert server.post("/interrupt", {"prompt_id": "another"}).status_code == 200
     assert listener.next()[0] in ("progress", "progress_state")
     assert server.post("/interrupt", {"prompt_id": prompt_id}).status_code == 200
-    interrupted = next(data for event, data in listener.until_done() if event == "execution_interrupted")
+    interrupted = next(
+        data for event, data in listener.until_done() if event == "execution_interrupted"
+    )
     assert (interrupted["node_id"], interrupted["node_type"]) == ("1", "ContractWait")
     entry = server.wait(prompt_id)
     assert entry["status"]["status_str"] == "error"

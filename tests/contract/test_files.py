@@ -21,7 +21,9 @@ def upload(server, name: str, data: bytes, **form: str) -> Any:
     return server.post("/upload/image", files={"image": (name, data, "image/png")}, data=form)
 
 
-def save(server, prefix: str, *, batch: int = 1, colour: int = 0x0A0B0C, **more: Any) -> dict[str, Any]:
+def save(
+    server, prefix: str, *, batch: int = 1, colour: int = 0x0A0B0C, **more: Any
+) -> dict[str, Any]:
     """What SaveImage reports."""
     size = {"width": 16, "height": 8, "batch_size": batch, "color": colour}
     prompt = {
@@ -37,7 +39,8 @@ def test_a_saved_image_is_viewed_with_its_pixels_and_its_graph(server):
     images = entry["outputs"]["2"]["images"]
     name = prefix.partition("/")[2]
     assert images == [
-        {"filename": f"{name}_0000{place}_.png", "subfolder": "contract", "type": "output"} for place in (1, 2)
+        {"filename": f"{name}_0000{place}_.png", "subfolder": "contract", "type": "output"}
+        for place in (1, 2)
     ]
     answer = server.get("/view", params=images[0])
     assert answer.status_code == 200
@@ -54,7 +57,9 @@ def test_file_names_go_on_counting(server):
     prefix = uuid.uuid4().hex
     save(server, prefix)
     entry = save(server, prefix, colour=1)
-    assert entry["outputs"]["2"]["images"] == [{"filename": f"{prefix}_00002_.png", "subfolder": "", "type": "output"}]
+    assert entry["outputs"]["2"]["images"] == [
+        {"filename": f"{prefix}_00002_.png", "subfolder": "", "type": "output"}
+    ]
 
 
 def test_a_prefix_that_leads_out_of_the_folder_fails(server):
@@ -63,7 +68,10 @@ def test_a_prefix_that_leads_out_of_the_folder_fails(server):
 
 def test_a_preview_goes_to_the_temporary_folder(server):
     prompt = {
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 255}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 255},
+        },
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }
     (image,) = server.run(prompt)["outputs"]["2"]["images"]
@@ -74,7 +82,9 @@ def test_a_preview_goes_to_the_temporary_folder(server):
 def test_part_of_a_file_can_be_asked_for(server):
     data = picture()
     name = upload(server, f"{uuid.uuid4().hex}.png", data).json()["name"]
-    answer = server.get("/view", params={"filename": name, "type": "input"}, headers={"Range": "bytes=2-5"})
+    answer = server.get(
+        "/view", params={"filename": name, "type": "input"}, headers={"Range": "bytes=2-5"}
+    )
     assert answer.status_code == 206
     assert answer.content == data[2:6]
 
@@ -109,7 +119,8 @@ def test_an_upload_lands_in_the_input_folder(server):
 def test_equal_content_keeps_its_name_and_other_content_gets_a_number(server):
     stem = uuid.uuid4().hex
     names = [
-        upload(server, f"{stem}.png", picture(colour)).json()["name"] for colour in [(1, 1, 1), (1, 1, 1), (2, 2, 2)]
+        upload(server, f"{stem}.png", picture(colour)).json()["name"]
+        for colour in [(1, 1, 1), (1, 1, 1), (2, 2, 2)]
     ]
     assert names == [f"{stem}.png", f"{stem}.png", f"{stem} (1).png"]
 
@@ -118,7 +129,9 @@ def test_overwrite_replaces_the_file(server):
     name = f"{uuid.uuid4().hex}.png"
     upload(server, name, picture((1, 1, 1)))
     assert upload(server, name, picture((2, 2, 2)), overwrite="true").json()["name"] == name
-    assert server.get("/view", params={"filename": name, "type": "input"}).content == picture((2, 2, 2))
+    assert server.get("/view", params={"filename": name, "type": "input"}).content == picture(
+        (2, 2, 2)
+    )
 
 
 @pytest.mark.parametrize("form", [{"subfolder": "../.."}, {"subfolder": "/tmp"}])
@@ -127,4 +140,7 @@ def test_no_upload_leaves_the_folder(server, form):
 
 
 def test_a_form_without_a_file_is_refused(server):
-    assert server.post("/upload/image", files={"other": ("a.png", b"", "image/png")}).status_code == 400
+    assert (
+        server.post("/upload/image", files={"other": ("a.png", b"", "image/png")}).status_code
+        == 400
+    )

@@ -110,7 +110,11 @@ def test_hidden_inputs_are_filled_in(server):
     prompt = {"1": node("ContractAdd", a=5), "seven": node("ContractShow", value=["1", 0])}
     entry = server.run(prompt, extra_data={"extra_pnginfo": {"workflow": 1}})
     shown = entry["outputs"]["seven"]
-    assert (shown["unique_id"], shown["nodes"], shown["pnginfo"]) == (["seven"], [["1", "seven"]], [{"workflow": 1}])
+    assert (shown["unique_id"], shown["nodes"], shown["pnginfo"]) == (
+        ["seven"],
+        [["1", "seven"]],
+        [{"workflow": 1}],
+    )
 
 
 def test_a_constant_that_no_input_declares_is_ignored_and_a_link_is_not(server):
@@ -160,11 +164,17 @@ def test_the_samplers_and_schedulers_of_the_engine_are_ones_that_comfyui_has(ser
     select = described["KSamplerSelect"]["input"]["required"]["sampler_name"]
     assert select[0] == "COMBO"
     assert set(select[1]["options"]) >= SAMPLERS
-    assert set(described["BasicScheduler"]["input"]["required"]["scheduler"][1]["options"]) >= SCHEDULERS
+    assert (
+        set(described["BasicScheduler"]["input"]["required"]["scheduler"][1]["options"])
+        >= SCHEDULERS
+    )
 
 
 def test_a_sampler_that_is_not_there_is_refused_with_the_list(server):
-    prompt = {"1": node("KSamplerSelect", sampler_name="best"), "2": node("ContractShow", value=["1", 0])}
+    prompt = {
+        "1": node("KSamplerSelect", sampler_name="best"),
+        "2": node("ContractShow", value=["1", 0]),
+    }
     error = server.post("/prompt", {"prompt": prompt}).json()["node_errors"]["1"]["errors"][0]
     assert error["type"] == "value_not_in_list"
     assert error["details"].startswith("sampler_name: 'best' not in ")
@@ -172,7 +182,9 @@ def test_a_sampler_that_is_not_there_is_refused_with_the_list(server):
 
 def test_a_checkpoint_that_is_not_there_is_refused(server):
     loader = node("CheckpointLoaderSimple", ckpt_name="no-such-checkpoint")
-    answer = server.post("/prompt", {"prompt": {"1": loader, "2": node("ContractShow", value=["1", 0])}})
+    answer = server.post(
+        "/prompt", {"prompt": {"1": loader, "2": node("ContractShow", value=["1", 0])}}
+    )
     assert answer.status_code == 400
     assert answer.json()["node_errors"]["1"]["errors"][0]["type"] == "value_not_in_list"
 
@@ -180,7 +192,13 @@ def test_a_checkpoint_that_is_not_there_is_refused(server):
 def test_synthgrid_nodes_run(server):
     prompt = {
         "1": node("SynthGridClassList", classes="bat\nbear", path=""),
-        "2": node("SynthGridPromptTemplates", templates="a {class}", negative_prompt="", contexts="", styles=""),
+        "2": node(
+            "SynthGridPromptTemplates",
+            templates="a {class}",
+            negative_prompt="",
+            contexts="",
+            styles="",
+        ),
         "3": node(
             "SynthGridClassPromptBatcher",
             classes=["1", 0],
@@ -199,7 +217,13 @@ def test_synthgrid_nodes_run(server):
 
 def test_a_mistake_in_a_plan_reaches_the_client_as_the_nodes_own_words(server):
     prompt = {
-        "1": node("SynthGridPromptTemplates", templates="a {color}", negative_prompt="", contexts="", styles=""),
+        "1": node(
+            "SynthGridPromptTemplates",
+            templates="a {color}",
+            negative_prompt="",
+            contexts="",
+            styles="",
+        ),
         "2": node("ContractShow", value=["1", 0]),
     }
     failure = server.run(prompt)["status"]["messages"][-1][1]
@@ -209,9 +233,14 @@ def test_a_mistake_in_a_plan_reaches_the_client_as_the_nodes_own_words(server):
 
 def test_system_stats_name_the_device(server):
     stats = server.get("/system_stats").json()
-    assert {"os", "comfyui_version", "python_version", "pytorch_version", "ram_total", "ram_free"} <= set(
-        stats["system"]
-    )
+    assert {
+        "os",
+        "comfyui_version",
+        "python_version",
+        "pytorch_version",
+        "ram_total",
+        "ram_free",
+    } <= set(stats["system"])
     (device,) = stats["devices"]
     assert {"name", "type", "index", "vram_total", "vram_free"} <= set(device)
 

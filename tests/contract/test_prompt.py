@@ -67,7 +67,11 @@ def test_a_prompt_that_cannot_run_at_all_is_refused(server, body, kind):
     ("bad", "kind", "details"),
     [
         (node("ContractAdd"), "required_input_missing", "a"),
-        (node("ContractAdd", a="x"), "invalid_input_type", "a, x, invalid literal for int() with base 10: 'x'"),
+        (
+            node("ContractAdd", a="x"),
+            "invalid_input_type",
+            "a, x, invalid literal for int() with base 10: 'x'",
+        ),
         (node("ContractAdd", a=None), "invalid_input_type", None),
         (node("ContractAdd", a=1001), "value_bigger_than_max", "a"),
         (node("ContractAdd", a=1, b=-1001), "value_smaller_than_min", "b"),
@@ -83,7 +87,11 @@ def test_a_prompt_that_cannot_run_at_all_is_refused(server, body, kind):
             "custom_validation_failed",
             "number - 100 is far too much",
         ),
-        (node("ContractChecked", number=1, choice="one", amount=11), "value_bigger_than_max", "amount"),
+        (
+            node("ContractChecked", number=1, choice="one", amount=11),
+            "value_bigger_than_max",
+            "amount",
+        ),
     ],
 )
 def test_a_bad_input_is_named(server, bad, kind, details):
@@ -97,7 +105,10 @@ def test_a_bad_input_is_named(server, bad, kind, details):
     assert found["dependent_outputs"] == ["2"]
     assert [each["type"] for each in found["errors"]] == [kind]
     assert {"type", "message", "details", "extra_info"} == set(found["errors"][0])
-    assert found["errors"][0]["extra_info"]["input_name"] in bad["inputs"] or kind == "required_input_missing"
+    assert (
+        found["errors"][0]["extra_info"]["input_name"] in bad["inputs"]
+        or kind == "required_input_missing"
+    )
     if details is not None:
         assert found["errors"][0]["details"] == details
 
@@ -118,8 +129,14 @@ def test_a_node_that_validates_an_input_itself_sets_its_own_limits(server):
 @pytest.mark.parametrize(
     ("prompt", "kind"),
     [
-        (shown(node("ContractAdd", a=1)) | {"2": node("ContractShow", value=["9", 0])}, "exception_during_validation"),
-        (shown(node("ContractAdd", a=1)) | {"2": node("ContractShow", value=["1", 7])}, "exception_during_validation"),
+        (
+            shown(node("ContractAdd", a=1)) | {"2": node("ContractShow", value=["9", 0])},
+            "exception_during_validation",
+        ),
+        (
+            shown(node("ContractAdd", a=1)) | {"2": node("ContractShow", value=["1", 7])},
+            "exception_during_validation",
+        ),
         (shown(node("ContractAdd", a=["9", 0])), "exception_during_inner_validation"),
         ({"1": {"class_type": "ContractShow"}}, "exception_during_validation"),
     ],
@@ -127,7 +144,9 @@ def test_a_node_that_validates_an_input_itself_sets_its_own_limits(server):
 def test_a_link_to_nowhere_is_refused(server, prompt, kind):
     answer = server.post("/prompt", {"prompt": prompt})
     assert answer.status_code == 400
-    assert kind in [each["type"] for found in answer.json()["node_errors"].values() for each in found["errors"]]
+    assert kind in [
+        each["type"] for found in answer.json()["node_errors"].values() for each in found["errors"]
+    ]
 
 
 def test_a_cycle_is_refused(server):
@@ -152,7 +171,9 @@ def test_values_are_converted_to_the_declared_type(server):
     assert entry["outputs"]["2"]["value"] == [6]
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b'{"prompt": [1]}', b'{"prompt": null}', b'{"prompt": {}, "number": "x"}'])
+@pytest.mark.parametrize(
+    "body", [b"{", b"", b'{"prompt": [1]}', b'{"prompt": null}', b'{"prompt": {}, "number": "x"}']
+)
 def test_a_malformed_body_is_answered_with_500_and_the_server_lives_on(server, body):
     answer = server.post("/prompt", data=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 500
@@ -160,8 +181,15 @@ def test_a_malformed_body_is_answered_with_500_and_the_server_lives_on(server, b
 
 
 def test_a_page_of_another_site_is_refused(server):
-    assert server.post("/prompt", {"prompt": GOOD}, headers={"Origin": "http://elsewhere.example"}).status_code == 403
-    assert server.post("/prompt", {"prompt": GOOD}, headers={"Origin": server.url}).status_code == 200
+    assert (
+        server.post(
+            "/prompt", {"prompt": GOOD}, headers={"Origin": "http://elsewhere.example"}
+        ).status_code
+        == 403
+    )
+    assert (
+        server.post("/prompt", {"prompt": GOOD}, headers={"Origin": server.url}).status_code == 200
+    )
 
 
 def test_a_body_over_100_megabytes_is_refused(server):

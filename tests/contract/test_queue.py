@@ -12,7 +12,10 @@ import pytest
 def waiting(steps: int, seconds: float = 0.02) -> dict[str, Any]:
     salt = uuid.uuid4().hex
     return {
-        "1": {"class_type": "ContractWait", "inputs": {"steps": steps, "seconds": seconds, "salt": salt}},
+        "1": {
+            "class_type": "ContractWait",
+            "inputs": {"steps": steps, "seconds": seconds, "salt": salt},
+        },
         "2": {"class_type": "ContractShow", "inputs": {"value": ["1", 0]}},
     }
 

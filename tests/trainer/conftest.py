@@ -18,7 +18,9 @@ SHAPES = ("circle", "cross", "square")
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def draw_shape(label: str, random: np.random.RandomState, *, size_px: int = 48, hard: bool = False) -> Image.Image:
+def draw_shape(
+    label: str, random: np.random.RandomState, *, size_px: int = 48, hard: bool = False
+) -> Image.Image:
     """One coloured shape at a random place. `hard` ones vary in colour and size, so that few examples are too few."""
     paper = tuple(int(value) for value in random.randint(170, 256, 3))
     ink = tuple(int(value) for value in random.randint(0, 110, 3))
@@ -51,7 +53,9 @@ def write_labelled(root: Path, images: Mapping[str, list[Image.Image]]) -> Path:
     folder = LabelledFolder(root)
     for label, pictures in images.items():
         for index, picture in enumerate(pictures):
-            record = ImageRecord(image_file_name(label, "plan", index), label, "a prompt", "", index, index, "plan")
+            record = ImageRecord(
+                image_file_name(label, "plan", index), label, "a prompt", "", index, index, "plan"
+            )
             folder.add(record, encode_image(picture, record))
     return root
 
@@ -137,21 +141,43 @@ def write_grid(
         source = (spec.source or "synthetic") if spec.is_synthetic else ""
         for number, share in enumerate(shares):
             run_id = f"{model}-{arm}-{budget}-seed{number}".replace(":", "-")
-            entry = {"run_id": run_id, "model": model, "arm": arm, "regime": spec.regime, "ratio": spec.amount}
+            entry = {
+                "run_id": run_id,
+                "model": model,
+                "arm": arm,
+                "regime": spec.regime,
+                "ratio": spec.amount,
+            }
             runs.append(entry | {"source": source, "budget": budget, "seed": number})
             if share is None:
                 continue
             random = np.random.RandomState([seed, number, *cell.encode()])
             hit = random.rand(len(truth)) < share
             guesses = [
-                label if ok else classes[(classes.index(label) + 1) % 3] for label, ok in zip(truth, hit, strict=True)
+                label if ok else classes[(classes.index(label) + 1) % 3]
+                for label, ok in zip(truth, hit, strict=True)
             ]
-            rows = [(*row, "0.900000", "0.500000") for row in zip(files, truth, guesses, strict=True)]
-            metrics = {"accuracy": hit.mean(), "precision": 0.5, "recall": 0.5, "f1": 0.5, "ece": 0.1, "nll": 1.5}
+            rows = [
+                (*row, "0.900000", "0.500000") for row in zip(files, truth, guesses, strict=True)
+            ]
+            metrics = {
+                "accuracy": hit.mean(),
+                "precision": 0.5,
+                "recall": 0.5,
+                "f1": 0.5,
+                "ece": 0.1,
+                "nll": 1.5,
+            }
             predictions = to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
             trained = to_csv(("file", "label", "source", "use"), [])
             write_run(root, run_id, {"config.json": b"{}", "metrics.json": to_json(metrics), "predictions.csv": predictions, "training_images.csv": trained, DONE: b""})  # fmt: skip
-    entry = {"title": "Small CNN", "noun": "the small CNN", "frozen": False, "weights": "", "weights_fingerprint": ""}
+    entry = {
+        "title": "Small CNN",
+        "noun": "the small CNN",
+        "frozen": False,
+        "weights": "",
+        "weights_fingerprint": "",
+    }
     entry |= {"image_size_px": 32, "training": {"updates": 8, "epochs": None}}
     counts = {"train": [30] * 3, "test": [per_class] * 3, "synthetic": [60] * 3, "more": [0] * 3}
     grid = {
@@ -160,7 +186,10 @@ def write_grid(
         "images_per_class": counts,
         "fingerprints": {"train": "a1", "test": "b2"},
         "test_images_also_trained_on": 0,
-        "models": {model: entry | ({} if model == "cnn" else {"title": model, "noun": model}) for model in models},
+        "models": {
+            model: entry | ({} if model == "cnn" else {"title": model, "noun": model})
+            for model in models
+        },
         "samples": {"classes": classes, "tile_px": 8, "real": 1, "synthetic": 1},
         "device": "cpu",
         "versions": {"python": "3"},

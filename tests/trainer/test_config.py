@@ -47,7 +47,10 @@ RUN = RunConfig("cnn", "add:1", "updates", 0, 64, TrainingConfig(), 0.2, ("a", "
         ({"ratios": [0, 1], "arms": ["real"]}, "each arm once"),
         ({"arms": ["real", "add:1@c"]}, "draws from 'c'"),
         ({"arms": ["real", "more:1"]}, "--more-real"),
-        ({"arms": ["real", "augment"], "augment": "standard"}, "arm 'augment' is the baseline itself"),
+        (
+            {"arms": ["real", "augment"], "augment": "standard"},
+            "arm 'augment' is the baseline itself",
+        ),
         ({"budgets": ["hours"]}, "budget 'hours' is unknown"),
         ({"budgets": []}, "each budget once"),
         ({"executor": "slurm"}, "executor 'slurm' is unknown"),
@@ -95,14 +98,28 @@ def test_all_cells_of_a_model_get_the_same_number_of_updates() -> None:
 
 
 def test_ratios_are_the_short_form_and_arms_come_after_them() -> None:
-    names = [arm.name for arm in GridConfig.from_dict({**BASE, "ratios": [0, 0.5], "arms": ["swap:0.5"]}).used_arms]
+    names = [
+        arm.name
+        for arm in GridConfig.from_dict(
+            {**BASE, "ratios": [0, 0.5], "arms": ["swap:0.5"]}
+        ).used_arms
+    ]
     assert names == ["real", "add:0.5", "swap:0.5"]
-    assert [arm.name for arm in GridConfig.from_dict(BASE).used_arms] == ["real", "add:0.5", "add:1"]
-    assert [arm.name for arm in GridConfig.from_dict({**BASE, "arms": ["real"]}).used_arms] == ["real"]
+    assert [arm.name for arm in GridConfig.from_dict(BASE).used_arms] == [
+        "real",
+        "add:0.5",
+        "add:1",
+    ]
+    assert [arm.name for arm in GridConfig.from_dict({**BASE, "arms": ["real"]}).used_arms] == [
+        "real"
+    ]
 
 
 def test_where_passes_are_the_only_budget_the_baseline_sets_the_updates() -> None:
     config = GridConfig.from_dict(BASE)
     sizes = {"train_images": 5400, "baseline_images": 2700}
     assert config.training_for("cnn", **sizes).updates == 15 * 5400 // 32 + 1
-    assert replace(config, budgets=("epochs",)).training_for("cnn", **sizes).updates == 15 * 2700 // 32 + 1
+    assert (
+        replace(config, budgets=("epochs",)).training_for("cnn", **sizes).updates
+        == 15 * 2700 // 32 + 1
+    )

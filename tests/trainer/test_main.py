@@ -19,15 +19,41 @@ Trainer = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def grid_arguments(real: Path, synthetic: Path, out: Path, *more: str) -> list[str]:
-    arguments = ["grid", "--real", real, "--synthetic", synthetic, "--out", out, "--models", "cnn", "--ratios", "0,1"]
+    arguments = [
+        "grid",
+        "--real",
+        real,
+        "--synthetic",
+        synthetic,
+        "--out",
+        out,
+        "--models",
+        "cnn",
+        "--ratios",
+        "0,1",
+    ]
     return [*map(str, arguments), "--image-size", "32", "--updates", "6", "--device", "cpu", *more]
 
 
 def test_sample_data_to_report_in_three_commands(trainer: Trainer, tmp_path: Path) -> None:
-    made = trainer("sample-data", "--out", tmp_path / "d", "--train", 2, "--test", 2, "--set-aside", tmp_path / "aside")
+    made = trainer(
+        "sample-data",
+        "--out",
+        tmp_path / "d",
+        "--train",
+        2,
+        "--test",
+        2,
+        "--set-aside",
+        tmp_path / "aside",
+    )
     assert made.returncode == 0, made.stderr
     assert "20 training and 20 test images" in made.stdout
-    done = trainer(*grid_arguments(tmp_path / "d", tmp_path / "aside", tmp_path / "runs", "--quick", "--seeds", "1"))
+    done = trainer(
+        *grid_arguments(
+            tmp_path / "d", tmp_path / "aside", tmp_path / "runs", "--quick", "--seeds", "1"
+        )
+    )
     assert done.returncode == 0, done.stderr
     assert "Small CNN" in done.stdout
     assert str(tmp_path / "runs" / "report.html") in done.stdout
@@ -43,7 +69,7 @@ def test_sample_data_to_report_in_three_commands(trainer: Trainer, tmp_path: Pat
         (["--ratios", "1"], "start at 0"),
         (["--models", "cnn,vgg"], "model 'vgg' is unknown"),
         (["--real", "nowhere"], "is not a folder"),
-        (["--synthetic", "nowhere"], "python -m client run"),
+        (["--synthetic", "nowhere"], "synthgrid run"),
         (["--models", "resnet50"], "--allow-untrained"),
         (["--models", "resnet50", "--weights", "gone.pth"], "gone.pth is not there"),
         (["--image-size", "8"], "at least 32"),
@@ -54,7 +80,9 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
     change: list[str], message: str,
 ) -> None:  # fmt: skip
-    arguments = grid_arguments(real, tmp_path / "nowhere" if "--synthetic" in change else synthetic, tmp_path / "out")
+    arguments = grid_arguments(
+        real, tmp_path / "nowhere" if "--synthetic" in change else synthetic, tmp_path / "out"
+    )
     assert main([*arguments, *(() if "--synthetic" in change else change)]) == 1
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert message in line
@@ -64,7 +92,11 @@ def test_a_mistake_is_one_line_and_exit_code_1(
 
 
 def test_wrong_usage_is_exit_code_2() -> None:
-    for arguments in (["grid", "--ratios", "a,b"], ["nonsense"], ["grid", "--updates", "1", "--epochs", "1"]):
+    for arguments in (
+        ["grid", "--ratios", "a,b"],
+        ["nonsense"],
+        ["grid", "--updates", "1", "--epochs", "1"],
+    ):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
@@ -90,7 +122,15 @@ def test_a_config_file_works_and_the_command_line_wins(
 def test_a_failed_run_is_exit_code_1(
     real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main([*grid_arguments(real, synthetic, tmp_path / "o"), "--learning-rate", "1e30", "--seeds", "1"])
+    code = main(
+        [
+            *grid_arguments(real, synthetic, tmp_path / "o"),
+            "--learning-rate",
+            "1e30",
+            "--seeds",
+            "1",
+        ]
+    )
     assert code == 1
     assert "failed" in capsys.readouterr().out
 
@@ -130,12 +170,16 @@ def test_killed_in_the_middle_and_run_again_the_results_are_the_same_bytes(
     assert not (tmp_path / "killed" / "report.html").exists()
     assert main(killed) == 0
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
-    assert (tmp_path / "killed" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+    assert (tmp_path / "killed" / "results.csv").read_bytes() == (
+        tmp_path / "whole" / "results.csv"
+    ).read_bytes()
     assert not list((tmp_path / "killed").glob(".partial-*"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for another process")
-def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(real: Path, synthetic: Path, tmp_path: Path) -> None:
+def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(
+    real: Path, synthetic: Path, tmp_path: Path
+) -> None:
     process = start(grid_arguments(real, synthetic, tmp_path / "out", "--seeds", "200"))
     wait_for_a_run(process, tmp_path / "out")
     process.send_signal(signal.SIGINT)

@@ -34,7 +34,11 @@ def api_of(editor):
                 inputs[entry["name"]] = value
             if entry["link"] is not None:
                 inputs[entry["name"]] = links[entry["link"]]
-        graph[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node["title"]}}
+        graph[str(node["id"])] = {
+            "class_type": node["type"],
+            "inputs": inputs,
+            "_meta": {"title": node["title"]},
+        }
     return graph
 
 
@@ -72,7 +76,12 @@ def test_no_node_lies_on_another_and_every_group_has_a_title(name):
     editor = load(FOLDER / f"{name}.json")
     boxes = {node["id"]: (*node["pos"], *node["size"]) for node in editor["nodes"]}
     for (first, a), (second, b) in combinations(boxes.items(), 2):
-        apart = a[0] + a[2] <= b[0] or b[0] + b[2] <= a[0] or a[1] + a[3] + 30 <= b[1] or b[1] + b[3] + 30 <= a[1]
+        apart = (
+            a[0] + a[2] <= b[0]
+            or b[0] + b[2] <= a[0]
+            or a[1] + a[3] + 30 <= b[1]
+            or b[1] + b[3] + 30 <= a[1]
+        )
         assert apart, f"nodes {first} and {second} overlap"
     assert editor["groups"]
     assert all(group["title"] for group in editor["groups"])
@@ -92,4 +101,7 @@ def test_the_sd15_workflow_is_for_the_checkpoint_and_size_that_sd15_was_trained_
     graph = load(FOLDER / "api" / "sd15_class_prompts.json")
     inputs = {node["class_type"]: node["inputs"] for node in graph.values()}
     assert inputs["CheckpointLoaderSimple"]["ckpt_name"] == "v1-5-pruned-emaonly.safetensors"
-    assert (inputs["SynthGridBatchLatent"]["width"], inputs["SynthGridBatchLatent"]["height"]) == (512, 512)
+    assert (inputs["SynthGridBatchLatent"]["width"], inputs["SynthGridBatchLatent"]["height"]) == (
+        512,
+        512,
+    )

@@ -14,7 +14,9 @@ from .schedule import warmup_cosine
 
 logger = logging.getLogger(__name__)
 
-SCALING_FACTOR = 0.18215  # Stable Diffusion's; our latents are scaled to it, so that any engine may assume it
+SCALING_FACTOR = (
+    0.18215  # Stable Diffusion's; our latents are scaled to it, so that any engine may assume it
+)
 _KL_WEIGHT = 1e-4
 _POLISH_NOISE = 0.03  # of a latent's deviation of 1
 
@@ -39,7 +41,9 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
-def train_autoencoder(vae: AutoencoderKL, images: np.ndarray, *, steps: int, batch: int, seed: int) -> None:
+def train_autoencoder(
+    vae: AutoencoderKL, images: np.ndarray, *, steps: int, batch: int, seed: int
+) -> None:
     """Train in place on uint8 [N,64,64,3] to reproduce the pixels; a little KL keeps the latents smooth."""
     generator = torch.Generator().manual_seed(seed)
     vae.to(memory_format=torch.channels_last).train()
@@ -61,14 +65,19 @@ def train_autoencoder(vae: AutoencoderKL, images: np.ndarray, *, steps: int, bat
         schedule.step()
         if (step + 1) % 100 == 0 or step + 1 == steps:
             psnr, seconds = _psnr(squared.item()), time.monotonic() - started
-            logger.info("autoencoder: step %d of %d, %.1f dB, %.0f s", step + 1, steps, psnr, seconds)
+            logger.info(
+                "autoencoder: step %d of %d, %.1f dB, %.0f s", step + 1, steps, psnr, seconds
+            )
     vae.eval()
 
 
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL, images: np.ndarray, *, batch: int = 128) -> torch.Tensor:
     """Means of the latents, float32 [N,4,8,8], before scaling_factor."""
-    parts = [vae.encode(to_tensor(images[at : at + batch])).latent_dist.mean for at in range(0, len(images), batch)]
+    parts = [
+        vae.encode(to_tensor(images[at : at + batch])).latent_dist.mean
+        for at in range(0, len(images), batch)
+    ]
     return torch.cat(parts).contiguous()
 
 
@@ -90,7 +99,13 @@ def standardize(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
 
 
 def polish_decoder(
-    vae: AutoencoderKL, latents: torch.Tensor, images: np.ndarray, *, steps: int, batch: int, seed: int
+    vae: AutoencoderKL,
+    latents: torch.Tensor,
+    images: np.ndarray,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
 ) -> None:
     """Train the decoder alone, in place, on fixed latents [N,4,8,8] (before scaling_factor) of uint8 [N,64,64,3].
 
@@ -103,7 +118,9 @@ def polish_decoder(
     started = time.monotonic()
     for step in range(steps):
         rows = torch.randint(len(images), (batch,), generator=generator)
-        noise = torch.randn((batch, *latents.shape[1:]), generator=generator) * (_POLISH_NOISE / SCALING_FACTOR)
+        noise = torch.randn((batch, *latents.shape[1:]), generator=generator) * (
+            _POLISH_NOISE / SCALING_FACTOR
+        )
         difference = vae.decode(latents[rows] + noise).sample - to_tensor(images[rows.numpy()])
         squared = difference.square().mean()
         loss = squared + 0.2 * difference.abs().mean()

@@ -61,7 +61,9 @@ def round_to_half(model: torch.nn.Module) -> None:
             tensor.copy_(tensor.half())
 
 
-def write_training_data(folder: Path, digits: list[Digit], recipe: Recipe, measured: dict[str, object]) -> None:
+def write_training_data(
+    folder: Path, digits: list[Digit], recipe: Recipe, measured: dict[str, object]
+) -> None:
     """Record what the checkpoint saw and how it was made; `measured` is filled further by the fidelity command."""
     record = {
         "source": "scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, test part)",

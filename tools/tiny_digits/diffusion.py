@@ -73,7 +73,9 @@ def train_unet(
     weight = (_MIN_SNR_GAMMA / (kept / (1.0 - kept))).clamp(max=1.0)
     unet.to(memory_format=torch.channels_last).train()
     average = copy.deepcopy(unet).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=learning_rate, weight_decay=0.01, fused=True
+    )
     schedule = warmup_cosine(optimizer, steps=schedule_steps)
     started, smooth = time.monotonic(), 1.0
     for step in range(steps):
@@ -92,7 +94,13 @@ def train_unet(
         _follow(average, unet, decay=min(0.999, (step + 1) / (step + 20)))
         smooth = 0.99 * smooth + 0.01 * loss.item() if step else loss.item()
         if (step + 1) % 200 == 0 or step + 1 == steps:
-            logger.info("unet: step %d of %d, loss %.4f, %.0f s", step + 1, steps, smooth, time.monotonic() - started)
+            logger.info(
+                "unet: step %d of %d, loss %.4f, %.0f s",
+                step + 1,
+                steps,
+                smooth,
+                time.monotonic() - started,
+            )
         if on_checkpoint and (step + 1) % max(1, steps // 3) == 0:
             on_checkpoint(average)
     return average

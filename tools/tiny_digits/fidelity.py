@@ -71,7 +71,9 @@ class Judge:
         labels = [digit.label for digit in unseen]
         for digit in unseen:
             for share in (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0):
-                images.append(render(digit.ink, random_description(digit.label, rng, plain_share=share), rng))
+                images.append(
+                    render(digit.ink, random_description(digit.label, rng, plain_share=share), rng)
+                )
                 labels.append(digit.label)
         self._model = SVC(C=10.0, gamma="scale").fit(ink_cells(np.stack(images)), labels)
 
@@ -90,7 +92,9 @@ def ink_cells(images: np.ndarray) -> np.ndarray:
     darkest = np.percentile(distance.reshape(len(pixels), -1), 98, axis=1)[:, None, None]
     ink = np.clip(distance / np.maximum(darkest, 1.0), 0.0, 1.0)
     cell = IMAGE_SIZE_PX // _GRID
-    return 16.0 * ink.reshape(-1, _GRID, cell, _GRID, cell).mean(axis=(2, 4)).reshape(len(pixels), -1)
+    return 16.0 * ink.reshape(-1, _GRID, cell, _GRID, cell).mean(axis=(2, 4)).reshape(
+        len(pixels), -1
+    )
 
 
 def digit_image(digit: Digit) -> np.ndarray:
@@ -107,11 +111,23 @@ def measure(
     wanted = np.array([digit.label for digit in learnt])
     result: dict[str, object] = {"judge_on_real_digits": _share(real == wanted)}
     logger.info("judge reads %.1f%% of real digits", 100 * _share(real == wanted))
-    result["guidance"] = {str(cfg): measure_default(checkpoint, judge, learnt, per_class, cfg=cfg) for cfg in GUIDANCES}
-    result["steps"] = {str(steps): measure_default(checkpoint, judge, learnt, 10, steps=steps) for steps in (10, 40)}
-    result["real_unseen"] = variety(learnt, [d.label for d in unseen], np.stack([digit_image(d) for d in unseen]))
-    result["wordings"] = {wording: _fidelity_of_wording(checkpoint, judge, wording) for wording in _WORDINGS}
-    result["styles"] = {_phrase(style): measure_style(checkpoint, judge, learnt, style) for style in _STYLES}
+    result["guidance"] = {
+        str(cfg): measure_default(checkpoint, judge, learnt, per_class, cfg=cfg)
+        for cfg in GUIDANCES
+    }
+    result["steps"] = {
+        str(steps): measure_default(checkpoint, judge, learnt, 10, steps=steps)
+        for steps in (10, 40)
+    }
+    result["real_unseen"] = variety(
+        learnt, [d.label for d in unseen], np.stack([digit_image(d) for d in unseen])
+    )
+    result["wordings"] = {
+        wording: _fidelity_of_wording(checkpoint, judge, wording) for wording in _WORDINGS
+    }
+    result["styles"] = {
+        _phrase(style): measure_style(checkpoint, judge, learnt, style) for style in _STYLES
+    }
     result["images_per_second"] = images_per_second(checkpoint)
     return result
 
@@ -141,9 +157,15 @@ def variety(learnt: list[Digit], labels: list[int], images: np.ndarray) -> dict[
     Distances are Euclidean over 8x8 cells of 0 to 16. A copier is nearer to what it learnt than unseen real digits are.
     """
     known = np.stack([digit_image(digit) for digit in learnt])
-    shifted = [ink_cells(np.roll(known, (down, right), axis=(1, 2))) for down in (-2, 0, 2) for right in (-2, 0, 2)]
+    shifted = [
+        ink_cells(np.roll(known, (down, right), axis=(1, 2)))
+        for down in (-2, 0, 2)
+        for right in (-2, 0, 2)
+    ]
     cells, known_cells = ink_cells(images), np.concatenate(shifted)
-    squares = (cells**2).sum(axis=1)[:, None] - 2.0 * cells @ known_cells.T + (known_cells**2).sum(axis=1)
+    squares = (
+        (cells**2).sum(axis=1)[:, None] - 2.0 * cells @ known_cells.T + (known_cells**2).sum(axis=1)
+    )
     nearest = np.sqrt(np.maximum(squares.min(axis=1), 0.0))
     spread = []
     for digit in range(10):
@@ -157,13 +179,20 @@ def variety(learnt: list[Digit], labels: list[int], images: np.ndarray) -> dict[
 
 
 def measure_style(
-    checkpoint: Checkpoint, judge: Judge, learnt: list[Digit], style: dict[str, str], *, per_class: int = 5
+    checkpoint: Checkpoint,
+    judge: Judge,
+    learnt: list[Digit],
+    style: dict[str, str],
+    *,
+    per_class: int = 5,
 ) -> dict[str, float]:
     """Fidelity under a style, the judge's share on real digits rendered so, and how often the colours are as said."""
     labels = np.array([digit for _ in range(per_class) for digit in range(10)])
     phrase = _phrase(style)
     prompts = [f"a photo of a {label}, {phrase}" for label in labels]
-    images = sample(checkpoint, prompts, range(1000, 1000 + len(prompts)), cfg=DEFAULT_CFG, batch=_BATCH)
+    images = sample(
+        checkpoint, prompts, range(1000, 1000 + len(prompts)), cfg=DEFAULT_CFG, batch=_BATCH
+    )
     description = _describe(style)
     rng = random.Random(0)
     real = [rng.choice([d for d in learnt if d.label == label]) for label in labels]
@@ -187,10 +216,14 @@ def images_per_second(checkpoint: Checkpoint, *, batch: int = 16) -> float:
     return round(batch / best, 1)
 
 
-def _fidelity_of_wording(checkpoint: Checkpoint, judge: Judge, wording: str, *, per_class: int = 5) -> float:
+def _fidelity_of_wording(
+    checkpoint: Checkpoint, judge: Judge, wording: str, *, per_class: int = 5
+) -> float:
     labels = np.array([digit for _ in range(per_class) for digit in range(10)])
     prompts = [wording.format(word=DIGIT_WORDS[label], numeral=label) for label in labels]
-    images = sample(checkpoint, prompts, range(2000, 2000 + len(prompts)), cfg=DEFAULT_CFG, batch=_BATCH)
+    images = sample(
+        checkpoint, prompts, range(2000, 2000 + len(prompts)), cfg=DEFAULT_CFG, batch=_BATCH
+    )
     return _share(judge.read(images) == labels)
 
 
@@ -220,7 +253,10 @@ def _colours_as_said(images: np.ndarray, description: Description) -> np.ndarray
 
 def _paper_colour(images: np.ndarray) -> np.ndarray:
     """The median colour of the outermost pixels, float [N,3]."""
-    return np.median(np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1), axis=1)
+    return np.median(
+        np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1),
+        axis=1,
+    )
 
 
 def _nearest(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
@@ -233,12 +269,23 @@ def _share(right: np.ndarray) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.tiny_digits.fidelity", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.tiny_digits.fidelity", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--images", type=Path, required=True, help="class folders that the generator has learnt from")
-    parser.add_argument("--exclude", type=Path, required=True, help="the demo's folder, with train/ and test/")
     parser.add_argument(
-        "--write", action="store_true", help=f"store the numbers in the checkpoint's {TRAINING_DATA_FILE}"
+        "--images",
+        type=Path,
+        required=True,
+        help="class folders that the generator has learnt from",
+    )
+    parser.add_argument(
+        "--exclude", type=Path, required=True, help="the demo's folder, with train/ and test/"
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"store the numbers in the checkpoint's {TRAINING_DATA_FILE}",
     )
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(argv)

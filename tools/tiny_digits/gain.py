@@ -30,11 +30,19 @@ def small_cnn() -> nn.Sequential:
     """[B,3,64,64] to [B,10]; 30,000 parameters."""
     layers: list[nn.Module] = []
     for before, after in ((3, 16), (16, 32), (32, 48)):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(48 * 16, 10))
+        layers += [
+            nn.Conv2d(before, after, 3, stride=2, padding=1),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(
+        *layers, nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(48 * 16, 10)
+    )
 
 
-def accuracy(train: Labelled, test: Labelled, *, seed: int, updates: int = 300, batch: int = 32) -> float:
+def accuracy(
+    train: Labelled, test: Labelled, *, seed: int, updates: int = 300, batch: int = 32
+) -> float:
     """Share of `test` that a CNN gets right after `updates` steps on `train`."""
     torch.manual_seed(seed)
     model = small_cnn()
@@ -57,13 +65,21 @@ def compare(
     """Accuracies in %, one a seed, of training without, with synthetic alone, with both, and with 30 real a class."""
     parts = load_checkpoint(checkpoint)
     test, train = read_digits(data / "test"), read_digits(data / "train")
-    result: dict[str, list[float]] = {"real": [], "synthetic": [], "real + synthetic": [], "30 real": []}
+    result: dict[str, list[float]] = {
+        "real": [],
+        "synthetic": [],
+        "real + synthetic": [],
+        "30 real": [],
+    }
     for seed in range(seeds):
         chosen = _few(train, real, seed)
         labels = [digit for digit in range(10) for _ in range(synthetic)]
         prompts = [f"a photo of a {label}" for label in labels]
         first = 10_000 + 1_000 * seed
-        made = to_tensor(sample(parts, prompts, range(first, first + len(labels)), cfg=cfg)), torch.tensor(labels)
+        made = (
+            to_tensor(sample(parts, prompts, range(first, first + len(labels)), cfg=cfg)),
+            torch.tensor(labels),
+        )
         both = torch.cat([chosen[0], made[0]]), torch.cat([chosen[1], made[1]])
         for name, data_set in zip(result, (chosen, made, both, _few(train, 30, seed)), strict=True):
             result[name].append(round(100 * accuracy(data_set, _few(test, 30, 0), seed=seed), 1))
@@ -72,17 +88,26 @@ def compare(
 
 def _few(digits: list[Digit], per_class: int, seed: int) -> Labelled:
     order = np.random.RandomState(seed).permutation(len(digits))
-    chosen = [digits[at] for label in range(10) for at in [i for i in order if digits[i].label == label][:per_class]]
+    chosen = [
+        digits[at]
+        for label in range(10)
+        for at in [i for i in order if digits[i].label == label][:per_class]
+    ]
     return to_tensor(np.stack([digit_image(digit) for digit in chosen])), torch.tensor(
         [digit.label for digit in chosen]
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.tiny_digits.gain", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.tiny_digits.gain", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument(
-        "--data", type=Path, required=True, help="the demo's folder, with 30 images a class in train/ and test/"
+        "--data",
+        type=Path,
+        required=True,
+        help="the demo's folder, with 30 images a class in train/ and test/",
     )
     parser.add_argument("--cfg", type=float, default=DEFAULT_CFG)
     parser.add_argument("--seeds", type=int, default=5)

@@ -130,7 +130,11 @@ def _style_phrases(description: Description, rng: random.Random) -> list[str]:
     stroke = _said(description.stroke, rng)
     # "chalk" alone means a blackboard, so a board may go unsaid only where the stroke says chalk; and the other way
     # round, a board's white chalk needs no words.
-    if description.context == "a blackboard" and description.stroke in CHALKS and rng.random() < 0.25:
+    if (
+        description.context == "a blackboard"
+        and description.stroke in CHALKS
+        and rng.random() < 0.25
+    ):
         context, stroke = None, stroke or rng.choice(_SYNONYMS["white chalk"])
     if context and stroke and rng.random() < 0.6:
         phrases = [f"{stroke} on {context}"]
@@ -139,7 +143,11 @@ def _style_phrases(description: Description, rng: random.Random) -> list[str]:
         phrases += [stroke] if stroke else []
     else:
         phrases = [rng.choice((stroke, f"in {stroke}"))] if stroke else []
-    phrases += [phrase for phrase in (_said(description.weight, rng), _said(description.tilt, rng)) if phrase]
+    phrases += [
+        phrase
+        for phrase in (_said(description.weight, rng), _said(description.tilt, rng))
+        if phrase
+    ]
     if rng.random() < 0.3:
         rng.shuffle(phrases)
     return phrases

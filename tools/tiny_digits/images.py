@@ -45,10 +45,14 @@ def read_digits(folder: Path) -> list[Digit]:
     """All PNG images of `folder/<0..9>/`, sorted by path. Raises GeneratorDataError if there is none."""
     paths = sorted(folder.glob("*/*.png"))
     if not paths:
-        raise GeneratorDataError(f"{folder} has no images; expected class folders 0 to 9 with PNG files in them")
+        raise GeneratorDataError(
+            f"{folder} has no images; expected class folders 0 to 9 with PNG files in them"
+        )
     unknown = sorted({path.parent.name for path in paths} - {str(digit) for digit in range(10)})
     if unknown:
-        raise GeneratorDataError(f"{folder} has a class folder {unknown[0]!r}; only the digits 0 to 9 can be learnt")
+        raise GeneratorDataError(
+            f"{folder} has a class folder {unknown[0]!r}; only the digits 0 to 9 can be learnt"
+        )
     return [_read_digit(path) for path in paths]
 
 
@@ -56,7 +60,9 @@ def refuse_overlap(digits: list[Digit], exclude: Path) -> int:
     """Check that no pixels of `digits` occur in any PNG under `exclude`; returns how many images were compared."""
     excluded = {pixel_hash(path): path for path in sorted(exclude.rglob("*.png"))}
     if not excluded:
-        raise GeneratorDataError(f"--exclude {exclude} has no PNG images; expected the demo's train and test folders")
+        raise GeneratorDataError(
+            f"--exclude {exclude} has no PNG images; expected the demo's train and test folders"
+        )
     for digit in digits:
         if digit.sha256 in excluded:
             raise GeneratorDataError(
@@ -85,7 +91,9 @@ def render(ink: np.ndarray, description: Description, rng: random.Random) -> np.
 
 def _move(ink: np.ndarray, tilt: str, rng: random.Random) -> np.ndarray:
     """Rotate, scale, slant and shift around the centre; small amounts, except for a tilt that the caption names."""
-    degrees = {"upright": 0.0, "tilted left": 18.0, "tilted right": -18.0}[tilt] + rng.gauss(0.0, 2.5)
+    degrees = {"upright": 0.0, "tilted left": 18.0, "tilted right": -18.0}[tilt] + rng.gauss(
+        0.0, 2.5
+    )
     angle, scale, slant = np.deg2rad(degrees), rng.uniform(0.94, 1.04), rng.gauss(0.0, 0.05)
     if tilt != "upright":
         scale *= 0.9  # keeps the corners of a tilted digit in the picture
@@ -97,7 +105,9 @@ def _move(ink: np.ndarray, tilt: str, rng: random.Random) -> np.ndarray:
     coefficients = (*inverse[0], offset[0], *inverse[1], offset[1])
     # Real strokes run to the border of the picture; fading them out beyond it leaves no hard edge where it moves in.
     wider = Image.fromarray(np.pad(ink, _MARGIN_PX, mode="linear_ramp"))
-    moved = wider.transform(ink.shape[::-1], Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
+    moved = wider.transform(
+        ink.shape[::-1], Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+    )
     return np.asarray(moved)
 
 
@@ -112,14 +122,18 @@ def _weigh(mask: np.ndarray, weight: str, rng: random.Random) -> np.ndarray:
 
 def _colour(colour: tuple[int, int, int], rng: random.Random) -> np.ndarray:
     brighter = rng.gauss(0.0, 5.0)
-    return np.clip(np.array([channel + brighter + rng.gauss(0.0, 2.0) for channel in colour]), 0, 255)
+    return np.clip(
+        np.array([channel + brighter + rng.gauss(0.0, 2.0) for channel in colour]), 0, 255
+    )
 
 
 def _read_digit(path: Path) -> Digit:
     rgb = _read_rgb(path)
     if rgb.shape[:2] != (IMAGE_SIZE_PX, IMAGE_SIZE_PX):
         size = f"{rgb.shape[1]}x{rgb.shape[0]}"
-        raise GeneratorDataError(f"{path} is {size}; the generator learns from {IMAGE_SIZE_PX}x{IMAGE_SIZE_PX} images")
+        raise GeneratorDataError(
+            f"{path} is {size}; the generator learns from {IMAGE_SIZE_PX}x{IMAGE_SIZE_PX} images"
+        )
     ink = (1.0 - rgb.mean(axis=2) / 255.0).astype(np.float32)
     return Digit(label=int(path.parent.name), ink=ink, path=path, sha256=_hash(rgb))
 

@@ -21,7 +21,9 @@ class Recipe:
     vae_batch: int = 32
     polish_steps: int = 800
     unet_steps: int = 3_750
-    unet_schedule_steps: int = 5_000  # the learning rate falls as if for so many steps; it is low enough before
+    unet_schedule_steps: int = (
+        5_000  # the learning rate falls as if for so many steps; it is low enough before
+    )
     unet_batch: int = 128
 
     def __post_init__(self) -> None:
@@ -30,7 +32,9 @@ class Recipe:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         for name in ("plain_share", "empty_captions", "style_only_captions"):
             if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to below 1")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected a share from 0 to below 1"
+                )
 
     def quick(self) -> Recipe:
         """The same model after a few steps: everything runs and nothing is learnt, in well under a minute."""

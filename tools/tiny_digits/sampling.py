@@ -35,7 +35,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     options = {"use_safetensors": True, "local_files_only": True}
     parts = Checkpoint(
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", **options).float().eval(),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", **options)
+        .float()
+        .eval(),
         unet=UNet2DConditionModel.from_pretrained(folder / "unet", **options).float().eval(),
         vae=AutoencoderKL.from_pretrained(folder / "vae", **options).float().eval(),
     )
@@ -84,7 +86,12 @@ def _noise(seed: int) -> torch.Tensor:
 
 
 def _euler(
-    unet: UNet2DConditionModel, noise: torch.Tensor, context: torch.Tensor, *, steps: int, cfg: float
+    unet: UNet2DConditionModel,
+    noise: torch.Tensor,
+    context: torch.Tensor,
+    *,
+    steps: int,
+    cfg: float,
 ) -> torch.Tensor:
     timesteps, sigmas = normal_schedule(steps)
     x = noise * (1.0 + sigmas[0] ** 2).sqrt()

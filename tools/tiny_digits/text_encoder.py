@@ -21,7 +21,13 @@ from .tokenizer import MAX_TOKENS
 logger = logging.getLogger(__name__)
 
 WIDTH = 64
-_CLASSES = {"digit": 11, "context": len(CONTEXTS), "stroke": len(STROKES), "weight": len(WEIGHTS), "tilt": len(TILTS)}
+_CLASSES = {
+    "digit": 11,
+    "context": len(CONTEXTS),
+    "stroke": len(STROKES),
+    "weight": len(WEIGHTS),
+    "tilt": len(TILTS),
+}
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -43,7 +49,13 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor:
     """Captions to int64 [B, 40], cut or padded with end-of-text as CLIP does."""
-    rows = tokenizer(list(captions), padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    rows = tokenizer(
+        list(captions),
+        padding="max_length",
+        truncation=True,
+        max_length=MAX_TOKENS,
+        return_tensors="pt",
+    )
     return rows.input_ids
 
 
@@ -80,14 +92,18 @@ def teach_grammar(
         schedule.step()
         if (step + 1) % 200 == 0 or step + 1 == steps:
             told = ", ".join(f"{name} {share:.1%}" for name, share in right.items())
-            logger.info("text encoder: step %d of %d, loss %.3f (%s)", step + 1, steps, loss.item(), told)
+            logger.info(
+                "text encoder: step %d of %d, loss %.3f (%s)", step + 1, steps, loss.item(), told
+            )
     return {name: round(share, 4) for name, share in right.items()}
 
 
 class ContextEncoder:
     """Captions to what the UNet attends to, float32 [B,40,64]; common captions are encoded once and kept."""
 
-    def __init__(self, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, *, keep: int = 4_000) -> None:
+    def __init__(
+        self, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, *, keep: int = 4_000
+    ) -> None:
         self._encoder, self._tokenizer, self._keep = encoder, tokenizer, keep
         self._known: dict[str, torch.Tensor] = {}
 
@@ -95,9 +111,19 @@ class ContextEncoder:
     def __call__(self, captions: Sequence[str]) -> torch.Tensor:
         new = [text for text in dict.fromkeys(captions) if text not in self._known]
         fresh = (
-            dict(zip(new, self._encoder(tokenize(self._tokenizer, new)).last_hidden_state, strict=True)) if new else {}
+            dict(
+                zip(
+                    new,
+                    self._encoder(tokenize(self._tokenizer, new)).last_hidden_state,
+                    strict=True,
+                )
+            )
+            if new
+            else {}
         )
-        rows = torch.stack([self._known[text] if text in self._known else fresh[text] for text in captions])
+        rows = torch.stack(
+            [self._known[text] if text in self._known else fresh[text] for text in captions]
+        )
         for text in new[: self._keep - len(self._known)]:
             self._known[text] = fresh[text].clone()
         return rows

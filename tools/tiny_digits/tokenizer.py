@@ -12,7 +12,9 @@ from transformers import CLIPTokenizer
 MAX_TOKENS = 40
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 # CLIP's own rule for what is a word: special tokens, English endings, letters, one digit at a time, the rest.
-_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
 
 
 def train_tokenizer(captions: Sequence[str], folder: Path, *, merges: int = 320) -> CLIPTokenizer:
@@ -26,13 +28,24 @@ def train_tokenizer(captions: Sequence[str], folder: Path, *, merges: int = 320)
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in pairs)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     special = {"bos_token": BOS, "eos_token": EOS, "pad_token": EOS, "unk_token": EOS}
-    config = {**special, "do_lower_case": True, "model_max_length": MAX_TOKENS, "tokenizer_class": "CLIPTokenizer"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
+    config = {
+        **special,
+        "do_lower_case": True,
+        "model_max_length": MAX_TOKENS,
+        "tokenizer_class": "CLIPTokenizer",
+    }
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config, indent=2) + "\n", encoding="utf-8"
+    )
+    (folder / "special_tokens_map.json").write_text(
+        json.dumps(special, indent=2) + "\n", encoding="utf-8"
+    )
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _learn_merges(captions: Sequence[str], merges: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _learn_merges(
+    captions: Sequence[str], merges: int
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """CLIP's vocabulary order: bytes, bytes that end a word, merges, then begin and end of text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -54,5 +67,11 @@ def _learn_merges(captions: Sequence[str], merges: int) -> tuple[dict[str, int],
     )
     learnt = json.loads(learner.to_str())["model"]["merges"]
     pairs = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in learnt]
-    tokens = [*alphabet, *(byte + "</w>" for byte in alphabet), *("".join(pair) for pair in pairs), BOS, EOS]
+    tokens = [
+        *alphabet,
+        *(byte + "</w>" for byte in alphabet),
+        *("".join(pair) for pair in pairs),
+        BOS,
+        EOS,
+    ]
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}, pairs

@@ -1,6 +1,6 @@
 """Train the embedded engine's tiny text-to-image checkpoint from handwritten digits, on a CPU.
 
-    python -m trainer sample-data --out data/digits --train 30 --test 30 --set-aside data/set-aside
+    synthgrid sample-data --out data/digits --train 30 --test 30 --set-aside data/set-aside
     python -m tools.tiny_digits.train --images data/set-aside --exclude data/digits \
         --out client/embedded/checkpoint
 
@@ -37,7 +37,9 @@ CHECKPOINT_NAME = "tiny-digits"
 Rendered = tuple[np.ndarray, list[Description]]
 
 
-def train_generator(images: Path, exclude: Path, out: Path, recipe: Recipe, *, threads: int = 2) -> Path:
+def train_generator(
+    images: Path, exclude: Path, out: Path, recipe: Recipe, *, threads: int = 2
+) -> Path:
     """Train a checkpoint and write it to `out/tiny-digits`, which is returned. Deterministic from recipe.seed.
 
     Raises GeneratorDataError before any training if an image of `images` is also in `exclude`.
@@ -65,7 +67,11 @@ def train_generator(images: Path, exclude: Path, out: Path, recipe: Recipe, *, t
     _train_unet(folder, tokenizer, encoder, latents, rendered[1], recipe)
 
     minutes = round((time.monotonic() - started) / 60, 1)
-    measured = {"training_minutes": minutes, "autoencoder_psnr_db": round(psnr, 1), "attributes_understood": told}
+    measured = {
+        "training_minutes": minutes,
+        "autoencoder_psnr_db": round(psnr, 1),
+        "attributes_understood": told,
+    }
     write_training_data(folder, digits, recipe, measured)
     logger.info("wrote %s after %.1f minutes", folder, minutes)
     return folder
@@ -77,14 +83,18 @@ def render_variety(digits: list[Digit], recipe: Recipe) -> Rendered:
     descriptions, images = [], []
     for digit in digits:
         for _ in range(recipe.renderings):
-            descriptions.append(random_description(digit.label, rng, plain_share=recipe.plain_share))
+            descriptions.append(
+                random_description(digit.label, rng, plain_share=recipe.plain_share)
+            )
             images.append(render(digit.ink, descriptions[-1], rng))
     return np.stack(images), descriptions
 
 
 def _captions_for_tokenizer(recipe: Recipe) -> list[str]:
     rng = random.Random(recipe.seed)
-    described = [random_description(number % 10, rng) for number in range(recipe.tokenizer_captions)]
+    described = [
+        random_description(number % 10, rng) for number in range(recipe.tokenizer_captions)
+    ]
     return [caption(description, rng) for description in described]
 
 
@@ -92,17 +102,31 @@ def _train_vae(folder: Path, images: np.ndarray, recipe: Recipe) -> tuple[torch.
     """Train and write the VAE; returns scaled latents [N,4,8,8] of all images, and the PSNR in dB."""
     torch.manual_seed(recipe.seed + 1)
     vae = autoencoder.build_autoencoder()
-    autoencoder.train_autoencoder(vae, images, steps=recipe.vae_steps, batch=recipe.vae_batch, seed=recipe.seed + 1)
-    autoencoder.standardize(vae, autoencoder.encode_all(vae, images[:: max(1, len(images) // 2000)]))
+    autoencoder.train_autoencoder(
+        vae, images, steps=recipe.vae_steps, batch=recipe.vae_batch, seed=recipe.seed + 1
+    )
+    autoencoder.standardize(
+        vae, autoencoder.encode_all(vae, images[:: max(1, len(images) // 2000)])
+    )
     round_to_half(vae)
     latents = autoencoder.encode_all(vae, images)
     autoencoder.polish_decoder(
-        vae, latents, images, steps=recipe.polish_steps, batch=recipe.vae_batch, seed=recipe.seed + 3
+        vae,
+        latents,
+        images,
+        steps=recipe.polish_steps,
+        batch=recipe.vae_batch,
+        seed=recipe.seed + 3,
     )
     write_part(folder, "vae", vae)
     psnr = autoencoder.reconstruction_psnr(vae, images[::100])
     latents *= autoencoder.SCALING_FACTOR
-    logger.info("autoencoder: %.1f dB; latents have mean %.3f and deviation %.3f", psnr, latents.mean(), latents.std())
+    logger.info(
+        "autoencoder: %.1f dB; latents have mean %.3f and deviation %.3f",
+        psnr,
+        latents.mean(),
+        latents.std(),
+    )
     return latents, psnr
 
 
@@ -145,15 +169,30 @@ def _training_caption(description: Description, rng: random.Random, recipe: Reci
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.tiny_digits.train", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--images", type=Path, required=True, help="class folders 0..9 to learn from (the set-aside images)"
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.tiny_digits.train", description=__doc__.split("\n")[0]
     )
     parser.add_argument(
-        "--exclude", type=Path, required=True, help="folder whose images must not be learnt (the demo's)"
+        "--images",
+        type=Path,
+        required=True,
+        help="class folders 0..9 to learn from (the set-aside images)",
     )
-    parser.add_argument("--out", type=Path, required=True, help=f"the checkpoint is written to OUT/{CHECKPOINT_NAME}")
-    parser.add_argument("--quick", action="store_true", help="smoke test: a few steps of everything")
+    parser.add_argument(
+        "--exclude",
+        type=Path,
+        required=True,
+        help="folder whose images must not be learnt (the demo's)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help=f"the checkpoint is written to OUT/{CHECKPOINT_NAME}",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="smoke test: a few steps of everything"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="processor threads (default: 2)")
     options = parser.parse_args(argv)
@@ -161,7 +200,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = Recipe(seed=options.seed)
     recipe = recipe.quick() if options.quick else recipe
     try:
-        folder = train_generator(options.images, options.exclude, options.out, recipe, threads=options.threads)
+        folder = train_generator(
+            options.images, options.exclude, options.out, recipe, threads=options.threads
+        )
     except SynthGridError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -63,7 +63,13 @@ class Comparison:
         """ "better", "worse", "unclear", or "untested" where one seed leaves nothing to test with."""
         if self.p_holm is None:
             return "untested"
-        return "unclear" if self.p_holm > 0.05 else "better" if self.changes[HEADLINE_METRIC].value > 0 else "worse"
+        return (
+            "unclear"
+            if self.p_holm > 0.05
+            else "better"
+            if self.changes[HEADLINE_METRIC].value > 0
+            else "worse"
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,9 @@ class Trend:
     def worse_steps(self) -> tuple[int, ...]:
         """Which steps up made it worse."""
         found = zip(self.steps, self.p_steps, strict=True)
-        return tuple(i for i, (step, p) in enumerate(found) if p is not None and p <= 0.05 and step.value < 0)
+        return tuple(
+            i for i, (step, p) in enumerate(found) if p is not None and p <= 0.05 and step.value < 0
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,9 @@ def judge(
 ) -> Verdicts:
     """Scores and compares a whole grid: class indices int [N], and for each cell and seed the predicted ones, [N] too."""
     weights = bootstrap_weights(true, resamples=resamples)
-    scores = {key: _score(true, runs, weights, num_classes) for key, runs in predicted.items() if runs}
+    scores = {
+        key: _score(true, runs, weights, num_classes) for key, runs in predicted.items() if runs
+    }
     by_model: dict[str, list[CellKey]] = defaultdict(list)
     for key in scores:
         by_model[key.model].append(key)
@@ -126,7 +136,8 @@ def judge(
     changes = {
         key: {
             metric: contrast(
-                [(1.0, cell), (-1.0, scores[baselines[key.model]][metric])], spread=spreads[key.model, metric]
+                [(1.0, cell), (-1.0, scores[baselines[key.model]][metric])],
+                spread=spreads[key.model, metric],
             )
             for metric, cell in metrics.items()
         }
@@ -148,7 +159,11 @@ def judge(
         for key, found in paired.items()
     }
     cells = {
-        key: {metric: estimate for metric, cell in metrics.items() if (estimate := contrast([(1.0, cell)]))}
+        key: {
+            metric: estimate
+            for metric, cell in metrics.items()
+            if (estimate := contrast([(1.0, cell)]))
+        }
         for key, metrics in scores.items()
     }
     return Verdicts(cells, comparisons, _trends(scores, baselines, spreads))
@@ -160,20 +175,32 @@ def _score(
     seeds = tuple(sorted(runs))
     found = [weighted_scores(true, runs[seed], weights, num_classes) for seed in seeds]
     stacked = {metric: np.stack([each[metric] for each in found]) for metric in found[0]}
-    return {metric: CellScores(seeds, values[:, 0], values[:, 1:]) for metric, values in stacked.items()}
+    return {
+        metric: CellScores(seeds, values[:, 0], values[:, 1:]) for metric, values in stacked.items()
+    }
 
 
 def _by_image(
-    true: np.ndarray, baseline: Mapping[int, np.ndarray], other: Mapping[int, np.ndarray], num_classes: int
+    true: np.ndarray,
+    baseline: Mapping[int, np.ndarray],
+    other: Mapping[int, np.ndarray],
+    num_classes: int,
 ) -> tuple[McNemar, tuple[Estimate, ...]]:
     shared = sorted(set(baseline) & set(other))
-    before, after = (np.stack([runs[seed] == true for seed in shared]) for runs in (baseline, other))
-    classes = tuple(class_change(before[:, true == label], after[:, true == label]) for label in range(num_classes))
+    before, after = (
+        np.stack([runs[seed] == true for seed in shared]) for runs in (baseline, other)
+    )
+    classes = tuple(
+        class_change(before[:, true == label], after[:, true == label])
+        for label in range(num_classes)
+    )
     return mcnemar(before, after), classes
 
 
 def _trends(
-    scores: Mapping[CellKey, Mapping[str, CellScores]], baselines: Mapping[str, CellKey], spreads: Mapping
+    scores: Mapping[CellKey, Mapping[str, CellScores]],
+    baselines: Mapping[str, CellKey],
+    spreads: Mapping,
 ) -> tuple[Trend, ...]:
     rows: dict[tuple[str, str, str], list[CellKey]] = defaultdict(list)
     for key in scores:
@@ -184,7 +211,10 @@ def _trends(
     amounts: dict[tuple[str, str, str], tuple[float, ...]] = {}
     for row, keys in rows.items():
         keys = [baselines[row[0]], *sorted(keys, key=lambda key: key.ratio)]
-        cells, spread = [scores[key][HEADLINE_METRIC] for key in keys], spreads[row[0], HEADLINE_METRIC]
+        cells, spread = (
+            [scores[key][HEADLINE_METRIC] for key in keys],
+            spreads[row[0], HEADLINE_METRIC],
+        )
         slope = contrast(slope_terms([key.ratio for key in keys], cells), spread=spread)
         if len(keys) < 3 or slope is None:  # with one amount the trend is the comparison
             continue

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
-METRICS = {"accuracy": "Accuracy", "precision": "Macro precision", "recall": "Macro recall", "f1": "Macro F1"}
+METRICS = {
+    "accuracy": "Accuracy",
+    "precision": "Macro precision",
+    "recall": "Macro recall",
+    "f1": "Macro F1",
+}
 FURTHER_METRICS = {
     "weighted_precision": "Weighted precision",
     "weighted_recall": "Weighted recall",
@@ -44,7 +49,10 @@ def classification_metrics(
         }
     if num_classes >= _TOP_5_CLASSES:
         found["top5"] = top_k_accuracy(labels, chances, k=5)
-    return found | {"ece": calibration_error(labels, chances), "nll": negative_log_likelihood(labels, chances)}
+    return found | {
+        "ece": calibration_error(labels, chances),
+        "nll": negative_log_likelihood(labels, chances),
+    }
 
 
 def top_k_accuracy(true: np.ndarray, probabilities: np.ndarray, *, k: int) -> float:
@@ -55,7 +63,9 @@ def top_k_accuracy(true: np.ndarray, probabilities: np.ndarray, *, k: int) -> fl
     return float((likeliest == true[:, None]).any(axis=1).mean())
 
 
-def calibration_error(true: np.ndarray, probabilities: np.ndarray, *, bins: int = ECE_BINS) -> float:
+def calibration_error(
+    true: np.ndarray, probabilities: np.ndarray, *, bins: int = ECE_BINS
+) -> float:
     """Expected calibration error: Guo et al. 2017, equation 3, on equal bins ((m-1)/M, m/M] of the top probability.
 
     Sum over the bins of (share of rows in it) x |accuracy in it - mean top probability in it|.

@@ -56,7 +56,9 @@ class _Sheet:
         rows = max(1, -(-len(self.tiles) // COLUMNS))
         sheet = Image.new("RGB", (COLUMNS * TILE_PX, rows * TILE_PX), "white")
         for number, sample in enumerate(self.tiles.values()):
-            tile = ImageOps.fit(read_image(sample.path), (TILE_PX, TILE_PX), method=Image.Resampling.BICUBIC)
+            tile = ImageOps.fit(
+                read_image(sample.path), (TILE_PX, TILE_PX), method=Image.Resampling.BICUBIC
+            )
             sheet.paste(tile, (number % COLUMNS * TILE_PX, number // COLUMNS * TILE_PX))
         buffer = io.BytesIO()
         sheet.save(buffer, format="PNG", optimize=True)
@@ -83,7 +85,9 @@ def write_mistakes(out: Path, dataset: Dataset, grid: Grid) -> None:
     try:
         found, sheet = _all_mistakes(results_of(grid), dataset)
         write_file(out / MISTAKES_SHEET, sheet.to_png())
-        write_file(out / MISTAKES_FILE, to_json({"tile_px": TILE_PX, "columns": COLUMNS, "cells": found}))
+        write_file(
+            out / MISTAKES_FILE, to_json({"tile_px": TILE_PX, "columns": COLUMNS, "cells": found})
+        )
     except (TrainerError, OSError) as error:
         logger.warning("the report will show no mistakes: %s", error)
 
@@ -98,13 +102,19 @@ def _all_mistakes(results: Results, dataset: Dataset) -> tuple[list[dict[str, An
 
 
 def _cell_mistakes(
-    results: Results, key: CellKey, dataset: Dataset, records: Mapping[str, ImageRecord], sheet: _Sheet
+    results: Results,
+    key: CellKey,
+    dataset: Dataset,
+    records: Mapping[str, ImageRecord],
+    sheet: _Sheet,
 ) -> dict[str, Any]:
     """One cell's worst mistakes, with the neighbours of each among the synthetic images that any of its seeds drew."""
     tests = {sample.file: sample for sample in dataset.test}
     mistakes = [each for each in _worst(results, key) if each.file in tests]
     made = _drawn(results, key, dataset)
-    features, kind = _features(results.grid, key.model, [*made, *(tests[each.file] for each in mistakes)])
+    features, kind = _features(
+        results.grid, key.model, [*made, *(tests[each.file] for each in mistakes)]
+    )
     baseline = results.predicted.get(results.baseline(key.model), {})
     return {
         "model": key.model,
@@ -141,10 +151,15 @@ def _worst(results: Results, key: CellKey) -> list[_Mistake]:
     for file, each in rows.items():
         missed = [row for row in each if row.predicted != row.true]
         if missed:
-            guess, _ = min(Counter(row.predicted for row in missed).items(), key=lambda item: (-item[1], item[0]))
+            guess, _ = min(
+                Counter(row.predicted for row in missed).items(),
+                key=lambda item: (-item[1], item[0]),
+            )
             sure = [row.p_predicted for row in missed if row.predicted == guess]
             p_true = float(np.mean([row.p_true for row in each]))
-            found.append(_Mistake(file, each[0].true, guess, len(missed), p_true, float(np.mean(sure))))
+            found.append(
+                _Mistake(file, each[0].true, guess, len(missed), p_true, float(np.mean(sure)))
+            )
     return sorted(found, key=lambda each: (-each.wrong, each.p_true, each.file))[:_MISTAKES]
 
 
@@ -178,7 +193,9 @@ def _neighbours(
     return [_neighbour(made[place], float(likeness[place]), records, sheet) for place in nearest]
 
 
-def _neighbour(sample: Sample, likeness: float, records: Mapping[str, ImageRecord], sheet: _Sheet) -> dict[str, Any]:
+def _neighbour(
+    sample: Sample, likeness: float, records: Mapping[str, ImageRecord], sheet: _Sheet
+) -> dict[str, Any]:
     record = records.get(sample.path.as_posix())
     return {
         "file": sample.file,
@@ -191,7 +208,9 @@ def _neighbour(sample: Sample, likeness: float, records: Mapping[str, ImageRecor
     }
 
 
-def _features(grid: Grid, model: str, samples: Sequence[Sample]) -> tuple[dict[str, np.ndarray], str]:
+def _features(
+    grid: Grid, model: str, samples: Sequence[Sample]
+) -> tuple[dict[str, np.ndarray], str]:
     """A unit vector for each image by its hash, and what it is made of."""
     wanted = {sample.sha256: sample for sample in samples}
     cached = _cached(grid, model)
@@ -233,7 +252,9 @@ def _records(dataset: Dataset) -> dict[str, ImageRecord]:
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = ImageRecord.from_json(line)
-            except LabelsetError:  # an empty or unfinished last line; the data set itself was checked when it was read
+            except (
+                LabelsetError
+            ):  # an empty or unfinished last line; the data set itself was checked when it was read
                 continue
             found[(root / record.file_name).as_posix()] = record
     return found
@@ -241,4 +262,6 @@ def _records(dataset: Dataset) -> dict[str, ImageRecord]:
 
 def _roots(samples: Iterable[Sample]) -> list[Path]:
     """The folders that these samples' names are relative to."""
-    return list(dict.fromkeys(sample.path.parents[len(Path(sample.file).parts) - 1] for sample in samples))
+    return list(
+        dict.fromkeys(sample.path.parents[len(Path(sample.file).parts) - 1] for sample in samples)
+    )

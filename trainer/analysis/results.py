@@ -52,7 +52,9 @@ class Results:
         for key, counted in self.verdicts.cells.items():
             stored = [self.runs[key][seed].metrics for seed in sorted(self.runs[key])]
             found[key] = {
-                name: counted[name] if name in counted else summarise([each[name] for each in stored])
+                name: counted[name]
+                if name in counted
+                else summarise([each[name] for each in stored])
                 for name in TITLES
                 if all(name in each for each in stored)
             }
@@ -71,7 +73,11 @@ class Results:
     @cached_property
     def titles(self) -> dict[str, str]:
         """The metrics that any cell has."""
-        return {name: title for name, title in TITLES.items() if any(name in found for found in self.metrics.values())}
+        return {
+            name: title
+            for name, title in TITLES.items()
+            if any(name in found for found in self.metrics.values())
+        }
 
     def of(self, model: str) -> tuple[CellKey, ...]:
         """A model's cells."""
@@ -87,7 +93,14 @@ class Results:
 
     def twin(self, key: CellKey) -> CellKey | None:
         """The same arm under the other budget."""
-        return next((each for each in self.of(key.model) if each.arm == key.arm and each.budget != key.budget), None)
+        return next(
+            (
+                each
+                for each in self.of(key.model)
+                if each.arm == key.arm and each.budget != key.budget
+            ),
+            None,
+        )
 
     def headlines(self, model: str) -> tuple[CellKey, ...]:
         """What the answer is about: from each synthetic source the most that was added, at the grid's first budget.
@@ -96,8 +109,13 @@ class Results:
         additive arm it is the last arm with synthetic images.
         """
         seeds = set(self.runs[self.baseline(model)])
-        compared = [key for key in self.of(model) if not key.is_baseline and seeds & set(self.runs[key])]
-        budgets = [SHARED_BUDGET, *(each for each in BUDGETS if any(key.budget == each for key in compared))][:2]
+        compared = [
+            key for key in self.of(model) if not key.is_baseline and seeds & set(self.runs[key])
+        ]
+        budgets = [
+            SHARED_BUDGET,
+            *(each for each in BUDGETS if any(key.budget == each for key in compared)),
+        ][:2]
         adding = [key for key in compared if key.regime == "add" and key.budget in budgets]
         if not adding:
             return tuple([key for key in compared if key.source and key.budget in budgets][-1:])
@@ -111,7 +129,10 @@ def results_of(grid: Grid) -> Results:
     Raises:
         ReportError: a file is damaged, or runs looked at different test images.
     """
-    keys = {run.run_id: CellKey(run.model, run.arm, run.budget, run.regime, run.ratio, run.source) for run in grid.runs}
+    keys = {
+        run.run_id: CellKey(run.model, run.arm, run.budget, run.regime, run.ratio, run.source)
+        for run in grid.runs
+    }
     runs: dict[CellKey, dict[int, Run]] = {key: {} for key in keys.values()}
     for run in grid.runs:
         if run.metrics:
@@ -134,11 +155,15 @@ def results_of(grid: Grid) -> Results:
     return Results(grid, tuple(runs), runs, files, true, predicted)
 
 
-def _indices(grid: Grid, rows: Sequence[Prediction], side: str, numbers: Mapping[str, int]) -> np.ndarray:
+def _indices(
+    grid: Grid, rows: Sequence[Prediction], side: str, numbers: Mapping[str, int]
+) -> np.ndarray:
     try:
         return np.array([numbers[getattr(row, side)] for row in rows], dtype=np.int64)
     except KeyError as error:
-        raise ReportError(f"{grid.root}: predictions name the unknown class {error}; run the grid again") from error
+        raise ReportError(
+            f"{grid.root}: predictions name the unknown class {error}; run the grid again"
+        ) from error
 
 
 def results_csv(grid: Grid) -> bytes:
@@ -165,7 +190,13 @@ def results_json(results: Results) -> dict[str, Any]:
         "cells": [_cell_json(results, key) for key in results.keys],
         "trends": [asdict(trend) | {"falls": trend.falls} for trend in results.verdicts.trends],
         "runs": [
-            {"run_id": run.run_id, "model": run.model, "arm": run.arm, "regime": run.regime, "ratio": run.ratio}
+            {
+                "run_id": run.run_id,
+                "model": run.model,
+                "arm": run.arm,
+                "regime": run.regime,
+                "ratio": run.ratio,
+            }
             | {"source": run.source, "budget": run.budget, "seed": run.seed, "status": run.status}
             | {"metrics": dict(run.metrics), "error": run.error}
             for run in results.grid.runs
@@ -177,7 +208,9 @@ def _cell_json(results: Results, key: CellKey) -> dict[str, Any]:
     comparison = results.comparison(key)
     found: dict[str, Any] = asdict(key) | {
         "seeds": sorted(results.predicted.get(key, {})),
-        "metrics": {name: asdict(estimate) for name, estimate in results.metrics.get(key, {}).items()},
+        "metrics": {
+            name: asdict(estimate) for name, estimate in results.metrics.get(key, {}).items()
+        },
     }
     if comparison is None:
         return found

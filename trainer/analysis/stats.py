@@ -119,7 +119,9 @@ def weighted_scores(
 def _class_sums(labels: np.ndarray, weights: np.ndarray, num_classes: int) -> np.ndarray:
     """Weights summed by class: [num_classes, B]."""
     n = len(labels)
-    members = csr_matrix((np.ones(n, dtype=np.float32), (labels, np.arange(n))), shape=(num_classes, n))
+    members = csr_matrix(
+        (np.ones(n, dtype=np.float32), (labels, np.arange(n))), shape=(num_classes, n)
+    )
     return np.asarray(members @ weights, dtype=np.float64)
 
 
@@ -141,11 +143,16 @@ def summarise(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
         raise ValueError("no values to summarise")
     if array.size == 1:
         return Estimate(1, float(array[0]))
-    return _t_estimate(array.size, float(array.mean()), array.var(ddof=1) / array.size, array.size - 1, confidence)
+    return _t_estimate(
+        array.size, float(array.mean()), array.var(ddof=1) / array.size, array.size - 1, confidence
+    )
 
 
 def contrast(
-    terms: Sequence[tuple[float, CellScores]], *, spread: SeedSpread | None = None, confidence: float = 0.95
+    terms: Sequence[tuple[float, CellScores]],
+    *,
+    spread: SeedSpread | None = None,
+    confidence: float = 0.95,
 ) -> Estimate | None:
     """A sum of cells, each times its factor, over the seeds that all of them have; None where they share none.
 
@@ -166,7 +173,9 @@ def contrast(
     seeds, df = _seed_variance(values, sum(factor**2 for factor, _ in terms), spread)
     images = float(replicates.mean(axis=0).var(ddof=1))
     each_alone = float(replicates.var(axis=1, ddof=1).mean())
-    both = max(0.0, each_alone - images) / (n - 1)  # images x seeds; it is in the two others as well
+    both = max(0.0, each_alone - images) / (
+        n - 1
+    )  # images x seeds; it is in the two others as well
     images_only = max(0.0, images - both)
     seeds = max(seeds, both)
     variance = seeds + images_only
@@ -179,7 +188,9 @@ def seed_spread(cells: Sequence[CellScores]) -> SeedSpread | None:
     values = np.concatenate([cell.values for cell in cells]) if cells else np.empty(0)
     names = sorted({seed for cell in cells for seed in cell.seeds})
     design = np.zeros((len(values), len(cells) + len(names)))
-    places = [(number, names.index(seed)) for number, cell in enumerate(cells) for seed in cell.seeds]
+    places = [
+        (number, names.index(seed)) for number, cell in enumerate(cells) for seed in cell.seeds
+    ]
     for row, (cell, seed) in enumerate(places):
         design[row, [cell, len(cells) + seed]] = 1
     df = len(values) - int(np.linalg.matrix_rank(design)) if len(values) else 0
@@ -189,14 +200,18 @@ def seed_spread(cells: Sequence[CellScores]) -> SeedSpread | None:
     return SeedSpread(float(((values - fitted) ** 2).sum()) / df, df)
 
 
-def slope_terms(amounts: Sequence[float], cells: Sequence[CellScores]) -> list[tuple[float, CellScores]]:
+def slope_terms(
+    amounts: Sequence[float], cells: Sequence[CellScores]
+) -> list[tuple[float, CellScores]]:
     """The least-squares slope over `amounts`, as terms of a `contrast`: change of the metric for each 1 more."""
     centred = np.asarray(amounts, dtype=np.float64) - np.mean(amounts)
     factors = centred / (centred**2).sum()
     return [(float(factor), cell) for factor, cell in zip(factors, cells, strict=True)]
 
 
-def _seed_variance(values: np.ndarray, squared_factors: float, spread: SeedSpread | None) -> tuple[float, float]:
+def _seed_variance(
+    values: np.ndarray, squared_factors: float, spread: SeedSpread | None
+) -> tuple[float, float]:
     """Variance of the mean over seeds, and its degrees of freedom."""
     n = len(values)
     own = float(values.var(ddof=1))
@@ -242,11 +257,22 @@ def class_change(baseline: np.ndarray, other: np.ndarray, *, confidence: float =
     centre = by_image.sum() / (n + 2)
     images = (((by_image**2).sum() + 1) / (n + 2) - centre**2) / (n + 2)
     own = float(differences.mean(axis=1).var(ddof=1)) / seeds
-    inner = (differences - by_image).var(axis=1, ddof=1).sum() / (seeds - 1) / n / seeds if n > 1 else 0.0
+    inner = (
+        (differences - by_image).var(axis=1, ddof=1).sum() / (seeds - 1) / n / seeds
+        if n > 1
+        else 0.0
+    )
     luck = max(0.0, own - float(inner))
     df = (luck + images) ** 2 / (luck**2 / (seeds - 1) + images**2 / (n + 1))
     half = float(student_t.ppf(0.5 + confidence / 2, df)) * (luck + images) ** 0.5
-    return Estimate(seeds, value, (luck + images) ** 0.5, float(df), max(-1.0, centre - half), min(1.0, centre + half))
+    return Estimate(
+        seeds,
+        value,
+        (luck + images) ** 0.5,
+        float(df),
+        max(-1.0, centre - half),
+        min(1.0, centre + half),
+    )
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:

@@ -1,4 +1,4 @@
-"""The commands of `python -m trainer`, one a file: `add_parser` declares it, and its handler returns the exit code."""
+"""The commands of `synthgrid`, one a file: `add_parser` declares it, and its handler returns the exit code."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from trainer.commands import (
 
 COMMANDS = (sample_data, split, leaks, tune, grid, report, predict, evaluate, export)
 EXAMPLES = """examples:
-  python -m trainer sample-data --out data/digits --train 5 --test 30
-  python -m trainer split --images animals --out data/animals --train 30 --test 30
-  python -m trainer grid --real data/digits --synthetic data/digits-synthetic \\
+  synthgrid sample-data --out data/digits --train 5 --test 30
+  synthgrid split --images animals --out data/animals --train 30 --test 30
+  synthgrid grid --real data/digits --synthetic data/digits-synthetic \\
       --models cnn,resnet50 --ratios 0,1,6 --seeds 3 --out runs/digits
-  python -m trainer report runs/digits
+  synthgrid report runs/digits
 """

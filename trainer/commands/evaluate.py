@@ -12,16 +12,25 @@ from trainer.commands.parsing import new_parser
 if TYPE_CHECKING:
     from trainer.shipping.predict import Evaluation
 
-EXAMPLES = """  python -m trainer evaluate runs/digits/cnn-add1-seed0-1a2b3c4d new-photos/
-  python -m trainer evaluate models/digits new-photos/ --json"""
+EXAMPLES = """  synthgrid evaluate runs/digits/cnn-add1-seed0-1a2b3c4d new-photos/
+  synthgrid evaluate models/digits new-photos/ --json"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "evaluate", help="score a model on class folders", examples=EXAMPLES)
-    parser.add_argument("model", type=Path, metavar="RUN", help="a run's folder, or an exported model's")
+    parser = new_parser(
+        commands, "evaluate", help="score a model on class folders", examples=EXAMPLES
+    )
+    parser.add_argument(
+        "model", type=Path, metavar="RUN", help="a run's folder, or an exported model's"
+    )
     parser.add_argument("images", type=Path, metavar="DIR", help="a folder of class folders")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="the frozen backbone's weights, where they moved")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the frozen backbone's weights, where they moved",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=evaluate)
 

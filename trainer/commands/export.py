@@ -8,8 +8,8 @@ from typing import Any
 
 from trainer.commands.parsing import new_parser
 
-EXAMPLES = """  python -m trainer export runs/digits/cnn-add1-seed0-1a2b3c4d --format onnx --out models/digits
-  python -m trainer predict models/digits photo.jpg"""
+EXAMPLES = """  synthgrid export runs/digits/cnn-add1-seed0-1a2b3c4d --format onnx --out models/digits
+  synthgrid predict models/digits photo.jpg"""
 
 
 def add_parser(commands: Any) -> None:
@@ -21,7 +21,12 @@ def add_parser(commands: Any) -> None:
         "--format", choices=("onnx", "safetensors"), default="onnx",
         help="onnx writes model.onnx beside model.safetensors (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="the frozen backbone's weights, where they moved")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the frozen backbone's weights, where they moved",
+    )
     parser.set_defaults(command=export)
 
 
@@ -29,6 +34,10 @@ def export(options: argparse.Namespace) -> int:
     """Writes the folder and says what is in it."""
     from trainer.shipping.export import export_run
 
-    classifier = export_run(options.run, options.out, with_onnx=options.format == "onnx", weights=options.weights)
-    print(f"{options.out}: {classifier.model}, {len(classifier.classes)} classes, run {classifier.name}")
+    classifier = export_run(
+        options.run, options.out, with_onnx=options.format == "onnx", weights=options.weights
+    )
+    print(
+        f"{options.out}: {classifier.model}, {len(classifier.classes)} classes, run {classifier.name}"
+    )
     return 0

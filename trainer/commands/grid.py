@@ -21,11 +21,11 @@ from trainer.report import write_report
 logger = logging.getLogger(__name__)
 SOURCE_GIVEN = re.compile(rf"{SOURCE_NAME.pattern}=")
 
-EXAMPLES = """  python -m trainer grid --real data/digits --synthetic data/digits-synthetic --ratios 0,1,6 --out runs/digits
-  python -m trainer grid --real photos --synthetic made --models cnn --seeds 5 --epochs 40 --out runs/photos
-  python -m trainer grid --real photos --synthetic a=made-a --synthetic b=made-b --models cnn --out runs/arms \\
+EXAMPLES = """  synthgrid grid --real data/digits --synthetic data/digits-synthetic --ratios 0,1,6 --out runs/digits
+  synthgrid grid --real photos --synthetic made --models cnn --seeds 5 --epochs 40 --out runs/photos
+  synthgrid grid --real photos --synthetic a=made-a --synthetic b=made-b --models cnn --out runs/arms \\
       --arms real,add:1,add:1@b,add:2@a+b,swap:0.5,fewer:0.5,only:1,augment,copies:1
-  python -m trainer grid --config grid.json --quick --out runs/smoke
+  synthgrid grid --config grid.json --quick --out runs/smoke
 
 --real holds train/<class>/ and test/<class>/; --synthetic holds <class>/, with metadata.jsonl or without.
 The same command again trains only what is not done yet.
@@ -50,28 +50,63 @@ def add_parser(commands: Any) -> None:
     help = "train models x arms x budgets x seeds, and report"
     parser = new_parser(commands, "grid", help=help, examples=EXAMPLES)
     add = parser.add_argument
-    add("--real", metavar="DIR", help="real images: train/<class>/ and test/<class>/, or torchvision:CIFAR10")
+    add(
+        "--real",
+        metavar="DIR",
+        help="real images: train/<class>/ and test/<class>/, or torchvision:CIFAR10",
+    )
     add(
         "--synthetic",
         action="append",
         metavar="[NAME=]DIR",
         help="labelled folder of synthetic images; repeat for more",
     )
-    add("--more-real", metavar="DIR", help="further real images in class folders, for arms more:AMOUNT")
-    add("--drop-leaks", action="store_true", default=None, help="leave out what is shared with test images, or copied")
+    add(
+        "--more-real",
+        metavar="DIR",
+        help="further real images in class folders, for arms more:AMOUNT",
+    )
+    add(
+        "--drop-leaks",
+        action="store_true",
+        default=None,
+        help="leave out what is shared with test images, or copied",
+    )
     add("--out", metavar="DIR", help="the grid's folder; finished runs in it are kept")
-    add("--config", type=Path, metavar="FILE", help="JSON with these options; the command line wins")
+    add(
+        "--config", type=Path, metavar="FILE", help="JSON with these options; the command line wins"
+    )
     add(
         "--models",
         type=names,
         metavar="A,B",
         help=f"NAME[:frozen|finetune|scratch] from {', '.join(MODELS)}, timm:ARCH (default cnn,resnet50)",
     )
-    add("--ratios", type=numbers, metavar="0,R,...", help="synthetic images for each real one (default 0,0.5,1)")
-    add("--arms", type=names, metavar="ARM,...", help="what cells train on, beside --ratios; see below")
-    add("--budgets", type=names, metavar="A,B", help=f"{' or '.join(BUDGETS)} or both (default {','.join(BUDGETS)})")
+    add(
+        "--ratios",
+        type=numbers,
+        metavar="0,R,...",
+        help="synthetic images for each real one (default 0,0.5,1)",
+    )
+    add(
+        "--arms",
+        type=names,
+        metavar="ARM,...",
+        help="what cells train on, beside --ratios; see below",
+    )
+    add(
+        "--budgets",
+        type=names,
+        metavar="A,B",
+        help=f"{' or '.join(BUDGETS)} or both (default {','.join(BUDGETS)})",
+    )
     add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 3)")
-    add("--quick", action="store_true", default=None, help="smoke run: small images, few of them, few updates")
+    add(
+        "--quick",
+        action="store_true",
+        default=None,
+        help="smoke run: small images, few of them, few updates",
+    )
     add("--json", action="store_true", help="print the results as JSON instead of a table")
     pretrained = parser.add_argument_group("pretrained models")
     pretrained.add_argument(
@@ -80,19 +115,32 @@ def add_parser(commands: Any) -> None:
         metavar="[MODEL=]FILE",
         help="weights: safetensors or a state dict; once for each pretrained model",
     )
-    pretrained.add_argument("--allow-untrained", action="store_true", default=None, help="go on without such weights")
+    pretrained.add_argument(
+        "--allow-untrained", action="store_true", default=None, help="go on without such weights"
+    )
     _add_training_options(parser)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA where there is one")
     machine.add_argument(
-        "--devices", type=names, metavar="D,...", help="a process each, as in cuda:0,cuda:1 (default: every GPU)"
+        "--devices",
+        type=names,
+        metavar="D,...",
+        help="a process each, as in cuda:0,cuda:1 (default: every GPU)",
     )
     machine.add_argument(
-        "--executor", choices=EXECUTORS, help="ray: spread the runs over a Ray cluster (default local)"
+        "--executor",
+        choices=EXECUTORS,
+        help="ray: spread the runs over a Ray cluster (default local)",
     )
-    machine.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: start Ray here)")
-    machine.add_argument("--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU")
-    machine.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    machine.add_argument(
+        "--address", metavar="HOST:PORT", help="of the Ray cluster (default: start Ray here)"
+    )
+    machine.add_argument(
+        "--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU"
+    )
+    machine.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
+    )
     parser.set_defaults(command=run)
 
 
@@ -105,16 +153,34 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="optimiser updates of the baseline (default grows with the largest cell)",
     )
-    length.add_argument("--epochs", type=int, metavar="N", help="updates as many passes over the real images take")
+    length.add_argument(
+        "--epochs", type=int, metavar="N", help="updates as many passes over the real images take"
+    )
     group.add_argument(
-        "--tuned", action="append", metavar="FILE", help="a model's hyper-parameters, made by tune; repeat"
+        "--tuned",
+        action="append",
+        metavar="FILE",
+        help="a model's hyper-parameters, made by tune; repeat",
     )
     group.add_argument("--batch-size", type=int, metavar="N")
     group.add_argument("--learning-rate", type=float, metavar="X")
     group.add_argument("--l2", type=float, metavar="X", help="L2 penalty")
-    group.add_argument("--augment", choices=AUGMENTATIONS, help="standard: random shift and mirror (default none)")
-    group.add_argument("--validation-share", type=float, metavar="X", help="of the real training images (default 0.2)")
-    group.add_argument("--image-size", dest="image_size_px", type=int, metavar="PX", help="side of the model's input")
+    group.add_argument(
+        "--augment", choices=AUGMENTATIONS, help="standard: random shift and mirror (default none)"
+    )
+    group.add_argument(
+        "--validation-share",
+        type=float,
+        metavar="X",
+        help="of the real training images (default 0.2)",
+    )
+    group.add_argument(
+        "--image-size",
+        dest="image_size_px",
+        type=int,
+        metavar="PX",
+        help="side of the model's input",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -143,7 +209,9 @@ def _config(options: argparse.Namespace) -> GridConfig:
             values[field.name] = given
     for name in ("real", "out"):
         if name not in values:
-            raise ConfigError(f"--{name} is missing; say where with --{name} DIR or in the --config file")
+            raise ConfigError(
+                f"--{name} is missing; say where with --{name} DIR or in the --config file"
+            )
     return GridConfig.from_dict(values)
 
 
@@ -155,8 +223,12 @@ def named_sources(given: list[str]) -> str | dict[str, str]:
     for text in given:
         name, equals, folder = text.partition("=")
         if not equals or not folder or not SOURCE_GIVEN.match(text):
-            raise ConfigError(f"--synthetic {text} has no name; of several each needs one, as in --synthetic a=DIR")
+            raise ConfigError(
+                f"--synthetic {text} has no name; of several each needs one, as in --synthetic a=DIR"
+            )
         if name in found:
-            raise ConfigError(f"--synthetic names '{name}' twice; give every source a name of its own")
+            raise ConfigError(
+                f"--synthetic names '{name}' twice; give every source a name of its own"
+            )
         found[name] = folder
     return found

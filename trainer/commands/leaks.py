@@ -12,8 +12,8 @@ from trainer.commands.parsing import new_parser
 if TYPE_CHECKING:
     from trainer.data.leaks import Leak, Leaks
 
-EXAMPLES = """  python -m trainer leaks --real photos --synthetic made
-  python -m trainer leaks --real photos --synthetic syn1=made1 --synthetic syn2=made2 --json
+EXAMPLES = """  synthgrid leaks --real photos --synthetic made
+  synthgrid leaks --real photos --synthetic syn1=made1 --synthetic syn2=made2 --json
 
 Test images are compared with all that can be trained on, training images with synthetic and further real ones.
 grid does the same before it trains, and leaves out what leaks with --drop-leaks."""
@@ -22,7 +22,10 @@ grid does the same before it trains, and leaves out what leaks with --drop-leaks
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "leaks", help="find images shared by training, test and synthetic images", examples=EXAMPLES
+        commands,
+        "leaks",
+        help="find images shared by training, test and synthetic images",
+        examples=EXAMPLES,
     )
     add = parser.add_argument
     add(
@@ -31,7 +34,13 @@ def add_parser(commands: Any) -> None:
         metavar="DIR",
         help="real images: train/<class>/ and test/<class>/, or torchvision:CIFAR10",
     )
-    add("--synthetic", action="append", default=[], metavar="[NAME=]DIR", help="synthetic images; may be given again")
+    add(
+        "--synthetic",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="synthetic images; may be given again",
+    )
     add("--more-real", type=Path, metavar="DIR", help="further real images: <class>/")
     add("--limit", type=int, default=20, metavar="N", help="pairs to list (default 20)")
     add("--json", action="store_true", help="print all that was found as JSON")
@@ -45,7 +54,9 @@ def show(options: argparse.Namespace) -> int:
     from trainer.data.leaks import find_leaks
     from trainer.data.torchvision_sets import real_folder
 
-    named = [text.split("=", 1) if "=" in text else (DEFAULT_SOURCE, text) for text in options.synthetic]
+    named = [
+        text.split("=", 1) if "=" in text else (DEFAULT_SOURCE, text) for text in options.synthetic
+    ]
     synthetic = {name: Path(folder) for name, folder in named}
     leaks = find_leaks(load_dataset(real_folder(options.real), synthetic, more=options.more_real))
     if options.json:
@@ -65,7 +76,9 @@ def _line(leak: Leak) -> str:
 
 
 def _summary(leaks: Leaks) -> str:
-    counts = ", ".join(f"{count} {kind}" for kind, count in leaks.counts().items() if count) or "none"
+    counts = (
+        ", ".join(f"{count} {kind}" for kind, count in leaks.counts().items() if count) or "none"
+    )
     checked = ", ".join(f"{count} {part}" for part, count in leaks.checked.items() if count)
     alike = (
         f"; images of these classes look alike by nature, so a near pair had to correlate by {leaks.threshold:.2f}"

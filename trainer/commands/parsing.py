@@ -9,7 +9,10 @@ from typing import Any
 def new_parser(commands: Any, name: str, *, help: str, examples: str) -> argparse.ArgumentParser:
     """A command's parser, with its examples below the options."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=help,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return parser
 

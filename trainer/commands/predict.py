@@ -16,17 +16,28 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EXAMPLES = """  python -m trainer predict runs/digits/cnn-add1-seed0-1a2b3c4d photo.jpg
-  python -m trainer predict models/digits photos/ --top 3 --json"""
+EXAMPLES = """  synthgrid predict runs/digits/cnn-add1-seed0-1a2b3c4d photo.jpg
+  synthgrid predict models/digits photos/ --top 3 --json"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "predict", help="name the classes of images", examples=EXAMPLES)
-    parser.add_argument("model", type=Path, metavar="RUN", help="a run's folder, or an exported model's")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, or folders of them")
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="the K most probable classes (default 1)")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="the frozen backbone's weights, where they moved")
+    parser.add_argument(
+        "model", type=Path, metavar="RUN", help="a run's folder, or an exported model's"
+    )
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGES", help="image files, or folders of them"
+    )
+    parser.add_argument(
+        "--top", type=int, default=1, metavar="K", help="the K most probable classes (default 1)"
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the frozen backbone's weights, where they moved",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, an object an image")
     parser.set_defaults(command=predict)
 

@@ -11,16 +11,21 @@ from trainer.commands.parsing import new_parser
 from trainer.report import JSON_FILE, write_report
 from trainer.runs import Grid, read_grid, read_json_file
 
-EXAMPLES = "  python -m trainer report runs/digits"
+EXAMPLES = "  synthgrid report runs/digits"
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "report", help="make results.csv and report.html anew from the runs alone", examples=EXAMPLES
+        commands,
+        "report",
+        help="make results.csv and report.html anew from the runs alone",
+        examples=EXAMPLES,
     )
     parser.add_argument("grid", type=Path, metavar="DIR", help="a grid's folder")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON instead of a table")
+    parser.add_argument(
+        "--json", action="store_true", help="print the results as JSON instead of a table"
+    )
     parser.set_defaults(command=report)
 
 
@@ -39,4 +44,6 @@ def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
         return
     print("\n".join(found["answers"]) + "\n")
     print(found["tables"]["text"])
-    print(f"\nPercent, mean over seeds ± half a 95% interval; p corrected over the grid. Report: {path}")
+    print(
+        f"\nPercent, mean over seeds ± half a 95% interval; p corrected over the grid. Report: {path}"
+    )

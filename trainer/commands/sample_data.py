@@ -8,18 +8,33 @@ from typing import Any
 
 from trainer.commands.parsing import new_parser
 
-EXAMPLES = "  python -m trainer sample-data --out data/digits --train 5 --test 30"
+EXAMPLES = "  synthgrid sample-data --out data/digits --train 5 --test 30"
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "sample-data", help="write real handwritten digits as class folders", examples=EXAMPLES
+        commands,
+        "sample-data",
+        help="write real handwritten digits as class folders",
+        examples=EXAMPLES,
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="gets train/ and test/")
-    add("--train", type=int, default=5, metavar="N", help="training images a class, 1 to 30 (default 5)")
-    add("--test", type=int, default=30, metavar="N", help="test images a class, 1 to 30 (default 30)")
+    add(
+        "--train",
+        type=int,
+        default=5,
+        metavar="N",
+        help="training images a class, 1 to 30 (default 5)",
+    )
+    add(
+        "--test",
+        type=int,
+        default=30,
+        metavar="N",
+        help="test images a class, 1 to 30 (default 30)",
+    )
     add("--set-aside", type=Path, metavar="DIR", help="write all other digits there")
     parser.set_defaults(command=write)
 
@@ -29,8 +44,15 @@ def write(options: argparse.Namespace) -> int:
     from trainer.data.sample_data import write_sample_data
 
     done = write_sample_data(
-        options.out, train_per_class=options.train, test_per_class=options.test, set_aside=options.set_aside
+        options.out,
+        train_per_class=options.train,
+        test_per_class=options.test,
+        set_aside=options.set_aside,
     )
-    aside = f", {done.set_aside_total} set aside in {options.set_aside}" if options.set_aside else ""
-    print(f"{done.out}: {done.train_total} training and {done.test_total} test images of 10 classes{aside}")
+    aside = (
+        f", {done.set_aside_total} set aside in {options.set_aside}" if options.set_aside else ""
+    )
+    print(
+        f"{done.out}: {done.train_total} training and {done.test_total} test images of 10 classes{aside}"
+    )
     return 0

@@ -7,9 +7,9 @@ from typing import Any
 
 from trainer.commands.parsing import new_parser
 
-EXAMPLES = """  python -m trainer split --images animals --out data/animals --train 30 --test 30
-  python -m trainer split --images frames --out data/frames --train 30 --test 30 --group-by prefix
-  python -m trainer split --images photos --out data/photos --train 20 --test 40 --val 10 --group-by similar
+EXAMPLES = """  synthgrid split --images animals --out data/animals --train 30 --test 30
+  synthgrid split --images frames --out data/frames --train 30 --test 30 --group-by prefix
+  synthgrid split --images photos --out data/photos --train 20 --test 40 --val 10 --group-by similar
 
 --group-by keeps together, on one side of the split:
   prefix   frames of a video: names that differ in their last number only, as clip7_0012.jpg
@@ -21,19 +21,44 @@ Files of equal content always stay together. The source is only read."""
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "split", help="make train and test folders of a few images a class", examples=EXAMPLES
+        commands,
+        "split",
+        help="make train and test folders of a few images a class",
+        examples=EXAMPLES,
     )
     add = parser.add_argument
-    add("--images", required=True, metavar="DIR", help="<class>/ folders, or torchvision:CIFAR10 (its train part)")
-    add("--out", required=True, metavar="DIR", help="gets train/, test/ and split.json; must be empty or new")
+    add(
+        "--images",
+        required=True,
+        metavar="DIR",
+        help="<class>/ folders, or torchvision:CIFAR10 (its train part)",
+    )
+    add(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="gets train/, test/ and split.json; must be empty or new",
+    )
     add("--train", type=int, default=30, metavar="N", help="training images a class (default 30)")
     add("--test", type=int, default=30, metavar="N", help="test images a class (default 30)")
-    add("--val", type=int, default=0, metavar="N", help="images a class to set aside in val/ (default 0)")
+    add(
+        "--val",
+        type=int,
+        default=0,
+        metavar="N",
+        help="images a class to set aside in val/ (default 0)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="another seed, another split (default 0)")
-    add("--group-by", metavar="RULE", help="prefix, similar, or a CSV or JSON file: what must not be parted")
+    add(
+        "--group-by",
+        metavar="RULE",
+        help="prefix, similar, or a CSV or JSON file: what must not be parted",
+    )
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--copy", dest="link", action="store_false", help="copy the files (default)")
-    way.add_argument("--link", action="store_true", help="hard links: no space taken, and a change shows in both")
+    way.add_argument(
+        "--link", action="store_true", help="hard links: no space taken, and a change shows in both"
+    )
     parser.set_defaults(command=write, link=False)
 
 

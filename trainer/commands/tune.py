@@ -11,23 +11,38 @@ from typing import Any
 from trainer.commands.parsing import new_parser
 from trainer.config import DEVICES
 
-EXAMPLES = """  python -m trainer tune --real data/animals --model cnn --trials 40 --out runs/tuned-cnn.json
-  python -m trainer grid --real data/animals --synthetic made --tuned runs/tuned-cnn.json --out runs/animals
+EXAMPLES = """  synthgrid tune --real data/animals --model cnn --trials 40 --out runs/tuned-cnn.json
+  synthgrid grid --real data/animals --synthetic made --tuned runs/tuned-cnn.json --out runs/animals
 
 The test images are not used. The same command again goes on where it stopped; --trials counts all of them."""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "tune", help="find hyper-parameters by cross-validation", examples=EXAMPLES)
+    parser = new_parser(
+        commands, "tune", help="find hyper-parameters by cross-validation", examples=EXAMPLES
+    )
     add = parser.add_argument
-    add("--real", required=True, metavar="DIR", help="real images: train/<class>/ and test/<class>/")
-    add("--out", required=True, metavar="FILE", help="the JSON file to write; the study is kept beside it")
+    add(
+        "--real", required=True, metavar="DIR", help="real images: train/<class>/ and test/<class>/"
+    )
+    add(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="the JSON file to write; the study is kept beside it",
+    )
     add("--model", default="cnn", metavar="NAME", help="default cnn")
     add("--trials", type=int, default=30, metavar="N", help="trials in all (default 30)")
     add("--folds", type=int, default=3, metavar="N", help="cross-validation folds (default 3)")
     add("--seed", type=int, default=0, metavar="N")
-    add("--image-size", dest="image_size_px", type=int, metavar="PX", help="side of the model's input")
+    add(
+        "--image-size",
+        dest="image_size_px",
+        type=int,
+        metavar="PX",
+        help="side of the model's input",
+    )
     add("--weights", metavar="FILE", help="pretrained weights of a frozen model")
     add("--allow-untrained", action="store_true", help="go on without pretrained weights")
     add("--device", choices=DEVICES, default="auto", help="default auto: CUDA where there is one")
@@ -42,13 +57,18 @@ def run(options: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for a grid: read when torch loads
     from trainer.training.tune import TuneConfig, tune
 
-    found = tune(TuneConfig(**{each.name: getattr(options, each.name) for each in fields(TuneConfig)}))
+    found = tune(
+        TuneConfig(**{each.name: getattr(options, each.name) for each in fields(TuneConfig)})
+    )
     if options.json:
         print(json.dumps(asdict(found), default=str, indent=1))
         return 0
     settings = ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in found.training.items()
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in found.training.items()
     )
     print(f"{found.path}: {settings}")
-    print(f"macro F1 {found.score:.3f} out of fold, {found.default_score:.3f} with the defaults, {found.trials} trials")
+    print(
+        f"macro F1 {found.score:.3f} out of fold, {found.default_score:.3f} with the defaults, {found.trials} trials"
+    )
     return 0

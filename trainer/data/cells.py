@@ -55,7 +55,9 @@ class CellImages:
     def fingerprint(self) -> str:
         """A short hash over every image, where it is from and what it is used for."""
         parts = (self.train, self.validation, self.test)
-        return hashlib.sha256("".join(fingerprint(part) for part in parts).encode()).hexdigest()[:16]
+        return hashlib.sha256("".join(fingerprint(part) for part in parts).encode()).hexdigest()[
+            :16
+        ]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: flo
         )
     for arm in arms:
         wanted = {
-            label: wanted_counts(arm, real=real[label], held_out=held_out(real[label], validation_share))
+            label: wanted_counts(
+                arm, real=real[label], held_out=held_out(real[label], validation_share)
+            )
             for label in dataset.classes
         }
         _check_arm(dataset, arm, wanted)
@@ -116,15 +120,21 @@ def _check_arm(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> None:
         raise DataError(f"arm {arm.name} comes to no image in any class; take a larger amount")
     empty = [label for label, each in wanted.items() if not each.real + each.added]
     if empty:
-        raise DataError(f"arm {arm.name} leaves no image to train on in class {quoted(empty)}; take a larger share")
+        raise DataError(
+            f"arm {arm.name} leaves no image to train on in class {quoted(empty)}; take a larger share"
+        )
     there, kind, way_out = _available(dataset, arm, wanted)
     short = [f"'{label}' has {there[label]}, needs {each.added}" for label, each in wanted.items() if there[label] < each.added]  # fmt: skip
     if short:
         more = f" and {len(short) - _SHOWN} more classes" * (len(short) > _SHOWN)
-        raise DataError(f"too few {kind} for arm {arm.name}: {'; '.join(short[:_SHOWN])}{more}; {way_out}")
+        raise DataError(
+            f"too few {kind} for arm {arm.name}: {'; '.join(short[:_SHOWN])}{more}; {way_out}"
+        )
 
 
-def _available(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> tuple[dict[str, int], str, str]:
+def _available(
+    dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]
+) -> tuple[dict[str, int], str, str]:
     """Images a class that the arm could draw, what they are, and what to do where they are too few."""
     if arm.regime == "copies":
         there = {label: each.real * len(TURNS) for label, each in wanted.items()}
@@ -134,7 +144,9 @@ def _available(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> tuple[d
     else:
         names = resolved_source(arm, dataset.sources).split("+")
         kind, way_out = "synthetic images", "generate more, or ask for a smaller amount"
-    there = {label: sum(len(dataset.pool(name, label)) for name in names) for label in dataset.classes}
+    there = {
+        label: sum(len(dataset.pool(name, label)) for name in names) for label in dataset.classes
+    }
     return there, kind, way_out
 
 
@@ -155,7 +167,9 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
     return CellImages(train=(*kept, *added), validation=tuple(held), test=dataset.test)
 
 
-def _added(dataset: Dataset, arm: Arm, seed: int, label: str, trained: Sequence[Sample]) -> list[Sample]:
+def _added(
+    dataset: Dataset, arm: Arm, seed: int, label: str, trained: Sequence[Sample]
+) -> list[Sample]:
     """All that an arm could add to a class, in the order in which it is drawn."""
     if arm.regime == "copies":
         return copies_of(_shuffled(trained, "copies", seed, label), len(trained) * len(TURNS))
@@ -170,7 +184,9 @@ def _added(dataset: Dataset, arm: Arm, seed: int, label: str, trained: Sequence[
 
 def _shuffled(samples: Sequence[Sample], purpose: str, seed: int, label: str) -> list[Sample]:
     """A shuffle for this purpose, seed and class alone. RandomState, since NumPy promises that its stream stays."""
-    digest = hashlib.sha256(f"{purpose}\0{seed}\0{label}".encode("utf-8", errors="surrogatepass")).digest()
+    digest = hashlib.sha256(
+        f"{purpose}\0{seed}\0{label}".encode("utf-8", errors="surrogatepass")
+    ).digest()
     random = np.random.RandomState(int.from_bytes(digest[:4], "little"))
     return [samples[index] for index in random.permutation(len(samples))]
 

@@ -38,14 +38,19 @@ def contact_sheet(dataset: Dataset) -> tuple[bytes, SheetLayout]:
         DataError: an image cannot be decoded.
     """
     tiles = _TILES_FEW_CLASSES if len(dataset.classes) <= _MANY_CLASSES else _TILES_MANY_CLASSES
-    rows = [(_first(dataset.train, label, tiles), _first(dataset.synthetic, label, tiles)) for label in dataset.classes]
+    rows = [
+        (_first(dataset.train, label, tiles), _first(dataset.synthetic, label, tiles))
+        for label in dataset.classes
+    ]
     real, made = (max(len(row[part]) for row in rows) for part in (0, 1))
     sheet = Image.new("RGB", ((real + made) * TILE_PX, len(rows) * TILE_PX), "white")
     inner = TILE_PX - 2
     for row, parts in enumerate(rows):
         for samples, offset in zip(parts, (0, real), strict=True):
             for column, sample in enumerate(samples):
-                tile = ImageOps.fit(read_image(sample.path), (inner, inner), method=Image.Resampling.BICUBIC)
+                tile = ImageOps.fit(
+                    read_image(sample.path), (inner, inner), method=Image.Resampling.BICUBIC
+                )
                 tile = ImageOps.expand(tile, border=1, fill=_BORDER)
                 sheet.paste(tile, ((offset + column) * TILE_PX, row * TILE_PX))
     buffer = io.BytesIO()

@@ -43,5 +43,7 @@ def copies_of(samples: Sequence[Sample], count: int) -> list[Sample]:
         sample, turn = samples[position], TURNS[(position + turn_round) % len(TURNS)]
         # A hash of its own, since inputs are found by hash.
         digest = hashlib.sha256(f"{sample.sha256}#{turn}".encode()).hexdigest()
-        found.append(replace(sample, file=f"{sample.file}#{turn}", sha256=digest, source=COPY, turn=turn))
+        found.append(
+            replace(sample, file=f"{sample.file}#{turn}", sha256=digest, source=COPY, turn=turn)
+        )
     return found

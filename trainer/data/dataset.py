@@ -83,7 +83,9 @@ class Dataset:
     def images_per_class(self) -> dict[str, list[int]]:
         """How many images each part has of each class, in the order of `classes`."""
         counts = {part: Counter(_labels(getattr(self, part))) for part in PARTS}
-        return {part: [counter[label] for label in self.classes] for part, counter in counts.items()}
+        return {
+            part: [counter[label] for label in self.classes] for part, counter in counts.items()
+        }
 
     def leaked(self) -> int:
         """How many test images are also among those that can be trained on, byte for byte."""
@@ -116,34 +118,60 @@ def load_dataset(
         DataError: a folder is missing or empty, has fewer than two classes, or classes do not match.
     """
     _refuse_unsplit(real)
-    parts = {part: read_class_folders(real / part, limit_per_class=limit_per_class) for part in ("train", "test")}
+    parts = {
+        part: read_class_folders(real / part, limit_per_class=limit_per_class)
+        for part in ("train", "test")
+    }
     _check_same_classes(
-        set(_labels(parts["train"])), set(_labels(parts["test"])), first=f"{real / 'train'}", second=f"{real / 'test'}"
+        set(_labels(parts["train"])),
+        set(_labels(parts["test"])),
+        first=f"{real / 'train'}",
+        second=f"{real / 'test'}",
     )
     classes = tuple(sorted(set(_labels(parts["train"]))))
     if len(classes) < 2:
-        raise DataError(f"{real / 'train'} has one class, '{classes[0]}'; a classifier needs at least two")
+        raise DataError(
+            f"{real / 'train'} has one class, '{classes[0]}'; a classifier needs at least two"
+        )
     folders = {DEFAULT_SOURCE: synthetic} if isinstance(synthetic, Path) else dict(synthetic or {})
-    made = [each for name, folder in folders.items() for each in _read_source(folder, classes, source=name)]
-    further = _read_more(more, classes, known=(*parts["train"], *parts["test"])) if more is not None else ()
+    made = [
+        each
+        for name, folder in folders.items()
+        for each in _read_source(folder, classes, source=name)
+    ]
+    further = (
+        _read_more(more, classes, known=(*parts["train"], *parts["test"]))
+        if more is not None
+        else ()
+    )
     return Dataset(classes, parts["train"], parts["test"], tuple(made), tuple(folders), further)
 
 
 def _refuse_unsplit(real: Path) -> None:
     """How many images to test on is the user's choice, so class folders alone are not split on the way."""
-    if not (real / "train").is_dir() and real.is_dir() and any(path.is_dir() for path in real.iterdir()):
+    if (
+        not (real / "train").is_dir()
+        and real.is_dir()
+        and any(path.is_dir() for path in real.iterdir())
+    ):
         raise DataError(
             f"{real} has no train and test folders; if these are class folders, split them first: "
-            f"python -m trainer split --images {real} --out {real}-split, then --real {real}-split"
+            f"synthgrid split --images {real} --out {real}-split, then --real {real}-split"
         )
 
 
-def _read_more(root: Path, classes: tuple[str, ...], *, known: Iterable[Sample]) -> tuple[Sample, ...]:
+def _read_more(
+    root: Path, classes: tuple[str, ...], *, known: Iterable[Sample]
+) -> tuple[Sample, ...]:
     seen = {sample.sha256 for sample in known}
     found = _under_real_names(read_class_folders(root), classes, root, source=MORE)
     new = tuple(sample for sample in found if sample.sha256 not in seen)
     if len(new) < len(found):
-        logger.info("%s: %d images are training or test images and are left out", root, len(found) - len(new))
+        logger.info(
+            "%s: %d images are training or test images and are left out",
+            root,
+            len(found) - len(new),
+        )
     return new
 
 
@@ -155,23 +183,36 @@ def read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tup
     """Every image below each class folder of `root`."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; expected one folder a class in it, with images")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
     if not folders:
         raise DataError(f"{root} has no class folders; expected one folder a class, with images")
     found: list[tuple[Path, str]] = []
     for folder in folders:
-        files = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-        files = sorted((path for path in files if not path.name.startswith(".")), key=lambda path: path.as_posix())
+        files = [
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        ]
+        files = sorted(
+            (path for path in files if not path.name.startswith(".")),
+            key=lambda path: path.as_posix(),
+        )
         if not files:
-            raise DataError(f"class folder {folder} has no images; known endings: {', '.join(IMAGE_SUFFIXES)}")
-        found += [(path, unicodedata.normalize("NFC", folder.name)) for path in files[:limit_per_class]]
+            raise DataError(
+                f"class folder {folder} has no images; known endings: {', '.join(IMAGE_SUFFIXES)}"
+            )
+        found += [
+            (path, unicodedata.normalize("NFC", folder.name)) for path in files[:limit_per_class]
+        ]
     return _hashed(root, found)
 
 
 def _read_source(root: Path, classes: tuple[str, ...], *, source: str) -> tuple[Sample, ...]:
     """The images of one synthetic source under the real classes' names."""
     if not root.is_dir():
-        raise DataError(f"synthetic folder {root} is not there; make it with: python -m client run")
+        raise DataError(f"synthetic folder {root} is not there; make it with: synthgrid run")
     samples = _read_records(root) if (root / METADATA).is_file() else read_class_folders(root)
     return _under_real_names(samples, classes, root, source=source)
 
@@ -187,7 +228,9 @@ def _under_real_names(
         return names.get(label) or names.get(folder_name(label)) or label
 
     renamed = [replace(each, label=real_name(each.label), source=source) for each in samples]
-    _check_same_classes(set(classes), set(_labels(renamed)), first="the real images", second=f"{root}")
+    _check_same_classes(
+        set(classes), set(_labels(renamed)), first="the real images", second=f"{root}"
+    )
     return tuple(sorted(renamed, key=lambda sample: (sample.label, sample.file)))
 
 
@@ -203,14 +246,21 @@ def _read_records(root: Path) -> tuple[Sample, ...]:
             path = folder.path_of(record)
         except LabelsetError as error:
             if number == len(lines):  # a writer was stopped in the middle of its last line
-                logger.warning("%s: the last line is unfinished and its image is left out", folder.metadata_path)
+                logger.warning(
+                    "%s: the last line is unfinished and its image is left out",
+                    folder.metadata_path,
+                )
                 continue
-            raise DataError(f"{folder.metadata_path} line {number}: {error}; mend or remove that line") from error
+            raise DataError(
+                f"{folder.metadata_path} line {number}: {error}; mend or remove that line"
+            ) from error
         if not path.is_file():
-            raise DataError(f"{folder.metadata_path} line {number} names {path}, which is gone; generate it again")
+            raise DataError(
+                f"{folder.metadata_path} line {number} names {path}, which is gone; generate it again"
+            )
         found.append((path, record.label))
     if not found:
-        raise DataError(f"{folder.metadata_path} names no image; generate some with: python -m client run")
+        raise DataError(f"{folder.metadata_path} names no image; generate some with: synthgrid run")
     strays = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in root.glob("*/*")) - len(found)
     if strays > 0:
         logger.warning("%s: %d images without a record are left out", root, strays)
@@ -230,8 +280,13 @@ def _hashed(root: Path, found: Sequence[tuple[Path, str]]) -> tuple[Sample, ...]
         return tuple(pool.map(sample, found))
 
 
-def _check_same_classes(first_classes: set[str], second_classes: set[str], *, first: str, second: str) -> None:
-    only_first, only_second = sorted(first_classes - second_classes), sorted(second_classes - first_classes)
+def _check_same_classes(
+    first_classes: set[str], second_classes: set[str], *, first: str, second: str
+) -> None:
+    only_first, only_second = (
+        sorted(first_classes - second_classes),
+        sorted(second_classes - first_classes),
+    )
     if only_first or only_second:
         raise DataError(
             f"classes do not match: only in {first}: {quoted(only_first)}; only in {second}: {quoted(only_second)}; "

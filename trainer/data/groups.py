@@ -91,10 +91,12 @@ def _read_groups(path: Path, files: Sequence[str]) -> dict[str, str]:
         text = path.read_text(encoding="utf-8-sig")
         named = _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; check --group-by") from error
+        raise DataError(
+            f"cannot read {path}: {error.strerror or error}; check --group-by"
+        ) from error
     except (ValueError, csv.Error) as error:
         raise DataError(
-            f"{path} is no list of groups ({error}); see --group-by in: python -m trainer split --help"
+            f"{path} is no list of groups ({error}); see --group-by in: synthgrid split --help"
         ) from error
     named = {key.replace("\\", "/"): group for key, group in named.items()}
     names = Counter(PurePosixPath(file).name for file in files)
@@ -105,13 +107,17 @@ def _read_groups(path: Path, files: Sequence[str]) -> dict[str, str]:
         if group is not None:
             group_of[file] = group
     if missing := [file for file in files if file not in group_of]:
-        raise DataError(f"{path} has no group for {len(missing)} images: {quoted(missing)}; give each image one")
+        raise DataError(
+            f"{path} has no group for {len(missing)} images: {quoted(missing)}; give each image one"
+        )
     return group_of
 
 
 def _parse_json(text: str) -> dict[str, str]:
     values = json.loads(text)
-    if not isinstance(values, dict) or not all(isinstance(each, str | int) for each in values.values()):
+    if not isinstance(values, dict) or not all(
+        isinstance(each, str | int) for each in values.values()
+    ):
         raise ValueError("expected an object with a text or a number for each image")
     return {image: str(group) for image, group in values.items()}
 

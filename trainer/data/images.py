@@ -69,4 +69,7 @@ def iter_pixels(
             decoded = [each.result() for each in ahead]
             # The next chunk is decoded while the caller is busy with this one.
             ahead = [pool.submit(decode, path) for path in paths[start : start + _CHUNK]]
-            yield {size: np.stack([row[column] for row in decoded]) for column, size in enumerate(sizes)}
+            yield {
+                size: np.stack([row[column] for row in decoded])
+                for column, size in enumerate(sizes)
+            }

@@ -83,7 +83,12 @@ class Leaks:
     def by_parts(self) -> dict[str, int]:
         """How many leaks there are between two parts: {"test-train": 3, ...}, compared pairs of parts only."""
         counter = Counter(f"{leak.kept.part}-{leak.dropped.part}" for leak in self.found)
-        pairs = [f"{kept}-{part}" for kept, parts in _COMPARED for part in parts if self.checked.get(part)]
+        pairs = [
+            f"{kept}-{part}"
+            for kept, parts in _COMPARED
+            for part in parts
+            if self.checked.get(part)
+        ]
         return {pair: counter[pair] for pair in pairs}
 
     def test_images(self) -> int:
@@ -132,7 +137,9 @@ def drop_leaks(dataset: Dataset, leaks: Leaks) -> Dataset:
     lost = {(leak.dropped.part, leak.dropped.source, leak.dropped.file) for leak in leaks.found}
 
     def kept(part: str) -> tuple[Sample, ...]:
-        return tuple(each for each in getattr(dataset, part) if (part, each.source, each.file) not in lost)
+        return tuple(
+            each for each in getattr(dataset, part) if (part, each.source, each.file) not in lost
+        )
 
     return replace(dataset, train=kept("train"), synthetic=kept("synthetic"), more=kept("more"))
 
@@ -150,7 +157,11 @@ def _compare(
     same_bytes: dict[str, list[int]] = {}
     for column, (_, sample) in enumerate(second):
         same_bytes.setdefault(sample.sha256, []).append(column)
-    exact = {(row, column) for row, sample in enumerate(first) for column in same_bytes.get(sample.sha256, ())}
+    exact = {
+        (row, column)
+        for row, sample in enumerate(first)
+        for column in same_bytes.get(sample.sha256, ())
+    }
     for row, column in sorted(exact):
         yield _leak("bytes", 0.0, part, first[row], *second[column])
     others = [sample for _, sample in second]
@@ -221,9 +232,17 @@ def _chance_level(dataset: Dataset, thumbs: Mapping[str, np.ndarray], *, same_cl
     million lies above.
     """
     random = np.random.RandomState(0)
-    rows, columns = (random.randint(0, len(part), 20 * _PAIRS_LOOKED_AT) for part in (dataset.train, dataset.test))
-    pairs = [(dataset.train[row], dataset.test[column]) for row, column in zip(rows, columns, strict=True)]
-    pairs = [(one, two) for one, two in pairs if (one.label == two.label) == same_class][:_PAIRS_LOOKED_AT]
+    rows, columns = (
+        random.randint(0, len(part), 20 * _PAIRS_LOOKED_AT)
+        for part in (dataset.train, dataset.test)
+    )
+    pairs = [
+        (dataset.train[row], dataset.test[column])
+        for row, column in zip(rows, columns, strict=True)
+    ]
+    pairs = [(one, two) for one, two in pairs if (one.label == two.label) == same_class][
+        :_PAIRS_LOOKED_AT
+    ]
     if not pairs:
         return 0.0
     one, two = (stacked(thumbs, side) for side in zip(*pairs, strict=True))

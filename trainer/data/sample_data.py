@@ -78,14 +78,18 @@ def write_sample_data(
         parts[set_aside] = split.set_aside
 
     images = load_digits().images
-    missing = [folder for folder, indices in parts.items() if not _holds_already(folder, indices, images)]
+    missing = [
+        folder for folder, indices in parts.items() if not _holds_already(folder, indices, images)
+    ]
     for folder in missing:
         _write_folder(folder, parts[folder], images)
     return SampleDataSummary(
         out=out,
         train_per_class=train_per_class,
         test_per_class=test_per_class,
-        set_aside_total=0 if set_aside is None else sum(len(indices) for indices in split.set_aside.values()),
+        set_aside_total=0
+        if set_aside is None
+        else sum(len(indices) for indices in split.set_aside.values()),
     )
 
 
@@ -131,8 +135,12 @@ def _holds_already(folder: Path, indices: dict[str, list[int]], images: np.ndarr
     if not folder.exists():
         return False
     if not folder.is_dir():
-        raise DataError(f"{folder} is a file, but a folder is to be written there; choose another --out")
-    expected = {f"{label}/{_file_name(index)}": index for label, order in indices.items() for index in order}
+        raise DataError(
+            f"{folder} is a file, but a folder is to be written there; choose another --out"
+        )
+    expected = {
+        f"{label}/{_file_name(index)}": index for label, order in indices.items() for index in order
+    }
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if not found:
         return False

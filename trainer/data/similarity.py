@@ -15,14 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 THUMB_PX = 32
-HASH_DISTANCE = (
-    12  # bits of 63 that may differ: finds 98% of random 90% crops; one pair in 70,000 is proposed by chance
-)
-SAME_PICTURE = (
-    0.70  # edge correlation; on CIFAR-10 real pairs of the same photograph lie above, chance pairs below 0.45
-)
+HASH_DISTANCE = 12  # bits of 63 that may differ: finds 98% of random 90% crops; one pair in 70,000 is proposed by chance
+SAME_PICTURE = 0.70  # edge correlation; on CIFAR-10 real pairs of the same photograph lie above, chance pairs below 0.45
 _HASH_SIZE = 8
-_COMPARED_PX = 24  # side at which edges are compared; smooths over JPEG blocks and half-pixel shifts
+_COMPARED_PX = (
+    24  # side at which edges are compared; smooths over JPEG blocks and half-pixel shifts
+)
 _PROMISING = 0.30  # edge correlation at a rough alignment, below which no fine one is tried
 _FLAT = 2.0  # standard deviation in grey levels below which a thumbnail shows nothing
 _BLOCK = 64  # rows whose distances to everything fit the processor's cache
@@ -52,11 +50,16 @@ WHOLE = Window(0, 0, THUMB_PX)
 _CROPS = tuple(Window(x, y, 30) for x, y in ((0, 0), (2, 0), (0, 2), (2, 2), (1, 1)))
 _ROUGH = (WHOLE, *_CROPS)
 _FINE = tuple(
-    Window(x, y, side) for side in (32, 30, 28) for x in range(THUMB_PX + 1 - side) for y in range(THUMB_PX + 1 - side)
+    Window(x, y, side)
+    for side in (32, 30, 28)
+    for x in range(THUMB_PX + 1 - side)
+    for y in range(THUMB_PX + 1 - side)
 )
 
 
-def find_matches(first: np.ndarray, second: np.ndarray, *, threshold: float = SAME_PICTURE) -> list[Match]:
+def find_matches(
+    first: np.ndarray, second: np.ndarray, *, threshold: float = SAME_PICTURE
+) -> list[Match]:
     """Every pair of the two sets (uint8 [N,32,32]) whose edges correlate by at least `threshold`, best first.
 
     Time grows with N1 x N2, in blocks of matrix products: 0.6 s of one core for 2,700 x 2,700 thumbnails, 8 s for
@@ -68,7 +71,10 @@ def find_matches(first: np.ndarray, second: np.ndarray, *, threshold: float = SA
         pairs = proposed_pairs(first, other)
         for start in range(0, len(pairs), _CHUNK):
             chunk = pairs[start : start + _CHUNK]
-            chunk = chunk[edge_correlation(first[chunk[:, 0]], other[chunk[:, 1]], windows=_ROUGH) >= _PROMISING]
+            chunk = chunk[
+                edge_correlation(first[chunk[:, 0]], other[chunk[:, 1]], windows=_ROUGH)
+                >= _PROMISING
+            ]
             values = edge_correlation(first[chunk[:, 0]], other[chunk[:, 1]])
             for (row, column), value in zip(chunk.tolist(), values.tolist(), strict=True):
                 known = best.get((row, column))
@@ -93,13 +99,19 @@ def proposed_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def hash_signs(thumbs: np.ndarray, window: Window = WHOLE) -> np.ndarray:
     """The perceptual hash of each thumbnail as float32 [N,63] of -1 and 1: a matrix product then counts equal bits."""
-    part = thumbs[:, window.y : window.y + window.side, window.x : window.x + window.side].astype(np.float32)
+    part = thumbs[:, window.y : window.y + window.side, window.x : window.x + window.side].astype(
+        np.float32
+    )
     pixel = np.arange(window.side)
-    basis = np.cos(np.pi * np.arange(_HASH_SIZE)[:, None] * (2 * pixel + 1) / (2 * window.side)).astype(np.float32)
+    basis = np.cos(
+        np.pi * np.arange(_HASH_SIZE)[:, None] * (2 * pixel + 1) / (2 * window.side)
+    ).astype(np.float32)
     frequencies = (basis @ part @ basis.T).reshape(len(thumbs), _HASH_SIZE**2)[
         :, 1:
     ]  # without the first, the brightness
-    return np.where(frequencies > np.median(frequencies, axis=1, keepdims=True), np.float32(1), np.float32(-1))
+    return np.where(
+        frequencies > np.median(frequencies, axis=1, keepdims=True), np.float32(1), np.float32(-1)
+    )
 
 
 def _near(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
@@ -111,7 +123,9 @@ def _near(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
             yield np.stack([start + hits // len(second), hits % len(second)], axis=1)
 
 
-def edge_correlation(first: np.ndarray, second: np.ndarray, *, windows: Sequence[Window] = _FINE) -> np.ndarray:
+def edge_correlation(
+    first: np.ndarray, second: np.ndarray, *, windows: Sequence[Window] = _FINE
+) -> np.ndarray:
     """Pair by pair, the highest correlation of gradients over all alignments of one whole with a window of the other.
 
     Both are uint8 [P,32,32]; the result is float32 [P] in -1..1, and 0 where an image has no edges.

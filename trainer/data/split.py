@@ -29,7 +29,11 @@ from trainer.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 SPLIT_FILE = "split.json"
-PARTS = ("test", "train", "val")  # in the order in which they are filled, so that the test part changes least
+PARTS = (
+    "test",
+    "train",
+    "val",
+)  # in the order in which they are filled, so that the test part changes least
 _PART_NAMES = {"train", "test", "val", "valid", "validation"}
 _ATTEMPTS = 200  # orders tried until groups fill every part; without groups the first always does
 _SHOWN = 5
@@ -70,7 +74,9 @@ class SplitConfig:
 
     def asked(self) -> str:
         """As a message puts it: "30 train + 30 test"."""
-        return " + ".join(f"{count} {part}" for part in ("train", "test", "val") if (count := self.wanted[part]))
+        return " + ".join(
+            f"{count} {part}" for part in ("train", "test", "val") if (count := self.wanted[part])
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,9 @@ class Split:
 
         def entry(sample: Sample) -> dict[str, str]:
             group = self.groups[sample.file]
-            return {"file": sample.file, "sha256": sample.sha256} | ({"group": group} if group in shared else {})
+            return {"file": sample.file, "sha256": sample.sha256} | (
+                {"group": group} if group in shared else {}
+            )
 
         return {
             "format": 1,
@@ -104,7 +112,9 @@ class Split:
             "images": self.images,
             "left_out": self.left_out,
             "versions": _versions(),
-            "parts": {part: [entry(sample) for sample in samples] for part, samples in self.parts.items()},
+            "parts": {
+                part: [entry(sample) for sample in samples] for part, samples in self.parts.items()
+            },
         }
 
 
@@ -118,7 +128,9 @@ def write_split(config: SplitConfig) -> Split:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not empty; nothing was changed: choose another --out")
     if out.resolve().is_relative_to(images.resolve()):
-        raise DataError(f"{out} lies inside {images}, where it would pass for a class; choose another --out")
+        raise DataError(
+            f"{out} lies inside {images}, where it would pass for a class; choose another --out"
+        )
     split = plan_split(config)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
@@ -127,7 +139,9 @@ def write_split(config: SplitConfig) -> Split:
             out.rmdir()
         partial.rename(out)
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}; check space and permissions") from error
+        raise DataError(
+            f"cannot write {out}: {error.strerror or error}; check space and permissions"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return split
@@ -176,14 +190,22 @@ def _read_source(root: Path) -> tuple[Sample, ...]:
     if len(folders) == 1:
         (only,) = folders
         deeper = any(each.is_dir() for each in (root / only).iterdir())
-        hint = f"its classes may be inside: try --images {root / only}" if deeper else "a classifier needs at least two"
+        hint = (
+            f"its classes may be inside: try --images {root / only}"
+            if deeper
+            else "a classifier needs at least two"
+        )
         raise DataError(f"{root} has one class folder, '{only}'; {hint}")
     return samples
 
 
 def _check_counts(samples: Iterable[Sample], config: SplitConfig) -> None:
     counts = Counter(sample.label for sample in samples)
-    short = [f"'{label}' has {count}" for label, count in sorted(counts.items()) if count < config.per_class]
+    short = [
+        f"'{label}' has {count}"
+        for label, count in sorted(counts.items())
+        if count < config.per_class
+    ]
     if short:
         more = f" and {len(short) - _SHOWN} more classes" * (len(short) > _SHOWN)
         raise DataError(
@@ -197,7 +219,9 @@ def _linked_classes(groups: Iterable[list[Sample]]) -> list[list[list[Sample]]]:
     block_of: dict[str, list[list[Sample]]] = {}
     for group in groups:
         labels = {sample.label for sample in group}
-        blocks = {id(block): block for label in labels if (block := block_of.get(label)) is not None}
+        blocks = {
+            id(block): block for label in labels if (block := block_of.get(label)) is not None
+        }
         merged = [each for block in blocks.values() for each in block] + [group]
         for label in labels | {sample.label for each in merged for sample in each}:
             block_of[label] = merged
@@ -211,7 +235,10 @@ def _fill_block(groups: Sequence[list[Sample]], config: SplitConfig) -> dict[str
         if filled is not None:
             return filled
     counts = Counter(sample.label for group in groups for sample in group)
-    label = max(counts, key=lambda each: (max(sum(s.label == each for s in group) for group in groups), each))
+    label = max(
+        counts,
+        key=lambda each: (max(sum(s.label == each for s in group) for group in groups), each),
+    )
     sizes = [size for group in groups if (size := sum(sample.label == label for sample in group))]
     raise DataError(
         f"class '{label}' has {counts[label]} images in {len(sizes)} groups, the largest of {max(sizes)}; "
@@ -229,7 +256,10 @@ def _fill(groups: Sequence[list[Sample]], config: SplitConfig) -> dict[str, list
         open_parts = [part for part in parts if any(missing[part][label] for label in counts)]
         if not open_parts:
             continue
-        part = min(open_parts, key=lambda each: sum(max(0, counts[label] - missing[each][label]) for label in counts))
+        part = min(
+            open_parts,
+            key=lambda each: sum(max(0, counts[label] - missing[each][label]) for label in counts),
+        )
         for sample in sorted(group, key=lambda each: (_rank([each], config.seed, 0), each.file)):
             if missing[part][sample.label]:
                 missing[part][sample.label] -= 1

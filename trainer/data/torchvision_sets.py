@@ -68,7 +68,11 @@ class CifarArchive:
             for file in self.files[part]:
                 rows = np.frombuffer(_member(archive, file), np.uint8)
                 rows = rows.reshape(-1, self.label_bytes + 3 * _CIFAR_SIDE**2)
-                pixels = rows[:, self.label_bytes :].reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE).transpose(0, 2, 3, 1)
+                pixels = (
+                    rows[:, self.label_bytes :]
+                    .reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE)
+                    .transpose(0, 2, 3, 1)
+                )
                 for label, image in zip(rows[:, self.label_bytes - 1], pixels, strict=True):
                     yield Image.fromarray(np.ascontiguousarray(image)), names[label]
 
@@ -102,7 +106,9 @@ SETS: dict[str, CifarArchive | TorchvisionSet] = {
         md5="c32a1d4ab5d03f1284b67883e8d87530",
         names="cifar-10-batches-bin/batches.meta.txt",
         files={
-            "train": tuple(f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)),
+            "train": tuple(
+                f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)
+            ),
             "test": ("cifar-10-batches-bin/test_batch.bin",),
         },
         label_bytes=1,
@@ -135,7 +141,9 @@ def real_folder(real: str) -> Path:
     wanted = real.removeprefix(PREFIX)
     names = {name.lower(): name for name in SETS}
     if wanted.lower() not in names:
-        raise ConfigError(f"data set '{real}' is unknown; choose {PREFIX} and one of {', '.join(SETS)}")
+        raise ConfigError(
+            f"data set '{real}' is unknown; choose {PREFIX} and one of {', '.join(SETS)}"
+        )
     name = names[wanted.lower()]
     cache = cache_folder()
     folder = cache / name.lower()
@@ -162,7 +170,15 @@ def _make(name: str, folder: Path, *, downloads: Path) -> None:
                 _write_part(SETS[name].read(downloads, part), partial / part)
         if not folder.is_dir():  # another process may have been faster
             partial.rename(folder)
-    except (OSError, RuntimeError, EOFError, ValueError, IndexError, KeyError, tarfile.TarError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        IndexError,
+        KeyError,
+        tarfile.TarError,
+    ) as error:
         reason = str(error).strip().splitlines()
         raise DataError(
             f"{PREFIX}{name} cannot be had ({reason[-1] if reason else type(error).__name__}); "
@@ -179,8 +195,14 @@ def _write_part(images: Labelled, root: Path) -> None:
         while chunk := list(islice(numbered, _CHUNK)):
             for label in {label for _, (_, label) in chunk}:
                 (root / folder_name(label)).mkdir(parents=True, exist_ok=True)
-            paths = [root / folder_name(label) / f"{number:05d}.png" for number, (_, label) in chunk]
-            list(pool.map(lambda image, path: image.save(path), [image for _, (image, _) in chunk], paths))
+            paths = [
+                root / folder_name(label) / f"{number:05d}.png" for number, (_, label) in chunk
+            ]
+            list(
+                pool.map(
+                    lambda image, path: image.save(path), [image for _, (image, _) in chunk], paths
+                )
+            )
             written += len(chunk)
     logger.info("%s: %d images", root.name, written)
 

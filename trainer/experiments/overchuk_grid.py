@@ -1,6 +1,6 @@
 """Overchuk, "Synthetic Training Data for Visual Classification Model Enhancement": the 2x3 grid, and its third row.
 
-    python -m trainer split --images animals --out data/animals --train 30 --test 30 --group-by similar
+    synthgrid split --images animals --out data/animals --train 30 --test 30 --group-by similar
     python -m trainer.experiments.overchuk_grid --real data/animals --synthetic made --out runs/overchuk
 
 From the proposal: 90 animal classes, 30 real training and 30 test images each; rows: a small CNN of five convolution
@@ -45,7 +45,9 @@ def grid_config(options: argparse.Namespace) -> GridConfig:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the experiment and returns the exit code."""
     parser = new_parser("trainer.experiments.overchuk_grid", __doc__ or "")
-    parser.add_argument("--synthetic", required=True, metavar="DIR", help="30 synthetic images a class, or more")
+    parser.add_argument(
+        "--synthetic", required=True, metavar="DIR", help="30 synthetic images a class, or more"
+    )
     parser.add_argument("--models", metavar="A,B", help=f"rows (default {','.join(MODELS)})")
     return run_experiment(parser, grid_config, arguments)
 

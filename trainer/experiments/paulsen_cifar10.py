@@ -79,7 +79,10 @@ def grid_config(options: argparse.Namespace) -> GridConfig:
     arms = list(dict.fromkeys(arm for figure in figures for arm in figure.arms))
     usable = [arm for arm in arms if set(arm.partition("@")[2].split("+")) <= {"", *sources}]
     if len(usable) < len(arms):
-        logger.warning("left out, since not every source is given: %s", ", ".join(sorted(set(arms) - set(usable))))
+        logger.warning(
+            "left out, since not every source is given: %s",
+            ", ".join(sorted(set(arms) - set(usable))),
+        )
     models = tuple(dict.fromkeys(model for figure in figures for model in figure.models))
     return GridConfig(
         **shared_values(options),
@@ -102,8 +105,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the experiment and returns the exit code."""
     parser = new_parser("trainer.experiments.paulsen_cifar10", __doc__ or "")
     add = parser.add_argument
-    add("--synthetic", required=True, action="append", metavar="NAME=DIR", help="syn1=DIR and syn2=DIR")
-    add("--figures", default="2,3,4,5,6,7", metavar="N,...", help="of the paper (default 2,3,4,5,6,7)")
+    add(
+        "--synthetic",
+        required=True,
+        action="append",
+        metavar="NAME=DIR",
+        help="syn1=DIR and syn2=DIR",
+    )
+    add(
+        "--figures",
+        default="2,3,4,5,6,7",
+        metavar="N,...",
+        help="of the paper (default 2,3,4,5,6,7)",
+    )
     return run_experiment(parser, grid_config, arguments)
 
 

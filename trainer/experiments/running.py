@@ -20,17 +20,49 @@ logger = logging.getLogger("trainer")
 def new_parser(module: str, docstring: str) -> argparse.ArgumentParser:
     """The options of every experiment, below the file's own docstring."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m {module}", description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m {module}",
+        description=docstring,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--real", required=True, metavar="DIR", help="train/<class>/ and test/<class>/, or torchvision:NAME")
-    add("--out", required=True, metavar="DIR", help="the grid's folder; finished runs in it are kept")
-    add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 5; with --quick 1)")
-    add("--tuned", action="append", default=[], metavar="FILE", help="a model's hyper-parameters, made by tune; repeat")
-    add("--weights", action="append", metavar="[MODEL=]FILE", help="a pretrained model's weights; repeat")
+    add(
+        "--real",
+        required=True,
+        metavar="DIR",
+        help="train/<class>/ and test/<class>/, or torchvision:NAME",
+    )
+    add(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the grid's folder; finished runs in it are kept",
+    )
+    add(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="repetitions of every cell (default 5; with --quick 1)",
+    )
+    add(
+        "--tuned",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a model's hyper-parameters, made by tune; repeat",
+    )
+    add(
+        "--weights",
+        action="append",
+        metavar="[MODEL=]FILE",
+        help="a pretrained model's weights; repeat",
+    )
     add("--allow-untrained", action="store_true", help="go on without pretrained weights")
     add("--device", choices=DEVICES, default="auto", help="default auto: CUDA where there is one")
-    add("--quick", action="store_true", help="a smoke run in minutes; its numbers are not the paper's")
+    add(
+        "--quick",
+        action="store_true",
+        help="a smoke run in minutes; its numbers are not the paper's",
+    )
     add("--json", action="store_true", help="print the results as JSON instead of a table")
     return parser
 

@@ -43,7 +43,9 @@ Finished = tuple[PlannedRun, Mapping[str, bytes]]
 class Executor(Protocol):
     """Trains runs somewhere."""
 
-    def finished(self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]) -> Iterator[Finished]:
+    def finished(
+        self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]
+    ) -> Iterator[Finished]:
         """Trains each run on its model's inputs; gives it with its folder's files, in any order."""
         ...
 
@@ -59,9 +61,15 @@ def executor_for(config: GridConfig, device: torch.device) -> Executor:
     names = config.devices or _every_gpu(device)
     for name in names:
         if name != "cpu" and int(name.removeprefix("cuda:")) >= torch.cuda.device_count():
-            raise ConfigError(f"device '{name}' is not there; torch finds {torch.cuda.device_count()} CUDA devices")
+            raise ConfigError(
+                f"device '{name}' is not there; torch finds {torch.cuda.device_count()} CUDA devices"
+            )
     if len(names) > 1:
-        return Processes(names, scratch=Path(config.out) / INPUTS_FOLDER, threads=_threads_each(config, len(names)))
+        return Processes(
+            names,
+            scratch=Path(config.out) / INPUTS_FOLDER,
+            threads=_threads_each(config, len(names)),
+        )
     return InProcess(torch.device(names[0]) if names else device)
 
 
@@ -81,7 +89,9 @@ class InProcess:
 
     device: torch.device
 
-    def finished(self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]) -> Iterator[Finished]:
+    def finished(
+        self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]
+    ) -> Iterator[Finished]:
         """See Executor."""
         with deterministic():
             for run in pending:
@@ -99,13 +109,17 @@ class Processes:
     scratch: Path
     threads: int
 
-    def finished(self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]) -> Iterator[Finished]:
+    def finished(
+        self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]
+    ) -> Iterator[Finished]:
         """See Executor."""
         workers: list[_Worker] = []
         try:
             stored = {model: _store(each, self.scratch / f"{number}") for number, (model, each) in enumerate(inputs.items())}  # fmt: skip
             queue = deque((run, 1) for run in pending)
-            workers = [_Worker(device, self.threads, stored) for device in self.devices[: len(pending)]]
+            workers = [
+                _Worker(device, self.threads, stored) for device in self.devices[: len(pending)]
+            ]
             while queue or any(worker.busy for worker in workers):
                 for worker in workers:
                     if queue and not worker.busy:
@@ -117,7 +131,10 @@ class Processes:
                     if files is None and tries < _TRIES:
                         queue.appendleft((run, tries + 1))
                     else:
-                        yield run, failure(run, worker.last_words(tries)) if files is None else files
+                        yield (
+                            run,
+                            failure(run, worker.last_words(tries)) if files is None else files,
+                        )
         finally:
             for worker in workers:
                 worker.stop()
@@ -128,7 +145,9 @@ class _Worker:
     """A process that trains the runs it is given; when it dies another takes its place."""
 
     def __init__(self, device: str, threads: int, stored: Mapping[str, _Stored]) -> None:
-        self.busy: list[tuple[PlannedRun, int]] = []  # the run it has, and the how manieth try that is
+        self.busy: list[
+            tuple[PlannedRun, int]
+        ] = []  # the run it has, and the how manieth try that is
         self._arguments = (device, threads, stored)
         self._exit_code: int | None = None
         self._start()
@@ -154,15 +173,15 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             self._exit_code = self.process.exitcode
-            logger.warning("the worker on %s died (exit code %s)", self._arguments[0], self._exit_code)
+            logger.warning(
+                "the worker on %s died (exit code %s)", self._arguments[0], self._exit_code
+            )
             self.connection.close()
             self._start()
             return None
 
     def last_words(self, tries: int) -> str:
-        return (
-            f"its worker process died {tries} times, the last time with exit code {self._exit_code}; is memory short?"
-        )
+        return f"its worker process died {tries} times, the last time with exit code {self._exit_code}; is memory short?"
 
     def stop(self) -> None:
         self.process.terminate()
@@ -204,7 +223,9 @@ def _settle(threads: int) -> None:
 
 def _work(connection: Connection, device: str, threads: int, stored: Mapping[str, _Stored]) -> None:
     """The life of a worker process; it ends with its parent, whose end of the connection closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its workers
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the parent, which stops its workers
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     _settle(threads)
     inputs: dict[str, ModelInputs] = {}
@@ -215,7 +236,8 @@ def _work(connection: Connection, device: str, threads: int, stored: Mapping[str
                 model = run.config.model
                 if model not in inputs:
                     inputs[model] = replace(
-                        stored[model].shell, values=_unpacked(load_file(stored[model].path)["values"])
+                        stored[model].shell,
+                        values=_unpacked(load_file(stored[model].path)["values"]),
                     )
                 connection.send(train(run, inputs[model], device=torch.device(device)))
         except (EOFError, OSError):
@@ -234,7 +256,9 @@ class RayCluster:
     cuda: bool
     threads: int
 
-    def finished(self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]) -> Iterator[Finished]:
+    def finished(
+        self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]
+    ) -> Iterator[Finished]:
         """See Executor."""
         ray = _connect(self.address)
         try:
@@ -243,14 +267,23 @@ class RayCluster:
                 num_cpus=self.threads, num_gpus=int(self.cuda), max_retries=_TRIES - 1
             )
             device = "cuda" if self.cuda else "cpu"
-            begun = {task.remote(run, stored[run.config.model], device, self.threads): run for run in pending}
+            begun = {
+                task.remote(run, stored[run.config.model], device, self.threads): run
+                for run in pending
+            }
             while begun:
                 (ready, *_), _ = ray.wait(list(begun), num_returns=1)
                 run = begun.pop(ready)
                 try:
                     yield run, ray.get(ready)
                 except ray.exceptions.RayError as error:
-                    yield run, failure(run, f"Ray gave it up after {_TRIES} tries: {str(error).splitlines()[0]}")
+                    yield (
+                        run,
+                        failure(
+                            run,
+                            f"Ray gave it up after {_TRIES} tries: {str(error).splitlines()[0]}",
+                        ),
+                    )
         finally:
             ray.shutdown()
 
@@ -260,7 +293,9 @@ def _connect(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise ConfigError("Ray is not installed; install the extra: pip install 'synthgrid[scale]'") from None
+        raise ConfigError(
+            "Ray is not installed; install the extra: pip install 'synthgrid[scale]'"
+        ) from None
     try:
         _knock(address)
         ray.init(
@@ -288,5 +323,11 @@ def _train_on_ray(
     shell, values = stored
     _settle(threads)
     with deterministic(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable.*")  # Ray's memory is read-only, and so is our use
-        return train(run, replace(shell, values=_unpacked(torch.from_numpy(values))), device=torch.device(device))
+        warnings.filterwarnings(
+            "ignore", message=".*not writable.*"
+        )  # Ray's memory is read-only, and so is our use
+        return train(
+            run,
+            replace(shell, values=_unpacked(torch.from_numpy(values))),
+            device=torch.device(device),
+        )

@@ -70,7 +70,9 @@ def run_grid(config: GridConfig) -> Grid:
     Raises:
         TrainerError: the data, the configuration or the weights make no grid, or another one holds the folder.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA is deterministic with it only
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # CUDA is deterministic with it only
     if config.threads:
         torch.set_num_threads(config.threads)
     out, device = Path(config.out), pick_device(config.device)
@@ -80,7 +82,12 @@ def run_grid(config: GridConfig) -> Grid:
     with grid_locked(out):
         _write_grid_files(grid, out, device)
         pending = [run for run in grid.runs if not is_done(out, run.run_id)]
-        logger.info("%d runs: %d done before, %d to train", len(grid.runs), len(grid.runs) - len(pending), len(pending))
+        logger.info(
+            "%d runs: %d done before, %d to train",
+            len(grid.runs),
+            len(grid.runs) - len(pending),
+            len(pending),
+        )
         if pending:
             _train_all(pending, executor, out=out, weights=grid.weights, device=device)
         finished = read_grid(out)
@@ -123,7 +130,10 @@ def _without_leaks(dataset: Dataset, config: GridConfig) -> tuple[Dataset, dict[
     if leaks.found:
         done = "left out" if config.drop_leaks else "kept; --drop-leaks leaves them out"
         logger.warning(
-            "leaks: %d pairs of images, %d test images among them; %s", len(leaks.found), leaks.test_images(), done
+            "leaks: %d pairs of images, %d test images among them; %s",
+            len(leaks.found),
+            leaks.test_images(),
+            done,
         )
     if config.drop_leaks:
         dataset = drop_leaks(dataset, leaks)
@@ -141,7 +151,9 @@ def _train_all(
 ) -> None:
     inputs = prepare_inputs(
         {
-            model: [each for run in pending if run.config.model == model for each in run.needed_samples]
+            model: [
+                each for run in pending if run.config.model == model for each in run.needed_samples
+            ]
             for model in dict.fromkeys(run.config.model for run in pending)
         },
         sizes_px={run.config.model: run.config.image_size_px for run in pending},

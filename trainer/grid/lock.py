@@ -23,7 +23,9 @@ def grid_locked(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         file = (root / GRID_LOCK).open("ab")
     except OSError as error:
-        raise ReportError(f"cannot write {root}: {error.strerror or error}; check space and permissions") from error
+        raise ReportError(
+            f"cannot write {root}: {error.strerror or error}; check space and permissions"
+        ) from error
     with file:
         if not try_lock(file):
             raise ReportError(
@@ -41,4 +43,6 @@ def refuse_unfinished(root: Path) -> None:
         DataError: a client holds the folder.
     """
     if is_locked(root / CLIENT_LOCK):
-        raise DataError(f"a client is still writing {root}; wait until it is done, or stop it, and run the grid again")
+        raise DataError(
+            f"a client is still writing {root}; wait until it is done, or stop it, and run the grid again"
+        )

@@ -24,7 +24,9 @@ def plan_runs(
 ) -> list[PlannedRun]:
     """Every run of the grid: by model, then arm, then budget, then seed. `training` is each model's baseline."""
     draws = {
-        (arm, seed): cell_images(dataset, arm=arm, seed=seed, validation_share=config.validation_share)
+        (arm, seed): cell_images(
+            dataset, arm=arm, seed=seed, validation_share=config.validation_share
+        )
         for arm in config.used_arms
         for seed in config.used_seeds
     }
@@ -40,7 +42,9 @@ def plan_runs(
                         budget=budget,
                         seed=seed,
                         image_size_px=config.image_size_for(model),
-                        training=cell_training(training[model], arm, budget, len(images.train) / len(baseline.train)),
+                        training=cell_training(
+                            training[model], arm, budget, len(images.train) / len(baseline.train)
+                        ),
                         validation_share=config.validation_share,
                         classes=dataset.classes,
                         data_fingerprint=images.fingerprint,
@@ -51,14 +55,18 @@ def plan_runs(
     return planned
 
 
-def training_configs(config: GridConfig, dataset: Dataset, tuned: Mapping[str, Tuned]) -> dict[str, TrainingConfig]:
+def training_configs(
+    config: GridConfig, dataset: Dataset, tuned: Mapping[str, Tuned]
+) -> dict[str, TrainingConfig]:
     """Each model's hyper-parameters in the baseline, which those of all other cells follow from.
 
     Raises:
         ConfigError: tuned ones that are out of range, or leave an arm the same as the baseline.
     """
     counts = {
-        arm.name: len(cell_images(dataset, arm=arm, seed=0, validation_share=config.validation_share).train)
+        arm.name: len(
+            cell_images(dataset, arm=arm, seed=0, validation_share=config.validation_share).train
+        )
         for arm in config.used_arms
     }
     found = {
@@ -72,7 +80,9 @@ def training_configs(config: GridConfig, dataset: Dataset, tuned: Mapping[str, T
     }
     for model, training in found.items():
         if training.augment != "none" and "augment" in counts:
-            raise ConfigError(f"arm 'augment' is the baseline itself: {model} was tuned to be augmented; leave it out")
+            raise ConfigError(
+                f"arm 'augment' is the baseline itself: {model} was tuned to be augmented; leave it out"
+            )
     return found
 
 
@@ -81,7 +91,9 @@ def cell_training(baseline: TrainingConfig, arm: Arm, budget: str, times: float)
     augment = "standard" if arm.regime == "augment" else baseline.augment
     if budget != "epochs" or baseline.updates is None:
         return replace(baseline, augment=augment)
-    return replace(baseline, augment=augment, updates=max(1, math.floor(times * baseline.updates + 0.5)))
+    return replace(
+        baseline, augment=augment, updates=max(1, math.floor(times * baseline.updates + 0.5))
+    )
 
 
 def run_entry(run: RunConfig, sources: Sequence[str]) -> dict[str, object]:

@@ -18,7 +18,9 @@ class SmallCNN(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        blocks = [_block(before, after) for before, after in zip((3, *WIDTHS), WIDTHS, strict=False)]
+        blocks = [
+            _block(before, after) for before, after in zip((3, *WIDTHS), WIDTHS, strict=False)
+        ]
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(DROPOUT)
         self.fc = nn.Linear(WIDTHS[-1], num_classes)

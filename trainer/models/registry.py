@@ -172,7 +172,11 @@ class ModelSpec:
     def training(self) -> dict[str, Any]:
         """Fields of TrainingConfig, unless told otherwise."""
         found = self._defaults
-        return {"batch_size": found.batch_size, "learning_rate": found.learning_rate, "l2": found.l2}
+        return {
+            "batch_size": found.batch_size,
+            "learning_rate": found.learning_rate,
+            "l2": found.l2,
+        }
 
     @property
     def passes(self) -> int:
@@ -228,7 +232,9 @@ def model_spec(name: str) -> ModelSpec:
     if name != architecture and mode not in MODES:
         raise ConfigError(f"model '{name}' has no mode '{mode}'; {_nearest(mode, MODES)}")
     mode = mode or line.default_mode
-    return ModelSpec(architecture + f":{mode}" * (mode != line.default_mode), architecture, mode, line)
+    return ModelSpec(
+        architecture + f":{mode}" * (mode != line.default_mode), architecture, mode, line
+    )
 
 
 def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
@@ -240,7 +246,9 @@ def _timm_line(name: str) -> Architecture:
     try:
         module = importlib.import_module("trainer.models.timm_models")
     except ModuleNotFoundError as error:
-        raise ConfigError(f"model '{TIMM}:{name}' needs timm, which is not installed; pip install timm") from error
+        raise ConfigError(
+            f"model '{TIMM}:{name}' needs timm, which is not installed; pip install timm"
+        ) from error
     line: Architecture = module.timm_line(name)
     return line
 
@@ -248,7 +256,9 @@ def _timm_line(name: str) -> Architecture:
 def _build(line: Architecture, num_classes: int, image_size_px: int) -> nn.Module:
     module, function = line.builder.split(":")
     variant = (line.variant,) if line.variant else ()
-    network: nn.Module = getattr(importlib.import_module(module), function)(*variant, num_classes, image_size_px)
+    network: nn.Module = getattr(importlib.import_module(module), function)(
+        *variant, num_classes, image_size_px
+    )
     return network
 
 

@@ -30,7 +30,9 @@ def timm_line(name: str) -> Architecture:
         raise ConfigError(f"timm {timm.__version__} has no model '{name}'; {hint}")
     config: Any = timm.get_pretrained_cfg(name)
     if not isinstance(config.classifier, str):
-        raise ConfigError(f"model '{TIMM}:{name}' has no single last layer to replace; choose another timm model")
+        raise ConfigError(
+            f"model '{TIMM}:{name}' has no single last layer to replace; choose another timm model"
+        )
     side = int(config.input_size[-1])
     return Architecture(
         title=f"{name} of timm",
@@ -54,7 +56,9 @@ def build_timm(name: str, num_classes: int, image_size_px: int) -> nn.Module:
     config: Any = timm.get_pretrained_cfg(name)
     size: dict[str, Any] = {"img_size": image_size_px} if config.fixed_input_size else {}
     try:
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **size)
+        network: nn.Module = timm.create_model(
+            name, pretrained=False, num_classes=num_classes, **size
+        )
         last = network.get_submodule(str(config.classifier))
     except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split("\n")[0][:120]

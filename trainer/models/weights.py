@@ -73,7 +73,9 @@ def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) ->
     found: dict[str, Path] = {}
     for option in options:
         name, equals, file = option.rpartition("=")
-        fitting = [spec.name for spec in pretrained if not equals or name in (spec.name, spec.architecture)]
+        fitting = [
+            spec.name for spec in pretrained if not equals or name in (spec.name, spec.architecture)
+        ]
         fitting = [name] if name in fitting else fitting
         if len(fitting) != 1 or fitting[0] in found:
             names = ", ".join(spec.name for spec in pretrained) or "none"
@@ -84,7 +86,9 @@ def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) ->
     return found
 
 
-def find_weights(model: str, *, given: Path | None, allow_untrained: bool, timeout_s: float = 5.0) -> Weights:
+def find_weights(
+    model: str, *, given: Path | None, allow_untrained: bool, timeout_s: float = 5.0
+) -> Weights:
     """The weights a pretrained model starts from: `given`, else the cached or downloaded file, else none if allowed.
 
     Raises:
@@ -104,7 +108,10 @@ def find_weights(model: str, *, given: Path | None, allow_untrained: bool, timeo
                 f"{error}; connect once, pass --weights {model}=FILE, or accept an untrained backbone with "
                 f"--allow-untrained"
             ) from error
-        logger.warning("%s; going on with an untrained backbone, which says little about pretrained ones", error)
+        logger.warning(
+            "%s; going on with an untrained backbone, which says little about pretrained ones",
+            error,
+        )
         return Weights(UNTRAINED, f"seed{_UNTRAINED_SEED}", None)
 
 
@@ -121,7 +128,9 @@ def published_weights(model: str) -> Published:
         config: Any = timm.get_pretrained_cfg(spec.line.variant)
         if config.hf_hub_id:
             url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
-            return Published(f"timm {config.tag}", url, f"{config.hf_hub_id.replace('/', '-')}.safetensors", "")
+            return Published(
+                f"timm {config.tag}", url, f"{config.hf_hub_id.replace('/', '-')}.safetensors", ""
+            )
     elif spec.architecture in list_models(module=torchvision.models):
         best = get_model_weights(spec.architecture).DEFAULT
         file_name = best.url.rsplit("/", 1)[1]  # resnet50-11ad3fa6.pth
@@ -168,9 +177,13 @@ def load_pretrained(network: nn.Module, model: str, weights: Weights) -> None:
         _load_state(network, state, model=model, path=weights.path, head=model_spec(model).head)
 
 
-def _as_built(network: nn.Module, spec: ModelSpec, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _as_built(
+    network: nn.Module, spec: ModelSpec, state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """A state dict under the names and in the sizes of the built network."""
-    if {"0.mean", "0.std"} <= set(state):  # model.safetensors of a run: normalisation, then the network
+    if {"0.mean", "0.std"} <= set(
+        state
+    ):  # model.safetensors of a run: normalisation, then the network
         state = {name[2:]: value for name, value in state.items() if name.startswith("1.")}
     if spec.architecture == "densenet121":
         state = {_OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
@@ -188,17 +201,31 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        KeyError,
+    ) as error:
         reason = str(error).split("\n")[0][:120]
         raise WeightsError(
             f"cannot read the weights in {path}: {reason}; expected safetensors or a state dict"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no state dict (names to tensors); save the model's state_dict()")
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
+        raise WeightsError(
+            f"{path} holds no state dict (names to tensors); save the model's state_dict()"
+        )
     return state
 
 
-def _load_state(network: nn.Module, state: dict[str, torch.Tensor], *, model: str, path: Path, head: str) -> None:
+def _load_state(
+    network: nn.Module, state: dict[str, torch.Tensor], *, model: str, path: Path, head: str
+) -> None:
     state = {name: value for name, value in state.items() if not name.startswith(head + ".")}
     try:
         result = network.load_state_dict(state, strict=False)
@@ -208,7 +235,9 @@ def _load_state(network: nn.Module, state: dict[str, torch.Tensor], *, model: st
         ) from error
     may_lack = (head + ".", "num_batches_tracked")
     missing = [
-        name for name in result.missing_keys if not name.startswith(may_lack[0]) and not name.endswith(may_lack[1])
+        name
+        for name in result.missing_keys
+        if not name.startswith(may_lack[0]) and not name.endswith(may_lack[1])
     ]
     wrong = missing + result.unexpected_keys
     if wrong:
@@ -263,7 +292,9 @@ def _open(url: str, *, timeout_s: float) -> HTTPResponse:
     answer = result[0] if result else TimeoutError(f"no answer in {timeout_s:g} s")
     if isinstance(answer, Exception):
         reason = answer.reason if isinstance(answer, urllib.error.URLError) else answer
-        raise WeightsError(f"pretrained weights are not to be had: {url} cannot be reached ({reason})") from answer
+        raise WeightsError(
+            f"pretrained weights are not to be had: {url} cannot be reached ({reason})"
+        ) from answer
     return answer
 
 
@@ -275,5 +306,7 @@ def file_fingerprint(path: Path) -> str:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
-        raise WeightsError(f"cannot read the weights in {path}: {error.strerror or error}") from error
+        raise WeightsError(
+            f"cannot read the weights in {path}: {error.strerror or error}"
+        ) from error
     return digest.hexdigest()[:16]

@@ -27,13 +27,19 @@ def class_section(results: Results) -> str:
         for key in results.headlines(model):
             comparison = results.comparison(key)
             if comparison:
-                blocks.append(f"<figure>{_caption(results, key)}{_class_table(results, key, comparison)}</figure>")
+                blocks.append(
+                    f"<figure>{_caption(results, key)}{_class_table(results, key, comparison)}</figure>"
+                )
     note = (
         "Share of a class's test images that are right, mean over seeds, and its change against real only with a 95% "
         "interval (Agresti and Min's for few images, widened for seeds). These intervals are not corrected for the number "
         "of classes: of 100 classes that did not change, up to 5 exclude 0 by chance."
     )
-    return section("Class by class", f'<div class="classes">{"".join(blocks)}</div>' if blocks else "", note=note)
+    return section(
+        "Class by class",
+        f'<div class="classes">{"".join(blocks)}</div>' if blocks else "",
+        note=note,
+    )
 
 
 def _caption(results: Results, key: CellKey) -> str:
@@ -44,7 +50,9 @@ def _caption(results: Results, key: CellKey) -> str:
 def _class_table(results: Results, key: CellKey, comparison: Comparison) -> str:
     before, after = (_right_shares(results, each) for each in (results.baseline(key.model), key))
     counts = np.bincount(results.true, minlength=len(results.classes))
-    order = sorted(range(len(results.classes)), key=lambda label: (-comparison.classes[label].value, label))
+    order = sorted(
+        range(len(results.classes)), key=lambda label: (-comparison.classes[label].value, label)
+    )
     rows = [
         f"<tr><th scope='row'>{text(results.classes[label])}</th><td>{counts[label]}</td>"
         f"<td>{percent(before[label])} → {percent(after[label])}</td>{_class_change(comparison.classes[label])}</tr>"
@@ -57,13 +65,17 @@ def _class_table(results: Results, key: CellKey, comparison: Comparison) -> str:
 
 
 def _right_shares(results: Results, key: CellKey) -> np.ndarray:
-    right = np.mean([predicted == results.true for predicted in results.predicted[key].values()], axis=0)
+    right = np.mean(
+        [predicted == results.true for predicted in results.predicted[key].values()], axis=0
+    )
     counts = np.maximum(np.bincount(results.true, minlength=len(results.classes)), 1)
     return np.bincount(results.true, weights=right, minlength=len(results.classes)) / counts
 
 
 def _excludes_zero(change: Estimate) -> bool:
-    return change.low is not None and change.high is not None and (change.low > 0 or change.high < 0)
+    return (
+        change.low is not None and change.high is not None and (change.low > 0 or change.high < 0)
+    )
 
 
 def _class_change(change: Estimate) -> str:
@@ -83,14 +95,22 @@ def confusion_section(results: Results) -> str:
                 predicted = np.concatenate(list(results.predicted[key].values()))
                 true = np.tile(results.true, len(results.predicted[key]))
                 matrix = confusion_matrix(true, predicted, len(results.classes))
-                blocks.append(f"<figure>{_caption(results, key)}{draw(matrix, results.classes)}</figure>")
+                blocks.append(
+                    f"<figure>{_caption(results, key)}{draw(matrix, results.classes)}</figure>"
+                )
     note = "Test images summed over seeds; rows are true classes, columns predicted ones."
-    return section("Confusion", f'<div class="confusions">{"".join(blocks)}</div>' if blocks else "", note=note)
+    return section(
+        "Confusion", f'<div class="confusions">{"".join(blocks)}</div>' if blocks else "", note=note
+    )
 
 
 def _confusion_table(matrix: np.ndarray, classes: Sequence[str]) -> str:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    head = "<tr><th></th>" + "".join(f"<th><span>{text(label)}</span></th>" for label in classes) + "</tr>"
+    head = (
+        "<tr><th></th>"
+        + "".join(f"<th><span>{text(label)}</span></th>" for label in classes)
+        + "</tr>"
+    )
     rows = []
     for row, label in enumerate(classes):
         tinted = "".join(
@@ -113,7 +133,9 @@ def _tint(share: float, *, right: bool) -> str:
 def confusion_picture(matrix: np.ndarray, classes: Sequence[str]) -> str:
     """A picture of all cells, and the pairs that are confused most, for grids of many classes."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    pixels = np.stack([255 - shares * (255 - channel) for channel in (36, 87, 166)], axis=-1).astype(np.uint8)
+    pixels = np.stack(
+        [255 - shares * (255 - channel) for channel in (36, 87, 166)], axis=-1
+    ).astype(np.uint8)
     scale = max(1, 360 // len(classes))
     image = Image.fromarray(pixels).resize((len(classes) * scale,) * 2, Image.Resampling.NEAREST)
     buffer = io.BytesIO()
@@ -121,5 +143,7 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str]) -> str:
     wrong = matrix * (1 - np.eye(len(classes), dtype=np.int64))
     top = np.argsort(wrong, axis=None)[::-1][:_TOP_CONFUSIONS]
     found = [divmod(int(place), len(classes)) for place in top if wrong.flat[place]]
-    items = "".join(f"<li>{text(classes[a])} taken for {text(classes[b])}: {wrong[a, b]}</li>" for a, b in found)
+    items = "".join(
+        f"<li>{text(classes[a])} taken for {text(classes[b])}: {wrong[a, b]}</li>" for a, b in found
+    )
     return picture(buffer.getvalue(), "png", "confusion matrix") + f"<ol>{items}</ol>"

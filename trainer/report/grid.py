@@ -33,7 +33,9 @@ def grid_section(results: Results) -> str:
         '<tr><th>Trained on</th><th class="wide">Accuracy</th><th>Macro F1</th><th>Change in macro F1, points</th>'
         "<th>Corrected</th></tr>"
     )
-    return section("The grid", table(head, _grid_rows(results), kind="grid"), note=_grid_note(results))
+    return section(
+        "The grid", table(head, _grid_rows(results), kind="grid"), note=_grid_note(results)
+    )
 
 
 def _grid_rows(results: Results) -> Iterator[str]:
@@ -59,7 +61,8 @@ def _grid_row(results: Results, key: CellKey, scale: _Scale) -> str:
     found = results.metrics.get(key)
     if not found:
         failed = any(
-            (run.model, run.arm, run.budget) == (key.model, key.arm, key.budget) for run in results.grid.failed()
+            (run.model, run.arm, run.budget) == (key.model, key.arm, key.budget)
+            for run in results.grid.failed()
         )
         state = "failed" if failed else "not trained yet"
         return f'<tr><td>{name}</td><td class="missing" colspan="{_COLUMNS - 1}">{state}</td></tr>'
@@ -93,7 +96,9 @@ class _Scale:
     def __init__(self, results: Results, model: str) -> None:
         found = (results.comparison(key) for key in results.of(model))
         changes = [each.changes[HEADLINE_METRIC] for each in found if each]
-        ends = [end for each in changes for end in (each.value, each.low, each.high) if end is not None]
+        ends = [
+            end for each in changes for end in (each.value, each.low, each.high) if end is not None
+        ]
         self.low, self.high = min([0.0, *ends]), max([0.0, *ends])
         self.span = max(self.high - self.low, 1e-9)
 
@@ -137,7 +142,9 @@ def curve_section(results: Results) -> str:
         "Means with 95% intervals. Solid lines: same number of optimiser updates; dashed: same number of epochs. Of "
         "calibration error and negative log-likelihood, whose intervals are over seeds only, less is better."
     )
-    return section("Each metric over the synthetic ratio", _gallery(figures), _trend_list(results), note=note)
+    return section(
+        "Each metric over the synthetic ratio", _gallery(figures), _trend_list(results), note=note
+    )
 
 
 def _gallery(figures: list[str]) -> str:
@@ -152,7 +159,10 @@ def _curves(results: Results, metric: str) -> Iterator[Curve]:
             if key.regime == "add":
                 rows.setdefault((key.source, key.budget), []).append(key)
         for source, budget in rows:
-            keys = [results.baseline(model), *sorted(rows[source, budget], key=lambda key: key.ratio)]
+            keys = [
+                results.baseline(model),
+                *sorted(rows[source, budget], key=lambda key: key.ratio),
+            ]
             keys = [key for key in keys if metric in results.metrics.get(key, {})]
             if len(keys) < 2:
                 continue
@@ -168,14 +178,20 @@ def _curves(results: Results, metric: str) -> Iterator[Curve]:
 
 
 def _short_title(results: Results, model: str) -> str:
-    return model_title(results.grid, model).replace(" (frozen) - untrained backbone", ", untrained backbone")
+    return model_title(results.grid, model).replace(
+        " (frozen) - untrained backbone", ", untrained backbone"
+    )
 
 
 def _trend_list(results: Results) -> str:
     items = []
     for trend in results.verdicts.trends:
         verdict = (
-            "no clear trend" if trend.p_slope is None or trend.p_slope > 0.05 else "falls" if trend.falls else "rises"
+            "no clear trend"
+            if trend.p_slope is None or trend.p_slope > 0.05
+            else "falls"
+            if trend.falls
+            else "rises"
         )
         where = f"{model_title(results.grid, trend.model)}, {trend.source}, {BUDGET_SHORT[trend.budget]}"
         items.append(
@@ -194,7 +210,8 @@ def metric_section(results: Results) -> str:
         rows += [
             f"<tr><td>{text(arm_title(results.grid, key) + budget_note(key))}</td>"
             + "".join(
-                f"<td>{_score(metric, found[metric]) if metric in found else ''}</td>" for metric in results.titles
+                f"<td>{_score(metric, found[metric]) if metric in found else ''}</td>"
+                for metric in results.titles
             )
             + f"<td>{_votes(results.comparison(key))}</td></tr>"
             for key in results.of(model)
@@ -205,7 +222,9 @@ def metric_section(results: Results) -> str:
         "majority of seeds gets right only with this arm, and only without it, with McNemar's exact p, uncorrected."
     )
     head = f"<tr><th>Cell</th>{titles}<th>Votes won : lost</th></tr>"
-    return section("All metrics", table(head, rows, kind="grid metrics") if results.titles else "", note=note)
+    return section(
+        "All metrics", table(head, rows, kind="grid metrics") if results.titles else "", note=note
+    )
 
 
 def _votes(comparison: Comparison | None) -> str:

@@ -19,7 +19,9 @@ def header(results: Results) -> str:
         "test images": str(sum(grid.info["images_per_class"]["test"])),
         "runs": f"{sum(run.status == 'done' for run in grid.runs)} of {len(grid.runs)}",
     }
-    tiles = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items())
+    tiles = "".join(
+        f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items()
+    )
     return (
         f'<header><p class="kicker">SynthGrid report · {text(grid.root.resolve().name)}</p>'
         "<h1>Do synthetic images help?</h1>"

@@ -25,9 +25,7 @@ def section(title: str, *parts: str, note: str = "") -> str:
 
 def table(head: str, rows: Iterable[str], *, kind: str) -> str:
     """A table that scrolls sideways where the page is too narrow."""
-    return (
-        f'<div class="scroll"><table class="{kind}"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
+    return f'<div class="scroll"><table class="{kind}"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def group_row(title: str, *, columns: int, kind: str = "group") -> str:
@@ -37,7 +35,10 @@ def group_row(title: str, *, columns: int, kind: str = "group") -> str:
 
 def pairs(values: dict[str, str]) -> str:
     """Names and values, one pair a line."""
-    rows = [f"<tr><th scope='row'>{text(name)}</th><td>{text(value)}</td></tr>" for name, value in values.items()]
+    rows = [
+        f"<tr><th scope='row'>{text(name)}</th><td>{text(value)}</td></tr>"
+        for name, value in values.items()
+    ]
     return f'<table class="pair">{"".join(rows)}</table>'
 
 

@@ -39,13 +39,21 @@ def mistake_section(results: Results) -> str:
     stored = read_json_file(path)
     try:
         sheet = _open(results.grid.root / MISTAKES_SHEET)
-        blocks = [_cell(results, cell, sheet, stored) for cell in stored["cells"] if cell["mistakes"]]
+        blocks = [
+            _cell(results, cell, sheet, stored) for cell in stored["cells"] if cell["mistakes"]
+        ]
     except (KeyError, TypeError, StopIteration) as error:
-        raise ReportError(f"{path} is damaged ({error!r}); run the same grid command again") from error
-    return section("The worst mistakes, and the synthetic images most like them", *blocks, note=_note(stored))
+        raise ReportError(
+            f"{path} is damaged ({error!r}); run the same grid command again"
+        ) from error
+    return section(
+        "The worst mistakes, and the synthetic images most like them", *blocks, note=_note(stored)
+    )
 
 
-def _cell(results: Results, cell: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]) -> str:
+def _cell(
+    results: Results, cell: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]
+) -> str:
     wanted = (cell["model"], cell["arm"], cell["budget"])
     key = next(key for key in results.keys if (key.model, key.arm, key.budget) == wanted)
     rows = "".join(_mistake(cell, each, sheet, layout) for each in cell["mistakes"])
@@ -53,7 +61,9 @@ def _cell(results: Results, cell: dict[str, Any], sheet: Image.Image, layout: di
     return f'<h3>{model_name(results, key.model)}: {name}</h3><div class="mistakes">{rows}</div>'
 
 
-def _mistake(cell: dict[str, Any], mistake: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]) -> str:
+def _mistake(
+    cell: dict[str, Any], mistake: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]
+) -> str:
     label = f"{mistake['file']}, {mistake['true']}"
     facts = (
         f"<b>{text(mistake['true'])}</b> taken for <b>{text(mistake['predicted'])}</b><br>"
@@ -97,4 +107,6 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except OSError as error:
-        raise ReportError(f"{path} cannot be read ({error}); run the same grid command again") from error
+        raise ReportError(
+            f"{path} cannot be read ({error}); run the same grid command again"
+        ) from error

@@ -53,9 +53,13 @@ def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> 
             bars = []
             for number, curve in enumerate(curves):
                 shift = (number - (len(curves) - 1) / 2) * _SPREAD_OUT * widest
-                bars.append(_draw(axes, curve, scale=100.0 if unit == "percent" else 1.0, shift=shift))
+                bars.append(
+                    _draw(axes, curve, scale=100.0 if unit == "percent" else 1.0, shift=shift)
+                )
             _finish(axes, curves, label=label, unit=unit)
-            handles = {curve.title: bar for curve, bar in reversed(list(zip(curves, bars, strict=True)))}
+            handles = {
+                curve.title: bar for curve, bar in reversed(list(zip(curves, bars, strict=True)))
+            }
             titles = list(dict.fromkeys(curve.title for curve in curves))
             columns = 2 if len(titles) > 1 and max(map(len, titles)) < _LONG_TITLE else 1
             figure.legend(
@@ -75,9 +79,13 @@ def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> 
 
 def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> Any:
     values = [scale * each.value for each in curve.values]
-    most = 1.0 if scale > 1 else float("inf")  # no share lies outside 0..1, whatever Student's t says
+    most = (
+        1.0 if scale > 1 else float("inf")
+    )  # no share lies outside 0..1, whatever Student's t says
     low = [scale * max(0.0, each.value if each.low is None else each.low) for each in curve.values]
-    high = [scale * min(most, each.value if each.high is None else each.high) for each in curve.values]
+    high = [
+        scale * min(most, each.value if each.high is None else each.high) for each in curve.values
+    ]
     bars = [
         [v - end for v, end in zip(values, low, strict=True)],
         [end - v for v, end in zip(values, high, strict=True)],

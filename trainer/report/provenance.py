@@ -29,8 +29,14 @@ def leak_section(results: Results) -> str:
     checked = ", ".join(f"{count} {part}" for part, count in leaks["checked"].items() if count)
     if not leaks["total"]:
         return section("Leaks", f"<p>None found among {text(checked)} images.</p>")
-    kinds = ", ".join(f"{count} {_LEAK_KINDS.get(kind, kind)}" for kind, count in leaks["counts"].items() if count)
-    done = "They were left out of training." if leaks["dropped"] else "They were trained on: scores may be too high."
+    kinds = ", ".join(
+        f"{count} {_LEAK_KINDS.get(kind, kind)}" for kind, count in leaks["counts"].items() if count
+    )
+    done = (
+        "They were left out of training."
+        if leaks["dropped"]
+        else "They were trained on: scores may be too high."
+    )
     first = (
         f"<p>{leaks['total']} pairs of images in two parts of the data ({text(kinds)}), {leaks['test_images']} test images "
         f"among them. {done} Checked: {text(checked)} images.</p>"
@@ -38,7 +44,7 @@ def leak_section(results: Results) -> str:
     rows = [_leak_row(pair) for pair in leaks["pairs"][:_LEAKS_SHOWN]]
     head = "<tr><th>Kept</th><th>Like it</th><th>Kind</th></tr>"
     more = leaks["total"] - len(rows)
-    note = f"{more} more pairs; `python -m trainer leaks` lists them." if more > 0 else ""
+    note = f"{more} more pairs; `synthgrid leaks` lists them." if more > 0 else ""
     return section("Leaks", first, table(head, rows, kind="grid leaks"), note=note)
 
 
@@ -53,7 +59,10 @@ def _leak_row(pair: dict[str, Any]) -> str:
 def method_section(results: Results) -> str:
     """How cells were trained and compared, and why so."""
     items = [*_training_notes(results), *_test_notes(results)]
-    return section("How it was done", f'<ul class="method">{"".join(f"<li>{item}</li>" for item in items)}</ul>')
+    return section(
+        "How it was done",
+        f'<ul class="method">{"".join(f"<li>{item}</li>" for item in items)}</ul>',
+    )
 
 
 def _training_notes(results: Results) -> Iterator[str]:
@@ -105,21 +114,39 @@ def _test_notes(results: Results) -> Iterator[str]:
 def copy_section(results: Results) -> str:
     """The grid as a table for a paper, in two notations."""
     blocks = (("Markdown", markdown_table(results)), ("LaTeX (booktabs)", latex_table(results)))
-    shown = "".join(f'<h3>{name}</h3><pre class="copy">{text(content)}</pre>' for name, content in blocks)
+    shown = "".join(
+        f'<h3>{name}</h3><pre class="copy">{text(content)}</pre>' for name, content in blocks
+    )
     return section(
-        "To copy", shown, note="A click selects a whole table. All numbers are in results.json and results.csv."
+        "To copy",
+        shown,
+        note="A click selects a whole table. All numbers are in results.json and results.csv.",
     )
 
 
 def provenance_section(results: Results) -> str:
     """Options, models, fingerprints and versions."""
     info = results.grid.info
-    config = {name: _shown(value) for name, value in info["config"].items() if value not in (None, [], "")}
+    config = {
+        name: _shown(value) for name, value in info["config"].items() if value not in (None, [], "")
+    }
     blocks = [
         ("Options", config),
-        *((model_title(results.grid, model), _model_facts(entry)) for model, entry in info["models"].items()),
-        ("Data fingerprints", {name: _shown(value) for name, value in info["fingerprints"].items()}),
-        ("Versions", {name: _shown(value) for name, value in {**info["versions"], "device": info["device"]}.items()}),
+        *(
+            (model_title(results.grid, model), _model_facts(entry))
+            for model, entry in info["models"].items()
+        ),
+        (
+            "Data fingerprints",
+            {name: _shown(value) for name, value in info["fingerprints"].items()},
+        ),
+        (
+            "Versions",
+            {
+                name: _shown(value)
+                for name, value in {**info["versions"], "device": info["device"]}.items()
+            },
+        ),
     ]
     shown = "".join(f"<div><h3>{text(title)}</h3>{pairs(values)}</div>" for title, values in blocks)
     return section("Data, configuration and versions", f'<div class="pairs">{shown}</div>')
@@ -129,7 +156,9 @@ def _model_facts(entry: dict[str, Any]) -> dict[str, str]:
     facts = {"input": f"{entry['image_size_px']} px"}
     if entry["weights"]:
         facts["weights"] = f"{entry['weights']} ({entry['weights_fingerprint']})"
-    return facts | {name: _shown(value) for name, value in entry["training"].items() if value is not None}
+    return facts | {
+        name: _shown(value) for name, value in entry["training"].items() if value is not None
+    }
 
 
 def _shown(value: object) -> str:

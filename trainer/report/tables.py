@@ -18,7 +18,17 @@ from trainer.report.wording import (
     points,
 )
 
-_HEADER = ("Model", "Trained on", "Budget", "Accuracy", "Macro F1", "Change in F1", "95% CI", "p (Holm)", "Verdict")
+_HEADER = (
+    "Model",
+    "Trained on",
+    "Budget",
+    "Accuracy",
+    "Macro F1",
+    "Change in F1",
+    "95% CI",
+    "p (Holm)",
+    "Verdict",
+)
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": r"$-$", "<": r"$<$", ">": r"$>$",
@@ -29,7 +39,10 @@ def text_table(results: Results) -> str:
     """For a terminal, columns aligned."""
     rows = [_HEADER, *_rows(results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    lines = ["  ".join(part.ljust(width) for part, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(part.ljust(width) for part, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
@@ -61,11 +74,16 @@ def _rows(results: Results) -> list[Sequence[str]]:
 
 
 def _row(results: Results, key: CellKey) -> Sequence[str]:
-    name = (model_title(results.grid, key.model), arm_title(results.grid, key), BUDGET_SHORT[key.budget] or "either")
+    name = (
+        model_title(results.grid, key.model),
+        arm_title(results.grid, key),
+        BUDGET_SHORT[key.budget] or "either",
+    )
     found, comparison = results.metrics.get(key), results.comparison(key)
     if not found:
         failed = any(
-            (run.model, run.arm, run.budget) == (key.model, key.arm, key.budget) for run in results.grid.failed()
+            (run.model, run.arm, run.budget) == (key.model, key.arm, key.budget)
+            for run in results.grid.failed()
         )
         return (*name, "", "", "", "", "", "failed" if failed else "not trained yet")
     scores = [
@@ -75,7 +93,11 @@ def _row(results: Results, key: CellKey) -> Sequence[str]:
     if comparison is None:
         return (*name, *scores, "", "", "", "")
     change = comparison.changes[HEADLINE_METRIC]
-    p = p_value(comparison.p_holm).removeprefix("p = ").removeprefix("p ") if comparison.p_holm is not None else ""
+    p = (
+        p_value(comparison.p_holm).removeprefix("p = ").removeprefix("p ")
+        if comparison.p_holm is not None
+        else ""
+    )
     return (
         *name,
         *scores,

@@ -17,7 +17,12 @@ BUDGET_TITLES = {
     SHARED_BUDGET: "As many images as real only: both budgets are one",
 }
 BUDGET_SHORT = {"updates": "same updates", "epochs": "same epochs", SHARED_BUDGET: ""}
-VERDICTS = {"better": "better", "worse": "worse", "unclear": "no measurable change", "untested": "one seed, no test"}
+VERDICTS = {
+    "better": "better",
+    "worse": "worse",
+    "unclear": "no measurable change",
+    "untested": "one seed, no test",
+}
 _ENOUGH_SEEDS = 5
 _GAPS_LISTED = 4
 _DETECTABLE = 2.8  # standard errors: a true change of so many is found in 80% of grids at p <= 0.05
@@ -64,13 +69,21 @@ def p_value(p: float | None) -> str:
 def model_title(grid: Grid, model: str) -> str:
     """A model's name for people; an untrained backbone is always named as such."""
     entry = grid.info["models"][model]
-    return f"{entry['title']} - untrained backbone" if entry["weights"] == "untrained" else str(entry["title"])
+    return (
+        f"{entry['title']} - untrained backbone"
+        if entry["weights"] == "untrained"
+        else str(entry["title"])
+    )
 
 
 def model_noun(grid: Grid, model: str) -> str:
     """A model's name in a sentence."""
     entry = grid.info["models"][model]
-    return f"{entry['noun']} (untrained backbone)" if entry["weights"] == "untrained" else str(entry["noun"])
+    return (
+        f"{entry['noun']} (untrained backbone)"
+        if entry["weights"] == "untrained"
+        else str(entry["noun"])
+    )
 
 
 def per_class(grid: Grid, part: str) -> str:
@@ -215,12 +228,24 @@ def _gaps(results: Results) -> Iterator[str]:
     if missing:
         yield f"{missing} of {len(grid.runs)} runs have not been trained; the same grid command resumes."
     planned = Counter((run.model, run.arm, run.budget) for run in grid.runs)
-    names = {key: f"{model_title(grid, key.model)}, {arm_title(grid, key)}{budget_note(key)}" for key in results.keys}
-    counts = {key: (len(results.runs[key]), planned[key.model, key.arm, key.budget]) for key in results.keys}
-    yield from _listed("Without any finished run", [names[key] for key, (done, _) in counts.items() if not done])
+    names = {
+        key: f"{model_title(grid, key.model)}, {arm_title(grid, key)}{budget_note(key)}"
+        for key in results.keys
+    }
+    counts = {
+        key: (len(results.runs[key]), planned[key.model, key.arm, key.budget])
+        for key in results.keys
+    }
+    yield from _listed(
+        "Without any finished run", [names[key] for key, (done, _) in counts.items() if not done]
+    )
     yield from _listed(
         "Compared on fewer seeds",
-        [f"{names[key]} ({done} of {wanted})" for key, (done, wanted) in counts.items() if 0 < done < wanted],
+        [
+            f"{names[key]} ({done} of {wanted})"
+            for key, (done, wanted) in counts.items()
+            if 0 < done < wanted
+        ],
     )
 
 

@@ -29,7 +29,12 @@ CARD = "README.md"
 PARITY = 1e-4  # largest difference between torch's and ONNX Runtime's probabilities
 _OPSET = 18
 _FORMAT = 1
-_CARD_METRICS = {"accuracy": "accuracy", "precision": "macro precision", "recall": "macro recall", "f1": "macro F1"}
+_CARD_METRICS = {
+    "accuracy": "accuracy",
+    "precision": "macro precision",
+    "recall": "macro recall",
+    "f1": "macro F1",
+}
 
 
 def export_run(run: Path, out: Path, *, with_onnx: bool, weights: Path | None = None) -> Classifier:
@@ -51,7 +56,9 @@ def export_run(run: Path, out: Path, *, with_onnx: bool, weights: Path | None = 
     write_file(out / CARD, model_card(classifier, metrics, onnx=onnx is not None).encode())
     if onnx is not None:
         write_file(out / ONNX_FILE, onnx)
-    write_file(out / MODEL_FILE, to_json(_description(classifier, metrics)))  # last: the folder counts when it is there
+    write_file(
+        out / MODEL_FILE, to_json(_description(classifier, metrics))
+    )  # last: the folder counts when it is there
     return load_classifier(out)
 
 
@@ -67,7 +74,11 @@ def _description(classifier: Classifier, metrics: Mapping[str, Any]) -> dict[str
         "preprocessing": f"largest centred square, resized to {size} x {size} (Pillow, bicubic); transparency on white",
         "output": f"logits [N, {len(classifier.classes)}]; softmax gives probabilities in the order of classes",
         "test_metrics": {name: metrics[name] for name in _CARD_METRICS if name in metrics},
-        "training": {name: value for name, value in classifier.details.items() if name not in ("classes", "model")},
+        "training": {
+            name: value
+            for name, value in classifier.details.items()
+            if name not in ("classes", "model")
+        },
     }
 
 
@@ -81,7 +92,9 @@ def _onnx(classifier: Classifier) -> bytes:
         import onnxruntime
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError as error:
-        raise ReportError(f"ONNX export needs {error.name}; install with: pip install -e '.[export]'") from error
+        raise ReportError(
+            f"ONNX export needs {error.name}; install with: pip install -e '.[export]'"
+        ) from error
     size = classifier.image_size_px
     example = torch.from_numpy(_test_pixels(2, size))
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they tell every pass
@@ -93,13 +106,17 @@ def _onnx(classifier: Classifier) -> bytes:
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    difference = max(_difference(classifier, session, _test_pixels(count, size)) for count in (1, 5))
+    difference = max(
+        _difference(classifier, session, _test_pixels(count, size)) for count in (1, 5)
+    )
     if not difference < PARITY:
         raise ReportError(
             f"ONNX Runtime differs from torch by {difference:.2g} in a probability, more than {PARITY:g}; "
             "nothing was written: export with --format safetensors instead"
         )
-    logger.info("ONNX Runtime and torch agree: largest difference of a probability %.1g", difference)
+    logger.info(
+        "ONNX Runtime and torch agree: largest difference of a probability %.1g", difference
+    )
     return data
 
 
@@ -112,7 +129,9 @@ def _test_pixels(count: int, size: int) -> np.ndarray:
 
 def _difference(classifier: Classifier, session: Any, pixels: np.ndarray) -> float:
     with torch.inference_mode():
-        expected = torch.softmax(classifier.network(torch.from_numpy(pixels)).double(), dim=1).numpy()
+        expected = torch.softmax(
+            classifier.network(torch.from_numpy(pixels)).double(), dim=1
+        ).numpy()
     logits = torch.from_numpy(session.run(["logits"], {"pixels": pixels})[0])
     return float(np.abs(torch.softmax(logits.double(), dim=1).numpy() - expected).max())
 
@@ -120,7 +139,11 @@ def _difference(classifier: Classifier, session: Any, pixels: np.ndarray) -> flo
 def model_card(classifier: Classifier, metrics: Mapping[str, Any], *, onnx: bool) -> str:
     """What the model is, what it was trained on, how well it does, and how to use it; Markdown."""
     spec, details = model_spec(classifier.model), classifier.details
-    scores = [f"| {title} | {metrics[name]:.3f} |" for name, title in _CARD_METRICS.items() if name in metrics]
+    scores = [
+        f"| {title} | {metrics[name]:.3f} |"
+        for name, title in _CARD_METRICS.items()
+        if name in metrics
+    ]
     made = [
         f"- {metrics.get('real_images', '?')} real and {metrics.get('synthetic_images', '?')} synthetic training images, "
         f"{metrics.get('validation_images', '?')} real ones held out to choose the checkpoint.",
@@ -150,7 +173,7 @@ def model_card(classifier: Classifier, metrics: Mapping[str, Any], *, onnx: bool
         "## Use",
         "",
         "```",
-        "python -m trainer predict <this folder> photo.jpg",
+        "synthgrid predict <this folder> photo.jpg",
         "```",
         "",
         f"Input: {classifier.image_size_px} x {classifier.image_size_px} RGB pixels as 8-bit numbers, largest centred "

@@ -47,7 +47,9 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             inside = sorted(
-                each for each in path.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
+                each
+                for each in path.rglob("*")
+                if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
             )
             if not inside:
                 raise DataError(f"{path} has no images; known endings: {', '.join(IMAGE_SUFFIXES)}")
@@ -59,7 +61,9 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def predict_images(classifier: Classifier, paths: Sequence[Path], *, top: int = 1) -> list[ImagePrediction]:
+def predict_images(
+    classifier: Classifier, paths: Sequence[Path], *, top: int = 1
+) -> list[ImagePrediction]:
     """The `top` classes of every image, in the order given; a file that cannot be read does not stop the others."""
     found = []
     with Progress("images", total=len(paths), unit="images") as progress:
@@ -76,7 +80,9 @@ def _predict(classifier: Classifier, path: Path, top: int) -> ImagePrediction:
         return ImagePrediction(path, error=str(error))
     row = classifier.probabilities(pixels[None])[0]
     order = np.argsort(-row, kind="stable")[:top]
-    return ImagePrediction(path, tuple((classifier.classes[each], float(row[each])) for each in order))
+    return ImagePrediction(
+        path, tuple((classifier.classes[each], float(row[each])) for each in order)
+    )
 
 
 def evaluate_folder(classifier: Classifier, folder: Path) -> Evaluation:
@@ -92,7 +98,10 @@ def evaluate_folder(classifier: Classifier, folder: Path) -> Evaluation:
     true = np.array([number[each.label] for each in samples])
     counts = confusion_matrix(true, probabilities.argmax(axis=1), len(classifier.classes))
     present = [label for label in classifier.classes if counts[number[label]].sum()]
-    recalls = {label: float(counts[number[label], number[label]] / counts[number[label]].sum()) for label in present}
+    recalls = {
+        label: float(counts[number[label], number[label]] / counts[number[label]].sum())
+        for label in present
+    }
     metrics = classification_metrics(true, probabilities, len(classifier.classes))
     return Evaluation(classifier.classes, len(samples), metrics, recalls, counts)
 

@@ -56,7 +56,9 @@ class Classifier:
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [N, S, S, 3] to float64 [N, classes], each row summing to 1."""
         rows = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).split(_BATCH)
-        return torch.cat([torch.softmax(self.network(each).double(), dim=1) for each in rows]).numpy()
+        return torch.cat(
+            [torch.softmax(self.network(each).double(), dim=1) for each in rows]
+        ).numpy()
 
 
 def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
@@ -75,8 +77,12 @@ def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
         entries = read_json_file(folder / GRID_FILE).get("runs", ())
         done = [each["run_id"] for each in entries if (folder / each["run_id"] / DONE).is_file()]
         listed = ", ".join(done[:3]) + (f" and {len(done) - 3} more" if len(done) > 3 else "")
-        raise ReportError(f"{folder} is a whole grid; name one of its runs: {listed or 'none is finished yet'}")
-    raise ReportError(f"{folder} holds no run and no exported model; give a folder such as runs/digits/<run id>")
+        raise ReportError(
+            f"{folder} is a whole grid; name one of its runs: {listed or 'none is finished yet'}"
+        )
+    raise ReportError(
+        f"{folder} holds no run and no exported model; give a folder such as runs/digits/<run id>"
+    )
 
 
 def skeleton(model: str, num_classes: int, *, image_size_px: int) -> nn.Sequential:
@@ -85,13 +91,21 @@ def skeleton(model: str, num_classes: int, *, image_size_px: int) -> nn.Sequenti
     if not spec.frozen:
         return nn.Sequential(_normalise(spec), spec.build(num_classes, image_size_px=image_size_px))
     width = spec.feature_dim
-    head = nn.Sequential(Standardise(torch.zeros(width), torch.ones(width)), nn.Linear(width, num_classes))
+    head = nn.Sequential(
+        Standardise(torch.zeros(width), torch.ones(width)), nn.Linear(width, num_classes)
+    )
     backbone = load_backbone(model, Weights(UNTRAINED, "", None), image_size_px=image_size_px)
     return nn.Sequential(_normalise(spec), backbone, head)
 
 
 def new_network(
-    model: str, num_classes: int, *, seed: int, image_size_px: int, inputs: ModelInputs, standardise_on: torch.Tensor
+    model: str,
+    num_classes: int,
+    *,
+    seed: int,
+    image_size_px: int,
+    inputs: ModelInputs,
+    standardise_on: torch.Tensor,
 ) -> nn.Sequential:
     """What is trained of a model: normalisation and the whole of it, or, of a frozen one, standardisation and head.
 
@@ -109,7 +123,9 @@ def new_network(
     features = inputs.values[standardise_on]
     std = features.std(dim=0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
-    return nn.Sequential(Standardise(features.mean(dim=0), std), nn.Linear(spec.feature_dim, num_classes))
+    return nn.Sequential(
+        Standardise(features.mean(dim=0), std), nn.Linear(spec.feature_dim, num_classes)
+    )
 
 
 def _normalise(spec: ModelSpec) -> Standardise:
@@ -121,7 +137,9 @@ def _normalise(spec: ModelSpec) -> Standardise:
 def _exported(folder: Path) -> Classifier:
     empty = _described(folder / MODEL_FILE, mend="export the run again")
     _load(empty.network, read_state(folder / STATE_FILE), folder / STATE_FILE)
-    return replace(empty, name=str(empty.details.get("run", folder.name)), network=empty.network.eval())
+    return replace(
+        empty, name=str(empty.details.get("run", folder.name)), network=empty.network.eval()
+    )
 
 
 def _from_run(folder: Path, weights: Path | None) -> Classifier:
@@ -142,7 +160,11 @@ def _described(path: Path, *, mend: str) -> Classifier:
     """The classifier that a JSON file describes, its weights still to be loaded."""
     values = read_json_file(path)
     try:
-        model, classes, size = values["model"], tuple(values["classes"]), int(values["image_size_px"])
+        model, classes, size = (
+            values["model"],
+            tuple(values["classes"]),
+            int(values["image_size_px"]),
+        )
         network = skeleton(model, len(classes), image_size_px=size)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ReportError(f"{path} is damaged ({error!r}); {mend}") from error
@@ -162,7 +184,9 @@ def backbone_weights(folder: Path, config: Mapping[str, Any], *, given: Path | N
     if path is None:
         path = cached_weights(published_weights(str(config["model"])), timeout_s=5.0)
     if not path.is_file():
-        raise WeightsError(f"the backbone's weights {path} are gone; say where they are with --weights FILE")
+        raise WeightsError(
+            f"the backbone's weights {path} are gone; say where they are with --weights FILE"
+        )
     found = file_fingerprint(path)
     if found != wanted:
         raise WeightsError(
@@ -185,7 +209,9 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     try:
         state: dict[str, torch.Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ReportError(f"{path} cannot be read ({error}); train or export the model again") from error
+        raise ReportError(
+            f"{path} cannot be read ({error}); train or export the model again"
+        ) from error
     return state
 
 
@@ -194,4 +220,6 @@ def _load(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> 
         network.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
-        raise ReportError(f"{path} does not fit its model: {reason[:160]}; train or export it again") from error
+        raise ReportError(
+            f"{path} does not fit its model: {reason[:160]}; train or export it again"
+        ) from error

@@ -21,7 +21,12 @@ logger = logging.getLogger(__name__)
 _PREDICT_BATCH = 256
 _SMALLEST_MICRO_BATCH = 2  # batch normalisation cannot be trained on a single image
 _LOSS_CHECK_EVERY = 25  # updates; each look at the loss makes a GPU wait
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,9 @@ def pick_device(name: str) -> torch.device:
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise ConfigError("device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu")
+        raise ConfigError(
+            "device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu"
+        )
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
@@ -151,7 +158,9 @@ def fit(
     start = {name: value.detach().clone() for name, value in network.state_dict().items()}
     micro_batch = config.batch_size
     while True:
-        training = _Training(network, inputs, train, validation, config, seed, device, precision, micro_batch)
+        training = _Training(
+            network, inputs, train, validation, config, seed, device, precision, micro_batch
+        )
         try:
             return training.run()
         except (RuntimeError, MemoryError) as error:
@@ -172,10 +181,17 @@ def fit(
 
 
 def predict(
-    network: nn.Module, inputs: torch.Tensor, rows: torch.Tensor, *, device: torch.device, precision: str = "auto"
+    network: nn.Module,
+    inputs: torch.Tensor,
+    rows: torch.Tensor,
+    *,
+    device: torch.device,
+    precision: str = "auto",
 ) -> np.ndarray:
     """Class probabilities of these rows of `inputs`: float64 [len(rows), classes]."""
-    logits = _logits(network, inputs, rows, device=device, precision=pick_precision(precision, device))
+    logits = _logits(
+        network, inputs, rows, device=device, precision=pick_precision(precision, device)
+    )
     return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
 
@@ -211,12 +227,17 @@ class _Training:
 
     def run(self) -> Fit:
         """Raises RunError when the loss is no longer a finite number."""
-        looks = {math.ceil(self.updates * (k + 1) / self.config.checkpoints) for k in range(self.config.checkpoints)}
+        looks = {
+            math.ceil(self.updates * (k + 1) / self.config.checkpoints)
+            for k in range(self.config.checkpoints)
+        }
         batches = _batches(len(self.train), batch_size=self.config.batch_size, seed=self.seed)
         best = _Best()
         for update in range(1, self.updates + 1):
             for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate_at(update - 1, self.updates, peak=self.config.learning_rate)
+                group["lr"] = learning_rate_at(
+                    update - 1, self.updates, peak=self.config.learning_rate
+                )
             self.unseen.append(self._step(next(batches)))
             if update in looks or len(self.unseen) == _LOSS_CHECK_EVERY:
                 self._check_losses()
@@ -280,19 +301,29 @@ class _Training:
 
     def _look(self, best: _Best, update: int) -> None:
         """Keeps the network's weights if they validate better than the best so far."""
-        logits = _logits(self.network, self.inputs, self.validation.rows, device=self.device, precision=self.precision)
+        logits = _logits(
+            self.network,
+            self.inputs,
+            self.validation.rows,
+            device=self.device,
+            precision=self.precision,
+        )
         labels = self.validation.labels.to(self.device)
         mistakes = (logits.argmax(dim=1) != labels).sum().item()
         found = (mistakes, functional.cross_entropy(logits, labels).item())
         if math.isfinite(found[1]) and found < best.score:
             best.score, best.update = found, update
-            best.state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            best.state = {
+                name: value.detach().clone() for name, value in self.network.state_dict().items()
+            }
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether torch or Python ran out of memory; on a CPU torch reports it as a plain RuntimeError."""
     text = str(error)
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(part in text for part in _NO_MEMORY)
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
+        part in text for part in _NO_MEMORY
+    )
 
 
 def _batches(count: int, *, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
@@ -320,7 +351,12 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[No
 
 @torch.no_grad()
 def _logits(
-    network: nn.Module, inputs: torch.Tensor, rows: torch.Tensor, *, device: torch.device, precision: str
+    network: nn.Module,
+    inputs: torch.Tensor,
+    rows: torch.Tensor,
+    *,
+    device: torch.device,
+    precision: str,
 ) -> torch.Tensor:
     _place(network, inputs, device)
     network.eval()

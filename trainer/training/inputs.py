@@ -35,7 +35,9 @@ from trainer.training.row_store import RowStore
 logger = logging.getLogger(__name__)
 _BACKBONE_BATCH = {"cpu": 16, "cuda": 64}  # larger ones are no faster and take more memory
 _SAVE_EVERY_S = 60.0
-_DEVICE_SHARE = 4  # inputs go to the device whole where they fill no more than this part of what is free
+_DEVICE_SHARE = (
+    4  # inputs go to the device whole where they fill no more than this part of what is free
+)
 _VIEW = "+view"
 
 
@@ -49,7 +51,9 @@ class ModelInputs:
     values: torch.Tensor
     rows: Mapping[str, int]
     weights: Weights | None = None
-    _resident: dict[torch.device, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _resident: dict[torch.device, torch.Tensor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def index(self, samples: Sequence[Sample]) -> torch.Tensor:
         """The rows of these samples: int64 [len(samples)]."""
@@ -59,7 +63,9 @@ class ModelInputs:
         """The rows to train on: int64 [n], or [n,K] where a frozen backbone has seen K views of each sample."""
         if not _has_views(config):
             return self.index(samples)
-        return self.index(views_of(samples, config.training.views)).view(len(samples), config.training.views)
+        return self.index(views_of(samples, config.training.views)).view(
+            len(samples), config.training.views
+        )
 
     def on(self, device: torch.device) -> torch.Tensor:
         """`values`, copied to a GPU once where they fit well, so that no update waits for them."""
@@ -72,7 +78,9 @@ class ModelInputs:
         return self._resident[device]
 
 
-def needed_samples(config: RunConfig, train: Sequence[Sample], others: Sequence[Sample]) -> list[Sample]:
+def needed_samples(
+    config: RunConfig, train: Sequence[Sample], others: Sequence[Sample]
+) -> list[Sample]:
     """Everything of which a run needs a row: the images it uses, and the views of those it trains on."""
     views = views_of(train, config.training.views) if _has_views(config) else []
     return [*train, *others, *views]
@@ -81,7 +89,11 @@ def needed_samples(config: RunConfig, train: Sequence[Sample], others: Sequence[
 def views_of(samples: Sequence[Sample], count: int) -> list[Sample]:
     """`count` augmented views of each sample, one sample's after the other's; the same for the same image everywhere."""
     return [
-        replace(sample, sha256=_digest(f"{sample.sha256}#view{number}"), turn=f"{sample.turn}{_VIEW}{number}")
+        replace(
+            sample,
+            sha256=_digest(f"{sample.sha256}#view{number}"),
+            turn=f"{sample.turn}{_VIEW}{number}",
+        )
         for sample in samples
         for number in range(count)
     ]
@@ -113,7 +125,14 @@ class Backbone:
     bit, on how many others there are.
     """
 
-    def __init__(self, model: str, weights: Weights, *, image_size_px: int | None = None, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: str,
+        weights: Weights,
+        *,
+        image_size_px: int | None = None,
+        device: torch.device,
+    ) -> None:
         spec = model_spec(model)
         network = load_backbone(model, weights, image_size_px=image_size_px)
         fuse_batch_norm(network)
@@ -128,7 +147,9 @@ class Backbone:
         for batch in pixels.split(size):
             missing = torch.zeros(size - len(batch), *batch.shape[1:], dtype=batch.dtype)
             full = torch.cat([batch, missing]).to(self.device).float()
-            scaled = ((full / 255.0 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+            scaled = ((full / 255.0 - self.mean) / self.std).contiguous(
+                memory_format=torch.channels_last
+            )
             blocks.append(self.network(scaled)[: len(batch)].float().cpu())
         return torch.cat(blocks)
 
@@ -138,7 +159,11 @@ def fuse_batch_norm(network: nn.Module) -> None:
     children = list(network.named_children())
     for (first, conv), (second, norm) in pairwise(children):
         # Exactly these classes: another library's subclass may do more than normalise.
-        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and conv.out_channels == norm.num_features:
+        if (
+            type(conv) is nn.Conv2d
+            and type(norm) is nn.BatchNorm2d
+            and conv.out_channels == norm.num_features
+        ):
             setattr(network, first, nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
             setattr(network, second, nn.Identity())
     for _, child in children:
@@ -171,7 +196,9 @@ class _Collector:
         if self.backbone is not None:
             self.features.append(self.backbone(torch.from_numpy(shown).permute(0, 3, 1, 2)))
         else:
-            self.store = self.store or RowStore(self.total, shown.shape[1:], shown.dtype, folder=self.folder)
+            self.store = self.store or RowStore(
+                self.total, shown.shape[1:], shown.dtype, folder=self.folder
+            )
             self.store.append(shown)
         for sample, _ in wanted:
             self.rows[sample.sha256] = len(self.rows)
@@ -182,7 +209,9 @@ class _Collector:
         """Keeps the features so far for a grid that is taken up again."""
         if self.cache is not None:
             self.features = [torch.cat(self.features)]
-            digests = np.stack([np.frombuffer(bytes.fromhex(digest), dtype=np.uint8) for digest in self.rows])
+            digests = np.stack(
+                [np.frombuffer(bytes.fromhex(digest), dtype=np.uint8) for digest in self.rows]
+            )
             data = save({"features": self.features[0], "sha256": torch.from_numpy(digests)})
             write_atomically(self.cache, data)
             self.saved_at = time.monotonic()
@@ -223,7 +252,9 @@ def prepare_inputs(
         WeightsError: the weights do not fit.
     """
     collectors = {
-        model: _collector(model, samples, sizes_px[model], weights.get(model), cache=cache, device=device)
+        model: _collector(
+            model, samples, sizes_px[model], weights.get(model), cache=cache, device=device
+        )
         for model, samples in needs.items()
     }
     incomplete = [collector for collector in collectors.values() if collector.missing]
@@ -235,16 +266,28 @@ def prepare_inputs(
 
 
 def _collector(
-    model: str, samples: Sequence[Sample], size_px: int, weights: Weights | None, *, cache: Path, device: torch.device
+    model: str,
+    samples: Sequence[Sample],
+    size_px: int,
+    weights: Weights | None,
+    *,
+    cache: Path,
+    device: torch.device,
 ) -> _Collector:
     spec = model_spec(model)
-    collector = _Collector(size_px, dict.fromkeys(sample.sha256 for sample in samples), cache, weights)
+    collector = _Collector(
+        size_px, dict.fromkeys(sample.sha256 for sample in samples), cache, weights
+    )
     if weights is None or not spec.pretrained:
         return collector
-    if not spec.frozen:  # weights that do not fit are found out now, not after other models have trained for hours
+    if (
+        not spec.frozen
+    ):  # weights that do not fit are found out now, not after other models have trained for hours
         load_pretrained(spec.build(2, image_size_px=size_px), model, weights)
         return collector
-    collector.cache = cache / f"{spec.name.replace(':', '-')}-{size_px}px-{weights.fingerprint}.safetensors"
+    collector.cache = (
+        cache / f"{spec.name.replace(':', '-')}-{size_px}px-{weights.fingerprint}.safetensors"
+    )
     collector.take_cached()
     if collector.missing:
         collector.backbone = Backbone(model, weights, image_size_px=size_px, device=device)

@@ -27,7 +27,13 @@ class RowStore:
     """
 
     def __init__(
-        self, count: int, shape: tuple[int, ...], dtype: np.dtype, *, folder: Path, limit_bytes: int | None = None
+        self,
+        count: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        *,
+        folder: Path,
+        limit_bytes: int | None = None,
     ) -> None:
         self.shape, self.dtype, self.filled = (count, *shape), np.dtype(dtype), 0
         size = int(np.prod(self.shape)) * self.dtype.itemsize
@@ -48,7 +54,9 @@ class RowStore:
             try:
                 self._file.write(np.ascontiguousarray(block, self.dtype).tobytes())
             except OSError as error:
-                raise DataError(f"cannot write decoded pixels: {error.strerror or error}; free some space") from error
+                raise DataError(
+                    f"cannot write decoded pixels: {error.strerror or error}; free some space"
+                ) from error
         self.filled += len(block)
 
     def finish(self) -> torch.Tensor:
@@ -58,7 +66,9 @@ class RowStore:
         try:
             self._file.flush()
         except OSError as error:
-            raise DataError(f"cannot write decoded pixels: {error.strerror or error}; free some space") from error
+            raise DataError(
+                f"cannot write decoded pixels: {error.strerror or error}; free some space"
+            ) from error
         shape = (self.filled, *self.shape[1:])
         return torch.from_numpy(np.memmap(self._file, self.dtype, mode="c", shape=shape))
 

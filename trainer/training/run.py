@@ -45,7 +45,9 @@ class PlannedRun:
     @property
     def needed_samples(self) -> list[Sample]:
         """Everything of which the run needs a row: its images, and the views that a frozen backbone has of them."""
-        return needed_samples(self.config, self.images.train, (*self.images.validation, *self.images.test))
+        return needed_samples(
+            self.config, self.images.train, (*self.images.validation, *self.images.test)
+        )
 
 
 def train(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
@@ -66,7 +68,9 @@ def failure(run: PlannedRun, reason: str) -> dict[str, bytes]:
     return {ERROR_FILE: f"{reason}\n".encode(errors="replace")}
 
 
-def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
+def train_run(
+    config: RunConfig, images: CellImages, inputs: ModelInputs, *, device: torch.device
+) -> dict[str, bytes]:
     """Trains, then looks at the test images once: the files of a finished run, without DONE.
 
     Raises:
@@ -85,7 +89,9 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
         seed=config.seed,
         image_size_px=config.image_size_px,
         inputs=inputs,
-        standardise_on=inputs.index(images.real or images.train),  # `train` for an arm without any real ones
+        standardise_on=inputs.index(
+            images.real or images.train
+        ),  # `train` for an arm without any real ones
     )
     fitted = fit(
         network,
@@ -96,18 +102,29 @@ def train_run(config: RunConfig, images: CellImages, inputs: ModelInputs, *, dev
         seed=config.seed,
         device=device,
     )
-    probabilities = predict(network, values, inputs.index(images.test), device=device, precision=fitted.dtype)
+    probabilities = predict(
+        network, values, inputs.index(images.test), device=device, precision=fitted.dtype
+    )
     true = labels(images.test).numpy()
     return {
-        "metrics.json": to_json(_metrics(config, images, fitted, true, probabilities, time.perf_counter() - started_s)),
+        "metrics.json": to_json(
+            _metrics(config, images, fitted, true, probabilities, time.perf_counter() - started_s)
+        ),
         "predictions.csv": _predictions_csv(config, images, true, probabilities),
         "training_images.csv": _training_images_csv(images),
-        "model.safetensors": save({name: value.cpu().contiguous() for name, value in network.state_dict().items()}),
+        "model.safetensors": save(
+            {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+        ),
     }
 
 
 def _metrics(
-    config: RunConfig, images: CellImages, fitted: Fit, true: np.ndarray, probabilities: np.ndarray, seconds: float
+    config: RunConfig,
+    images: CellImages,
+    fitted: Fit,
+    true: np.ndarray,
+    probabilities: np.ndarray,
+    seconds: float,
 ) -> dict[str, object]:
     return {
         **classification_metrics(true, probabilities, len(config.classes)),
@@ -122,11 +139,15 @@ def _metrics(
     }
 
 
-def _predictions_csv(config: RunConfig, images: CellImages, true: np.ndarray, probabilities: np.ndarray) -> bytes:
+def _predictions_csv(
+    config: RunConfig, images: CellImages, true: np.ndarray, probabilities: np.ndarray
+) -> bytes:
     predicted = probabilities.argmax(axis=1)
     rows = [
         (sample.file, sample.label, config.classes[guess], f"{row[guess]:.6f}", f"{row[right]:.6f}")
-        for sample, row, guess, right in zip(images.test, probabilities, predicted, true, strict=True)
+        for sample, row, guess, right in zip(
+            images.test, probabilities, predicted, true, strict=True
+        )
     ]
     return to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
 
@@ -139,7 +160,10 @@ def _training_images_csv(images: CellImages) -> bytes:
 
 def versions() -> dict[str, str]:
     """What the numbers were made with."""
-    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    found = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
     for package in ("synthgrid", "torch", "torchvision", "numpy", "scikit-learn", "pillow"):
         try:
             found[package] = version(package)

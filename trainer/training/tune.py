@@ -63,7 +63,9 @@ class TuneConfig:
             if type(value) is not int or value < low:
                 raise ConfigError(f"{name} is {value!r}; expected a whole number of at least {low}")
         if Path(self.out).suffix != ".json":
-            raise ConfigError(f"--out {self.out} must name a .json file, such as runs/tuned-{self.model}.json")
+            raise ConfigError(
+                f"--out {self.out} must name a .json file, such as runs/tuned-{self.model}.json"
+            )
         self.grid()
 
     def grid(self) -> GridConfig:
@@ -113,16 +115,23 @@ def tune(config: TuneConfig) -> Tuned:
     samples, classes = _training_images(config)
     identity = _identity(config, samples)
     study = _open_study(optuna, config, identity)
-    done = len([each for each in study.trials if each.state.is_finished() and each.state.name != "FAIL"])
+    done = len(
+        [each for each in study.trials if each.state.is_finished() and each.state.name != "FAIL"]
+    )
     if done < config.trials:
         folds = _prepare(config, samples, classes)
         if done == 0:
             study.enqueue_trial({name: getattr(folds.base, name) for name in TUNED})
-        with deterministic(), Progress("trials", total=config.trials - done, unit="trials") as progress:
+        with (
+            deterministic(),
+            Progress("trials", total=config.trials - done, unit="trials") as progress,
+        ):
             study.optimize(
                 lambda trial: _score(optuna, trial, folds),
                 n_trials=config.trials - done,
-                callbacks=[lambda study, _: progress.advance(note=f"best macro F1 {_best(study):.3f}")],
+                callbacks=[
+                    lambda study, _: progress.advance(note=f"best macro F1 {_best(study):.3f}")
+                ],
             )
     return _write(config, study, samples, identity)
 
@@ -140,13 +149,17 @@ def _training_images(config: TuneConfig) -> tuple[tuple[Sample, ...], tuple[str,
     """The real training images and the classes; the test images only by hash."""
     dataset = load_dataset(Path(config.real), None, limit_per_class=config.grid().limit_per_class)
     test = {sample.sha256: sample.file for sample in dataset.test}
-    shared = [f"{each.file} = test/{test[each.sha256]}" for each in dataset.train if each.sha256 in test]
+    shared = [
+        f"{each.file} = test/{test[each.sha256]}" for each in dataset.train if each.sha256 in test
+    ]
     if shared:
         raise DataError(
             f"{len(shared)} training images are test images too ({shared[0]}); tuning on them would spoil the test: "
             "remove them from one of the two"
         )
-    counts = {label: sum(each.label == label for each in dataset.train) for label in dataset.classes}
+    counts = {
+        label: sum(each.label == label for each in dataset.train) for label in dataset.classes
+    }
     least = min(counts, key=lambda label: counts[label])
     if counts[least] < config.folds:
         raise DataError(
@@ -158,7 +171,9 @@ def _training_images(config: TuneConfig) -> tuple[tuple[Sample, ...], tuple[str,
 def _identity(config: TuneConfig, samples: Sequence[Sample]) -> dict[str, Any]:
     """What must be the same for trials to belong to one study."""
     kept = ("model", "folds", "seed", "image_size_px", "weights", "quick")
-    return {name: getattr(config, name) for name in kept} | {"data_fingerprint": fingerprint(samples)}
+    return {name: getattr(config, name) for name in kept} | {
+        "data_fingerprint": fingerprint(samples)
+    }
 
 
 def _open_study(optuna: Any, config: TuneConfig, identity: Mapping[str, Any]) -> Any:
@@ -174,9 +189,13 @@ def _open_study(optuna: Any, config: TuneConfig, identity: Mapping[str, Any]) ->
     before = study.user_attrs.get("identity")
     if before is not None and before != identity:
         changed = ", ".join(
-            f"{name} {before.get(name)} -> {identity[name]}" for name in identity if before.get(name) != identity[name]
+            f"{name} {before.get(name)} -> {identity[name]}"
+            for name in identity
+            if before.get(name) != identity[name]
         )
-        raise ConfigError(f"{path} is the study of something else ({changed}); give another file with --out")
+        raise ConfigError(
+            f"{path} is the study of something else ({changed}); give another file with --out"
+        )
     study.set_user_attr("identity", dict(identity))
     for trial in study.trials:
         if not trial.state.is_finished() and trial.state.name == "RUNNING":
@@ -193,17 +212,29 @@ def _prepare(config: TuneConfig, samples: Sequence[Sample], classes: Sequence[st
     weights = {}
     if model_spec(config.model).pretrained:
         given = given_weights(config.weights, [config.model]).get(model_spec(config.model).name)
-        weights[config.model] = find_weights(config.model, given=given, allow_untrained=config.allow_untrained)
+        weights[config.model] = find_weights(
+            config.model, given=given, allow_untrained=config.allow_untrained
+        )
     size = grid.image_size_for(config.model)
     inputs = prepare_inputs(
         {config.model: samples}, sizes_px={config.model: size}, weights=weights,
         cache=Path(config.out).parent / "features", device=device,
     )[config.model]  # fmt: skip
     labels = np.array([classes.index(each.label) for each in samples])
-    splits = list(StratifiedKFold(config.folds, shuffle=True, random_state=config.seed).split(labels, labels))
+    splits = list(
+        StratifiedKFold(config.folds, shuffle=True, random_state=config.seed).split(labels, labels)
+    )
     base = grid.training_for(config.model, train_images=len(splits[0][0]))
     return _Folds(
-        config, base, size, inputs, inputs.index(samples), torch.from_numpy(labels), len(classes), splits, device
+        config,
+        base,
+        size,
+        inputs,
+        inputs.index(samples),
+        torch.from_numpy(labels),
+        len(classes),
+        splits,
+        device,
     )
 
 
@@ -218,7 +249,11 @@ def _score(optuna: Any, trial: Any, folds: _Folds) -> float:
             logger.info("trial %d diverged: %s", trial.number, error)
             return _DIVERGED
         true.append(folds.labels[held].numpy())
-        score = float(f1_score(np.concatenate(true), np.concatenate(guessed), average="macro", zero_division=0))
+        score = float(
+            f1_score(
+                np.concatenate(true), np.concatenate(guessed), average="macro", zero_division=0
+            )
+        )
         trial.report(score, number)
         if number + 1 < len(folds.splits) and trial.should_prune():
             raise optuna.TrialPruned
@@ -235,7 +270,9 @@ def _suggest(trial: Any, folds: _Folds) -> dict[str, Any]:
     }
 
 
-def _train_fold(folds: _Folds, training: TrainingConfig, train: np.ndarray, held: np.ndarray) -> np.ndarray:
+def _train_fold(
+    folds: _Folds, training: TrainingConfig, train: np.ndarray, held: np.ndarray
+) -> np.ndarray:
     """Trains on the images `train`, picks the checkpoint on `held` as a grid's run does, and predicts `held`."""
 
     def labelled(part: np.ndarray) -> Labelled:
@@ -265,9 +302,16 @@ def _best(study: Any) -> float:
         return 0.0
 
 
-def _write(config: TuneConfig, study: Any, samples: Sequence[Sample], identity: Mapping[str, Any]) -> Tuned:
-    best, finished = study.best_trial, [each for each in study.trials if each.state.name in ("COMPLETE", "PRUNED")]
-    default_score = next((each.value for each in study.trials if each.number == 0 and each.value is not None), 0.0)
+def _write(
+    config: TuneConfig, study: Any, samples: Sequence[Sample], identity: Mapping[str, Any]
+) -> Tuned:
+    best, finished = (
+        study.best_trial,
+        [each for each in study.trials if each.state.name in ("COMPLETE", "PRUNED")],
+    )
+    default_score = next(
+        (each.value for each in study.trials if each.number == 0 and each.value is not None), 0.0
+    )
     training = {name: best.params[name] for name in TUNED if name in best.params}
     values = {
         "model": config.model,
@@ -282,7 +326,10 @@ def _write(config: TuneConfig, study: Any, samples: Sequence[Sample], identity: 
         "versions": versions(),
     }  # fmt: skip
     path = Path(config.out)
-    if path.is_file() and read_json_file(path).get("data_fingerprint") != identity["data_fingerprint"]:
+    if (
+        path.is_file()
+        and read_json_file(path).get("data_fingerprint") != identity["data_fingerprint"]
+    ):
         raise ConfigError(f"{path} is a tuning of other images; give another file with --out")
     write_file(path, to_json(values))
     return Tuned(path, training, float(best.value), float(default_score), len(finished))

@@ -30,7 +30,11 @@ class Tuned:
 
     def to_dict(self) -> dict[str, Any]:
         """What grid.json says of it."""
-        return {"file": self.path.name, "study": dict(self.study), "data_fingerprint": self.data_fingerprint}
+        return {
+            "file": self.path.name,
+            "study": dict(self.study),
+            "data_fingerprint": self.data_fingerprint,
+        }
 
 
 def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, Tuned]:
@@ -47,7 +51,9 @@ def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, Tune
                 f"{each.path} is for model {each.model}; the grid trains {', '.join(trained)}: leave the file out"
             )
         if each.model in found:
-            raise ConfigError(f"{found[each.model].path} and {each.path} are both for model {each.model}; give one")
+            raise ConfigError(
+                f"{found[each.model].path} and {each.path} are both for model {each.model}; give one"
+            )
         found[each.model] = each
     return found
 
@@ -83,9 +89,11 @@ def _read(path: Path) -> Tuned:
                 f"{path} tunes '{unknown[0]}', which is no hyper-parameter; known: {', '.join(sorted(known))}"
             )
         if not images:
-            raise ConfigError(f"{path} does not list the images it was tuned on; make it with: python -m trainer tune")
+            raise ConfigError(
+                f"{path} does not list the images it was tuned on; make it with: synthgrid tune"
+            )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{path} is no file of tuned hyper-parameters ({error!r}); make it with: python -m trainer tune"
+            f"{path} is no file of tuned hyper-parameters ({error!r}); make it with: synthgrid tune"
         ) from error
     return tuned

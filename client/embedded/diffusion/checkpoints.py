@@ -17,7 +17,11 @@ from .text_encoding import TextEncoder
 
 log = logging.getLogger(__name__)
 
-_WEIGHT_FILES = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+_WEIGHT_FILES = {
+    "text_encoder": "model",
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+}
 _DECODED_AT_ONCE = 2**21  # pixels; eight images of 512x512
 _PREDICTIONS = ("epsilon", "v_prediction")
 
@@ -34,7 +38,10 @@ class ImageCodec:
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """float32 images on the CPU."""
         rows = max(1, _DECODED_AT_ONCE // (latent.shape[2] * latent.shape[3] * self.factor**2))
-        parts = [self._vae.decode(part.to(self._device, self._dtype)).sample for part in latent.split(rows)]
+        parts = [
+            self._vae.decode(part.to(self._device, self._dtype)).sample
+            for part in latent.split(rows)
+        ]
         pixels = torch.cat([part.float().cpu() for part in parts])
         return ((pixels + 1.0) / 2.0).clamp(0.0, 1.0).permute(0, 2, 3, 1).contiguous()
 
@@ -84,17 +91,28 @@ def _load(folder: Path) -> Parts:
     disable_progress_bar()
 
     if (folder / "text_encoder_2").exists():
-        raise EmbeddedError(f"checkpoint '{folder.name}' has two text encoders (SDXL); the engine takes SD1.5 folders")
+        raise EmbeddedError(
+            f"checkpoint '{folder.name}' has two text encoders (SDXL); the engine takes SD1.5 folders"
+        )
     config = _scheduler_config(folder)
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in _PREDICTIONS:
-        raise EmbeddedError(f"checkpoint '{folder.name}' predicts '{prediction}'; the engine knows {_PREDICTIONS}")
+        raise EmbeddedError(
+            f"checkpoint '{folder.name}' predicts '{prediction}'; the engine knows {_PREDICTIONS}"
+        )
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     unet, vae = _model(UNet2DConditionModel, folder, "unet"), _model(AutoencoderKL, folder, "vae")
     model = DiffusionModel(
-        unet, NoiseLevels.from_config(config), prediction=prediction, latent_scale=vae.config.scaling_factor
+        unet,
+        NoiseLevels.from_config(config),
+        prediction=prediction,
+        latent_scale=vae.config.scaling_factor,
     )
-    return model, TextEncoder(tokenizer, _model(CLIPTextModel, folder, "text_encoder")), ImageCodec(vae)
+    return (
+        model,
+        TextEncoder(tokenizer, _model(CLIPTextModel, folder, "text_encoder")),
+        ImageCodec(vae),
+    )
 
 
 def _model(kind: Any, folder: Path, part: str) -> Any:
@@ -110,13 +128,19 @@ def _model(kind: Any, folder: Path, part: str) -> Any:
     is_half = device().type == "cuda" and part != "vae"  # half precision overflows inside many VAEs
     dtype = torch.float16 if is_half else torch.float32
     options: dict[str, Any] = {} if whole else {"variant": "fp16"}
-    if part != "text_encoder":  # transformers has renamed this option; there, `to` below does the same
+    if (
+        part != "text_encoder"
+    ):  # transformers has renamed this option; there, `to` below does the same
         options |= {"torch_dtype": dtype, "low_cpu_mem_usage": False}
     try:
-        model = kind.from_pretrained(folder / part, use_safetensors=True, local_files_only=True, **options)
+        model = kind.from_pretrained(
+            folder / part, use_safetensors=True, local_files_only=True, **options
+        )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EmbeddedError(f"checkpoint '{folder.name}': {part} cannot be loaded: {reason}") from error
+        raise EmbeddedError(
+            f"checkpoint '{folder.name}': {part} cannot be loaded: {reason}"
+        ) from error
     if part == "text_encoder":
         return model.to(device(), dtype).eval()
     return model.to(device()).to(memory_format=torch.channels_last).eval()

@@ -21,7 +21,9 @@ class DiffusionModel:
     Latents outside are unscaled, as ComfyUI's LATENT is; `latent_scale` is the VAE's scaling factor.
     """
 
-    def __init__(self, unet: Any, levels: NoiseLevels, *, prediction: str, latent_scale: float) -> None:
+    def __init__(
+        self, unet: Any, levels: NoiseLevels, *, prediction: str, latent_scale: float
+    ) -> None:
         self.unet = unet
         self.levels = levels
         self.latent_scale = latent_scale
@@ -34,7 +36,9 @@ class DiffusionModel:
         scale = 1.0 / math.sqrt(sigma**2 + 1.0)
         timestep = torch.tensor(self.levels.timestep(sigma), device=self.device)
         given = (x * scale).to(self._dtype)
-        predicted = self.unet(given, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
+        predicted = self.unet(given, timestep, encoder_hidden_states=context, return_dict=False)[
+            0
+        ].float()
         if self._predicts_velocity:
             return x * scale**2 - predicted * (sigma * scale)
         return x - predicted * sigma
@@ -60,7 +64,9 @@ class DiffusionModel:
 class Guider:
     """GUIDER: negative + cfg * (positive - negative), with both sides in one call of the model."""
 
-    def __init__(self, model: DiffusionModel, positive: Conditioning, negative: Conditioning, cfg: float) -> None:
+    def __init__(
+        self, model: DiffusionModel, positive: Conditioning, negative: Conditioning, cfg: float
+    ) -> None:
         self.model = model
         self._positive, self._negative, self._cfg = positive, negative, cfg
 
@@ -93,7 +99,9 @@ class Guider:
             last = denoised
             on_step(step + 1)
 
-        x = sampler(self._denoiser(len(x)), x, levels, on_step=step_done, step_noise=_step_noise(x, seed))
+        x = sampler(
+            self._denoiser(len(x)), x, levels, on_step=step_done, step_noise=_step_noise(x, seed)
+        )
         return (x / scale).cpu(), (last / scale).cpu()
 
     def _denoiser(self, batch: int) -> Callable[[torch.Tensor, float], torch.Tensor]:
@@ -127,7 +135,9 @@ class RandomNoise:
         return torch.cat([drawn[row] for row in rows])
 
 
-def _noised(noise: torch.Tensor, latent: torch.Tensor, sigma: float, largest: float) -> torch.Tensor:
+def _noised(
+    noise: torch.Tensor, latent: torch.Tensor, sigma: float, largest: float
+) -> torch.Tensor:
     """Where sampling starts. At the model's largest sigma the variance is 1 + sigma^2, as the model saw it in training."""
     at_most_noise = sigma > largest or math.isclose(sigma, largest, rel_tol=1e-5)
     return latent + noise * (math.sqrt(1.0 + sigma**2) if at_most_noise else sigma)
@@ -135,7 +145,9 @@ def _noised(noise: torch.Tensor, latent: torch.Tensor, sigma: float, largest: fl
 
 def _step_noise(x: torch.Tensor, seed: int) -> Callable[[], torch.Tensor]:
     """ComfyUI's: on the CPU the seed is one higher, so as not to draw the starting noise again."""
-    generator = torch.Generator(x.device).manual_seed((seed + 1) % 2**64 if x.device.type == "cpu" else seed)
+    generator = torch.Generator(x.device).manual_seed(
+        (seed + 1) % 2**64 if x.device.type == "cpu" else seed
+    )
     return lambda: torch.randn(x.shape, generator=generator, device=x.device)
 
 

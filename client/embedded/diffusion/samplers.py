@@ -24,7 +24,12 @@ Sampler = Callable[..., torch.Tensor]
 
 
 def euler(
-    denoise: Denoise, x: torch.Tensor, sigmas: Sequence[float], *, on_step: OnStep, step_noise: StepNoise
+    denoise: Denoise,
+    x: torch.Tensor,
+    sigmas: Sequence[float],
+    *,
+    on_step: OnStep,
+    step_noise: StepNoise,
 ) -> torch.Tensor:
     """Euler's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022). DDIM is the same with these sigmas."""
     for step, (sigma, following) in enumerate(_steps(sigmas)):
@@ -35,7 +40,12 @@ def euler(
 
 
 def heun(
-    denoise: Denoise, x: torch.Tensor, sigmas: Sequence[float], *, on_step: OnStep, step_noise: StepNoise
+    denoise: Denoise,
+    x: torch.Tensor,
+    sigmas: Sequence[float],
+    *,
+    on_step: OnStep,
+    step_noise: StepNoise,
 ) -> torch.Tensor:
     """Heun's second-order method (Karras et al. 2022, algorithm 1): two model calls a step, one in the last."""
     for step, (sigma, following) in enumerate(_steps(sigmas)):
@@ -51,7 +61,12 @@ def heun(
 
 
 def dpmpp_2m(
-    denoise: Denoise, x: torch.Tensor, sigmas: Sequence[float], *, on_step: OnStep, step_noise: StepNoise
+    denoise: Denoise,
+    x: torch.Tensor,
+    sigmas: Sequence[float],
+    *,
+    on_step: OnStep,
+    step_noise: StepNoise,
 ) -> torch.Tensor:
     """DPM-Solver++(2M), a multistep method in log(sigma) (Lu et al. 2022); first and last step are first order."""
     before: torch.Tensor | None = None
@@ -62,7 +77,9 @@ def dpmpp_2m(
         ratio = following / sigma  # exp(-h) for the step h in -log(sigma)
         target = denoised
         if before is not None and following > 0.0:
-            weight = (math.log(sigma) - math.log(following)) / (2.0 * (math.log(previous) - math.log(sigma)))
+            weight = (math.log(sigma) - math.log(following)) / (
+                2.0 * (math.log(previous) - math.log(sigma))
+            )
             target = (1.0 + weight) * denoised - weight * before
         x = ratio * x + (1.0 - ratio) * target
         before, previous = denoised, sigma
@@ -70,7 +87,12 @@ def dpmpp_2m(
 
 
 def euler_ancestral(
-    denoise: Denoise, x: torch.Tensor, sigmas: Sequence[float], *, on_step: OnStep, step_noise: StepNoise
+    denoise: Denoise,
+    x: torch.Tensor,
+    sigmas: Sequence[float],
+    *,
+    on_step: OnStep,
+    step_noise: StepNoise,
 ) -> torch.Tensor:
     """Euler to a lower sigma than asked, then noise back up to it. A row depends on the shape of its batch."""
     for step, (sigma, following) in enumerate(_steps(sigmas)):

@@ -31,7 +31,10 @@ class NoiseLevels:
             EmbeddedError: a noise schedule other than the discrete ones of Stable Diffusion 1 and 2.
         """
         start, end = config.get("beta_start", 0.00085), config.get("beta_end", 0.012)
-        count, kind = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "scaled_linear")
+        count, kind = (
+            config.get("num_train_timesteps", 1000),
+            config.get("beta_schedule", "scaled_linear"),
+        )
         if config.get("trained_betas") is not None:
             return cls(torch.tensor(config["trained_betas"]))
         if config.get("rescale_betas_zero_snr") or kind not in ("scaled_linear", "linear"):

@@ -23,7 +23,9 @@ class TextEncoder:
         room = self.context_length - 2
         chunks: list[list[Token]] = [[]]
         for part, weight in weighted_parts(_hide_escapes(text)):
-            ids = self._tokenizer(_show_escapes(part), add_special_tokens=False, verbose=False)["input_ids"]
+            ids = self._tokenizer(_show_escapes(part), add_special_tokens=False, verbose=False)[
+                "input_ids"
+            ]
             if len(ids) < _WHOLE and len(chunks[-1]) + len(ids) > room:
                 chunks.append([])
             while ids:
@@ -43,7 +45,9 @@ class TextEncoder:
         weights = torch.tensor([[weight for _, weight in chunk] for chunk in tokens]).unsqueeze(-1)
         is_weighted = bool((weights != 1.0).any())
         chunks = [*tokens, self._framed([])] if is_weighted else tokens
-        ids = torch.tensor([[token for token, _ in chunk] for chunk in chunks], device=self._model.device)
+        ids = torch.tensor(
+            [[token for token, _ in chunk] for chunk in chunks], device=self._model.device
+        )
         answer = self._model(ids)
         states, pooled = answer.last_hidden_state.float().cpu(), answer.pooler_output.float().cpu()
         if is_weighted:

@@ -36,11 +36,16 @@ class EmptyImage:
                 "width": ("INT", side),
                 "height": ("INT", side),
                 "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096}),
-                "color": ("INT", {"default": 0, "min": 0, "max": 0xFFFFFF, "step": 1, "display": "color"}),
+                "color": (
+                    "INT",
+                    {"default": 0, "min": 0, "max": 0xFFFFFF, "step": 1, "display": "color"},
+                ),
             }
         }
 
-    def generate(self, width: int, height: int, batch_size: int = 1, color: int = 0) -> tuple[torch.Tensor]:
+    def generate(
+        self, width: int, height: int, batch_size: int = 1, color: int = 0
+    ) -> tuple[torch.Tensor]:
         """IMAGE [B, H, W, 3]; `color` is 0xRRGGBB."""
         import torch
 
@@ -58,7 +63,9 @@ class LoadImage:
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
         files = sorted(
-            each.name for each in runtime.folders().input.iterdir() if each.suffix.lower() in _IMAGE_SUFFIXES
+            each.name
+            for each in runtime.folders().input.iterdir()
+            if each.suffix.lower() in _IMAGE_SUFFIXES
         )
         return {"required": {"image": (files, {"image_upload": True})}}
 
@@ -94,9 +101,15 @@ class SaveImage:
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
-        prefix = {"default": "ComfyUI", "tooltip": "How file names begin; may hold sub-folders, %width% and %year%."}
+        prefix = {
+            "default": "ComfyUI",
+            "tooltip": "How file names begin; may hold sub-folders, %width% and %year%.",
+        }
         return {
-            "required": {"images": ("IMAGE", {"tooltip": "The images."}), "filename_prefix": ("STRING", prefix)},
+            "required": {
+                "images": ("IMAGE", {"tooltip": "The images."}),
+                "filename_prefix": ("STRING", prefix),
+            },
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }
 
@@ -113,7 +126,9 @@ class SaveImage:
         prefix = Path(_fill(filename_prefix, width=images.shape[2], height=images.shape[1]))
         folder = inside(root, str(prefix.parent))
         if folder is None or not prefix.name:
-            raise EmbeddedError(f"filename_prefix '{filename_prefix}' leads out of the {self.KIND} folder")
+            raise EmbeddedError(
+                f"filename_prefix '{filename_prefix}' leads out of the {self.KIND} folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         number = _next_number(folder, prefix.name)
         subfolder = folder.relative_to(root.resolve()).as_posix()
@@ -121,8 +136,16 @@ class SaveImage:
         for place, image in enumerate(images):
             name = f"{prefix.name.replace('%batch_num%', str(place))}_{number + place:05}_.png"
             pixels = (image.cpu().float() * 255.0).clamp(0, 255).byte().numpy()
-            Image.fromarray(pixels).save(folder / name, pnginfo=_chunks(prompt, extra_pnginfo), compress_level=4)
-            saved.append({"filename": name, "subfolder": "" if subfolder == "." else subfolder, "type": self.KIND})
+            Image.fromarray(pixels).save(
+                folder / name, pnginfo=_chunks(prompt, extra_pnginfo), compress_level=4
+            )
+            saved.append(
+                {
+                    "filename": name,
+                    "subfolder": "" if subfolder == "." else subfolder,
+                    "type": self.KIND,
+                }
+            )
         return {"ui": {"images": saved}}
 
 
@@ -154,7 +177,13 @@ def _fill(prefix: str, *, width: int, height: int) -> str:
     """Replaces %width%, %height% and the parts of the local time."""
     now = time.localtime()
     values = {"width": str(width), "height": str(height), "year": str(now.tm_year)}
-    parts = {"month": now.tm_mon, "day": now.tm_mday, "hour": now.tm_hour, "minute": now.tm_min, "second": now.tm_sec}
+    parts = {
+        "month": now.tm_mon,
+        "day": now.tm_mday,
+        "hour": now.tm_hour,
+        "minute": now.tm_min,
+        "second": now.tm_sec,
+    }
     for name, value in (values | {name: f"{value:02}" for name, value in parts.items()}).items():
         prefix = prefix.replace(f"%{name}%", value)
     return prefix
@@ -170,7 +199,9 @@ def _next_number(folder: Path, prefix: str) -> int:
     return highest + 1
 
 
-def _chunks(prompt: dict[str, Any] | None, extra_pnginfo: dict[str, Any] | None) -> PngImagePlugin.PngInfo:
+def _chunks(
+    prompt: dict[str, Any] | None, extra_pnginfo: dict[str, Any] | None
+) -> PngImagePlugin.PngInfo:
     """The text chunks from which a browser restores the graph."""
     chunks = PngImagePlugin.PngInfo()
     if prompt is not None:

@@ -24,7 +24,9 @@ class CheckpointLoaderSimple:
     """A diffusers folder by its name."""
 
     CATEGORY = "loaders"
-    DESCRIPTION = "Loads a diffusers folder: the model that removes noise, its text encoder and its VAE."
+    DESCRIPTION = (
+        "Loads a diffusers folder: the model that removes noise, its text encoder and its VAE."
+    )
     RETURN_TYPES = ("MODEL", "CLIP", "VAE")
     OUTPUT_TOOLTIPS = (
         "The model that removes noise from latents.",
@@ -36,7 +38,11 @@ class CheckpointLoaderSimple:
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
         names = list(runtime.folders().list_checkpoints())
-        return {"required": {"ckpt_name": (names, {"tooltip": "A diffusers folder in models/checkpoints."})}}
+        return {
+            "required": {
+                "ckpt_name": (names, {"tooltip": "A diffusers folder in models/checkpoints."})
+            }
+        }
 
     def load(self, ckpt_name: str) -> Parts:
         """Raises EmbeddedError: the folder is gone or cannot be loaded."""
@@ -44,7 +50,9 @@ class CheckpointLoaderSimple:
 
         available = runtime.folders().list_checkpoints()
         if ckpt_name not in available:
-            raise EmbeddedError(f"checkpoint '{ckpt_name}' is not there; available: {', '.join(available) or 'none'}")
+            raise EmbeddedError(
+                f"checkpoint '{ckpt_name}' is not there; available: {', '.join(available) or 'none'}"
+            )
         return load(available[ckpt_name])
 
 
@@ -60,7 +68,12 @@ class CLIPTextEncode:
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
         text = {"multiline": True, "dynamicPrompts": True, "tooltip": "The prompt."}
-        return {"required": {"text": ("STRING", text), "clip": ("CLIP", {"tooltip": "The text encoder."})}}
+        return {
+            "required": {
+                "text": ("STRING", text),
+                "clip": ("CLIP", {"tooltip": "The text encoder."}),
+            }
+        }
 
     def encode(self, text: str, clip: TextEncoder) -> tuple[list[Any]]:
         """CONDITIONING of one row."""
@@ -83,11 +96,16 @@ class EmptyLatentImage:
             "required": {
                 "width": ("INT", side | {"tooltip": "Image width in pixels."}),
                 "height": ("INT", side | {"tooltip": "Image height in pixels."}),
-                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "Images in the batch."}),
+                "batch_size": (
+                    "INT",
+                    {"default": 1, "min": 1, "max": 4096, "tooltip": "Images in the batch."},
+                ),
             }
         }
 
-    def generate(self, width: int, height: int, batch_size: int = 1) -> tuple[dict[str, torch.Tensor]]:
+    def generate(
+        self, width: int, height: int, batch_size: int = 1
+    ) -> tuple[dict[str, torch.Tensor]]:
         """{"samples": zeros [B, 4, height / 8, width / 8]}."""
         import torch
 

@@ -49,18 +49,27 @@ class KSampler:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The model of the checkpoint."}),
-                "seed": ("INT", _SEED | {"tooltip": "The starting noise follows from this number."}),
+                "seed": (
+                    "INT",
+                    _SEED | {"tooltip": "The starting noise follows from this number."},
+                ),
                 "steps": ("INT", _STEPS | {"tooltip": "Sampling steps."}),
                 "cfg": (
                     "FLOAT",
-                    _CFG | {"tooltip": "How strongly the prompts are followed; 1 ignores the negative one."},
+                    _CFG
+                    | {
+                        "tooltip": "How strongly the prompts are followed; 1 ignores the negative one."
+                    },
                 ),
                 "sampler_name": (SAMPLER_NAMES, {"tooltip": "The sampling algorithm."}),
                 "scheduler": (SCHEDULER_NAMES, {"tooltip": "How the noise levels are spaced."}),
                 "positive": ("CONDITIONING", {"tooltip": "What the images should show."}),
                 "negative": ("CONDITIONING", {"tooltip": "What they should not show."}),
                 "latent_image": ("LATENT", {"tooltip": "Where to start; empty for text to image."}),
-                "denoise": ("FLOAT", _DENOISE | {"tooltip": "Below 1, the latents' own content is partly kept."}),
+                "denoise": (
+                    "FLOAT",
+                    _DENOISE | {"tooltip": "Below 1, the latents' own content is partly kept."},
+                ),
             }
         }
 
@@ -89,7 +98,9 @@ class KSampler:
             else make_sigmas(model.levels, scheduler, steps, denoise)
         )
         guider = Guider(model, positive, negative, cfg)
-        return (_sample(RandomNoise(seed), guider, SAMPLERS[sampler_name], sigmas, latent_image)[0],)
+        return (
+            _sample(RandomNoise(seed), guider, SAMPLERS[sampler_name], sigmas, latent_image)[0],
+        )
 
 
 class KSamplerSelect:
@@ -128,7 +139,9 @@ class BasicScheduler:
             }
         }
 
-    def schedule(self, model: DiffusionModel, scheduler: str, steps: int, denoise: float) -> tuple[torch.Tensor]:
+    def schedule(
+        self, model: DiffusionModel, scheduler: str, steps: int, denoise: float
+    ) -> tuple[torch.Tensor]:
         """SIGMAS [steps + 1]."""
         from ..diffusion.schedules import make_sigmas
 
@@ -153,7 +166,9 @@ class CFGGuider:
             }
         }
 
-    def guide(self, model: DiffusionModel, positive: Conditioning, negative: Conditioning, cfg: float) -> tuple[Guider]:
+    def guide(
+        self, model: DiffusionModel, positive: Conditioning, negative: Conditioning, cfg: float
+    ) -> tuple[Guider]:
         """The GUIDER."""
         from ..diffusion.guidance import Guider
 
@@ -198,7 +213,12 @@ class SamplerCustomAdvanced:
         return {"required": {name: (kind, {}) for name, kind in kinds.items()}}
 
     def sample(
-        self, noise: Any, guider: Guider, sampler: Sampler, sigmas: torch.Tensor, latent_image: Latent
+        self,
+        noise: Any,
+        guider: Guider,
+        sampler: Sampler,
+        sigmas: torch.Tensor,
+        latent_image: Latent,
     ) -> tuple[Latent, Latent]:
         """The sampled LATENT, and the clean estimate of the last step."""
         return _sample(noise, guider, sampler, sigmas, latent_image)

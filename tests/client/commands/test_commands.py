@@ -14,7 +14,18 @@ import pytest
 
 from client.__main__ import main
 
-SMALL = ["--checkpoint", "tiny-digits", "--width", "64", "--height", "64", "--steps", "2", "--batch-size", "3"]
+SMALL = [
+    "--checkpoint",
+    "tiny-digits",
+    "--width",
+    "64",
+    "--height",
+    "64",
+    "--steps",
+    "2",
+    "--batch-size",
+    "3",
+]
 
 
 @pytest.fixture
@@ -48,7 +59,9 @@ def failure(capsys, *arguments):
 
 
 def test_plan_shows_exact_counts_for_people(class_file, capsys):
-    assert main(["plan", "--classes", str(class_file), "--per-class", "5", "--batch-size", "4"]) == 0
+    assert (
+        main(["plan", "--classes", str(class_file), "--per-class", "5", "--batch-size", "4"]) == 0
+    )
     out = capsys.readouterr().out
     assert re.search(r"^3 +3 +5$", out, re.MULTILINE)
     assert "3 classes x 5 images = 15 images, in 4 batches of 4" in out
@@ -61,8 +74,18 @@ def test_plan_shows_exact_counts_for_scripts(class_file, capsys):
     options = ["--template", "a {class} {context}", "--contexts", str(contexts), "--plan-seed", "7"]
     assert main(["plan", "--classes", str(class_file), "--json", *options]) == 0
     value = json.loads(capsys.readouterr().out)
-    assert (value["images"], value["batches"], value["images_per_class"], value["seed"]) == (90, 12, 30, 7)
-    assert value["classes"][2] == {"name": "3", "definition": "the number three", "folder": "3", "images": 30}
+    assert (value["images"], value["batches"], value["images_per_class"], value["seed"]) == (
+        90,
+        12,
+        30,
+        7,
+    )
+    assert value["classes"][2] == {
+        "name": "3",
+        "definition": "the number three",
+        "folder": "3",
+        "images": 30,
+    }
     assert re.fullmatch("a 1 in (snow|fog)", value["first_prompts"][0]["prompt"])
 
 
@@ -80,24 +103,57 @@ def test_plan_takes_a_folder_of_class_folders(tmp_path, capsys):
     assert [each["name"] for each in json.loads(capsys.readouterr().out)["classes"]] == ["a", "b"]
 
 
-def test_a_plan_that_was_run_is_the_plan_that_was_shown(class_file, workflow_path, shared_server, tmp_path, capsys):
+def test_a_plan_that_was_run_is_the_plan_that_was_shown(
+    class_file, workflow_path, shared_server, tmp_path, capsys
+):
     common = ["--classes", str(class_file), "--per-class", "1", "--template", "the digit {class}"]
     main(["plan", "--workflow", str(workflow_path), "--json", *common])
     plan = json.loads(capsys.readouterr().out)
     out = tmp_path / "out"
-    assert main(["run", str(workflow_path), "--server", shared_server.url, "--out", str(out), *common, *SMALL]) == 0
+    assert (
+        main(
+            [
+                "run",
+                str(workflow_path),
+                "--server",
+                shared_server.url,
+                "--out",
+                str(out),
+                *common,
+                *SMALL,
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.startswith("3 images, 3 of them new at ")
     assert_exact(out, 3)
     records = sorted(
-        map(json.loads, (out / "metadata.jsonl").read_text("utf-8").splitlines()), key=lambda r: r["index"]
+        map(json.loads, (out / "metadata.jsonl").read_text("utf-8").splitlines()),
+        key=lambda r: r["index"],
     )
     assert records[0]["plan_id"] == plan["plan_id"]
     assert [r["prompt"] for r in records] == [row["prompt"] for row in plan["first_prompts"]]
-    assert main(["run", str(workflow_path), "--server", "http://127.0.0.1:9", "--out", str(out), *common, *SMALL]) == 0
+    assert (
+        main(
+            [
+                "run",
+                str(workflow_path),
+                "--server",
+                "http://127.0.0.1:9",
+                "--out",
+                str(out),
+                *common,
+                *SMALL,
+            ]
+        )
+        == 0
+    )
     assert "all 3 images are there already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["plan", "--per-class", "x"], ["plan", "--no-such"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["plan", "--per-class", "x"], ["plan", "--no-such"]]
+)
 def test_wrong_usage_is_exit_code_2(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main(command)
@@ -135,7 +191,9 @@ def test_mistakes_in_templates_and_counts_are_one_line(class_file, tmp_path, cap
         assert told in failure(capsys, "plan", "--classes", class_file, *options)
 
 
-def test_mistakes_in_a_run_are_one_line_and_write_nothing(class_file, workflow_path, tmp_path, shared_server, capsys):
+def test_mistakes_in_a_run_are_one_line_and_write_nothing(
+    class_file, workflow_path, tmp_path, shared_server, capsys
+):
     editor = tmp_path / "editor.json"
     editor.write_text('{"nodes": [], "links": []}', encoding="utf-8")
     bare = tmp_path / "bare.json"
@@ -159,28 +217,54 @@ def test_mistakes_in_a_run_are_one_line_and_write_nothing(class_file, workflow_p
         (workflow_path, url, class_file, [], "is a file"),
         (workflow_path, url, class_file / "out", [], "cannot write"),
     ]:
-        line = failure(capsys, "run", workflow, "--server", server, "--out", target, *SMALL, *options)
+        line = failure(
+            capsys, "run", workflow, "--server", server, "--out", target, *SMALL, *options
+        )
         assert told in line, line
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_validate_says_what_would_run(class_file, workflow_path, shared_server, capsys):
-    command = ["validate", workflow_path, "--server", shared_server.url, "--classes", class_file, *SMALL]
+    command = [
+        "validate",
+        workflow_path,
+        "--server",
+        shared_server.url,
+        "--classes",
+        class_file,
+        *SMALL,
+    ]
     assert main([str(each) for each in (*command, "--per-class", "4")]) == 0
     assert "12 images in 4 batches" in capsys.readouterr().out
     assert "nearest" not in failure(capsys, *command, "--checkpoint", "x")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as a full disk would")
-def test_a_full_disk_ends_in_one_line_and_a_true_folder(class_file, workflow_path, shared_server, tmp_path, run_client):
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="limits the size of files as a full disk would"
+)
+def test_a_full_disk_ends_in_one_line_and_a_true_folder(
+    class_file, workflow_path, shared_server, tmp_path, run_client
+):
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (12000, 12000));"
         "from client.__main__ import main; sys.exit(main())"
     )
     out = tmp_path / "out"
-    options = ["run", workflow_path, "--server", shared_server.url, "--classes", class_file, "--out", out, *SMALL]
+    options = [
+        "run",
+        workflow_path,
+        "--server",
+        shared_server.url,
+        "--classes",
+        class_file,
+        "--out",
+        out,
+        *SMALL,
+    ]
     command = [*map(str, options), "--per-class", "12"]
-    limited = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, timeout=60)
+    limited = subprocess.run(
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, timeout=60
+    )
     assert limited.returncode == 1
     assert re.search(r"error: cannot write .*metadata.jsonl: .*large; check space", limited.stderr)
     assert "Traceback" not in limited.stderr
@@ -190,9 +274,21 @@ def test_a_full_disk_ends_in_one_line_and_a_true_folder(class_file, workflow_pat
     assert_exact(out, 36)
 
 
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(class_file, workflow_path, shared_server, tmp_path, start_client):
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
+    class_file, workflow_path, shared_server, tmp_path, start_client
+):
     out = tmp_path / "out"
-    options = ["--classes", class_file, "--per-class", "40", "--plan-seed", 30, "--out", out, *SMALL]
+    options = [
+        "--classes",
+        class_file,
+        "--per-class",
+        "40",
+        "--plan-seed",
+        30,
+        "--out",
+        out,
+        *SMALL,
+    ]
     client = start_client("run", workflow_path, "--server", shared_server.url, *options)
     wait_for_images(out, 2, client)
     client.send_signal(signal.SIGINT)
@@ -206,7 +302,17 @@ def test_two_clients_cannot_write_one_folder(
     class_file, workflow_path, shared_server, tmp_path, start_client, run_client
 ):
     out = tmp_path / "out"
-    options = ["--classes", class_file, "--per-class", "40", "--plan-seed", 31, "--out", out, *SMALL]
+    options = [
+        "--classes",
+        class_file,
+        "--per-class",
+        "40",
+        "--plan-seed",
+        31,
+        "--out",
+        out,
+        *SMALL,
+    ]
     first = start_client("run", workflow_path, "--server", shared_server.url, *options)
     wait_for_images(out, 1, first)
     second = run_client("run", workflow_path, "--server", shared_server.url, *options)
@@ -231,7 +337,17 @@ def test_killed_at_random_moments_and_run_again_it_completes(
 ):
     """kill -9 of the client five times, from before its first request to the middle of writing; then a whole run."""
     moments, out = random.Random(5), tmp_path / "out"
-    options = ["--classes", class_file, "--per-class", "25", "--plan-seed", 32, "--out", out, *SMALL]
+    options = [
+        "--classes",
+        class_file,
+        "--per-class",
+        "25",
+        "--plan-seed",
+        32,
+        "--out",
+        out,
+        *SMALL,
+    ]
     command = ["run", workflow_path, "--server", shared_server.url, *options]
     for _ in range(5):
         client = start_client(*command)
@@ -250,7 +366,18 @@ def test_killed_with_its_embedded_engine_it_leaves_no_server_and_completes(
     class_file, workflow_path, tmp_path, start_client, run_client
 ):
     out = tmp_path / "out"
-    options = ["--classes", class_file, "--per-class", "20", "--steps", 2, "--batch-size", "3", "--out", out]
+    options = [
+        "--classes",
+        class_file,
+        "--per-class",
+        "20",
+        "--steps",
+        2,
+        "--batch-size",
+        "3",
+        "--out",
+        out,
+    ]
     command = ["run", workflow_path, "--server", "embedded", *options]
     for count in (1, 20, 40):
         client = start_client(*command)
@@ -274,7 +401,11 @@ def test_embedded_needs_no_other_option_and_nothing_runs_when_all_is_there(
     assert_exact(out, 3)
     wait_until_closed(int(re.search(r"listens on http://127\.0\.0\.1:(\d+)", first.stderr)[1]))
     settings = json.loads((out / "generation.json").read_text("utf-8"))["settings"]
-    assert (settings["checkpoint"], settings["width"], settings["height"]) == ("tiny-digits", 64, 64)
+    assert (settings["checkpoint"], settings["width"], settings["height"]) == (
+        "tiny-digits",
+        64,
+        64,
+    )
     again = run_client("run", workflow_path, "--server", "embedded", *options)
     assert again.returncode == 0
     assert "starting the embedded engine" not in again.stderr

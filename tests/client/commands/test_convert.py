@@ -39,13 +39,17 @@ def test_a_file_is_converted_without_a_server(saved_info, capsys):
     assert json.loads(capsys.readouterr().out) == read(API)
 
 
-def test_a_file_is_converted_for_a_server_and_nothing_is_overwritten_unasked(server, tmp_path, capsys):
+def test_a_file_is_converted_for_a_server_and_nothing_is_overwritten_unasked(
+    server, tmp_path, capsys
+):
     out = tmp_path / "api.json"
     assert main(["convert", str(EDITOR), "--server", server.url, "--out", str(out)]) == 0
     assert read(out) == read(API)
     assert main(["convert", str(EDITOR), "--server", server.url, "--out", str(out)]) == 1
     assert "exists; choose another --out" in capsys.readouterr().err
-    assert main(["convert", str(API), "--server", server.url, "--out", str(out), "--overwrite"]) == 0
+    assert (
+        main(["convert", str(API), "--server", server.url, "--out", str(out), "--overwrite"]) == 0
+    )
     assert read(out) == read(API)
 
 
@@ -67,13 +71,28 @@ def test_both_formats_are_validated_with_options_and_settings(server, workflow, 
 
 @pytest.mark.parametrize("workflow", [EDITOR, API])
 def test_both_formats_are_run(server, workflow, tmp_path, capsys):
-    options = ["--server", server.url, "--per-class", "2", "--out", str(tmp_path / workflow.parent.name)]
+    options = [
+        "--server",
+        server.url,
+        "--per-class",
+        "2",
+        "--out",
+        str(tmp_path / workflow.parent.name),
+    ]
     assert main(["run", str(workflow), *options]) == 0
     assert "10 images, 10 of them new" in capsys.readouterr().out
 
 
 def test_findings_are_printed_as_json_and_an_error_is_exit_code_1(server, capsys):
-    options = ["--server", server.url, "--sampler", "euler_ancestral", "--set", "Guidance.cfg=900", "--json"]
+    options = [
+        "--server",
+        server.url,
+        "--sampler",
+        "euler_ancestral",
+        "--set",
+        "Guidance.cfg=900",
+        "--json",
+    ]
     assert main(["validate", str(API), *options]) == 1
     printed = json.loads(capsys.readouterr().out)
     assert (printed["valid"], printed["images"]) == (False, 150)
@@ -84,7 +103,9 @@ def test_findings_are_printed_as_json_and_an_error_is_exit_code_1(server, capsys
 
 def test_a_workflow_without_the_plan_nodes_is_refused_with_the_way_out(tmp_path, server, capsys):
     editor = tmp_path / "other.json"
-    editor.write_text(json.dumps({"nodes": [{"id": 1, "type": "KSamplerSelect"}], "links": []}), encoding="utf-8")
+    editor.write_text(
+        json.dumps({"nodes": [{"id": 1, "type": "KSamplerSelect"}], "links": []}), encoding="utf-8"
+    )
     assert main(["validate", str(editor), "--server", server.url]) == 1
     assert "it needs the SynthGrid nodes" in capsys.readouterr().err
 
@@ -94,7 +115,12 @@ def test_a_token_is_named_not_given(server, monkeypatch, capsys, tmp_path):
     assert main(["validate", str(API), "--server", server.url]) == 1
     assert "HTTP 401" in capsys.readouterr().err
     monkeypatch.setenv("THE_TOKEN", "quiet-word")
-    assert main(["validate", str(API), "--server", server.url, "--token-env", "THE_TOKEN", "--verbose"]) == 0
+    assert (
+        main(
+            ["validate", str(API), "--server", server.url, "--token-env", "THE_TOKEN", "--verbose"]
+        )
+        == 0
+    )
     captured = capsys.readouterr()
     assert "quiet-word" not in captured.out + captured.err
     with pytest.raises(SystemExit):

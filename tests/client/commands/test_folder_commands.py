@@ -39,7 +39,9 @@ def workflow_file(path, **values):
 def made(server, tmp_path, capsys):
     """A finished folder of two classes with two images each."""
     out = tmp_path / "set"
-    path = workflow_file(tmp_path / "workflow.json", names=("1", "蝙蝠"), per_class=2, batch_size=2, seconds=0.0)
+    path = workflow_file(
+        tmp_path / "workflow.json", names=("1", "蝙蝠"), per_class=2, batch_size=2, seconds=0.0
+    )
     assert main(["run", str(path), "--server", server.url, "--out", str(out)]) == 0
     capsys.readouterr()
     return out
@@ -51,7 +53,9 @@ def slow(server, tmp_path, start_client):
 
     def start(**options):
         out = tmp_path / "slow"
-        path = workflow_file(tmp_path / "slow.json", names=("1", "2"), per_class=400, batch_size=2, seconds=0.2)
+        path = workflow_file(
+            tmp_path / "slow.json", names=("1", "2"), per_class=400, batch_size=2, seconds=0.2
+        )
         client = start_client("run", path, "--server", server.url, "--out", out, **options)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -90,7 +94,12 @@ def test_extend_refuses_to_shrink_and_says_how_to_get_a_smaller_set(made, tmp_pa
         (tmp_path / "none", 3, "is no folder"),
         (tmp_path, 3, "has no generation.json"),
     ]:
-        assert main(["extend", str(folder), "--per-class", str(count), "--server", "http://127.0.0.1:9"]) == 1
+        assert (
+            main(
+                ["extend", str(folder), "--per-class", str(count), "--server", "http://127.0.0.1:9"]
+            )
+            == 1
+        )
         (line,) = capsys.readouterr().err.splitlines()
         assert told in line
     assert files(made) == before
@@ -115,7 +124,7 @@ def test_wrong_usage_is_exit_code_2(made, tmp_path):
 def test_the_help_has_examples(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    assert f"python -m client {command} " in capsys.readouterr().out.partition("examples:")[2]
+    assert f"synthgrid {command} " in capsys.readouterr().out.partition("examples:")[2]
 
 
 def test_verify_reports_repairs_and_refills(made, server, capsys):
@@ -127,7 +136,7 @@ def test_verify_reports_repairs_and_refills(made, server, capsys):
     assert main(["verify", str(made)]) == 1
     out = capsys.readouterr().out
     assert re.search(rf"damaged: 1 images .*\n  {name}: not a whole image", out)
-    assert f"python -m client verify {made} --repair" in out
+    assert f"synthgrid verify {made} --repair" in out
     assert main(["verify", str(made), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["problems"][0]["file"] == name
     assert main(["verify", str(made), "--repair"]) == 1
@@ -158,7 +167,12 @@ def test_status_afterwards_counts_the_folder_and_knows_the_servers(made, server,
     sorted(made.glob("1/*"))[0].unlink()
     assert main(["status", str(made), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
-    assert (value["done"], value["planned"], value["running"], value["outcome"]) == (3, 4, False, "complete")
+    assert (value["done"], value["planned"], value["running"], value["outcome"]) == (
+        3,
+        4,
+        False,
+        "complete",
+    )
     assert value["classes"] == {"1": {"done": 1, "planned": 2}, "蝙蝠": {"done": 2, "planned": 2}}
     (found,) = value["servers"]
     assert (found["url"], found["images"], found["jobs"]) == (server.url, 4, [])
@@ -180,7 +194,12 @@ def test_cancel_stops_a_running_client_as_ctrl_c_would(slow, server, capsys):
     client, out = slow()
     assert main(["status", str(out), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
-    assert (value["running"], value["outcome"], value["pid"], value["planned"]) == (True, "running", client.pid, 800)
+    assert (value["running"], value["outcome"], value["pid"], value["planned"]) == (
+        True,
+        "running",
+        client.pid,
+        800,
+    )
     assert 0 < value["done"] == sum(each["done"] for each in value["classes"].values()) < 800
     with ComfyServer(server.url) as handle:
         theirs = str(uuid.uuid4())
@@ -190,7 +209,9 @@ def test_cancel_stops_a_running_client_as_ctrl_c_would(slow, server, capsys):
         assert capsys.readouterr().out.startswith("the client has stopped\n")
         _, err = client.communicate(timeout=30)
         assert client.returncode == 130
-        assert re.search(r"asked to stop by another process[^$]*interrupted\. \d+ of 800 images are in", err)
+        assert re.search(
+            r"asked to stop by another process[^$]*interrupted\. \d+ of 800 images are in", err
+        )
         assert own_jobs(handle, out) == []
         assert handle.wait([theirs], timeout_s=60).result.outcome == "success"
     assert not (out / CANCEL).exists()
@@ -217,7 +238,9 @@ def test_cancel_takes_away_the_jobs_of_a_client_that_was_killed(slow, server, ca
     with ComfyServer(server.url) as handle:
         assert own_jobs(handle, out)
         assert main(["cancel", str(out)]) == 0
-        assert re.search(r"no client is writing the folder\n\S+: [12] jobs cancelled", capsys.readouterr().out)
+        assert re.search(
+            r"no client is writing the folder\n\S+: [12] jobs cancelled", capsys.readouterr().out
+        )
         deadline = time.monotonic() + 20
         while own_jobs(handle, out) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -245,7 +268,9 @@ def test_a_wish_to_cancel_of_before_a_run_does_not_stop_it(server, tmp_path):
     out.mkdir()
     (out / CANCEL).touch()
     os.utime(out / CANCEL, (1, 1))
-    path = workflow_file(tmp_path / "workflow.json", names=("1", "2"), per_class=8, batch_size=1, seconds=0.15)
+    path = workflow_file(
+        tmp_path / "workflow.json", names=("1", "2"), per_class=8, batch_size=1, seconds=0.15
+    )
     assert main(["run", str(path), "--server", server.url, "--out", str(out)]) == 0
     assert not is_locked(out)
 
@@ -262,34 +287,75 @@ def test_only_jobs_that_save_into_the_runs_own_folders_are_its_own():
         ],
     }  # fmt: skip
     assert own_prompts(queue, "12345678") == ["a", "b"]
-    assert own_prompts("nonsense", "12345678") == own_prompts({"queue_running": 3}, "12345678") == []
+    assert (
+        own_prompts("nonsense", "12345678") == own_prompts({"queue_running": 3}, "12345678") == []
+    )
 
 
 def test_json_events_are_the_only_thing_on_standard_output(made, server, run_client):
     done = run_client("extend", made, "--per-class", "4", "--server", server.url, "--json-events")
     assert done.returncode == 0
     values = [json.loads(line) for line in done.stdout.splitlines()]
-    required = {part["properties"]["event"]["const"]: set(part["required"]) for part in events.schema()["oneOf"]}
+    required = {
+        part["properties"]["event"]["const"]: set(part["required"])
+        for part in events.schema()["oneOf"]
+    }
     assert all(set(value) == required[value["event"]] for value in values)
     kinds = [value["event"] for value in values]
     assert (kinds[0], kinds[-1], kinds.count("image_saved")) == ("run_started", "run_ended", 4)
     assert values[-1]["outcome"] == "complete"
-    assert {value["file_name"] for value in values if value["event"] == "image_saved"} < set(files(made))
+    assert {value["file_name"] for value in values if value["event"] == "image_saved"} < set(
+        files(made)
+    )
     assert done.stderr.splitlines()[-1].startswith("8 images, 4 of them new at ")
 
 
 def test_a_servers_file_and_moving_instead_of_copying(made, server, tmp_path, capsys):
     output = server.directory / "output"
     (tmp_path / "servers.json").write_text(
-        json.dumps([{"url": server.url, "name": "mine", "output_directory": str(output)}]), encoding="utf-8"
+        json.dumps([{"url": server.url, "name": "mine", "output_directory": str(output)}]),
+        encoding="utf-8",
     )
-    assert main(["extend", str(made), "--per-class", "3", "--servers", str(tmp_path / "servers.json")]) == 0
+    assert (
+        main(["extend", str(made), "--per-class", "3", "--servers", str(tmp_path / "servers.json")])
+        == 0
+    )
     run_id = read_generation(made).run_id
-    assert len(list((output / "synthgrid" / run_id).glob("*/*"))) == 4  # those of the first run were copied
+    assert (
+        len(list((output / "synthgrid" / run_id).glob("*/*"))) == 4
+    )  # those of the first run were copied
     url = server.url
-    assert main(["extend", str(made), "--per-class", "4", "--server", url, "--collect", f"local:{output}"]) == 0
+    assert (
+        main(
+            [
+                "extend",
+                str(made),
+                "--per-class",
+                "4",
+                "--server",
+                url,
+                "--collect",
+                f"local:{output}",
+            ]
+        )
+        == 0
+    )
     assert len(list((output / "synthgrid" / run_id).glob("*/*"))) == 4
     assert verify(made).sound
     capsys.readouterr()
-    assert main(["extend", str(made), "--per-class", "5", "--server", url, "--collect", "local:/no/such"]) == 1
+    assert (
+        main(
+            [
+                "extend",
+                str(made),
+                "--per-class",
+                "5",
+                "--server",
+                url,
+                "--collect",
+                "local:/no/such",
+            ]
+        )
+        == 1
+    )
     assert "is no folder" in capsys.readouterr().err

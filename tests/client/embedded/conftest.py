@@ -18,8 +18,15 @@ def write_tokenizer(folder: Path) -> None:
 
     folder.mkdir(parents=True)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(tokens)}), "utf-8")
+    tokens = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    (folder / "vocab.json").write_text(
+        json.dumps({token: place for place, token in enumerate(tokens)}), "utf-8"
+    )
     (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
     special = dict.fromkeys(("eos_token", "pad_token", "unk_token"), "<|endoftext|>")
     config = special | {"bos_token": "<|startoftext|>", "model_max_length": CONTEXT_LENGTH}
@@ -63,7 +70,9 @@ def write_models(folder: Path) -> None:
     )
     for name, model in {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(text)}.items():
         model.half().save_pretrained(folder / name)
-    scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    )
     scheduler.save_pretrained(folder / "scheduler")
 
 

@@ -32,7 +32,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained_on() -> list[int]:
-    indices = json.loads((FOLDER / "training_data.json").read_text(encoding="utf-8"))["load_digits_indices"]
+    indices = json.loads((FOLDER / "training_data.json").read_text(encoding="utf-8"))[
+        "load_digits_indices"
+    ]
     assert indices == sorted(set(indices))
     return indices
 
@@ -46,7 +48,9 @@ def test_weighs_less_than_6_mb_and_holds_no_pickle() -> None:
 def test_loads_as_a_stable_diffusion_pipeline_from_safetensors() -> None:
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(FOLDER, use_safetensors=True, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        FOLDER, use_safetensors=True, local_files_only=True
+    )
     assert pipeline.vae_scale_factor == 8
     assert pipeline.unet.config.sample_size == 8
     assert pipeline.scheduler.config.prediction_type == "epsilon"
@@ -61,7 +65,9 @@ def test_was_trained_on_no_image_of_the_demo(demo: Path, trained_on: list[int]) 
     assert not {int(path.stem.removeprefix("digit-")) for path in shown} & set(trained_on)
     hashes = {digit.sha256 for part in ("train", "test") for digit in read_digits(demo / part)}
     assert hashes == {pixel_hash(path) for path in shown}
-    assert not learnt & {render_digit(images[int(path.stem.removeprefix("digit-"))]).tobytes() for path in shown}
+    assert not learnt & {
+        render_digit(images[int(path.stem.removeprefix("digit-"))]).tobytes() for path in shown
+    }
 
 
 def test_draws_the_digit_that_the_default_prompt_names(checkpoint: Checkpoint, demo: Path) -> None:
@@ -83,8 +89,14 @@ def test_an_image_depends_on_its_seed_and_not_on_its_batch(checkpoint: Checkpoin
 def test_obeys_steps_guidance_and_the_negative_prompt(checkpoint: Checkpoint) -> None:
     prompt, seed = ["a photo of a 8"], [3]
     plain = sample(checkpoint, prompt, seed, steps=8).astype(int)
-    for changed in ({"steps": 16}, {"steps": 8, "cfg": 7.0}, {"steps": 8, "negative_prompt": "bold strokes"}):
-        assert np.abs(sample(checkpoint, prompt, seed, **changed).astype(int) - plain).mean() > 0.5, changed
+    for changed in (
+        {"steps": 16},
+        {"steps": 8, "cfg": 7.0},
+        {"steps": 8, "negative_prompt": "bold strokes"},
+    ):
+        assert (
+            np.abs(sample(checkpoint, prompt, seed, **changed).astype(int) - plain).mean() > 0.5
+        ), changed
 
 
 def test_puts_chalk_on_a_blackboard_and_ink_on_white_paper(checkpoint: Checkpoint) -> None:

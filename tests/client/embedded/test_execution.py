@@ -53,7 +53,9 @@ def test_a_ui_output_that_is_not_json_is_its_nodes_error():
 
 
 def test_a_node_that_expands_is_refused_in_words():
-    assert "use ComfyUI" in execute({"expand": {}, "result": ()}).messages[-1][1]["exception_message"]
+    assert (
+        "use ComfyUI" in execute({"expand": {}, "result": ()}).messages[-1][1]["exception_message"]
+    )
 
 
 def test_a_node_that_returns_nothing_fails_as_it_does_in_comfyui():
@@ -70,13 +72,18 @@ def test_nothing_but_empty_lists_is_one_call_without_arguments():
 
 
 def test_a_chain_of_thousands_of_nodes_is_put_in_order():
-    prompt = {str(place): {"inputs": {"value": [str(place - 1), 0]} if place else {}} for place in range(5000)}
+    prompt = {
+        str(place): {"inputs": {"value": [str(place - 1), 0]} if place else {}}
+        for place in range(5000)
+    }
     assert execution_order(prompt, ["4999"]) == [str(place) for place in range(5000)]
 
 
 def test_a_node_that_two_outputs_need_runs_once():
     needs = {"1": [], "2": ["1"], "3": ["1"], "4": ["2", "3"]}
-    prompt = {name: {"inputs": {each: [each, 0] for each in links}} for name, links in needs.items()}
+    prompt = {
+        name: {"inputs": {each: [each, 0] for each in links}} for name, links in needs.items()
+    }
     assert execution_order(prompt, ["4", "2"]) == ["1", "2", "3", "4"]
 
 
@@ -108,7 +115,9 @@ def registry(tmp_path_factory) -> Registry:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 NAMES = st.sampled_from(
@@ -116,17 +125,26 @@ NAMES = st.sampled_from(
 )
 IDS = st.sampled_from(["1", "2", "3", "4"])
 LINKS = st.tuples(IDS, st.integers(-2, 3)).map(list)
-FIELDS = st.sampled_from(["value", "images", "width", "image", "folder", "filename_prefix", "other"])
-NODES = st.fixed_dictionaries({"class_type": NAMES, "inputs": st.dictionaries(FIELDS, LINKS | JSON, max_size=4) | JSON})
+FIELDS = st.sampled_from(
+    ["value", "images", "width", "image", "folder", "filename_prefix", "other"]
+)
+NODES = st.fixed_dictionaries(
+    {"class_type": NAMES, "inputs": st.dictionaries(FIELDS, LINKS | JSON, max_size=4) | JSON}
+)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(prompt=st.dictionaries(IDS, NODES | JSON, max_size=4))
 def test_any_prompt_is_judged_and_what_passes_can_be_run(registry, prompt):
     try:
         verdict = validate_prompt(prompt, registry.classes)
     except TypeError:  # a class_type that is a list or an object; answered with 500 as in ComfyUI
-        assert any(isinstance(node, dict) and not isinstance(node.get("class_type"), str) for node in prompt.values())
+        assert any(
+            isinstance(node, dict) and not isinstance(node.get("class_type"), str)
+            for node in prompt.values()
+        )
         return
     assert isinstance(verdict, Verdict)
     assert (verdict.error is None) == bool(verdict.outputs)
@@ -138,14 +156,18 @@ def test_any_prompt_is_judged_and_what_passes_can_be_run(registry, prompt):
 @pytest.mark.parametrize("link", [["9", 0], ["1", 0], ["2", 0]])
 def test_a_link_to_an_input_that_no_node_declares_must_lead_somewhere(registry, link):
     prompt = {
-        name: {"class_type": "Show", "inputs": {"undeclared": each}} for name, each in [("1", link), ("2", ["1", 0])]
+        name: {"class_type": "Show", "inputs": {"undeclared": each}}
+        for name, each in [("1", link), ("2", ["1", 0])]
     }
     verdict = validate_prompt(prompt, registry.classes)
     assert verdict.error is not None
     assert verdict.node_errors
 
 
-@given(name=st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "~", "\0"])).map("".join))
+@given(
+    name=st.text(max_size=30)
+    | st.lists(st.sampled_from(["..", ".", "a", "/", "\\", "~", "\0"])).map("".join)
+)
 def test_no_name_leads_out_of_its_folder(name):
     root = Path("/somewhere/base").resolve()
     path = inside(root, name)

@@ -89,7 +89,11 @@ class Engine:
     def run(self, prompt: dict[str, Any]) -> dict[str, Any]:
         """The outputs of a prompt that must succeed."""
         prompt_id = self.queue(prompt)
-        entry = wait_for(lambda: requests.get(f"{self.url}/history/{prompt_id}", timeout=30).json().get(prompt_id))
+        entry = wait_for(
+            lambda: (
+                requests.get(f"{self.url}/history/{prompt_id}", timeout=30).json().get(prompt_id)
+            )
+        )
         assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
         return entry["outputs"]
 
@@ -103,13 +107,19 @@ def engine(checkpoints, tmp_path_factory) -> Iterator[Engine]:
     assert process.returncode == 0
 
 
-def workflow(folder: str, *, batch_size: int, batch_index: int = 0, steps: int = 3) -> dict[str, Any]:
+def workflow(
+    folder: str, *, batch_size: int, batch_index: int = 0, steps: int = 3
+) -> dict[str, Any]:
     """The workflow as it is in the repository, made small."""
     prompt = json.loads(WORKFLOW.read_text("utf-8"))
     changes = {
         "CheckpointLoaderSimple": {"ckpt_name": "random"},
         "SynthGridClassList": {"classes": "bat\na class whose name is long\n鳥"},
-        "SynthGridClassPromptBatcher": {"images_per_class": 2, "batch_size": batch_size, "batch_index": batch_index},
+        "SynthGridClassPromptBatcher": {
+            "images_per_class": 2,
+            "batch_size": batch_size,
+            "batch_index": batch_index,
+        },
         "SynthGridBatchLatent": {"width": 64, "height": 64},
         "BasicScheduler": {"steps": steps},
         "SynthGridLabelledImageSaver": {"folder": folder},
@@ -136,7 +146,10 @@ def test_the_workflow_makes_a_labelled_folder(engine):
         path = engine.base / "output" / image["subfolder"] / image["filename"]
         assert path == engine.base / "output" / "whole" / record["file_name"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == record["sha256"]
-        assert requests.get(f"{engine.url}/view", params=image, timeout=30).content == path.read_bytes()
+        assert (
+            requests.get(f"{engine.url}/view", params=image, timeout=30).content
+            == path.read_bytes()
+        )
         assert Image.open(path).size == (64, 64)
     lines = (engine.base / "output" / "whole" / "metadata.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines] == output["synthgrid_records"]
@@ -145,9 +158,13 @@ def test_the_workflow_makes_a_labelled_folder(engine):
 def test_an_image_does_not_depend_on_its_batch(engine):
     whole = saved(engine.run(workflow("six", batch_size=6)))["synthgrid_records"]
     for batch_index in range(2):
-        for record in saved(engine.run(workflow("four", batch_size=4, batch_index=batch_index)))["synthgrid_records"]:
+        for record in saved(engine.run(workflow("four", batch_size=4, batch_index=batch_index)))[
+            "synthgrid_records"
+        ]:
             assert record["file_name"] in [each["file_name"] for each in whole]
-            paths = [engine.base / "output" / folder / record["file_name"] for folder in ("six", "four")]
+            paths = [
+                engine.base / "output" / folder / record["file_name"] for folder in ("six", "four")
+            ]
             assert difference(*paths) <= 1
 
 
@@ -165,13 +182,25 @@ def test_stock_nodes_make_the_same_image_from_its_record(engine):
     }
     latent = {"width": settings["width"], "height": settings["height"], "batch_size": 1}
     prompt = {
-        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": settings["checkpoint"]}},
-        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": record["prompt"], "clip": ["1", 1]}},
-        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": record["negative_prompt"], "clip": ["1", 1]}},
+        "1": {
+            "class_type": "CheckpointLoaderSimple",
+            "inputs": {"ckpt_name": settings["checkpoint"]},
+        },
+        "2": {
+            "class_type": "CLIPTextEncode",
+            "inputs": {"text": record["prompt"], "clip": ["1", 1]},
+        },
+        "3": {
+            "class_type": "CLIPTextEncode",
+            "inputs": {"text": record["negative_prompt"], "clip": ["1", 1]},
+        },
         "4": {"class_type": "EmptyLatentImage", "inputs": latent},
         "5": {"class_type": "KSampler", "inputs": sampler},
         "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
-        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "alone"}},
+        "7": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["6", 0], "filename_prefix": "alone"},
+        },
     }
     (image,) = engine.run(prompt)["7"]["images"]
     alone = engine.base / "output" / image["filename"]
@@ -183,7 +212,9 @@ def test_sampling_is_interrupted_between_its_steps(engine):
     wait_for(lambda: requests.get(f"{engine.url}/queue", timeout=30).json()["queue_running"])
     time.sleep(0.5)
     requests.post(f"{engine.url}/interrupt", json={"prompt_id": prompt_id}, timeout=30)
-    entry = wait_for(lambda: requests.get(f"{engine.url}/history/{prompt_id}", timeout=30).json().get(prompt_id))
+    entry = wait_for(
+        lambda: requests.get(f"{engine.url}/history/{prompt_id}", timeout=30).json().get(prompt_id)
+    )
     event, data = entry["status"]["messages"][-1]
     assert (event, data["node_type"]) == ("execution_interrupted", "SamplerCustomAdvanced")
 
@@ -206,7 +237,10 @@ def test_the_process_ends_in_the_middle_of_work_when_its_standard_input_does(che
 
 def test_the_process_ends_when_its_parent_is_killed(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", PARENT, SERVE, str(tmp_path)], stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+        [sys.executable, "-c", PARENT, SERVE, str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
     )
     assert process.stderr is not None
     url = next(line for line in process.stderr if line.startswith("listening on ")).split()[-1]

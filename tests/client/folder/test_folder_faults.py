@@ -41,7 +41,9 @@ def small_disk(tmp_path):
         place = tmp_path / "disk"
         place.mkdir(exist_ok=True)
         text = ",".join([f"size={kilobytes}k", *(["remount"] if mounted else []), *options])
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", text, "none", str(place)], capture_output=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", text, "none", str(place)], capture_output=True
+        )
         if done.returncode:
             pytest.skip("needs the right to mount")
         mounted.append(place)
@@ -88,7 +90,9 @@ def test_a_repair_on_a_full_disk_loses_nothing(small_disk, stub_servers):
     images = sorted((disk / "set").glob("*/*"))
     images[0].write_bytes(b"cut")
     used = int(
-        subprocess.run(["df", "-k", "--output=used", str(disk)], capture_output=True, text=True).stdout.split()[1]
+        subprocess.run(
+            ["df", "-k", "--output=used", str(disk)], capture_output=True, text=True
+        ).stdout.split()[1]
     )
     small_disk(used)
     with pytest.raises((FolderError, LabelsetError), match="No space left"):
@@ -99,7 +103,9 @@ def test_a_repair_on_a_full_disk_loses_nothing(small_disk, stub_servers):
     assert verify(disk / "set").problems == ()
 
 
-def test_a_folder_that_may_only_be_read_is_checked_but_not_written(small_disk, stub_servers, tmp_path, capsys):
+def test_a_folder_that_may_only_be_read_is_checked_but_not_written(
+    small_disk, stub_servers, tmp_path, capsys
+):
     disk = small_disk(4000)
     out, workflow = disk / "set", stub_workflow(per_class=2, seconds=0.0)
     run_plan(workflow, stub_servers[0].url, out)
@@ -122,12 +128,18 @@ def test_a_folder_that_may_only_be_read_is_checked_but_not_written(small_disk, s
     assert main(["verify", str(out), "--repair", "--server", url]) == 0
 
 
-def test_a_damaged_line_is_named_with_the_way_out_and_the_way_out_works(stub_servers, tmp_path, capsys):
+def test_a_damaged_line_is_named_with_the_way_out_and_the_way_out_works(
+    stub_servers, tmp_path, capsys
+):
     out, workflow = tmp_path / "set", stub_workflow(per_class=2, seconds=0.0)
     run_plan(workflow, stub_servers[0].url, out)
     lines = (out / "metadata.jsonl").read_text("utf-8").splitlines()
-    (out / "metadata.jsonl").write_text("\n".join([lines[0], lines[1][:50], *lines[2:]]) + "\n", encoding="utf-8")
-    with pytest.raises(LabelsetError, match=r"metadata\.jsonl line 2: .*python -m client verify .* --repair") as caught:
+    (out / "metadata.jsonl").write_text(
+        "\n".join([lines[0], lines[1][:50], *lines[2:]]) + "\n", encoding="utf-8"
+    )
+    with pytest.raises(
+        LabelsetError, match=r"metadata\.jsonl line 2: .*synthgrid verify .* --repair"
+    ) as caught:
         run_plan(workflow, stub_servers[0].url, out)
     assert "\n" not in str(caught.value)
     assert main(["verify", str(out), "--repair"]) == 0
@@ -161,7 +173,9 @@ def test_class_names_of_every_script_are_made_verified_and_mended(stub_servers, 
 
 
 @pytest.mark.slow
-def test_a_repair_that_is_killed_at_any_moment_is_done_by_the_next(stub_servers, tmp_path, start_client):
+def test_a_repair_that_is_killed_at_any_moment_is_done_by_the_next(
+    stub_servers, tmp_path, start_client
+):
     """kill -9 at ten moments; every file is in the folder or in the quarantine, and what is left in the folder is true."""
     out = tmp_path / "set"
     run_plan(stub_workflow(per_class=100, batch_size=50, seconds=0.0), stub_servers[0].url, out)
@@ -172,7 +186,10 @@ def test_a_repair_that_is_killed_at_any_moment_is_done_by_the_next(stub_servers,
     for moment in range(10):
         before = len(list(quarantine.glob("*/*/*")))
         client = start_client("verify", out, "--repair")
-        while len(list(quarantine.glob("*/*/*"))) < min(150, before + 1 + 3 * moment) and client.poll() is None:
+        while (
+            len(list(quarantine.glob("*/*/*"))) < min(150, before + 1 + 3 * moment)
+            and client.poll() is None
+        ):
             pass
         client.kill()
         client.communicate()

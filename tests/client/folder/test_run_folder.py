@@ -104,7 +104,9 @@ def test_another_run_is_told_what_differs(make, options, told):
         make(**options).check()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"plan": 3, "content": {}}', '{"plan": {}, "content": []}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"plan": 3, "content": {}}', '{"plan": {}, "content": []}']
+)
 def test_a_damaged_generation_file_is_refused_in_one_line(make, tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / GENERATION).write_text(content, encoding="utf-8")
@@ -137,7 +139,12 @@ def test_memory_of_a_resume_does_not_grow_with_the_folder(make, tmp_path):
             row, first = plan.row(index), json.loads(text[index % 2])
             name = image_file_name(row.label, plan.plan_id, index)
             os.link(tmp_path / "out" / first["file_name"], tmp_path / "out" / name)
-            values = first | {"file_name": name, "index": index, "seed": row.seed, "prompt": row.prompt}
+            values = first | {
+                "file_name": name,
+                "index": index,
+                "seed": row.seed,
+                "prompt": row.prompt,
+            }
             lines.write(json.dumps(values) + "\n")
     again = make(images_per_class=1500)
     tracemalloc.start()
@@ -159,7 +166,10 @@ def test_images_beyond_a_smaller_plan_do_not_count_and_stay(make, tmp_path):
     assert smaller.count() == 2
     smaller.describe({})
     assert len(list((tmp_path / "out").glob("*/*.png"))) == 6
-    assert json.loads((tmp_path / "out" / GENERATION).read_text("utf-8"))["plan"]["images_per_class"] == 3
+    assert (
+        json.loads((tmp_path / "out" / GENERATION).read_text("utf-8"))["plan"]["images_per_class"]
+        == 3
+    )
 
 
 def test_images_of_another_plan_alone_are_not_mixed_with(make):
@@ -184,7 +194,11 @@ def test_the_description_keeps_the_first_date_and_no_secret(make, tmp_path):
 
 
 def test_two_clients_cannot_hold_one_folder(make, tmp_path):
-    with make().locked(), pytest.raises(FolderError, match="another client is writing"), make().locked():
+    with (
+        make().locked(),
+        pytest.raises(FolderError, match="another client is writing"),
+        make().locked(),
+    ):
         pass
     with make().locked():
         pass
@@ -201,7 +215,9 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(make, tmp_path):
         time.sleep(60)
     """
     (tmp_path / "out").mkdir()
-    holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, env=os.environ)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, env=os.environ
+    )
     try:
         assert holder.stdout.readline().strip() == b"held"
         with pytest.raises(FolderError, match="another client"), make().locked():

@@ -78,7 +78,11 @@ def file_of(root, number):
 
 
 def contents(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_a_sound_folder_is_sound_and_nothing_in_it_changes(folder):
@@ -199,20 +203,26 @@ def test_each_damage_is_named_and_mended(folder, damage, kinds, lost, moved):
     again = verify(root)
     assert (again.problems, again.missing) == ((), after.missing)
     kept = contents(root)
-    assert {name: data for name, data in kept.items() if "/" in name}.items() <= damaged.items() | before.items()
+    assert {
+        name: data for name, data in kept.items() if "/" in name
+    }.items() <= damaged.items() | before.items()
     taken = {name: data for name, data in contents(after.quarantine).items() if "/" in name}
     assert len(taken) == moved
     assert taken.items() <= damaged.items()
     assert set(kept) | set(taken) >= {name for name in damaged if name != "README.md"}
     if "metadata.jsonl" in damaged:
         assert (after.quarantine / "metadata.jsonl").read_bytes() == damaged["metadata.jsonl"]
-    assert [each for each in map(json.loads, lines(root)) if not (root / each["file_name"]).is_file()] == []
+    assert [
+        each for each in map(json.loads, lines(root)) if not (root / each["file_name"]).is_file()
+    ] == []
     assert len(ImageFolder(str(root)).classes) == 3
 
 
 def test_what_is_missing_is_counted_by_class(folder):
     file_of(folder.root, 3).unlink()
-    write_lines(folder.root, [line for number, line in enumerate(lines(folder.root)) if number != 3])
+    write_lines(
+        folder.root, [line for number, line in enumerate(lines(folder.root)) if number != 3]
+    )
     report = verify(folder.root)
     assert (report.sound, report.counts, report.missing) == (False, {}, {"ant": 1})
 
@@ -268,7 +278,12 @@ def test_the_report_is_json_with_every_problem(folder):
     value = json.loads(json.dumps(verify(folder.root).to_dict()))
     assert value["counts"] == {"altered": 1}
     assert value["problems"][0]["file"] == json.loads(lines(folder.root)[0])["file_name"]
-    assert (value["sound"], value["images"], value["planned"], value["missing"]) == (False, 9, 9, {"ant": 1})
+    assert (value["sound"], value["images"], value["planned"], value["missing"]) == (
+        False,
+        9,
+        9,
+        {"ant": 1},
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))

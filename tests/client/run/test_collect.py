@@ -33,7 +33,10 @@ def test_images_are_moved_and_not_downloaded(proxy, stub_servers, tmp_path):
 def test_a_folder_that_is_not_the_servers_is_said_once_and_the_images_are_downloaded(
     proxy, stub_servers, tmp_path, caplog, wrong
 ):
-    output, seed = tmp_path / "not-output", {"missing": 3001, "empty": 3002, "other bytes": 3003}[wrong]
+    output, seed = (
+        tmp_path / "not-output",
+        {"missing": 3001, "empty": 3002, "other bytes": 3003}[wrong],
+    )
     workflow = stub_workflow(seed=seed, per_class=2)
     if wrong != "missing":
         output.mkdir()
@@ -42,11 +45,19 @@ def test_a_folder_that_is_not_the_servers_is_said_once_and_the_images_are_downlo
         if wrong == "other bytes" and type(event).__name__ == "RunStarted":
             run_id = json.loads((tmp_path / "out" / "generation.json").read_text("utf-8"))["run_id"]
             for row in workflow.plan():
-                path = output / "synthgrid" / run_id / row.label / f"{workflow.plan().plan_id}-{row.index:06d}.png"
+                path = (
+                    output
+                    / "synthgrid"
+                    / run_id
+                    / row.label
+                    / f"{workflow.plan().plan_id}-{row.index:06d}.png"
+                )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(b"something else")
 
-    run_plan(workflow, ServerSpec(proxy.url, output_directory=output), tmp_path / "out", on_event=plant)
+    run_plan(
+        workflow, ServerSpec(proxy.url, output_directory=output), tmp_path / "out", on_event=plant
+    )
     assert_exact(tmp_path / "out", workflow)
     assert proxy.count("GET", "/view") == 6
     assert caplog.text.count("check --collect") == 1
@@ -76,7 +87,10 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, location):
     (output / "link.png").symlink_to(tmp_path / "secret.txt")
     with pytest.raises(TransferError):
         local_path(output, location)
-    assert local_path(output, {"filename": "inside.png", "subfolder": ""}) == (output / "inside.png").resolve()
+    assert (
+        local_path(output, {"filename": "inside.png", "subfolder": ""})
+        == (output / "inside.png").resolve()
+    )
 
 
 def test_an_absolute_name_is_refused(tmp_path):

@@ -118,7 +118,11 @@ def test_a_server_that_comes_back_is_used_again(proxies, tmp_path):
     assert_exact(tmp_path / "out", workflow)
     of_b = [event for event in seen if getattr(event, "server", "") == "b"]
     states = [event for event in of_b if isinstance(event, (events.ServerUp, events.ServerDown))]
-    assert [type(event) for event in states] == [events.ServerUp, events.ServerDown, events.ServerUp]
+    assert [type(event) for event in states] == [
+        events.ServerUp,
+        events.ServerDown,
+        events.ServerUp,
+    ]
     assert kinds(of_b[of_b.index(states[2]) :], events.ImageSaved)
 
 
@@ -129,12 +133,16 @@ def test_the_jobs_of_a_server_that_does_not_answer_go_to_another(proxies, tmp_pa
 
     workflow = stub_workflow(seed=1002, per_class=4)
     servers = [ServerSpec(proxy.url, name=name) for proxy, name in zip(proxies, "ab", strict=True)]
-    summary = run_plan(workflow, servers, tmp_path / "out", on_event=freeze, patience=replace(QUICK, answer_s=0.5))
+    summary = run_plan(
+        workflow, servers, tmp_path / "out", on_event=freeze, patience=replace(QUICK, answer_s=0.5)
+    )
     assert_exact(tmp_path / "out", workflow)
     assert {figures.name: figures.images for figures in summary.servers} == {"a": 12, "b": 0}
 
 
-def test_what_a_hung_server_delivers_late_is_neither_doubled_nor_lost(start_stub, stub_servers, tmp_path):
+def test_what_a_hung_server_delivers_late_is_neither_doubled_nor_lost(
+    start_stub, stub_servers, tmp_path
+):
     """It answers and shows the job running, but nothing moves; when it wakes up, its images count only if still missing."""
     slow, seen = start_stub(STUB_SLOWER="12"), []
     workflow = stub_workflow(seed=1003, per_class=10, seconds=0.1, batch_size=2)
@@ -210,7 +218,9 @@ def test_jobs_of_other_people_are_neither_cancelled_nor_overtaken(stub_servers, 
 def test_a_second_ctrl_c_quits_at_once(proxies, start_client, tmp_path):
     """The first waits for the servers to take the jobs back; one that does not answer must not hold the user up."""
     path, out = tmp_path / "stub.json", tmp_path / "out"
-    path.write_text(json.dumps(stub_workflow(seed=1013, per_class=50, seconds=0.1).graph), encoding="utf-8")
+    path.write_text(
+        json.dumps(stub_workflow(seed=1013, per_class=50, seconds=0.1).graph), encoding="utf-8"
+    )
     client = start_client("run", path, "--server", proxies[0].url, "--out", out)
     while not list(out.glob("*/*.png")):
         assert client.poll() is None, client.stderr.read()
@@ -230,9 +240,19 @@ def test_an_image_that_cannot_be_made_is_set_aside_with_its_reason(stub_servers,
     workflow = stub_workflow(seed=1005, names=("bat", "poison"), per_class=3, batch_size=1)
     seen = []
     with pytest.raises(RunIncomplete, match=r"3 images could not be made .*3 of 6 images"):
-        run_plan(workflow, [s.url for s in stub_servers], tmp_path / "out", on_event=seen.append, patience=QUICK)
+        run_plan(
+            workflow,
+            [s.url for s in stub_servers],
+            tmp_path / "out",
+            on_event=seen.append,
+            patience=QUICK,
+        )
     aside = kinds(seen, events.ImageSetAside)
-    assert {(event.index, event.label) for event in aside} == {(1, "poison"), (3, "poison"), (5, "poison")}
+    assert {(event.index, event.label) for event in aside} == {
+        (1, "poison"),
+        (3, "poison"),
+        (5, "poison"),
+    }
     assert all("ValueError: poison" in event.reason for event in aside)
     assert [record["label"] for record in read_records(tmp_path / "out")] == ["bat"] * 3
     assert seen[-1].outcome == events.INCOMPLETE
@@ -246,7 +266,10 @@ def test_a_server_on_which_everything_fails_costs_no_image(start_stub, stub_serv
     servers = [ServerSpec(broken.url, name="broken"), ServerSpec(stub_servers[0].url, name="good")]
     summary = run_plan(workflow, servers, tmp_path / "out", on_event=seen.append, patience=QUICK)
     assert_exact(tmp_path / "out", workflow)
-    assert {figures.name: figures.images for figures in summary.servers} == {"broken": 0, "good": 18}
+    assert {figures.name: figures.images for figures in summary.servers} == {
+        "broken": 0,
+        "good": 18,
+    }
     assert "failing" in {event.state for event in kinds(seen, events.ServerDown)}
 
 
@@ -266,7 +289,9 @@ class Restarted:
 
 
 def test_an_image_that_kills_its_server_is_set_aside(start_stub, tmp_path):
-    workflow = stub_workflow(seed=1007, names=("bat", "deadly"), per_class=1, batch_size=1, seconds=0.1)
+    workflow = stub_workflow(
+        seed=1007, names=("bat", "deadly"), per_class=1, batch_size=1, seconds=0.1
+    )
     server = start_stub()
     with pytest.raises(RunIncomplete, match="1 images could not be made"):
         run_plan(workflow, Restarted(server), tmp_path / "out", tries=1, patience=QUICK)
@@ -292,9 +317,15 @@ def test_a_server_has_two_jobs_at_a_time_or_as_many_as_its_weight_says(stub_serv
             most[event.server] = max(most[event.server], on[event.server])
 
     workflow = stub_workflow(seed=1009, per_class=8, batch_size=1, seconds=0.02)
-    servers = [ServerSpec(stub_servers[0].url, name="one"), ServerSpec(stub_servers[1].url, name="two", weight=2)]
+    servers = [
+        ServerSpec(stub_servers[0].url, name="one"),
+        ServerSpec(stub_servers[1].url, name="two", weight=2),
+    ]
     run_plan(workflow, servers, tmp_path / "out", on_event=count, patience=QUICK)
-    assert most == {"one": 3, "two": 5}  # the next is posted before the one that is over is collected
+    assert most == {
+        "one": 3,
+        "two": 5,
+    }  # the next is posted before the one that is over is collected
 
 
 def test_what_a_killed_client_left_on_a_server_is_collected_from_there(stub_servers, tmp_path):
@@ -310,27 +341,43 @@ def test_what_a_killed_client_left_on_a_server_is_collected_from_there(stub_serv
             raise SystemExit  # with its jobs left on the servers, as kill -9 leaves them
 
     with pytest.raises(SystemExit):
-        run_plan(workflow, [proxy.url for proxy in proxies], tmp_path / "out", on_progress=die, patience=QUICK)
+        run_plan(
+            workflow,
+            [proxy.url for proxy in proxies],
+            tmp_path / "out",
+            on_progress=die,
+            patience=QUICK,
+        )
     seen = []
     run_plan(
-        workflow, [proxy.url for proxy in reversed(proxies)], tmp_path / "out", on_event=seen.append, patience=QUICK
+        workflow,
+        [proxy.url for proxy in reversed(proxies)],
+        tmp_path / "out",
+        on_event=seen.append,
+        patience=QUICK,
     )
     assert_exact(tmp_path / "out", workflow)
     assert sum(event.found for event in kinds(seen, events.JobPosted)) >= 3
     posted = Counter(
-        tuple(graph["3"]["inputs"][name] for name in ("batch_index", "only")) for p in proxies for graph in p.graphs
+        tuple(graph["3"]["inputs"][name] for name in ("batch_index", "only"))
+        for p in proxies
+        for graph in p.graphs
     )
     assert set(posted.values()) == {1}
     for proxy in proxies:
         proxy.down()
 
 
-def test_a_server_that_cannot_do_the_work_is_left_out(stub_servers, shared_server, tmp_path, caplog):
+def test_a_server_that_cannot_do_the_work_is_left_out(
+    stub_servers, shared_server, tmp_path, caplog
+):
     workflow = stub_workflow(seed=1011, per_class=2)
     with pytest.raises(WorkflowError, match="lacks the nodes StubImages"):
         run_plan(workflow, [shared_server.url, NOBODY], tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    summary = run_plan(workflow, [shared_server.url, NOBODY, stub_servers[0].url], tmp_path / "out", patience=QUICK)
+    summary = run_plan(
+        workflow, [shared_server.url, NOBODY, stub_servers[0].url], tmp_path / "out", patience=QUICK
+    )
     assert summary.made == 6
     assert "lacks the nodes StubImages" in caplog.text
     assert [figures.state for figures in summary.servers] == ["out", "down", "up"]
@@ -344,7 +391,12 @@ def test_no_server_at_all_writes_nothing(tmp_path):
 
 def test_events_tell_the_whole_run_and_are_plain_json(stub_servers, tmp_path):
     seen = []
-    run_plan(stub_workflow(seed=1012, per_class=2), stub_servers[0].url, tmp_path / "out", on_event=seen.append)
+    run_plan(
+        stub_workflow(seed=1012, per_class=2),
+        stub_servers[0].url,
+        tmp_path / "out",
+        on_event=seen.append,
+    )
     told = [json.loads(json.dumps(events.as_dict(event))) for event in seen]
     assert [each["event"] for each in told if each["event"] != "image_saved"] == [
         "run_started", "server_up", "job_posted", "job_posted", "job_finished", "job_finished", "run_ended",

@@ -18,7 +18,9 @@ EXAMPLES = [
     events.RunStarted(folder="f", plan_id="p", total=3, there=1, servers=("a", "b")),
     events.ServerUp(server="a", url="http://127.0.0.1:8188"),
     events.ServerDown(server="a", state=events.HUNG, reason="蝙蝠"),
-    events.JobPosted(server="a", prompt_id="p", batch_index=0, indices=(0, 1), attempt=0, found=False),
+    events.JobPosted(
+        server="a", prompt_id="p", batch_index=0, indices=(0, 1), attempt=0, found=False
+    ),
     events.JobFinished(server="a", prompt_id="p", batch_index=0, images=2),
     events.JobMoved(server="a", prompt_id="p", batch_index=0),
     events.JobRetried(server="a", batch_index=0, indices=(), failures=1, reason="r"),
@@ -31,7 +33,11 @@ _PYTHON = {"string": str, "integer": int, "number": (int, float), "boolean": boo
 
 def check(value, schema=None):
     """The line against its part of the schema, by hand: exactly the fields, each of its type."""
-    (part,) = [each for each in events.schema()["oneOf"] if each["properties"]["event"]["const"] == value["event"]]
+    (part,) = [
+        each
+        for each in events.schema()["oneOf"]
+        if each["properties"]["event"]["const"] == value["event"]
+    ]
     assert set(value) == set(part["required"]) == set(part["properties"])
     for name, rule in part["properties"].items():
         if name == "event":
@@ -39,14 +45,20 @@ def check(value, schema=None):
         assert isinstance(value[name], _PYTHON[rule["type"]]), (name, value[name])
         assert not (isinstance(value[name], bool) and rule["type"] != "boolean")
         assert (
-            all(isinstance(each, _PYTHON[rule["items"]["type"]]) for each in value[name]) if "items" in rule else True
+            all(isinstance(each, _PYTHON[rule["items"]["type"]]) for each in value[name])
+            if "items" in rule
+            else True
         )
 
 
 def test_every_kind_is_documented_with_its_fields_in_order():
-    documented = {kind: re.findall(r"\w+", names) for kind, names in ROW.findall(DOCS.read_text(encoding="utf-8"))}
+    documented = {
+        kind: re.findall(r"\w+", names)
+        for kind, names in ROW.findall(DOCS.read_text(encoding="utf-8"))
+    }
     assert documented == {
-        kind: [each.name for each in fields(event) if each.name != "at"] for kind, event in KINDS.items()
+        kind: [each.name for each in fields(event) if each.name != "at"]
+        for kind, event in KINDS.items()
     }
 
 

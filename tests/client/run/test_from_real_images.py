@@ -19,11 +19,15 @@ CLASSES = (ClassEntry("bat"), ClassEntry("cat"))
 
 
 def inputs_of(workflow, class_type):
-    return next(node["inputs"] for node in workflow.graph.values() if node["class_type"] == class_type)
+    return next(
+        node["inputs"] for node in workflow.graph.values() if node["class_type"] == class_type
+    )
 
 
 def test_strength_folder_and_size_go_to_the_nodes_that_carry_them():
-    patched = patch(load_workflow(WORKFLOW), Options(strength=0.3, real_folder="mine", width=64, height=72))
+    patched = patch(
+        load_workflow(WORKFLOW), Options(strength=0.3, real_folder="mine", width=64, height=72)
+    )
     assert inputs_of(patched, "BasicScheduler")["denoise"] == 0.3
     real = inputs_of(patched, "SynthGridRealImageLatent")
     assert (real["folder"], real["width"], real["height"]) == ("mine", 64, 72)
@@ -38,24 +42,34 @@ def test_a_strength_that_no_sampler_could_take_is_refused(strength):
 def test_the_client_must_be_told_the_classes():
     with pytest.raises(WorkflowError, match="give them to the client: --classes"):
         load_workflow(WORKFLOW).plan()
-    assert [entry.name for entry in patch(load_workflow(WORKFLOW), Options(classes=CLASSES)).plan().classes] == [
+    assert [
+        entry.name
+        for entry in patch(load_workflow(WORKFLOW), Options(classes=CLASSES)).plan().classes
+    ] == [
         "bat",
         "cat",
     ]
 
 
 def test_another_folder_of_real_images_is_another_data_set():
-    plain, other = (patch(load_workflow(WORKFLOW), Options(classes=CLASSES, real_folder=name)) for name in "ab")
+    plain, other = (
+        patch(load_workflow(WORKFLOW), Options(classes=CLASSES, real_folder=name)) for name in "ab"
+    )
     assert plain.fingerprint != other.fingerprint
 
 
 @pytest.mark.parametrize("bank", ["templates", "contexts", "styles"])
 def test_a_bank_file_on_the_server_is_refused_unless_the_client_is_given_the_bank(bank):
     graph = json.loads((FOLDER / "sd15_class_prompts_banks.json").read_text(encoding="utf-8"))
-    node_id = next(key for key, node in graph.items() if node["class_type"] == "SynthGridPromptTemplates")
-    workflow = load_workflow(FOLDER / "sd15_class_prompts_banks.json").with_values({(node_id, f"{bank}_file"): "x.txt"})
+    node_id = next(
+        key for key, node in graph.items() if node["class_type"] == "SynthGridPromptTemplates"
+    )
+    workflow = load_workflow(FOLDER / "sd15_class_prompts_banks.json").with_values(
+        {(node_id, f"{bank}_file"): "x.txt"}
+    )
     with pytest.raises(
-        WorkflowError, match=f"reads {bank} from a file on the server; give them to the client: --{bank[:8]}"
+        WorkflowError,
+        match=f"reads {bank} from a file on the server; give them to the client: --{bank[:8]}",
     ):
         workflow.plan()
     given = ("a {class} {context} {style}",) if bank == "templates" else ("at night",)
@@ -64,7 +78,11 @@ def test_a_bank_file_on_the_server_is_refused_unless_the_client_is_given_the_ban
 
 def test_the_client_puts_images_where_they_belong_itself():
     workflow = load_workflow(FOLDER / "sd15_class_prompts.json")
-    saver = next(key for key, node in workflow.graph.items() if node["class_type"] == "SynthGridLabelledImageSaver")
+    saver = next(
+        key
+        for key, node in workflow.graph.items()
+        if node["class_type"] == "SynthGridLabelledImageSaver"
+    )
     styled = workflow.with_values({(saver, "subfolders"): "{style}/{label}"})
     assert styled.for_batch(0, folder="a")[saver]["inputs"]["subfolders"] == "{label}"
     assert styled.fingerprint == workflow.fingerprint
@@ -87,7 +105,12 @@ def test_a_whole_run_on_the_embedded_engine(tmp_path, capsys):
     assert sorted(index for _, index in records) == list(range(6))
     for record in records.values():
         source = tmp_path / "input" / "photos" / record.source_image
-        assert (source.parent.name, record.source_sha256) == (record.label, sha256(source.read_bytes()))
+        assert (source.parent.name, record.source_sha256) == (
+            record.label,
+            sha256(source.read_bytes()),
+        )
         with Image.open(tmp_path / "out" / record.file_name) as image:
             brightness = image.convert("L").resize((1, 1)).getpixel((0, 0))
-        assert (brightness > 190) == (record.label == "0"), "little strength leaves a white image bright"
+        assert (brightness > 190) == (record.label == "0"), (
+            "little strength leaves a white image bright"
+        )

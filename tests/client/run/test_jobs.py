@@ -13,7 +13,9 @@ SERVERS = ("a", "b", "c")
 
 
 def batches(count, size=2):
-    return [Job(number, tuple(range(number * size, (number + 1) * size))) for number in range(count)]
+    return [
+        Job(number, tuple(range(number * size, (number + 1) * size))) for number in range(count)
+    ]
 
 
 @pytest.fixture
@@ -46,7 +48,11 @@ def test_nothing_is_drawn_before_a_server_has_room():
 def test_jobs_of_a_lost_server_are_the_next_that_are_taken(jobs):
     first, second = jobs.take("a"), jobs.take("a")
     jobs.leave("a")
-    assert [jobs.take("b").batch_index for _ in range(3)] == [first.batch_index, second.batch_index, 2]
+    assert [jobs.take("b").batch_index for _ in range(3)] == [
+        first.batch_index,
+        second.batch_index,
+        2,
+    ]
 
 
 def test_a_late_delivery_counts_once(jobs):
@@ -182,7 +188,11 @@ class Farm(RuleBasedStateMachine):
         if post:
             self.jobs.posted(server, job)
 
-    @rule(data=st.data(), server=st.sampled_from(SERVERS), how=st.sampled_from(("all", "some", "none", "forget")))
+    @rule(
+        data=st.data(),
+        server=st.sampled_from(SERVERS),
+        how=st.sampled_from(("all", "some", "none", "forget")),
+    )
     def finish(self, data, server, how):
         if not self.jobs.on(server):
             return
@@ -213,14 +223,24 @@ class Farm(RuleBasedStateMachine):
     @invariant()
     def every_image_is_delivered_or_set_aside_at_most_once(self):
         if hasattr(self, "jobs"):
-            assert not [index for index, times in Counter(self.delivered + self.aside).items() if times > 1]
+            assert not [
+                index for index, times in Counter(self.delivered + self.aside).items() if times > 1
+            ]
             assert self.jobs.delivered == len(self.delivered)
 
     @invariant()
     def a_wanted_batch_has_exactly_one_owner(self):
         if hasattr(self, "jobs"):
-            on = [job for server in self.jobs.servers for job in self.jobs.on(server) if self.jobs.wanted(job)]
-            owners = Counter(job.batch_index for job in [*on, *(j for j in self.jobs._waiting if self.jobs.wanted(j))])
+            on = [
+                job
+                for server in self.jobs.servers
+                for job in self.jobs.on(server)
+                if self.jobs.wanted(job)
+            ]
+            owners = Counter(
+                job.batch_index
+                for job in [*on, *(j for j in self.jobs._waiting if self.jobs.wanted(j))]
+            )
             assert set(owners) == set(self.jobs._wanted)
             assert set(owners.values()) <= {1}
 

@@ -90,10 +90,16 @@ def test_the_folder_holds_exactly_the_plan(small, server, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("WebP", ".webp"), ("JPEG", ".jpg")])
-def test_a_workflow_that_saves_another_format_makes_a_folder_of_it(small, server, tmp_path, name, suffix):
+def test_a_workflow_that_saves_another_format_makes_a_folder_of_it(
+    small, server, tmp_path, name, suffix
+):
     """Fetched, checked and written as PNG is, and mended from the files alone; the server's own folder is no matter."""
     saver, batcher = (small().only_id_of(node) for node in (SAVER, BATCHER))
-    resuming = {(saver, "format"): name, (batcher, "resume_folder"): "synthgrid", (saver, "folder"): "synthgrid"}
+    resuming = {
+        (saver, "format"): name,
+        (batcher, "resume_folder"): "synthgrid",
+        (saver, "folder"): "synthgrid",
+    }
     workflow = small().with_values(resuming)
     assert run_plan(workflow, server, tmp_path / "out").made == 4
     assert_exact(tmp_path / "out", workflow)
@@ -119,7 +125,10 @@ def test_exactly_the_missing_images_are_made_again(small, proxy, tmp_path):
     gone = sorted((tmp_path / "out").glob("*/*"))[1]
     gone.unlink()
     assert run_plan(workflow, quick(proxy.url), tmp_path / "out").made == 1
-    assert [graph["4"]["inputs"]["only"] for graph in proxy.graphs] == ["", str(int(gone.stem[-6:]))]
+    assert [graph["4"]["inputs"]["only"] for graph in proxy.graphs] == [
+        "",
+        str(int(gone.stem[-6:])),
+    ]
     assert_exact(tmp_path / "out", workflow)
     after = contents(tmp_path / "out")
     name = gone.relative_to(tmp_path / "out")
@@ -142,7 +151,9 @@ def test_more_images_a_class_extend_the_folder(small, server, tmp_path):
 
 def test_class_names_of_every_kind_simply_work(small, server, tmp_path):
     workflow = small(
-        classes=classes("../x", "CON", "a/b", "蝙蝠", "[1]", "# x", " y "), images_per_class=1, batch_size=8
+        classes=classes("../x", "CON", "a/b", "蝙蝠", "[1]", "# x", " y "),
+        images_per_class=1,
+        batch_size=8,
     )
     run_plan(workflow, server, tmp_path / "out")
     assert_exact(tmp_path / "out", workflow)
@@ -157,7 +168,9 @@ def test_class_names_of_every_kind_simply_work(small, server, tmp_path):
     ]
 
 
-def test_a_second_folder_of_the_same_plan_is_made_anew_and_equal(small, shared_server, proxy, tmp_path):
+def test_a_second_folder_of_the_same_plan_is_made_anew_and_equal(
+    small, shared_server, proxy, tmp_path
+):
     """Nothing on the server is taken over: the checkpoint may have changed under its name."""
     run_plan(small(), shared_server.url, tmp_path / "one")
     run_plan(small(), proxy.url, tmp_path / "two")
@@ -173,7 +186,9 @@ def test_what_a_killed_client_had_queued_is_collected_and_not_made_again(small, 
         if progress.made == 1:
             raise SystemExit  # with the jobs left on the server, as kill -9 leaves them
 
-    proxy.fault = lambda method, path, number: "lose request" if (method, path) == ("POST", "/queue") else None
+    proxy.fault = lambda method, path, number: (
+        "lose request" if (method, path) == ("POST", "/queue") else None
+    )
     workflow = small(images_per_class=3)
     with pytest.raises(SystemExit):
         run_plan(workflow, quick(proxy.url), tmp_path / "out", on_progress=die)
@@ -212,12 +227,16 @@ def test_other_settings_for_the_same_folder_are_refused(small, server, tmp_path)
     assert contents(tmp_path / "out") == before
 
 
-def test_files_that_an_earlier_job_lost_do_not_count_as_a_failure(small, shared_server, proxy, tmp_path):
+def test_files_that_an_earlier_job_lost_do_not_count_as_a_failure(
+    small, shared_server, proxy, tmp_path
+):
     def die(progress):
         if progress.made == 1:
             raise SystemExit
 
-    proxy.fault = lambda method, path, number: "lose request" if (method, path) == ("POST", "/queue") else None
+    proxy.fault = lambda method, path, number: (
+        "lose request" if (method, path) == ("POST", "/queue") else None
+    )
     with pytest.raises(SystemExit):
         run_plan(small(images_per_class=3), quick(proxy.url), tmp_path / "out", on_progress=die)
     with ComfyServer(shared_server.url) as server:
@@ -240,7 +259,12 @@ def junk(small, shared_server, server, tmp_path):
         for attempt in attempts:
             name = run_id + (f"-{attempt}" if attempt else "")
             path = (
-                shared_server.directory / "output" / "synthgrid" / name / "1" / f"{small().plan().plan_id}-000000.png"
+                shared_server.directory
+                / "output"
+                / "synthgrid"
+                / name
+                / "1"
+                / f"{small().plan().plan_id}-000000.png"
             )
             path.parent.mkdir(parents=True)
             path.write_bytes(b"not an image")
@@ -257,7 +281,9 @@ def test_a_job_that_fails_is_tried_again(small, junk, server, tmp_path):
     assert_exact(tmp_path / "out", small())
 
 
-def test_a_job_that_fails_three_times_is_listed_and_the_rest_goes_on(small, junk, server, tmp_path, caplog):
+def test_a_job_that_fails_three_times_is_listed_and_the_rest_goes_on(
+    small, junk, server, tmp_path, caplog
+):
     junk([0, 1, 2])
     with pytest.raises(RunIncomplete, match=r"2 images could not be made .*2 of 4 images are in"):
         run_plan(small(), server, tmp_path / "out")
@@ -286,14 +312,18 @@ def test_a_lost_answer_to_a_post_does_not_post_twice(small, proxy, tmp_path):
 
 
 def test_a_lost_post_is_sent_again(small, proxy, tmp_path):
-    proxy.fault = lambda method, path, number: "lose request" if path == "/prompt" and number < 2 else None
+    proxy.fault = lambda method, path, number: (
+        "lose request" if path == "/prompt" and number < 2 else None
+    )
     run_plan(small(), quick(proxy.url), tmp_path / "out")
     assert_exact(tmp_path / "out", small())
 
 
 @pytest.mark.parametrize("fault", ["cut", "corrupt", "lose answer"])
 def test_an_image_that_comes_damaged_once_is_fetched_again(small, proxy, tmp_path, fault):
-    proxy.fault = lambda method, path, number: fault if path == "/view" and number in (0, 2) else None
+    proxy.fault = lambda method, path, number: (
+        fault if path == "/view" and number in (0, 2) else None
+    )
     run_plan(small(), quick(proxy.url), tmp_path / "out")
     assert_exact(tmp_path / "out", small())
 
@@ -322,9 +352,13 @@ def test_jobs_that_the_server_forgets_are_posted_again(small, server, shared_ser
     assert_exact(tmp_path / "out", workflow)
 
 
-def test_a_server_that_goes_away_ends_the_run_and_another_completes_it(small, proxy, server, tmp_path):
+def test_a_server_that_goes_away_ends_the_run_and_another_completes_it(
+    small, proxy, server, tmp_path
+):
     workflow = small(images_per_class=4)
-    with pytest.raises(RunIncomplete, match=r"no server answers .* of 8 images .*run the same command again"):
+    with pytest.raises(
+        RunIncomplete, match=r"no server answers .* of 8 images .*run the same command again"
+    ):
         run_plan(
             workflow, quick(proxy.url), tmp_path / "out",
             on_progress=lambda progress: proxy.stop() if progress.made == 3 else None, patience=Patience(give_up_s=0.5),
@@ -376,7 +410,9 @@ def test_the_embedded_engine_is_started_again_when_it_dies(small, tmp_path):
     assert_exact(tmp_path / "out", workflow)
 
 
-def test_ctrl_c_cancels_own_jobs_only_and_keeps_finished_images(small, server, shared_server, tmp_path):
+def test_ctrl_c_cancels_own_jobs_only_and_keeps_finished_images(
+    small, server, shared_server, tmp_path
+):
     other = small(images_per_class=3, batch_size=1).for_batch(0, folder="synthgrid/other")
     theirs = [str(uuid.uuid4()) for _ in range(3)]
 
@@ -404,7 +440,9 @@ def test_an_error_while_writing_keeps_the_folder_true(small, server, tmp_path):
     workflow = small()
 
     def block(progress):
-        if progress.made == 1:  # the class folder of the next image cannot be made: a file has its name
+        if (
+            progress.made == 1
+        ):  # the class folder of the next image cannot be made: a file has its name
             (tmp_path / "out" / "2").write_text("in the way", encoding="utf-8")
 
     with pytest.raises(LabelsetError, match="cannot write"):
@@ -439,7 +477,9 @@ def planned_record(plan, index=0):
 def test_a_record_that_is_not_the_planned_one_is_refused(small, changes):
     plan = small().plan()
     for suffix in (".png", ".webp", ".jpg"):
-        check_record(replace(planned_record(plan), file_name=f"1/{plan.plan_id}-000000{suffix}"), plan)
+        check_record(
+            replace(planned_record(plan), file_name=f"1/{plan.plan_id}-000000{suffix}"), plan
+        )
     with pytest.raises(ServerRefused, match="update both"):
         check_record(replace(planned_record(plan), **changes), plan)
 
@@ -452,7 +492,13 @@ def test_bytes_that_are_not_the_recorded_image_are_refused(small):
     check_image(whole, hashed(record, whole))
     bare = io.BytesIO()
     image.save(bare, format="PNG")
-    for data in (whole[: len(whole) // 2], b"", encode_image(image, other), bare.getvalue(), b"<html></html>"):
+    for data in (
+        whole[: len(whole) // 2],
+        b"",
+        encode_image(image, other),
+        bare.getvalue(),
+        b"<html></html>",
+    ):
         with pytest.raises(TransferError):
             check_image(data, hashed(record, data))
     with pytest.raises(TransferError, match="other bytes"):

@@ -10,7 +10,11 @@ from client.run.throughput import Figures, ServerFigures
 
 def begun(servers=("a",), classes=None, there=None):
     figures = Figures(classes or {"bat": 500, "bear": 500}, there or {})
-    figures.take(events.RunStarted(at=0, folder="x", plan_id="p", total=figures.total, there=0, servers=tuple(servers)))
+    figures.take(
+        events.RunStarted(
+            at=0, folder="x", plan_id="p", total=figures.total, there=0, servers=tuple(servers)
+        )
+    )
     for each in servers:
         figures.take(events.ServerUp(at=0, server=each, url=f"http://{each}"))
     return figures
@@ -19,16 +23,26 @@ def begun(servers=("a",), classes=None, there=None):
 def post(figures, server, number, at):
     figures.take(
         events.JobPosted(
-            at=at, server=server, prompt_id=f"{server}{number}", batch_index=number, indices=(), attempt=0, found=False
+            at=at,
+            server=server,
+            prompt_id=f"{server}{number}",
+            batch_index=number,
+            indices=(),
+            attempt=0,
+            found=False,
         )
     )
 
 
 def finish(figures, server, number, at, images):
     for index in range(images):
-        figures.take(events.ImageSaved(at=at, server=server, index=index, label="bat", file_name="f"))
+        figures.take(
+            events.ImageSaved(at=at, server=server, index=index, label="bat", file_name="f")
+        )
     figures.take(
-        events.JobFinished(at=at, server=server, prompt_id=f"{server}{number}", batch_index=number, images=images)
+        events.JobFinished(
+            at=at, server=server, prompt_id=f"{server}{number}", batch_index=number, images=images
+        )
     )
 
 
@@ -77,7 +91,10 @@ def test_classes_and_jobs_are_counted():
 
 
 def test_progress_in_plain_lines():
-    servers = (ServerFigures("gpu-1", "up", 20, 1.25, 2), ServerFigures("gpu-22", "hung", 3, 0.0, 0, "has not moved"))
+    servers = (
+        ServerFigures("gpu-1", "up", 20, 1.25, 2),
+        ServerFigures("gpu-22", "hung", 3, 0.0, 0, "has not moved"),
+    )
     progress = RunProgress(
         done=25, total=60, made=23, set_aside=1, images_per_s=1.25, eta_s=27.2, servers=servers,
         classes={"bat": 20, "bear": 5}, planned={"bat": 30, "bear": 30},
@@ -88,13 +105,20 @@ def test_progress_in_plain_lines():
         "  gpu-22  3 images, hung: has not moved",
     ]
     many = RunProgress(
-        done=7, total=40, made=7, classes={str(n): n % 3 for n in range(20)}, planned={str(n): 2 for n in range(20)}
+        done=7,
+        total=40,
+        made=7,
+        classes={str(n): n % 3 for n in range(20)},
+        planned={str(n): 2 for n in range(20)},
     )
-    assert progress_lines(many) == ["7 of 40 images, 0.0/s, 6 of 20 classes complete, at least 0 images each"]
+    assert progress_lines(many) == [
+        "7 of 40 images, 0.0/s, 6 of 20 classes complete, at least 0 images each"
+    ]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (100, "2 min"), (5000, "83 min"), (7500, "2 h 05 min")]
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (100, "2 min"), (5000, "83 min"), (7500, "2 h 05 min")],
 )
 def test_durations_for_people(seconds, text):
     assert duration(seconds) == text

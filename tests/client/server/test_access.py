@@ -53,7 +53,9 @@ def transport(url, access):
     return Transport(url, access=access, limits=QUICK, pauses=lambda: iter(()))
 
 
-def test_a_run_with_a_token_leaves_it_in_no_file_and_no_message(stand_in, workflow, tmp_path, caplog):
+def test_a_run_with_a_token_leaves_it_in_no_file_and_no_message(
+    stand_in, workflow, tmp_path, caplog
+):
     """Not even where the server sends it back: in its versions, in a job's error, in a page."""
     caplog.set_level(logging.DEBUG)
     stand_in.stats = {
@@ -64,7 +66,9 @@ def test_a_run_with_a_token_leaves_it_in_no_file_and_no_message(stand_in, workfl
     with ComfyServer(stand_in.url, access=Access(token=TOKEN), poll_s=0.1) as server:
         summary = run_plan(two_images(workflow), server, tmp_path / "out")
     assert summary.made == 2
-    assert all(TOKEN.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert all(
+        TOKEN.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    )
     assert HIDDEN in (tmp_path / "out" / "generation.json").read_text(encoding="utf-8")
     assert TOKEN not in caplog.text
     assert all(headers["Authorization"] == f"Bearer {TOKEN}" for _, _, headers in stand_in.asked)
@@ -77,13 +81,18 @@ def test_without_its_token_a_server_is_refused_with_the_way_out(stand_in):
     assert caught.value.status == 401
 
 
-def test_a_server_that_sends_the_token_back_in_an_error_page_does_not_get_it_into_the_message(stand_in):
+def test_a_server_that_sends_the_token_back_in_an_error_page_does_not_get_it_into_the_message(
+    stand_in,
+):
     stand_in.tricks["/queue"] = lambda handler: answer(
         handler, handler.headers["Authorization"].encode(), status=500, kind="text/plain"
     )
     with pytest.raises(ServerRefused, match=r"HTTP 500: Bearer \[hidden\]"):
         transport(stand_in.url, Access(token=TOKEN)).get_json("/queue")
-    assert transport(stand_in.url, Access(token=TOKEN)).post_json("/queue", {}) == (500, f"Bearer {HIDDEN}")
+    assert transport(stand_in.url, Access(token=TOKEN)).post_json("/queue", {}) == (
+        500,
+        f"Bearer {HIDDEN}",
+    )
 
 
 @pytest.mark.parametrize("path", ["/queue", "/ws"])
@@ -123,7 +132,12 @@ def test_a_secret_without_https_to_another_machine_is_warned_of(caplog):
     transport("http://gpu.example", Access(token=TOKEN))
     assert "http://gpu.example is not https" in caplog.text
     caplog.clear()
-    for url in ("https://gpu.example", "http://127.0.0.1:8188", "http://[::1]:8188", "http://localhost"):
+    for url in (
+        "https://gpu.example",
+        "http://127.0.0.1:8188",
+        "http://[::1]:8188",
+        "http://localhost",
+    ):
         transport(url, Access(token=TOKEN))
     assert caplog.text == ""
 
@@ -139,13 +153,25 @@ def test_https_with_ones_own_authority(tls_stand_in, workflow, tmp_path):
 @pytest.mark.parametrize(
     ("name", "access", "why"),
     [
-        ("test-only-server", Access(token=TOKEN), "unable to get local issuer certificate|self.signed"),
-        ("test-only-other-host", Access(token=TOKEN, ca_file=AUTHORITY), "IP address mismatch|doesn't match"),
+        (
+            "test-only-server",
+            Access(token=TOKEN),
+            "unable to get local issuer certificate|self.signed",
+        ),
+        (
+            "test-only-other-host",
+            Access(token=TOKEN, ca_file=AUTHORITY),
+            "IP address mismatch|doesn't match",
+        ),
     ],
 )
-def test_a_certificate_of_another_authority_or_host_gets_no_request(tls_stand_in, name, access, why):
+def test_a_certificate_of_another_authority_or_host_gets_no_request(
+    tls_stand_in, name, access, why
+):
     server = tls_stand_in(name)
-    with pytest.raises(ServerUnreachable, match=f"certificate was not accepted .*({why}).*--ca-file") as caught:
+    with pytest.raises(
+        ServerUnreachable, match=f"certificate was not accepted .*({why}).*--ca-file"
+    ) as caught:
         transport(server.url, access).get_json("/queue")
     assert "\n" not in str(caught.value)
     with pytest.raises(ServerUnreachable, match="no websocket"):
@@ -154,7 +180,12 @@ def test_a_certificate_of_another_authority_or_host_gets_no_request(tls_stand_in
 
 
 def test_an_authority_named_by_the_environment_is_not_trusted(tls_stand_in, monkeypatch):
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "WEBSOCKET_CLIENT_CA_BUNDLE"):
+    for name in (
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "WEBSOCKET_CLIENT_CA_BUNDLE",
+    ):
         monkeypatch.setenv(name, str(AUTHORITY))
     server = tls_stand_in("test-only-server")
     with pytest.raises(ServerUnreachable, match="certificate was not accepted"):
@@ -169,7 +200,10 @@ def test_no_secret_is_shown():
     assert "another-secret" not in repr(access)
     assert pickle.loads(pickle.dumps(access)) == access
     basic = Access(basic=("me", "word-of-mine"))
-    assert basic.hide(f"{basic.sent_headers()['Authorization']} word-of-mine") == f"Basic {HIDDEN} {HIDDEN}"
+    assert (
+        basic.hide(f"{basic.sent_headers()['Authorization']} word-of-mine")
+        == f"Basic {HIDDEN} {HIDDEN}"
+    )
 
 
 def test_secrets_come_from_environment_and_files(tmp_path, monkeypatch):
@@ -180,8 +214,13 @@ def test_secrets_come_from_environment_and_files(tmp_path, monkeypatch):
     (tmp_path / "basic").write_text("me:a:b\n", encoding="utf-8")
     assert load_access(basic_file=tmp_path / "basic").basic == ("me", "a:b")
     (tmp_path / "headers").write_text("X-Key: 1\n\nCookie: a=b; c=d\n", encoding="utf-8")
-    assert load_access(header_file=tmp_path / "headers").headers == {"X-Key": "1", "Cookie": "a=b; c=d"}
-    assert access_from({"token_env": "COMFY_TOKEN", "read_s": 5}) == Access(token=TOKEN, limits=Limits(read_s=5))
+    assert load_access(header_file=tmp_path / "headers").headers == {
+        "X-Key": "1",
+        "Cookie": "a=b; c=d",
+    }
+    assert access_from({"token_env": "COMFY_TOKEN", "read_s": 5}) == Access(
+        token=TOKEN, limits=Limits(read_s=5)
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,8 +246,15 @@ def test_secrets_come_from_environment_and_files(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_used_is_refused_without_showing_it(tmp_path, monkeypatch, values, message):
     monkeypatch.chdir(tmp_path)
-    texts = {"one": "hush-hush", "two": "hush\nhush", "injection": "Bad Name: hush", "host": "Host: hush"}
-    for name, text in (texts | {"authorization": "authorization: hush", "giant": "hush" * 20_000}).items():
+    texts = {
+        "one": "hush-hush",
+        "two": "hush\nhush",
+        "injection": "Bad Name: hush",
+        "host": "Host: hush",
+    }
+    for name, text in (
+        texts | {"authorization": "authorization: hush", "giant": "hush" * 20_000}
+    ).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(AccessError, match=message) as caught:
@@ -226,7 +272,12 @@ def test_a_token_that_no_header_can_carry_is_refused(token):
 
 def test_time_outs_are_those_of_the_access(object_info):
     server = StandIn(object_info)
-    server.tricks["/queue"] = lambda handler: (handler.connection.recv(1), answer_json(handler, json.loads("{}")))
+    server.tricks["/queue"] = lambda handler: (
+        handler.connection.recv(1),
+        answer_json(handler, json.loads("{}")),
+    )
     with pytest.raises(ServerUnreachable, match=r"no answer within 0\.2 s"):
-        Transport(server.url, access=Access(limits=Limits(read_s=0.2))).get_json("/queue", retry=False)
+        Transport(server.url, access=Access(limits=Limits(read_s=0.2))).get_json(
+            "/queue", retry=False
+        )
     server.stop()

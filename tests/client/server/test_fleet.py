@@ -27,7 +27,9 @@ def test_a_json_file_of_servers(tmp_path, monkeypatch):
 
 
 def test_a_token_in_the_file_is_not_shown(tmp_path):
-    (tmp_path / "servers.json").write_text('[{"url": "https://a", "token": "s3cret", "read_s": 7}]', encoding="utf-8")
+    (tmp_path / "servers.json").write_text(
+        '[{"url": "https://a", "token": "s3cret", "read_s": 7}]', encoding="utf-8"
+    )
     (spec,) = read_servers(tmp_path / "servers.json")
     assert (spec.access.token, spec.access.limits.read_s) == ("s3cret", 7)
     assert "s3cret" not in repr(spec)
@@ -38,7 +40,9 @@ def test_a_toml_file_of_servers(tmp_path):
     (tmp_path / "servers.toml").write_text(
         '[[servers]]\nurl = "http://10.0.0.5:8188"\nname = "a"\nweight = 0.5\n', encoding="utf-8"
     )
-    assert read_servers(tmp_path / "servers.toml") == (ServerSpec("http://10.0.0.5:8188", name="a", weight=0.5),)
+    assert read_servers(tmp_path / "servers.toml") == (
+        ServerSpec("http://10.0.0.5:8188", name="a", weight=0.5),
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,8 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_servers_of_every_kind_get_a_name():
     with ComfyServer("http://127.0.0.1:1") as handle:
         seats = seats_of(
-            [handle, "http://127.0.0.1:2", ServerSpec("http://127.0.0.1:3", name="x")], patience=Patience()
+            [handle, "http://127.0.0.1:2", ServerSpec("http://127.0.0.1:3", name="x")],
+            patience=Patience(),
         )
     assert [seat.name for seat in seats] == ["127.0.0.1:1", "127.0.0.1:2", "x"]
     assert [seat.stays_open for seat in seats] == [True, False, False]

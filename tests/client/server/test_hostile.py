@@ -24,7 +24,14 @@ from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.stand_in import StandIn, answer, answer_json, endless, websocket_upgrade
 
-LIMITS = Limits(connect_s=1.0, read_s=1.0, whole_s=1.5, json_bytes=4 * MIB, file_bytes=4 * MIB, message_bytes=MIB)
+LIMITS = Limits(
+    connect_s=1.0,
+    read_s=1.0,
+    whole_s=1.5,
+    json_bytes=4 * MIB,
+    file_bytes=4 * MIB,
+    message_bytes=MIB,
+)
 PATIENCE = Patience(probe_s=0.05, give_up_s=2.0)
 MOST_GROWTH = 100 * MIB  # far below what each of the attacks would take
 
@@ -43,7 +50,9 @@ def attack(hostile, workflow, tmp_path):
     def run():
         job = patch(workflow, Options(classes=(ClassEntry("ant"),), images_per_class=2))
         before = peak_memory()
-        with ComfyServer(hostile.url, limits=LIMITS, poll_s=0.1, pauses=lambda: iter((0.0,))) as server:
+        with ComfyServer(
+            hostile.url, limits=LIMITS, poll_s=0.1, pauses=lambda: iter((0.0,))
+        ) as server:
             try:
                 result = run_plan(job, server, tmp_path / "out", tries=1, patience=PATIENCE)
             except ClientError as error:
@@ -79,7 +88,9 @@ def png_bomb(width, height):
     packer = zlib.compressobj(9)
     packed = b"".join(packer.compress(bytes(width + 1)) for _ in range(height)) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    )
 
 
 def text_bomb():
@@ -135,24 +146,42 @@ def test_a_record_that_is_not_the_planned_one_is_refused(hostile, attack, tmp_pa
 
 
 def test_where_the_server_keeps_an_image_decides_nothing_here(hostile, attack, tmp_path):
-    hostile.locate = lambda name: {"filename": f"../../../{name}", "subfolder": "/etc", "type": "output"}
+    hostile.locate = lambda name: {
+        "filename": f"../../../{name}",
+        "subfolder": "/etc",
+        "type": "output",
+    }
     assert attack().made == 2
-    assert all(path.is_relative_to(tmp_path / "out" / "ant") for path in (tmp_path / "out").rglob("*.png"))
+    assert all(
+        path.is_relative_to(tmp_path / "out" / "ant") for path in (tmp_path / "out").rglob("*.png")
+    )
 
 
 @pytest.mark.parametrize(
     ("page", "why"),
     [
-        (lambda handler: answer(handler, b"<html>please log in</html>", kind="text/html"), "answered with text/html"),
+        (
+            lambda handler: answer(handler, b"<html>please log in</html>", kind="text/html"),
+            "answered with text/html",
+        ),
         (lambda handler: answer_json(handler, {"error": "no"}), "answered with application/json"),
-        (lambda handler: answer(handler, b"x", kind="image/png", length=10**10), "announces 10000000000 bytes"),
+        (
+            lambda handler: answer(handler, b"x", kind="image/png", length=10**10),
+            "announces 10000000000 bytes",
+        ),
         (lambda handler: endless(handler, kind="image/png"), "sends more than the limit"),
         (
             lambda handler: answer(handler, GZIP_BOMB, kind="image/png", Content_Encoding="gzip"),
             "packed with gzip",
         ),
-        (lambda handler: answer(handler, b"", status=307, Location="http://other.invalid/"), "redirects to"),
-        (lambda handler: answer(handler, b"\x89PNG\r\n", kind="image/png"), "other bytes than the server saved"),
+        (
+            lambda handler: answer(handler, b"", status=307, Location="http://other.invalid/"),
+            "redirects to",
+        ),
+        (
+            lambda handler: answer(handler, b"\x89PNG\r\n", kind="image/png"),
+            "other bytes than the server saved",
+        ),
     ],
 )
 def test_a_page_instead_of_an_image_is_refused(hostile, attack, tmp_path, caplog, page, why):
@@ -164,7 +193,9 @@ def test_a_page_instead_of_an_image_is_refused(hostile, attack, tmp_path, caplog
 
 
 @pytest.mark.parametrize(
-    "bomb", [png_bomb(12_000, 12_000), png_bomb(100_000, 700), text_bomb()], ids=["square", "wide", "text"]
+    "bomb",
+    [png_bomb(12_000, 12_000), png_bomb(100_000, 700), text_bomb()],
+    ids=["square", "wide", "text"],
 )
 def test_an_image_that_would_unpack_to_gigabytes_is_refused_unread(hostile, attack, tmp_path, bomb):
     assert len(bomb) < 2 * MIB
@@ -182,7 +213,9 @@ JSON_TRICKS = {
     "gzip bomb": lambda handler: answer(handler, GZIP_BOMB, Content_Encoding="gzip"),
     "giant": lambda handler: answer(handler, b"{", length=10**10),
     "endless": endless,
-    "redirect": lambda handler: answer(handler, b"", status=302, Location="http://other.invalid/object_info"),
+    "redirect": lambda handler: answer(
+        handler, b"", status=302, Location="http://other.invalid/object_info"
+    ),
     "wrong shape": lambda handler: answer_json(handler, [1, 2, 3]),
 }
 
@@ -207,7 +240,9 @@ def test_an_answer_to_the_post_that_is_no_json_is_refused(hostile, attack, tmp_p
     assert images_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("output", [None, [], {"x": 1}, {"13": {"synthgrid_records": [[]], "images": [5]}}])
+@pytest.mark.parametrize(
+    "output", [None, [], {"x": 1}, {"13": {"synthgrid_records": [[]], "images": [5]}}]
+)
 def test_a_history_of_another_shape_makes_no_image(hostile, attack, tmp_path, output):
     hostile.finish = lambda found: {"outputs": output, "status": {"status_str": "success"}}
     assert isinstance(attack(), RunIncomplete)
@@ -218,7 +253,10 @@ class ClaimsToKnowAll(dict):
     """A history that has an entry for every prompt there could be."""
 
     def __init__(self, status):
-        self.entry = {"outputs": {}, "status": {"status_str": status, "completed": status == "success", "messages": []}}
+        self.entry = {
+            "outputs": {},
+            "status": {"status_str": status, "completed": status == "success", "messages": []},
+        }
 
     def __contains__(self, prompt_id):
         return True
@@ -228,7 +266,9 @@ class ClaimsToKnowAll(dict):
 
 
 @pytest.mark.parametrize("status", ["success", "error"])
-def test_a_server_that_claims_to_know_every_job_does_not_keep_the_run_going(hostile, attack, tmp_path, status):
+def test_a_server_that_claims_to_know_every_job_does_not_keep_the_run_going(
+    hostile, attack, tmp_path, status
+):
     hostile.history = ClaimsToKnowAll(status)
     assert isinstance(attack(), ClientError)
     assert images_in(tmp_path) == []
@@ -255,7 +295,10 @@ SOCKET_TRICKS = {
 
 @pytest.mark.parametrize("trick", SOCKET_TRICKS)
 def test_a_socket_message_without_end_closes_the_socket(hostile, trick):
-    hostile.tricks["/ws"] = lambda handler: (websocket_upgrade(handler), SOCKET_TRICKS[trick](handler))
+    hostile.tricks["/ws"] = lambda handler: (
+        websocket_upgrade(handler),
+        SOCKET_TRICKS[trick](handler),
+    )
     socket, before = EventSocket(hostile.url, "c", limits=LIMITS), peak_memory()
     with pytest.raises(ServerUnreachable, match="a message of more than"):
         socket.receive(timeout_s=5.0)
@@ -276,7 +319,9 @@ def test_a_socket_message_that_drips_does_not_hold_up_the_client(hostile):
 
 
 def test_a_hand_shake_without_end_is_cut(hostile):
-    hostile.tricks["/ws"] = lambda handler: send_forever(handler, b"HTTP/1.1 101 X\r\nA: b\r\n", 0.01)
+    hostile.tricks["/ws"] = lambda handler: send_forever(
+        handler, b"HTTP/1.1 101 X\r\nA: b\r\n", 0.01
+    )
     begun = time.monotonic()
     with pytest.raises(ServerUnreachable, match="no websocket"):
         EventSocket(hostile.url, "c", limits=Limits(connect_s=0.3))

@@ -24,7 +24,9 @@ from client.server.protocol import (
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -59,40 +61,65 @@ def test_a_message_becomes_its_event(kind, data, event):
 
 
 @pytest.mark.parametrize(
-    "text", [b"\x00\x00\x00\x01", "", "{", "[]", "7", '{"type": "progress"}', '{"type": 3, "data": {}}']
+    "text",
+    [b"\x00\x00\x00\x01", "", "{", "[]", "7", '{"type": "progress"}', '{"type": 3, "data": {}}'],
 )
 def test_previews_and_nonsense_are_ignored(text):
     assert parse_message(text) is None
 
 
-@given(st.sampled_from(["status", "executing", "progress", "executed", "execution_error", "x"]), json_values)
+@given(
+    st.sampled_from(["status", "executing", "progress", "executed", "execution_error", "x"]),
+    json_values,
+)
 def test_no_message_of_a_known_kind_can_raise(kind, data):
     parse_message(json.dumps({"type": kind, "data": data}))
-    parse_message(json.dumps({"type": kind, "data": {"prompt_id": data, "node": data, "value": data, "max": data}}))
+    parse_message(
+        json.dumps(
+            {"type": kind, "data": {"prompt_id": data, "node": data, "value": data, "max": data}}
+        )
+    )
 
 
 @given(json_values)
 def test_no_queue_history_or_refusal_can_raise(value):
     parse_queue({"queue_running": value, "queue_pending": [value]})
     parse_history_entry({"outputs": value, "status": {"status_str": value, "messages": [value]}})
-    assert "\n" not in describe_refusal({"error": value, "node_errors": {"3": value, "4": {"errors": [value]}}})
+    assert "\n" not in describe_refusal(
+        {"error": value, "node_errors": {"3": value, "4": {"errors": [value]}}}
+    )
 
 
 def entry(status, *messages):
-    return {"outputs": {"9": {}}, "status": {"status_str": status, "completed": True, "messages": list(messages)}}
+    return {
+        "outputs": {"9": {}},
+        "status": {"status_str": status, "completed": True, "messages": list(messages)},
+    }
 
 
 def test_history_tells_an_interruption_from_an_error_by_the_last_message():
     data = {"node_id": "4", "node_type": "KSampler"}
-    assert parse_history_entry(entry("error", ["execution_interrupted", data])).outcome == INTERRUPTED
+    assert (
+        parse_history_entry(entry("error", ["execution_interrupted", data])).outcome == INTERRUPTED
+    )
     assert parse_history_entry(entry("error", ["execution_error", data])).outcome == ERROR
     assert parse_history_entry(entry("error")).outcome == ERROR
-    assert parse_history_entry(entry("success", ["execution_start", {}], ["execution_success", {}])).outcome == SUCCESS
+    assert (
+        parse_history_entry(
+            entry("success", ["execution_start", {}], ["execution_success", {}])
+        ).outcome
+        == SUCCESS
+    )
     assert parse_history_entry(None) is None
 
 
 def test_the_queue_names_ids_of_both_kinds():
-    queue = parse_queue({"queue_running": [[0, "a", {}, {}, []]], "queue_pending": [[1, "b", {}, {}, []], "odd", [2]]})
+    queue = parse_queue(
+        {
+            "queue_running": [[0, "a", {}, {}, []]],
+            "queue_pending": [[1, "b", {}, {}, []], "odd", [2]],
+        }
+    )
     assert queue.running == {"a"}
     assert queue.pending == {"b"}
     assert "a" in queue
@@ -102,14 +129,24 @@ def test_the_queue_names_ids_of_both_kinds():
 
 def test_a_refusal_names_every_node_in_one_line():
     body = {
-        "error": {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation"},
+        "error": {
+            "type": "prompt_outputs_failed_validation",
+            "message": "Prompt outputs failed validation",
+        },
         "node_errors": {
             "1": {
                 "class_type": "CheckpointLoaderSimple",
                 "errors": [
-                    {"type": "value_not_in_list", "message": "Value not in list", "details": "ckpt_name: 'x' not in []"}
+                    {
+                        "type": "value_not_in_list",
+                        "message": "Value not in list",
+                        "details": "ckpt_name: 'x' not in []",
+                    }
                 ],
             }
         },
     }
-    assert describe_refusal(body) == "node 1 (CheckpointLoaderSimple): Value not in list: ckpt_name: 'x' not in []"
+    assert (
+        describe_refusal(body)
+        == "node 1 (CheckpointLoaderSimple): Value not in list: ckpt_name: 'x' not in []"
+    )

@@ -25,7 +25,9 @@ def job(workflow):
 
     def build(steps=2, **options):
         values = {"checkpoint": "tiny-digits", "width": 64, "height": 64, "images_per_class": 2}
-        patched = patch(workflow, Options(classes=(ClassEntry("7"),), steps=steps, **(values | options)))
+        patched = patch(
+            workflow, Options(classes=(ClassEntry("7"),), steps=steps, **(values | options))
+        )
         return patched.for_batch(0, folder=f"server/{uuid.uuid4().hex}"), str(uuid.uuid4())
 
     return build
@@ -43,7 +45,10 @@ def test_a_refused_graph_names_node_and_value(server, job):
 
 def test_a_graph_of_which_only_a_part_would_run_is_refused(server, job):
     graph, prompt_id = job()
-    graph["30"] = {"class_type": "SaveImage", "inputs": {"images": ["12", 0]}}  # lacks filename_prefix
+    graph["30"] = {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["12", 0]},
+    }  # lacks filename_prefix
     with pytest.raises(ServerRefused, match="node 30"):
         server.submit(graph, prompt_id=prompt_id)
     finished = server.wait([prompt_id], timeout_s=30)
@@ -121,7 +126,9 @@ def test_jobs_that_others_queue_behind_a_hung_one_are_no_movement(stub_servers):
         other.cancel(ids)
 
 
-@pytest.mark.parametrize("location", [None, [], {"filename": 3}, {"filename": "none.png", "type": "output"}])
+@pytest.mark.parametrize(
+    "location", [None, [], {"filename": 3}, {"filename": "none.png", "type": "output"}]
+)
 def test_an_image_that_is_not_there_is_a_transfer_error(server, location):
     with pytest.raises(TransferError):
         server.view(location)
@@ -134,9 +141,16 @@ def test_a_path_out_of_the_output_folder_is_refused_by_the_server(server):
 
 def test_a_description_holds_versions_and_no_paths():
     stats = {
-        "system": {"comfyui_version": "0.8.0", "argv": ["main.py", "--base-directory", "/home/me"], "os": 3},
+        "system": {
+            "comfyui_version": "0.8.0",
+            "argv": ["main.py", "--base-directory", "/home/me"],
+            "os": 3,
+        },
         "devices": [{"name": "cuda:0"}, "odd"],
     }
     told = describe_server(stats, {"A": {}})
     assert told == {"comfyui_version": "0.8.0", "devices": ["cuda:0"], "node_classes": 1}
-    assert describe_server({"system": [], "devices": None}, {}) == {"devices": [], "node_classes": 0}
+    assert describe_server({"system": [], "devices": None}, {}) == {
+        "devices": [],
+        "node_classes": 0,
+    }

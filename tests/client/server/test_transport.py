@@ -67,7 +67,9 @@ def test_json_comes_back_parsed():
 def test_an_html_page_is_refused_with_a_hint():
     with (
         serving(lambda handler: send(handler, b"<html><b>hello</b></html>")) as (url, _),
-        pytest.raises(ServerRefused, match=r"not JSON \(<html>.*is a ComfyUI server at that address"),
+        pytest.raises(
+            ServerRefused, match=r"not JSON \(<html>.*is a ComfyUI server at that address"
+        ),
     ):
         transport(url).get_json("/x")
 
@@ -90,7 +92,9 @@ def test_a_gateway_whose_server_restarts_is_asked_again():
 
 def test_redirects_are_never_followed():
     with serving(lambda handler: send(handler, b"{}")) as (other, asked_elsewhere):
-        moved = serving(lambda handler: send(handler, b"", status=307, Location=other + "/y?token=secret"))
+        moved = serving(
+            lambda handler: send(handler, b"", status=307, Location=other + "/y?token=secret")
+        )
         with moved as (url, _), pytest.raises(ServerRefused, match="redirects to") as caught:
             transport(url).get_json("/x")
         assert asked_elsewhere == []
@@ -162,9 +166,12 @@ def test_nobody_there_is_one_clear_line():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(
-        ServerUnreachable, match=rf"no server answers at http://127.0.0.1:{port} \(connection refused\)"
+        ServerUnreachable,
+        match=rf"no server answers at http://127.0.0.1:{port} \(connection refused\)",
     ):
-        Transport(f"http://127.0.0.1:{port}", pauses=lambda: iter((60.0,))).get_json("/x")  # without waiting
+        Transport(f"http://127.0.0.1:{port}", pauses=lambda: iter((60.0,))).get_json(
+            "/x"
+        )  # without waiting
 
 
 def test_a_post_is_sent_once_only():
@@ -185,7 +192,10 @@ def test_proxy_variables_are_ignored(monkeypatch):
 
 
 def test_a_server_without_websocket_is_told():
-    with serving(lambda handler: send(handler, b"{}", status=404)) as (url, _), pytest.raises(ServerUnreachable):
+    with (
+        serving(lambda handler: send(handler, b"{}", status=404)) as (url, _),
+        pytest.raises(ServerUnreachable),
+    ):
         EventSocket(url, "c", limits=QUICK)
 
 
@@ -195,7 +205,9 @@ def test_a_bad_status_with_a_json_body_is_handed_on():
         assert transport(url).post_json("/prompt", {}) == (400, {"error": {"message": "no"}})
 
 
-@pytest.mark.parametrize("url", ["", "ftp://host", "http://", "http://host:99999", "http://host?x=1", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["", "ftp://host", "http://", "http://host:99999", "http://host?x=1", "http://[::1"]
+)
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(ServerUnreachable, match="not a server address"):
         checked_url(url)

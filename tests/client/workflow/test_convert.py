@@ -57,7 +57,9 @@ def refusal(workflow, info):
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_workflow_converts_to_what_the_editor_exports(name, info):
     found, expected = convert(pair(name)["editor"], info), pair(name)["api"]
-    assert found.graph == {key: value for key, value in expected.items() if key not in LEFT_OUT.get(name, ())}
+    assert found.graph == {
+        key: value for key, value in expected.items() if key not in LEFT_OUT.get(name, ())
+    }
     assert len(found.notes) == len(LEFT_OUT.get(name, ()))
 
 
@@ -68,7 +70,9 @@ def test_the_same_workflow_saved_anew_by_the_editor_converts_to_the_same(name, i
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.json")))
 def test_the_shipped_workflows_and_their_api_twins_are_one(name, info):
-    assert convert(read(SHIPPED / f"{name}.json"), info).graph == read(SHIPPED / "api" / f"{name}.json")
+    assert convert(read(SHIPPED / f"{name}.json"), info).graph == read(
+        SHIPPED / "api" / f"{name}.json"
+    )
 
 
 def test_what_needs_a_muted_node_is_left_out_and_named(info):
@@ -79,7 +83,11 @@ def test_what_needs_a_muted_node_is_left_out_and_named(info):
 
 def test_a_muted_or_bypassed_subgraph_inside_another_is_left_out_whole(info):
     workflow = pair("subgraph_nested")["editor"]
-    nested = [each for each in workflow["definitions"]["subgraphs"][1]["nodes"] if each["type"] == SUBGRAPH]
+    nested = [
+        each
+        for each in workflow["definitions"]["subgraphs"][1]["nodes"]
+        if each["type"] == SUBGRAPH
+    ]
     nested[1]["mode"] = 2
     graph = convert(workflow, info).graph
     assert not any(key.startswith(f"2:{nested[1]['id']}:") for key in graph)
@@ -89,7 +97,15 @@ def test_a_muted_or_bypassed_subgraph_inside_another_is_left_out_whole(info):
 def test_values_saved_by_name_are_read_by_name(info):
     workflow = pair("widgets")["editor"]
     sampler = node(workflow, 5)
-    names = ("seed", "control_after_generate", "steps", "cfg", "sampler_name", "scheduler", "denoise")
+    names = (
+        "seed",
+        "control_after_generate",
+        "steps",
+        "cfg",
+        "sampler_name",
+        "scheduler",
+        "denoise",
+    )
     sampler["widgets_values"] = dict(zip(names, sampler["widgets_values"], strict=True))
     assert convert(workflow, info).graph == pair("widgets")["api"]
 
@@ -108,7 +124,9 @@ def test_a_widget_type_of_a_pack_is_known_by_the_files_own_inputs(info):
     info["EmptyLatentImage"]["input_order"]["required"].insert(1, "odd")
     workflow = pair("widgets")["editor"]
     node(workflow, 4)["widgets_values"] = [640, {"any": [1]}, 320, 2]
-    node(workflow, 4)["inputs"].append({"name": "odd", "type": "PACKS_OWN", "link": None, "widget": {"name": "odd"}})
+    node(workflow, 4)["inputs"].append(
+        {"name": "odd", "type": "PACKS_OWN", "link": None, "widget": {"name": "odd"}}
+    )
     expected = {"width": 640, "odd": {"any": [1]}, "height": 320, "batch_size": 2}
     assert convert(workflow, info).graph["4"]["inputs"] == expected
 
@@ -116,7 +134,9 @@ def test_a_widget_type_of_a_pack_is_known_by_the_files_own_inputs(info):
 def test_a_list_is_wrapped_so_that_no_server_takes_it_for_a_link(info):
     workflow = pair("widgets")["editor"]
     node(workflow, 10)["widgets_values"] = [["5", 0]]
-    assert convert(workflow, info).graph["10"]["inputs"]["filename_prefix"] == {"__value__": ["5", 0]}
+    assert convert(workflow, info).graph["10"]["inputs"]["filename_prefix"] == {
+        "__value__": ["5", 0]
+    }
 
 
 def test_values_of_another_version_of_a_node_are_refused_not_shifted(info):
@@ -164,14 +184,19 @@ def test_a_missing_class_that_is_muted_or_connected_to_nothing_does_not_matter(i
 
 def test_a_missing_class_that_is_bypassed_passes_on_what_it_was_saved_with(info):
     without = {name: each for name, each in info.items() if name != "LoraLoader"}
-    assert convert(pair("bypassed")["editor"], without).graph == convert(pair("bypassed")["editor"], info).graph
+    assert (
+        convert(pair("bypassed")["editor"], without).graph
+        == convert(pair("bypassed")["editor"], info).graph
+    )
 
 
 def test_a_subgraph_without_definition_is_refused_by_name(info):
     workflow = pair("subgraph")["editor"]
     node(workflow, 2)["title"] = "My part"
     del workflow["definitions"]
-    assert "node 2 'My part' is a subgraph whose definition is not in the file" in refusal(workflow, info)
+    assert "node 2 'My part' is a subgraph whose definition is not in the file" in refusal(
+        workflow, info
+    )
 
 
 def test_a_subgraph_that_contains_itself_is_refused_by_name(info):
@@ -179,17 +204,32 @@ def test_a_subgraph_that_contains_itself_is_refused_by_name(info):
     (definition,) = workflow["definitions"]["subgraphs"]
     definition["nodes"].append({"id": 999, "type": definition["id"], "inputs": [], "outputs": []})
     assert "the subgraph 'Encode both' contains itself" in refusal(workflow, info)
-    outer = {**definition, "id": "outer", "name": "Outer", "nodes": [{"id": 1, "type": definition["id"]}]}
+    outer = {
+        **definition,
+        "id": "outer",
+        "name": "Outer",
+        "nodes": [{"id": 1, "type": definition["id"]}],
+    }
     workflow["definitions"]["subgraphs"].insert(0, outer)
     assert "the subgraph 'Encode both' contains itself" in refusal(workflow, info)
 
 
 def test_subgraphs_that_multiply_without_end_are_refused(info):
     def level(number, inner):
-        return {"id": f"s{number}", "name": f"s{number}", "nodes": [{"id": key, "type": inner} for key in range(10)]}
+        return {
+            "id": f"s{number}",
+            "name": f"s{number}",
+            "nodes": [{"id": key, "type": inner} for key in range(10)],
+        }
 
-    definitions = [level(number, f"s{number + 1}" if number < 9 else "EmptyImage") for number in range(10)]
-    workflow = {"nodes": [{"id": 1, "type": "s0"}], "links": [], "definitions": {"subgraphs": definitions}}
+    definitions = [
+        level(number, f"s{number + 1}" if number < 9 else "EmptyImage") for number in range(10)
+    ]
+    workflow = {
+        "nodes": [{"id": 1, "type": "s0"}],
+        "links": [],
+        "definitions": {"subgraphs": definitions},
+    }
     assert "more than 20000 nodes" in refusal(workflow, info)
 
 
@@ -239,7 +279,9 @@ def test_a_broken_file_is_refused_in_one_line(info, change, message):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 12) | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -250,7 +292,11 @@ def with_another_value(data, tree):
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
         key = data.draw(st.sampled_from(keys))
-        if not isinstance(place[key], (dict, list)) or not place[key] or data.draw(st.integers(0, 4)) == 0:
+        if (
+            not isinstance(place[key], (dict, list))
+            or not place[key]
+            or data.draw(st.integers(0, 4)) == 0
+        ):
             break
         place = place[key]
     place[key] = data.draw(json_values)
@@ -260,7 +306,10 @@ def with_another_value(data, tree):
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_whatever_a_server_says_of_its_nodes_a_file_converts_or_is_refused(info, data):
-    used = {key: info[key] for key in ("KSampler", "EmptyLatentImage", "ResizeImageMaskNode", "LoadImage", "SaveImage")}
+    used = {
+        key: info[key]
+        for key in ("KSampler", "EmptyLatentImage", "ResizeImageMaskNode", "LoadImage", "SaveImage")
+    }
     described = with_another_value(data, copy.deepcopy(used))
     for name in ("widgets", "dynamic_inputs"):
         with contextlib.suppress(WorkflowError):

@@ -15,9 +15,9 @@ from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(str.strip)
-lines = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="{}#"), max_size=9).map(
-    lambda text: f"a {{class}} x{text}x"
-)
+lines = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="{}#"), max_size=9
+).map(lambda text: f"a {{class}} x{text}x")
 
 
 def planned_by_the_nodes(graph):
@@ -37,7 +37,9 @@ def planned_by_the_nodes(graph):
     per_class=st.integers(1, 50),
     seed=st.integers(0, 2**53 - 1),
 )
-def test_the_client_plans_what_the_nodes_plan(workflow, classes, templates, negative, per_class, seed):
+def test_the_client_plans_what_the_nodes_plan(
+    workflow, classes, templates, negative, per_class, seed
+):
     options = Options(
         classes=tuple(ClassEntry(name) for name in classes),
         templates=tuple(templates),
@@ -53,7 +55,9 @@ def test_the_client_plans_what_the_nodes_plan(workflow, classes, templates, nega
 
 
 def test_options_go_to_the_nodes_that_carry_them(workflow):
-    options = Options(checkpoint="x", width=64, height=72, steps=7, cfg=2.5, sampler="heun", scheduler="karras")
+    options = Options(
+        checkpoint="x", width=64, height=72, steps=7, cfg=2.5, sampler="heun", scheduler="karras"
+    )
     patched = patch(workflow, options)
     assert settings_of(patched) == {
         "checkpoint": "x", "width": 64, "height": 72, "steps": 7, "cfg": 2.5, "sampler": "heun", "scheduler": "karras",
@@ -72,7 +76,8 @@ def test_patching_leaves_the_original_alone(workflow):
 
 
 @pytest.mark.parametrize(
-    "values", [{"width": 63}, {"height": 0}, {"steps": 0}, {"images_per_class": 0}, {"batch_size": -1}]
+    "values",
+    [{"width": 63}, {"height": 0}, {"steps": 0}, {"images_per_class": 0}, {"batch_size": -1}],
 )
 def test_impossible_numbers_are_refused_at_once(values):
     with pytest.raises(WorkflowError, match=r"\d"):
@@ -86,7 +91,11 @@ def test_a_template_that_is_not_one_plain_line_is_refused(line):
 
 
 def test_names_that_are_no_text_are_refused():
-    for values in ({"classes": (ClassEntry("a\udcff"),)}, {"negative": "\ud800"}, {"templates": ("{class} \udc80",)}):
+    for values in (
+        {"classes": (ClassEntry("a\udcff"),)},
+        {"negative": "\ud800"},
+        {"templates": ("{class} \udc80",)},
+    ):
         with pytest.raises(WorkflowError, match="not valid Unicode"):
             Options(**values)
 
@@ -99,7 +108,11 @@ def test_an_option_without_a_node_names_where_it_looked(graph):
 
 
 def test_an_option_with_two_nodes_lists_both(graph):
-    graph["20"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "heun"}, "_meta": {"title": "Other"}}
+    graph["20"] = {
+        "class_type": "KSamplerSelect",
+        "inputs": {"sampler_name": "heun"},
+        "_meta": {"title": "Other"},
+    }
     with pytest.raises(WorkflowError, match="node 8 'Sampler', node 20 'Other'"):
         patch(parse_workflow(graph), Options(sampler="heun"))
 
@@ -114,7 +127,9 @@ def test_an_option_whose_input_is_linked_says_so(graph):
 def test_a_workflow_without_our_nodes_is_refused(graph):
     del graph["4"]
     for node in graph.values():
-        node["inputs"] = {name: value for name, value in node["inputs"].items() if value != ["4", 0]}
+        node["inputs"] = {
+            name: value for name, value in node["inputs"].items() if value != ["4", 0]
+        }
     with pytest.raises(WorkflowError, match="has no SynthGridClassPromptBatcher"):
         parse_workflow(graph).plan()
 
@@ -128,7 +143,11 @@ def test_classes_from_a_path_on_the_server_are_refused(graph):
 def test_classes_given_to_the_client_win_over_a_path_on_the_server(graph):
     graph["2"]["inputs"]["path"] = "/data/classes.txt"
     patched = patch(parse_workflow(graph), Options(classes=(ClassEntry("ant"),)))
-    assert patched.plan().classes == planned_by_the_nodes(patched.graph).classes == (ClassEntry("ant"),)
+    assert (
+        patched.plan().classes
+        == planned_by_the_nodes(patched.graph).classes
+        == (ClassEntry("ant"),)
+    )
 
 
 def test_a_plan_error_names_the_file(graph):
@@ -146,7 +165,10 @@ def test_a_plan_error_names_the_file(graph):
         ("{}", "not a workflow in API format"),
         ('{"1": {"inputs": {}}}', "no class_type"),
         ('{"1": {"class_type": "A", "inputs": []}}', "inputs of node 1"),
-        ('{"1": {"class_type": "A", "inputs": {"x": ["7", 0]}}}', "takes 'x' from node 7, which is not there"),
+        (
+            '{"1": {"class_type": "A", "inputs": {"x": ["7", 0]}}}',
+            "takes 'x' from node 7, which is not there",
+        ),
         ("[" * 100_000, "cannot read the workflow|not valid JSON"),
     ],
 )
@@ -177,19 +199,31 @@ def test_a_batch_goes_into_a_folder_of_its_own_and_names_only_what_is_missing(wo
     assert inputs["SynthGridLabelledImageSaver"]["folder"] == "synthgrid/f"
 
 
-def test_a_resuming_workflow_is_not_resumed_on_the_server_since_the_client_knows_what_is_missing(workflow):
+def test_a_resuming_workflow_is_not_resumed_on_the_server_since_the_client_knows_what_is_missing(
+    workflow,
+):
     batcher = workflow.only_id_of("SynthGridClassPromptBatcher")
     resuming = workflow.with_values({(batcher, "resume_folder"): "synthgrid"})
     assert resuming.for_batch(0, folder="a")[batcher]["inputs"]["resume_folder"] == ""
-    inputs = {name: value for name, value in workflow.graph[batcher]["inputs"].items() if name != "resume_folder"}
+    inputs = {
+        name: value
+        for name, value in workflow.graph[batcher]["inputs"].items()
+        if name != "resume_folder"
+    }
     older = Workflow({**workflow.graph, batcher: {**workflow.graph[batcher], "inputs": inputs}})
     assert "resume_folder" not in older.for_batch(0, folder="a")[batcher]["inputs"]
     assert resuming.fingerprint == workflow.fingerprint
 
 
-@pytest.mark.parametrize(("name", "value", "same"), [("compress_level", 9, True), ("format", "WebP", False)])
-def test_what_changes_pixels_is_in_the_fingerprint_and_how_hard_they_are_pressed_is_not(workflow, name, value, same):
-    changed = workflow.with_values({(workflow.only_id_of("SynthGridLabelledImageSaver"), name): value})
+@pytest.mark.parametrize(
+    ("name", "value", "same"), [("compress_level", 9, True), ("format", "WebP", False)]
+)
+def test_what_changes_pixels_is_in_the_fingerprint_and_how_hard_they_are_pressed_is_not(
+    workflow, name, value, same
+):
+    changed = workflow.with_values(
+        {(workflow.only_id_of("SynthGridLabelledImageSaver"), name): value}
+    )
     assert (changed.fingerprint == workflow.fingerprint) is same
 
 
@@ -220,7 +254,10 @@ def test_titles_number_spelling_and_class_spelling_do_not_change_the_fingerprint
 
 def test_differences_are_told_in_words(workflow):
     other = patch(workflow, Options(steps=30, sampler="heun"))
-    assert differences(workflow.content, other.content) == ["sampler_name euler -> heun", "steps 20 -> 30"]
+    assert differences(workflow.content, other.content) == [
+        "sampler_name euler -> heun",
+        "steps 20 -> 30",
+    ]
     more = Workflow({**workflow.graph, "20": {"class_type": "LoraLoader", "inputs": {}}})
     assert differences(workflow.content, more.content) == ["node 20 (LoraLoader) is new"]
     assert differences(more.content, workflow.content) == ["node 20 (LoraLoader) is gone"]
@@ -229,9 +266,16 @@ def test_differences_are_told_in_words(workflow):
 def test_plan_differences_are_told_in_words():
     entries = (ClassEntry("ant"), ClassEntry("bat"))
     plan = GenerationPlan(entries)
-    other = GenerationPlan((ClassEntry("ant"), ClassEntry("cat")), PromptTemplates(("the {class}",)), seed=4)
+    other = GenerationPlan(
+        (ClassEntry("ant"), ClassEntry("cat")), PromptTemplates(("the {class}",)), seed=4
+    )
     told = plan_differences(plan.to_dict(), other.to_dict())
     assert told[0] == "2 -> 2 classes, without bat and with cat added"
     assert "seed 0 -> 4" in told
-    assert plan_differences(plan.to_dict(), GenerationPlan(entries, images_per_class=99).to_dict()) == []
-    assert plan_differences(plan.to_dict(), GenerationPlan(entries[::-1]).to_dict()) == ["the order of the classes"]
+    assert (
+        plan_differences(plan.to_dict(), GenerationPlan(entries, images_per_class=99).to_dict())
+        == []
+    )
+    assert plan_differences(plan.to_dict(), GenerationPlan(entries[::-1]).to_dict()) == [
+        "the order of the classes"
+    ]

@@ -62,12 +62,22 @@ def test_an_unknown_input_lists_the_nearest_first(workflow):
 
 
 def test_two_nodes_of_a_title_are_both_listed_and_an_id_chooses(graph):
-    graph["20"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "heun"}, "_meta": {"title": "Sampler"}}
+    graph["20"] = {
+        "class_type": "KSamplerSelect",
+        "inputs": {"sampler_name": "heun"},
+        "_meta": {"title": "Sampler"},
+    }
     workflow = parse_workflow(graph)
     message = refusal(workflow, "Sampler.sampler_name=ddim")
-    assert "could mean node 8 'Sampler' (KSamplerSelect), node 20 'Sampler' (KSamplerSelect)" in message
+    assert (
+        "could mean node 8 'Sampler' (KSamplerSelect), node 20 'Sampler' (KSamplerSelect)"
+        in message
+    )
     assert "as in '8.sampler_name'" in message
-    assert with_settings(workflow, ["20.sampler_name=ddim"]).graph["20"]["inputs"]["sampler_name"] == "ddim"
+    assert (
+        with_settings(workflow, ["20.sampler_name=ddim"]).graph["20"]["inputs"]["sampler_name"]
+        == "ddim"
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,14 +96,26 @@ def test_what_is_no_setting_is_refused(workflow, setting, message):
 
 
 def test_an_option_without_a_node_of_its_class_goes_by_title(graph):
-    graph["8"] = {"class_type": "PacksSampler", "inputs": {"sampler_name": "x"}, "_meta": {"title": "Sampler"}}
-    assert patch(parse_workflow(graph), Options(sampler="heun")).graph["8"]["inputs"]["sampler_name"] == "heun"
+    graph["8"] = {
+        "class_type": "PacksSampler",
+        "inputs": {"sampler_name": "x"},
+        "_meta": {"title": "Sampler"},
+    }
+    assert (
+        patch(parse_workflow(graph), Options(sampler="heun")).graph["8"]["inputs"]["sampler_name"]
+        == "heun"
+    )
 
 
 def test_an_option_without_a_node_names_the_nodes_with_such_an_input(graph):
-    graph["8"] = {"class_type": "PacksSampler", "inputs": {"sampler_name": "x"}, "_meta": {"title": "Mine"}}
+    graph["8"] = {
+        "class_type": "PacksSampler",
+        "inputs": {"sampler_name": "x"},
+        "_meta": {"title": "Mine"},
+    }
     with pytest.raises(
-        WorkflowError, match=r"such an input have node 8 'Mine': choose with --set '8.sampler_name=...'"
+        WorkflowError,
+        match=r"such an input have node 8 'Mine': choose with --set '8.sampler_name=...'",
     ):
         patch(parse_workflow(graph), Options(sampler="heun"))
 

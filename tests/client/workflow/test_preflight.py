@@ -38,12 +38,16 @@ def test_an_unknown_node_names_its_nearest(graph, object_info):
 def test_an_unknown_checkpoint_lists_what_is_there_nearest_first(graph, object_info):
     graph["1"]["inputs"]["ckpt_name"] = "v1-5-pruned.safetensors"
     message = refusal(graph, object_info)
-    assert "node 1 'Checkpoint': ckpt_name 'v1-5-pruned.safetensors' is not on this server" in message
+    assert (
+        "node 1 'Checkpoint': ckpt_name 'v1-5-pruned.safetensors' is not on this server" in message
+    )
     assert message.index("v1-5-pruned-emaonly") < message.index("sd_xl_base")
 
 
 def test_a_server_without_checkpoints_says_so(graph, object_info):
-    info = object_info | {"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [[]]}}, "output": []}}
+    info = object_info | {
+        "CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [[]]}}, "output": []}
+    }
     assert "it has none" in refusal(graph, info)
 
 
@@ -58,12 +62,19 @@ def test_a_server_without_checkpoints_says_so(graph, object_info):
         ("10", "cfg", "4", "expected a number"),
         ("10", "cfg", float("nan"), "expected a number"),
         ("6", "txt", 1, "has no input 'txt'; available: batch, width, height"),
-        ("12", "samples", ["8", 0], "'samples' needs LATENT, but output 0 of node 8 'Sampler' is SAMPLER"),
+        (
+            "12",
+            "samples",
+            ["8", 0],
+            "'samples' needs LATENT, but output 0 of node 8 'Sampler' is SAMPLER",
+        ),
         ("12", "samples", ["8", 4], "takes output 4 of node 8 'Sampler', which has 1"),
         ("12", "samples", None, "samples needs a link to a LATENT"),
     ],
 )
-def test_a_wrong_input_is_named_with_what_would_be_right(graph, object_info, node, name, value, message):
+def test_a_wrong_input_is_named_with_what_would_be_right(
+    graph, object_info, node, name, value, message
+):
     graph[node]["inputs"][name] = value
     assert message in refusal(graph, object_info)
 
@@ -80,7 +91,9 @@ def test_an_optional_input_may_be_left_out(graph, object_info):
 
 def test_nodes_that_make_up_inputs_may_have_any(graph, object_info):
     graph["20"] = {"class_type": "Any", "inputs": {"one": 1, "two": ["8", 0]}}
-    info = object_info | {"Any": {"input": {"required": {}, "optional": {"any": ["*", {}]}}, "output": []}}
+    info = object_info | {
+        "Any": {"input": {"required": {}, "optional": {"any": ["*", {}]}}, "output": []}
+    }
     validate(parse_workflow(graph), info)
 
 
@@ -98,7 +111,9 @@ def test_a_hostile_object_info_does_not_crash(workflow):
             validate(workflow, dict.fromkeys(names, odd))
 
 
-@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_2m_sde_gpu", "lcm", "uni_pc", "dpm_2", "dpm_adaptive"])
+@pytest.mark.parametrize(
+    "sampler", ["euler_ancestral", "dpmpp_2m_sde_gpu", "lcm", "uni_pc", "dpm_2", "dpm_adaptive"]
+)
 def test_samplers_that_break_reproducing_one_image_alone_are_warned_of(workflow, sampler):
     assert sampler in warnings(patch(workflow, Options(sampler=sampler)))[0]
 
@@ -113,7 +128,9 @@ def codes(findings):
 
 
 def test_a_valid_workflow_has_no_findings(workflow, object_info, tmp_path):
-    assert check(workflow, object_info, stats=stats(24 * GIB), out=tmp_path / "new" / "folder") == []
+    assert (
+        check(workflow, object_info, stats=stats(24 * GIB), out=tmp_path / "new" / "folder") == []
+    )
 
 
 def test_findings_tell_level_kind_and_node_errors_first(graph, object_info):
@@ -131,10 +148,16 @@ GIB = 2**30
 
 
 def stats(total, free=None, kind="cuda"):
-    return {"devices": [{"type": kind, "vram_total": total, "vram_free": total if free is None else free}]}
+    return {
+        "devices": [
+            {"type": kind, "vram_total": total, "vram_free": total if free is None else free}
+        ]
+    }
 
 
-def test_a_batch_that_the_gpu_cannot_hold_is_refused_and_a_tight_one_warned_of(workflow, object_info):
+def test_a_batch_that_the_gpu_cannot_hold_is_refused_and_a_tight_one_warned_of(
+    workflow, object_info
+):
     big = patch(workflow, Options(batch_size=64, width=1024, height=1024))
     (error,) = check(big, object_info, stats=stats(4 * GIB))
     assert (error.level, error.code, error.node) == ("error", "gpu_memory", "6")
@@ -145,7 +168,8 @@ def test_a_batch_that_the_gpu_cannot_hold_is_refused_and_a_tight_one_warned_of(w
 
 
 @pytest.mark.parametrize(
-    "odd", [{}, {"devices": None}, {"devices": [3, {"type": "cuda"}]}, stats(0), stats(1, kind="cpu")]
+    "odd",
+    [{}, {"devices": None}, {"devices": [3, {"type": "cuda"}]}, stats(0), stats(1, kind="cpu")],
 )
 def test_a_server_without_gpu_or_figures_is_not_judged(workflow, object_info, odd):
     assert check(workflow, object_info, stats=odd) == []
@@ -153,13 +177,19 @@ def test_a_server_without_gpu_or_figures_is_not_judged(workflow, object_info, od
 
 @pytest.mark.parametrize(
     ("free", "expected"),
-    [(10**12, []), (int(100 * 400e3), [("warning", "disk_space", "")]), (10**6, [("error", "disk_space", "")])],
+    [
+        (10**12, []),
+        (int(100 * 400e3), [("warning", "disk_space", "")]),
+        (10**6, [("error", "disk_space", "")]),
+    ],
 )
 def test_a_disk_that_is_too_small_is_told_before_the_first_job(
     workflow, object_info, tmp_path, monkeypatch, free, expected
 ):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": free}))
-    assert codes(check(workflow, object_info, out=tmp_path / "not" / "there", images=100)) == expected
+    assert (
+        codes(check(workflow, object_info, out=tmp_path / "not" / "there", images=100)) == expected
+    )
 
 
 def test_a_server_with_another_version_of_the_nodes_is_told(workflow, object_info):
@@ -173,9 +203,19 @@ def test_a_server_with_another_version_of_the_nodes_is_told(workflow, object_inf
 
 
 def test_estimates_grow_with_what_they_are_of():
-    small, large = gpu_memory(batch_size=8, width=512, height=512), gpu_memory(batch_size=16, width=512, height=512)
+    small, large = (
+        gpu_memory(batch_size=8, width=512, height=512),
+        gpu_memory(batch_size=16, width=512, height=512),
+    )
     assert large.sampling == 2 * small.sampling == 4 * small.least_sampling
     assert large.decoding == small.decoding
     assert image_bytes(width=512, height=512) == pytest.approx(400_000, rel=0.05)
-    assert image_bytes(width=512, height=512, file_format="JPEG") < image_bytes(width=512, height=512)
-    assert [shown_bytes(each) for each in (999, 2.5e6, 3.44e9, 1e13)] == ["1 KB", "2.5 MB", "3.4 GB", "10.0 TB"]
+    assert image_bytes(width=512, height=512, file_format="JPEG") < image_bytes(
+        width=512, height=512
+    )
+    assert [shown_bytes(each) for each in (999, 2.5e6, 3.44e9, 1e13)] == [
+        "1 KB",
+        "2.5 MB",
+        "3.4 GB",
+        "10.0 TB",
+    ]

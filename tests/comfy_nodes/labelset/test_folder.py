@@ -59,7 +59,10 @@ def make_items(count, colour="red"):
 
 
 def metadata(root):
-    return [json.loads(line) for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def files(root):
@@ -165,7 +168,9 @@ for index in range(9):
         print(error)
         break
 """
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert "cannot write" in answer
     assert files(tmp_path) == sorted(values["file_name"] for values in metadata(tmp_path))
     assert 0 < len(files(tmp_path)) < 9
@@ -177,7 +182,9 @@ def test_many_images_at_once_get_the_records_that_single_ones_get(tmp_path):
     expected = [single.add(record, data) for record, data in make_items(9)]
     assert many.add_all(make_items(9)) == expected
     assert many.records == single.records == LabelledFolder(tmp_path / "many").scan()
-    assert (tmp_path / "many" / "metadata.jsonl").read_bytes() == (tmp_path / "single" / "metadata.jsonl").read_bytes()
+    assert (tmp_path / "many" / "metadata.jsonl").read_bytes() == (
+        tmp_path / "single" / "metadata.jsonl"
+    ).read_bytes()
     assert files(tmp_path / "many") == files(tmp_path / "single")
 
 
@@ -193,7 +200,9 @@ def test_the_disk_is_waited_for_once_an_image_and_not_for_the_records(tmp_path, 
 def test_no_record_is_written_before_the_last_image_is(tmp_path, monkeypatch):
     folder = LabelledFolder(tmp_path)
     append = folder.append
-    monkeypatch.setattr(folder, "append", lambda records: (seen.extend(files(tmp_path)), append(records)))
+    monkeypatch.setattr(
+        folder, "append", lambda records: (seen.extend(files(tmp_path)), append(records))
+    )
     seen = []
     folder.add_all(make_items(6))
     assert len(seen) == 6
@@ -242,7 +251,9 @@ def test_two_records_for_one_file_are_refused(tmp_path):
 def test_a_folder_of_all_formats_is_mended_as_one_of_png_is(tmp_path):
     folder = LabelledFolder(tmp_path)
     for index, how in enumerate((ImageFormat(), ImageFormat("WebP"), ImageFormat("JPEG"))):
-        record = replace(make_record(index), file_name=image_file_name("bat", "0123456789ab", index, how.suffix))
+        record = replace(
+            make_record(index), file_name=image_file_name("bat", "0123456789ab", index, how.suffix)
+        )
         folder.add(record, encode_image(Image.new("RGB", (8, 8), "red"), record, how))
     (tmp_path / "metadata.jsonl").unlink()
     assert LabelledFolder(tmp_path).scan() == folder.records
@@ -268,7 +279,9 @@ def test_an_image_has_one_file_also_when_its_format_changes(tmp_path):
 def test_a_kill_between_an_image_of_a_new_format_and_its_old_file_leaves_one_record(tmp_path):
     folder = add_images(tmp_path, 1)
     new = replace(make_record(), file_name=image_file_name("bat", "0123456789ab", 0, ".webp"))
-    (tmp_path / new.file_name).write_bytes(encode_image(Image.new("RGB", (8, 8)), new, ImageFormat("WebP")))
+    (tmp_path / new.file_name).write_bytes(
+        encode_image(Image.new("RGB", (8, 8)), new, ImageFormat("WebP"))
+    )
     assert LabelledFolder(tmp_path).scan() == folder.records
 
 
@@ -302,7 +315,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["../x/a.png", "a.png", "bat/../../a.png", "/bat/a.png", "bat\\x/a.png", "con/a.png"])
+@pytest.mark.parametrize(
+    "name", ["../x/a.png", "a.png", "bat/../../a.png", "/bat/a.png", "bat\\x/a.png", "con/a.png"]
+)
 def test_a_record_cannot_lead_out_of_the_folder(tmp_path, name):
     with pytest.raises(LabelsetError, match="expected '<class folder>/<image file>'"):
         LabelledFolder(tmp_path / "in").add(replace(make_record(), file_name=name), b"")
@@ -338,7 +353,9 @@ def test_a_folder_name_is_one_short_plain_path_part_and_stays_so(label):
     assert not name.startswith(".")
 
 
-@pytest.mark.parametrize("labels", [("Bat", "bat"), ("a/b", "a_b"), ("é", "e\u0301"), ("bat", "bat.")])
+@pytest.mark.parametrize(
+    "labels", [("Bat", "bat"), ("a/b", "a_b"), ("é", "e\u0301"), ("bat", "bat.")]
+)
 def test_classes_that_would_share_a_folder_are_refused(labels):
     with pytest.raises(LabelsetError, match="would share the folder"):
         folder_names(labels)
@@ -350,7 +367,8 @@ def test_a_blank_class_name_is_refused():
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{}", "nope", '{"file_name": 3}', json.dumps(asdict(make_record()) | {"seed": "1"})]
+    "text",
+    ["[]", "{}", "nope", '{"file_name": 3}', json.dumps(asdict(make_record()) | {"seed": "1"})],
 )
 def test_a_malformed_record_is_refused(text):
     with pytest.raises(LabelsetError):
@@ -406,7 +424,10 @@ def test_mending_keeps_the_other_lines_byte_for_byte(tmp_path):
     add_images(tmp_path)
     path = tmp_path / "metadata.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    lines[0] = json.dumps(json.loads(path.read_text().splitlines()[0]) | {"newer": [1]}).encode() + b"  \r\n"
+    lines[0] = (
+        json.dumps(json.loads(path.read_text().splitlines()[0]) | {"newer": [1]}).encode()
+        + b"  \r\n"
+    )
     path.write_bytes(b"".join(lines))
     (tmp_path / make_record(1, "cat").file_name).unlink()
     LabelledFolder(tmp_path).scan()

@@ -18,7 +18,12 @@ from comfy_nodes.labelset import (
 from comfy_nodes.labelset.imagefile import SUFFIXES, ImageFormat
 from comfy_nodes.labelset.parameters import parameters_text
 
-TEXTS = {"parameters": "a photo of a bat — 蝙蝠", "prompt": '{"1": {}}', "workflow": '{"nodes": []}', "more": "[1]"}
+TEXTS = {
+    "parameters": "a photo of a bat — 蝙蝠",
+    "prompt": '{"1": {}}',
+    "workflow": '{"nodes": []}',
+    "more": "[1]",
+}
 SOURCE_TYPE = b"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
@@ -37,7 +42,9 @@ def make_record(**changes):
 
 
 def noise(size=32):
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    )
 
 
 def reopen(tmp_path, data):
@@ -59,12 +66,16 @@ def test_the_file_says_in_xmp_that_a_model_made_it(name, tmp_path):
     image = reopen(tmp_path, encode_image(noise(), make_record(), ImageFormat(name)))
     assert image.format == name.upper()
     xmp = image.info["xmp"]
-    assert b"<Iptc4xmpExt:DigitalSourceType>" + SOURCE_TYPE + b"<" in (xmp if isinstance(xmp, bytes) else xmp.encode())
+    assert b"<Iptc4xmpExt:DigitalSourceType>" + SOURCE_TYPE + b"<" in (
+        xmp if isinstance(xmp, bytes) else xmp.encode()
+    )
 
 
 @pytest.mark.parametrize("name", ["WebP", "JPEG"])
 def test_graph_and_parameters_stand_where_comfyui_and_a1111_look_for_them(name, tmp_path):
-    exif = reopen(tmp_path, encode_image(noise(), make_record(), ImageFormat(name), texts=TEXTS)).getexif()
+    exif = reopen(
+        tmp_path, encode_image(noise(), make_record(), ImageFormat(name), texts=TEXTS)
+    ).getexif()
     assert exif[0x0110] == "prompt:" + TEXTS["prompt"]
     assert exif[0x010F] == "workflow:" + TEXTS["workflow"]
     assert exif[0x010E] == "more:[1]"
@@ -79,12 +90,17 @@ def test_the_texts_are_chunks_of_a_png(tmp_path):
 
 @pytest.mark.parametrize("how", [*(ImageFormat(compress_level=level) for level in range(10)), ImageFormat("WebP", quality=100)])  # fmt: skip
 def test_every_png_level_and_webp_at_100_keep_every_pixel(how, tmp_path):
-    assert np.array_equal(np.asarray(reopen(tmp_path, encode_image(noise(), make_record(), how))), np.asarray(noise()))
+    assert np.array_equal(
+        np.asarray(reopen(tmp_path, encode_image(noise(), make_record(), how))), np.asarray(noise())
+    )
 
 
 @pytest.mark.parametrize("name", ["WebP", "JPEG"])
 def test_quality_trades_size_for_likeness(name):
-    sizes = [len(encode_image(noise(64), make_record(), ImageFormat(name, quality=quality))) for quality in (30, 95)]
+    sizes = [
+        len(encode_image(noise(64), make_record(), ImageFormat(name, quality=quality)))
+        for quality in (30, 95)
+    ]
     assert sizes[0] < 0.7 * sizes[1]
 
 
@@ -148,7 +164,9 @@ def test_a1111_parameters_tell_this_images_prompt_and_seed():
 
 
 def test_a1111_parameters_leave_out_what_is_not_known():
-    record = make_record(prompt="a bat", negative_prompt="", settings={"denoise": 0.6, "scheduler": "karras"})
+    record = make_record(
+        prompt="a bat", negative_prompt="", settings={"denoise": 0.6, "scheduler": "karras"}
+    )
     assert parameters_text(record) == (
         "a bat\nSchedule type: karras, Seed: 9007199254740991, Denoising strength: 0.6, Version: SynthGrid"
     )

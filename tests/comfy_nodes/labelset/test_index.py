@@ -9,7 +9,8 @@ from comfy_nodes.labelset import image_file_name
 from comfy_nodes.labelset.index import FileNames, RowSet
 
 KEYS = st.tuples(
-    st.sampled_from(["0123456789ab", "p", ""]), st.sampled_from([-1, 0, 1, 7, 300, 2**22 - 1, 2**22, 10**15])
+    st.sampled_from(["0123456789ab", "p", ""]),
+    st.sampled_from([-1, 0, 1, 7, 300, 2**22 - 1, 2**22, 10**15]),
 )
 NAMES = st.one_of(
     st.builds("{}/{}-{:06d}{}".format, st.sampled_from(["bat", "cat", "蝙蝠"]), st.sampled_from(["p", "a-b", ""]),
@@ -30,7 +31,9 @@ def test_a_row_set_is_a_set(steps):
     assert len(compact) == len(plain)
     assert compact.plan_ids() == {plan_id for plan_id, _ in plain}
     for below in (0, 1, 8, 2**23):
-        assert compact.count("p", below) == sum(key[0] == "p" and 0 <= key[1] < below for key in plain)
+        assert compact.count("p", below) == sum(
+            key[0] == "p" and 0 <= key[1] < below for key in plain
+        )
 
 
 @given(st.lists(NAMES, unique=True), st.lists(NAMES))
@@ -46,7 +49,9 @@ def test_a_name_is_claimed_once_and_the_rest_is_left(names, claims):
 
 
 def test_names_and_rows_take_less_than_ten_bytes_each():
-    names = [image_file_name(f"class {index % 100}", "0123456789ab", index) for index in range(20_000)]
+    names = [
+        image_file_name(f"class {index % 100}", "0123456789ab", index) for index in range(20_000)
+    ]
     tracemalloc.start()
     compact, rows = FileNames(), RowSet()
     for index, name in enumerate(names):

@@ -36,7 +36,9 @@ def decoded(data):
 def test_the_pixels_come_back(name, threads):
     pixels = PICTURES[name].astype(np.uint8)
     for level in (1, 5, 9):
-        assert np.array_equal(decoded(png_bytes(pixels, [], compress_level=level, threads=threads)), pixels)
+        assert np.array_equal(
+            decoded(png_bytes(pixels, [], compress_level=level, threads=threads)), pixels
+        )
 
 
 @settings(max_examples=50, deadline=None)
@@ -66,4 +68,7 @@ def test_it_is_no_larger_than_pillows_but_for_a_few_hundred_bytes(name):
     pixels = PICTURES[name].astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=4, compress_type=zlib.Z_RLE)
-    assert len(png_bytes(pixels, [], compress_level=4, threads=2)) <= 1.01 * len(buffer.getvalue()) + 400
+    assert (
+        len(png_bytes(pixels, [], compress_level=4, threads=2))
+        <= 1.01 * len(buffer.getvalue()) + 400
+    )

@@ -31,13 +31,27 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
     """Two images a class to learn from, one a class to exclude, and where to write."""
     for digit in range(10):
         write_digit(tmp_path / "images" / str(digit) / f"digit-{digit:04d}.png", ink=digit + 1)
-        write_digit(tmp_path / "images" / str(digit) / f"digit-{digit + 10:04d}.png", ink=digit + 11)
-        write_digit(tmp_path / "demo" / "train" / str(digit) / f"digit-{digit + 20:04d}.png", ink=digit + 21)
+        write_digit(
+            tmp_path / "images" / str(digit) / f"digit-{digit + 10:04d}.png", ink=digit + 11
+        )
+        write_digit(
+            tmp_path / "demo" / "train" / str(digit) / f"digit-{digit + 20:04d}.png", ink=digit + 21
+        )
     return tmp_path / "images", tmp_path / "demo", tmp_path / "out"
 
 
 def arguments(images: Path, exclude: Path, out: Path) -> list[str]:
-    return ["--images", str(images), "--exclude", str(exclude), "--out", str(out), "--quick", "--threads", "1"]
+    return [
+        "--images",
+        str(images),
+        "--exclude",
+        str(exclude),
+        "--out",
+        str(out),
+        "--quick",
+        "--threads",
+        "1",
+    ]
 
 
 def test_refuses_an_image_that_the_demo_uses_even_under_another_name(
@@ -61,18 +75,24 @@ def test_refuses_an_empty_exclude_folder_rather_than_trusting_it(
     assert "has no PNG images" in capsys.readouterr().err
 
 
-def test_refuses_a_class_that_is_no_digit(folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_refuses_a_class_that_is_no_digit(
+    folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     write_digit(folders[0] / "cat" / "digit-0500.png", ink=35)
     assert main(arguments(*folders)) == 1
     assert "'cat'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_quick_training_writes_a_checkpoint_that_loads_and_says_what_it_saw(folders: tuple[Path, Path, Path]) -> None:
+def test_quick_training_writes_a_checkpoint_that_loads_and_says_what_it_saw(
+    folders: tuple[Path, Path, Path],
+) -> None:
     from tools.tiny_digits.sampling import load_checkpoint, sample
 
     command = [sys.executable, "-m", "tools.tiny_digits.train", *arguments(*folders)]
-    finished = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=300)
+    finished = subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=300
+    )
     assert finished.returncode == 0, finished.stderr
     folder = folders[2] / "tiny-digits"
     assert finished.stdout.strip() == str(folder)

@@ -79,13 +79,23 @@ def test_p_values_are_corrected_over_all_models_and_budgets(true: np.ndarray) ->
 
 def test_a_falling_curve_and_the_step_at_which_it_falls_are_found(true: np.ndarray) -> None:
     levels = {0.5: 0.62, 1.0: 0.61, 2.0: 0.40}
-    cells = {adding(ratio): runs_with([level] * 4, true, seed=int(10 * ratio)) for ratio, level in levels.items()}
-    (trend,) = judge(true, {REAL: runs_with([0.62] * 4, true, seed=1)} | cells, 3, resamples=200).trends
+    cells = {
+        adding(ratio): runs_with([level] * 4, true, seed=int(10 * ratio))
+        for ratio, level in levels.items()
+    }
+    (trend,) = judge(
+        true, {REAL: runs_with([0.62] * 4, true, seed=1)} | cells, 3, resamples=200
+    ).trends
     assert trend.amounts == (0.0, 0.5, 1.0, 2.0)
     assert trend.falls
     assert trend.worse_steps == (1,)  # from 1.0 to 2.0
-    rising = {adding(ratio): runs_with([level] * 4, true, seed=1) for ratio, level in ((0.5, 0.7), (1.0, 0.8))}
-    (trend,) = judge(true, {REAL: runs_with([0.6] * 4, true, seed=2)} | rising, 3, resamples=200).trends
+    rising = {
+        adding(ratio): runs_with([level] * 4, true, seed=1)
+        for ratio, level in ((0.5, 0.7), (1.0, 0.8))
+    }
+    (trend,) = judge(
+        true, {REAL: runs_with([0.6] * 4, true, seed=2)} | rising, 3, resamples=200
+    ).trends
     assert not trend.falls
     assert trend.slope.value > 0.1
 
@@ -137,13 +147,18 @@ def test_nothing_is_found_where_nothing_is_in_a_few_grids(
     grids, alarms = 25, 0.0
     for seeds, images in ((3, 10), (5, 30)):
         world = simulation.World(seeds=seeds, images_per_class=images, run=0.12, uneven_runs=0.5)
-        alarms += grids * simulation.measure(world, grids=grids, resamples=60, crossed=False)["false_alarm"]
+        alarms += (
+            grids
+            * simulation.measure(world, grids=grids, resamples=60, crossed=False)["false_alarm"]
+        )
     with capsys.disabled():
         print(f"\nfalse alarms in {2 * grids} simulated grids: {alarms / (2 * grids):.3f}")
     assert alarms <= most_alarms(2 * grids)
 
 
-def test_five_points_are_mostly_found_by_five_seeds_on_a_thousand_images(simulation: ModuleType) -> None:
+def test_five_points_are_mostly_found_by_five_seeds_on_a_thousand_images(
+    simulation: ModuleType,
+) -> None:
     world = simulation.World(models=1, seeds=5, images_per_class=100, effect=0.05)
     assert simulation.measure(world, grids=15, resamples=60, crossed=False)["found"] >= 0.6
 
@@ -159,7 +174,9 @@ def test_five_points_are_mostly_found_by_five_seeds_on_a_thousand_images(simulat
 )  # fmt: skip
 def test_at_most_5_percent_of_1000_grids_cry_wolf(simulation: ModuleType, name: str) -> None:
     found = simulation.measure(simulation.WORLDS[name], grids=1000, resamples=100, crossed=False)
-    print(f"\n{name}: false alarms {found['false_alarm']:.3f}, slopes {found['slope']:.3f}, steps {found['step']:.3f}")
+    print(
+        f"\n{name}: false alarms {found['false_alarm']:.3f}, slopes {found['slope']:.3f}, steps {found['step']:.3f}"
+    )
     assert found["false_alarm"] <= 0.05
     assert max(found["slope"], found["step"]) <= most_alarms(1000) / 1000
 

@@ -25,7 +25,9 @@ def sure(predicted: list[int], classes: int) -> np.ndarray:
 def random_case(classes: int, *, rows: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.RandomState(seed)
     logits = random.normal(size=(rows, classes)) * 2
-    true = np.where(random.rand(rows) < 0.4, logits.argmax(axis=1), random.randint(0, classes, rows))
+    true = np.where(
+        random.rand(rows) < 0.4, logits.argmax(axis=1), random.randint(0, classes, rows)
+    )
     chances = np.exp(logits)
     return true, chances / chances.sum(axis=1, keepdims=True)
 
@@ -59,10 +61,18 @@ def test_every_metric_is_scikit_learns(classes: int) -> None:
     predicted, labels = chances.argmax(axis=1), list(range(classes))
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(true, predicted),
-        "weighted_f1": sklearn_metrics.f1_score(true, predicted, average="weighted", zero_division=0),
-        "weighted_precision": sklearn_metrics.precision_score(true, predicted, average="weighted", zero_division=0),
-        "weighted_recall": sklearn_metrics.recall_score(true, predicted, average="weighted", zero_division=0),
-        "f1": sklearn_metrics.f1_score(true, predicted, average="macro", labels=labels, zero_division=0),
+        "weighted_f1": sklearn_metrics.f1_score(
+            true, predicted, average="weighted", zero_division=0
+        ),
+        "weighted_precision": sklearn_metrics.precision_score(
+            true, predicted, average="weighted", zero_division=0
+        ),
+        "weighted_recall": sklearn_metrics.recall_score(
+            true, predicted, average="weighted", zero_division=0
+        ),
+        "f1": sklearn_metrics.f1_score(
+            true, predicted, average="macro", labels=labels, zero_division=0
+        ),
         "nll": sklearn_metrics.log_loss(true, chances, labels=labels),
     }
     if classes > 10:
@@ -75,7 +85,9 @@ def test_every_metric_is_scikit_learns(classes: int) -> None:
 def test_calibration_error_by_hand() -> None:
     """Bins of 1/15: three at 0.9 (two right) share one, 0.55 (wrong) has its own: 3/4 |2/3 - 0.9| + 1/4 |0 - 0.55|."""
     chances = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.45, 0.55]])
-    assert calibration_error(np.array([0, 0, 0, 0]), chances) == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.55)
+    assert calibration_error(np.array([0, 0, 0, 0]), chances) == pytest.approx(
+        0.75 * (0.9 - 2 / 3) + 0.25 * 0.55
+    )
 
 
 def test_calibration_error_is_equation_3() -> None:
@@ -105,7 +117,9 @@ def test_a_perfectly_sure_and_right_model_is_calibrated_and_a_sure_and_wrong_one
 
 
 def test_top_5_is_right_when_the_true_class_is_fifth_and_wrong_when_it_is_sixth() -> None:
-    chances = np.arange(12, 0, -1, dtype=float)[None] / 78  # class 0 the likeliest, class 11 the least
+    chances = (
+        np.arange(12, 0, -1, dtype=float)[None] / 78
+    )  # class 0 the likeliest, class 11 the least
     assert classification_metrics([4], chances, 12)["top5"] == 1.0
     assert classification_metrics([5], chances, 12)["top5"] == 0.0
 

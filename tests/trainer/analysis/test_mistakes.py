@@ -33,7 +33,9 @@ RED, GREEN, BLUE = (220, 30, 20), (20, 200, 40), (10, 40, 230)
 
 
 @pytest.fixture
-def world(tmp_path: Path, make_grid: Callable[..., Path], make_labelled: Callable[..., Path]) -> tuple[Path, Dataset]:
+def world(
+    tmp_path: Path, make_grid: Callable[..., Path], make_labelled: Callable[..., Path]
+) -> tuple[Path, Dataset]:
     """A grid in which circle/001.png, which is blue, is taken for a cross by all seeds; one synthetic square is blue."""
     real = {"circle": [RED, BLUE], "cross": [GREEN, GREEN], "square": [BLUE, RED]}
     colour_folder(tmp_path / "real" / "train", real)
@@ -46,7 +48,9 @@ def world(tmp_path: Path, make_grid: Callable[..., Path], make_labelled: Callabl
 
     made = {"circle": [picture(RED)], "cross": [picture(GREEN)], "square": [picture((12, 42, 225))]}
     make_labelled(tmp_path / "made", made)
-    root = make_grid(tmp_path / "grid", {"real/both": [1.0] * 2, "add:1/updates": [1.0] * 2}, per_class=2)
+    root = make_grid(
+        tmp_path / "grid", {"real/both": [1.0] * 2, "add:1/updates": [1.0] * 2}, per_class=2
+    )
     dataset = load_dataset(tmp_path / "real", tmp_path / "made")
     drawn = [(each.file, each.label, each.source, "train") for each in dataset.synthetic]
     for run in read_grid(root).runs:
@@ -54,8 +58,13 @@ def world(tmp_path: Path, make_grid: Callable[..., Path], make_labelled: Callabl
             path = root / run.run_id / "predictions.csv"
             text = path.read_text(encoding="utf-8")
             wrong = "circle/001.png,circle,cross,0.800000,0.100000"
-            path.write_text(text.replace("circle/001.png,circle,circle,0.900000,0.500000", wrong), encoding="utf-8")
-            (root / run.run_id / "training_images.csv").write_bytes(to_csv(("file", "label", "source", "use"), drawn))
+            path.write_text(
+                text.replace("circle/001.png,circle,circle,0.900000,0.500000", wrong),
+                encoding="utf-8",
+            )
+            (root / run.run_id / "training_images.csv").write_bytes(
+                to_csv(("file", "label", "source", "use"), drawn)
+            )
     return root, dataset
 
 
@@ -64,11 +73,17 @@ def stored(root: Path) -> dict[str, Any]:
     return cell
 
 
-def test_a_mistake_has_the_synthetic_image_most_like_it_with_prompt_and_seed(world: tuple[Path, Dataset]) -> None:
+def test_a_mistake_has_the_synthetic_image_most_like_it_with_prompt_and_seed(
+    world: tuple[Path, Dataset],
+) -> None:
     root, dataset = world
     write_mistakes(root, dataset, read_grid(root))
     (mistake,) = stored(root)["mistakes"]
-    assert (mistake["file"], mistake["true"], mistake["predicted"]) == ("circle/001.png", "circle", "cross")
+    assert (mistake["file"], mistake["true"], mistake["predicted"]) == (
+        "circle/001.png",
+        "circle",
+        "cross",
+    )
     assert (mistake["wrong"], mistake["baseline_wrong"], mistake["p_true"]) == (2, 0, 0.1)
     first, *others = mistake["nearest"]
     assert (first["label"], first["prompt"], first["seed"]) == ("square", "a prompt", 0)
@@ -106,7 +121,9 @@ def test_the_same_grid_gives_the_same_bytes(world: tuple[Path, Dataset]) -> None
     assert found[0] == found[1]
 
 
-def test_the_report_shows_them_when_the_images_are_gone(world: tuple[Path, Dataset], tmp_path: Path) -> None:
+def test_the_report_shows_them_when_the_images_are_gone(
+    world: tuple[Path, Dataset], tmp_path: Path
+) -> None:
     root, dataset = world
     write_mistakes(root, dataset, read_grid(root))
     shutil.rmtree(tmp_path / "real")

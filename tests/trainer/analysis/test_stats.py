@@ -24,14 +24,18 @@ from trainer.analysis.stats import (
 )
 
 
-def cell(values: list[float], *, image_noise: np.ndarray | None = None, seeds: tuple[int, ...] = ()) -> CellScores:
+def cell(
+    values: list[float], *, image_noise: np.ndarray | None = None, seeds: tuple[int, ...] = ()
+) -> CellScores:
     """A cell whose replicates do not move, or all move by `image_noise`."""
     array = np.array(values)
     noise = np.zeros(4000) if image_noise is None else image_noise
     return CellScores(seeds or tuple(range(len(values))), array, array[:, None] + noise)
 
 
-def answers(random: np.random.RandomState, n: int, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def answers(
+    random: np.random.RandomState, n: int, classes: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
     true = np.sort(random.randint(0, classes, n))
     return true, np.where(random.rand(n) < 0.6, true, random.randint(0, classes, n))
 
@@ -56,11 +60,17 @@ def test_weighted_scores_are_scikit_learns_on_the_images_repeated() -> None:
     true, predicted = answers(np.random.RandomState(1), 60)
     counts = np.random.RandomState(2).randint(0, 4, 60)
     weights = np.stack([np.ones(60), counts], axis=1).astype(np.float32)
-    found = weighted_scores(true, predicted, weights, 5)  # a fifth class never occurs and is never predicted
+    found = weighted_scores(
+        true, predicted, weights, 5
+    )  # a fifth class never occurs and is never predicted
     for column, times in ((0, np.ones(60, int)), (1, counts)):
         for prefix, average in (("", "macro"), ("weighted_", "weighted")):
             wanted = precision_recall_fscore_support(
-                np.repeat(true, times), np.repeat(predicted, times), labels=range(5), average=average, zero_division=0
+                np.repeat(true, times),
+                np.repeat(predicted, times),
+                labels=range(5),
+                average=average,
+                zero_division=0,
             )
             names = [f"{prefix}{name}" for name in ("precision", "recall", "f1")]
             assert [found[name][column] for name in names] == pytest.approx(wanted[:3], abs=1e-6)
@@ -96,7 +106,12 @@ def test_without_image_noise_a_difference_is_the_paired_t_test() -> None:
 
 
 def test_differences_are_over_the_seeds_that_both_have() -> None:
-    found = contrast([(1.0, cell([0.7, 0.59, 0.81], seeds=(1, 0, 2))), (-1.0, cell([0.5, 0.6, 0.0], seeds=(0, 1, 9)))])
+    found = contrast(
+        [
+            (1.0, cell([0.7, 0.59, 0.81], seeds=(1, 0, 2))),
+            (-1.0, cell([0.5, 0.6, 0.0], seeds=(0, 1, 9))),
+        ]
+    )
     assert found is not None
     assert (found.n, found.value) == (2, pytest.approx(0.095))
     assert contrast([(1.0, cell([1.0], seeds=(0,))), (-1.0, cell([1.0], seeds=(1,)))]) is None
@@ -142,7 +157,9 @@ def test_the_pooled_spread_is_the_residual_of_a_two_way_layout() -> None:
     random = np.random.RandomState(3)
     table = random.normal(0.6, 0.05, (4, 5))
     arm, seed = np.indices(table.shape)
-    fit = ols("y ~ C(arm) + C(seed)", {"y": table.ravel(), "arm": arm.ravel(), "seed": seed.ravel()}).fit()
+    fit = ols(
+        "y ~ C(arm) + C(seed)", {"y": table.ravel(), "arm": arm.ravel(), "seed": seed.ravel()}
+    ).fit()
     found = seed_spread([cell(list(row)) for row in table])
     assert found is not None
     assert (found.variance, found.df) == pytest.approx((fit.mse_resid, fit.df_resid))
@@ -212,9 +229,9 @@ def test_a_class_interval_covers_the_truth(n: int, seeds: int) -> None:
     random, hits, grids = np.random.RandomState(0), 0, 400
     for _ in range(grids):
         difficulty = random.normal(0.5, 1.5, n)
-        logits = np.stack([difficulty, difficulty + random.normal(0, 0.5, n)])[:, None] + random.normal(
-            0, 0.2, (2, seeds, 1)
-        )
+        logits = np.stack([difficulty, difficulty + random.normal(0, 0.5, n)])[
+            :, None
+        ] + random.normal(0, 0.2, (2, seeds, 1))
         right = random.rand(2, seeds, n) < 1 / (1 + np.exp(-logits))
         found = class_change(right[0], right[1])
         assert found.low is not None

@@ -24,7 +24,9 @@ SHARE = 0.2
 
 
 @pytest.fixture
-def dataset(real: Path, synthetic: Path, tmp_path: Path, make_shapes: Callable[..., Path]) -> Dataset:
+def dataset(
+    real: Path, synthetic: Path, tmp_path: Path, make_shapes: Callable[..., Path]
+) -> Dataset:
     """Six real images a class (five to train on), 12 and 8 synthetic ones, 7 further real ones."""
     sources = {"syn1": synthetic, "syn2": make_shapes(tmp_path / "syn2", per_class=8, seed=5)}
     return load_dataset(real, sources, more=make_shapes(tmp_path / "more", per_class=7, seed=6))
@@ -35,7 +37,9 @@ def cell(dataset: Dataset, arm: str, *, seed: int = 0) -> CellImages:
 
 
 def per_class(images: CellImages, source: str) -> set[int]:
-    return set(Counter(each.label for each in images.train if each.source == source).values()) or {0}
+    return set(Counter(each.label for each in images.train if each.source == source).values()) or {
+        0
+    }
 
 
 @pytest.mark.parametrize(
@@ -56,10 +60,14 @@ def per_class(images: CellImages, source: str) -> set[int]:
         ("add:3@syn1+syn2", {"real": 5, "syn1": 10, "syn2": 8}),  # one runs out, the other goes on
     ],
 )
-def test_an_arm_has_its_number_of_images_in_every_class(dataset: Dataset, arm: str, counts: dict[str, int]) -> None:
+def test_an_arm_has_its_number_of_images_in_every_class(
+    dataset: Dataset, arm: str, counts: dict[str, int]
+) -> None:
     check_counts(dataset, [parse_arm(arm)], validation_share=SHARE)
     images = cell(dataset, arm)
-    found = {source: per_class(images, source) for source in ("real", "copy", "more", "syn1", "syn2")}
+    found = {
+        source: per_class(images, source) for source in ("real", "copy", "more", "syn1", "syn2")
+    }
     assert found == {source: {counts.get(source, 0)} for source in found}
     assert len(images.real) == 3 * counts.get("real", 0)
     assert len(images.synthetic) == 3 * (counts.get("syn1", 0) + counts.get("syn2", 0))
@@ -73,9 +81,15 @@ def test_validation_is_real_the_same_in_every_arm_and_never_trained_or_tested_on
     images = cell(dataset, arm, seed=seed)
     held = {sample.path for sample in images.validation}
     assert images.validation == cell(dataset, "real", seed=seed).validation
-    assert Counter(sample.label for sample in images.validation) == {"circle": 1, "cross": 1, "square": 1}
+    assert Counter(sample.label for sample in images.validation) == {
+        "circle": 1,
+        "cross": 1,
+        "square": 1,
+    }
     assert held <= {sample.path for sample in dataset.train}
-    assert not held & {sample.path for sample in (*images.train, *images.test)}  # of copies, the path is the original's
+    assert not held & {
+        sample.path for sample in (*images.train, *images.test)
+    }  # of copies, the path is the original's
     assert not {sample.path for sample in images.train} & {sample.path for sample in images.test}
     assert images.test == dataset.test
     assert len({sample.sha256 for sample in images.train}) == len(images.train)
@@ -99,10 +113,14 @@ def test_arms_of_one_seed_are_paired(dataset: Dataset) -> None:
     assert set(cell(dataset, "swap:0.5").synthetic) < set(cell(dataset, "add:1").synthetic)
     assert set(cell(dataset, "fewer:0.4").train) < set(cell(dataset, "fewer:0.8").train)
     both = set(cell(dataset, "add:2@syn1+syn2").synthetic)
-    assert both == set(cell(dataset, "add:1@syn1").synthetic) | set(cell(dataset, "add:1@syn2").synthetic)
+    assert both == set(cell(dataset, "add:1@syn1").synthetic) | set(
+        cell(dataset, "add:1@syn2").synthetic
+    )
 
 
-def test_copies_are_all_different_and_each_image_is_copied_once_before_any_twice(dataset: Dataset) -> None:
+def test_copies_are_all_different_and_each_image_is_copied_once_before_any_twice(
+    dataset: Dataset,
+) -> None:
     images = [each for each in cell(dataset, "copies:5.8").train if each.source == "copy"]
     assert Counter(each.label for each in images) == {"circle": 35, "cross": 35, "square": 35}
     assert len({(each.path, each.turn) for each in images}) == len(images)
@@ -120,7 +138,9 @@ def test_turns_are_the_seven_symmetries_of_a_square() -> None:
         "transpose": Image.Transpose.TRANSPOSE, "transverse": Image.Transpose.TRANSVERSE,
     }  # fmt: skip
     for turn, image in made.items():
-        assert np.array_equal(image, np.asarray(Image.fromarray(pixels).transpose(pillow[turn]))), turn
+        assert np.array_equal(image, np.asarray(Image.fromarray(pixels).transpose(pillow[turn]))), (
+            turn
+        )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +156,9 @@ def test_turns_are_the_seven_symmetries_of_a_square() -> None:
         ("swap:0.05", "comes to no image in any class"),
     ],
 )
-def test_an_arm_that_cannot_be_filled_is_refused_with_the_counts(dataset: Dataset, arm: str, message: str) -> None:
+def test_an_arm_that_cannot_be_filled_is_refused_with_the_counts(
+    dataset: Dataset, arm: str, message: str
+) -> None:
     with pytest.raises(DataError, match=message) as caught:
         check_counts(dataset, [parse_arm("real"), parse_arm(arm)], validation_share=SHARE)
     assert "\n" not in str(caught.value)
@@ -155,7 +177,8 @@ def test_a_single_training_image_is_too_few_to_validate(real: Path, synthetic: P
 
 
 @pytest.mark.parametrize(
-    ("amount", "count", "expected"), [(0, 5, 0), (1, 5, 5), (0.5, 5, 3), (6, 5, 30), (0.1, 4, 0), (1 - 0.9, 5, 1)]
+    ("amount", "count", "expected"),
+    [(0, 5, 0), (1, 5, 5), (0.5, 5, 3), (6, 5, 30), (0.1, 4, 0), (1 - 0.9, 5, 1)],
 )
 def test_shares_are_rounded_with_halves_up(amount: float, count: int, expected: int) -> None:
     assert share_of(amount, count) == expected

@@ -26,10 +26,16 @@ def dataset(real: Path, synthetic: Path) -> Dataset:
 def test_samples_are_sorted_and_labelled_by_folder(dataset: Dataset) -> None:
     assert dataset.classes == ("circle", "cross", "square")
     assert files(dataset.train)[:2] == ["circle/000.png", "circle/001.png"]
-    assert Counter(sample.label for sample in dataset.test) == {"circle": 5, "cross": 5, "square": 5}
+    assert Counter(sample.label for sample in dataset.test) == {
+        "circle": 5,
+        "cross": 5,
+        "square": 5,
+    }
 
 
-def test_fingerprints_do_not_depend_on_where_the_folder_is(real: Path, synthetic: Path, tmp_path: Path) -> None:
+def test_fingerprints_do_not_depend_on_where_the_folder_is(
+    real: Path, synthetic: Path, tmp_path: Path
+) -> None:
     before = load_dataset(real, synthetic).fingerprints()
     shutil.copytree(real, tmp_path / "elsewhere")
     assert load_dataset(tmp_path / "elsewhere", synthetic).fingerprints() == before
@@ -48,20 +54,26 @@ def test_labels_in_records_match_real_folders_verbatim_or_by_folder_name(
         for number, name in enumerate(("a_b", "_CON", "猫")):
             (tmp_path / "real" / part / name).mkdir(parents=True)
             for copy in range(2):
-                Image.new("RGB", (40, 40), (number, copy, 7)).save(tmp_path / "real" / part / name / f"{copy}.png")
+                Image.new("RGB", (40, 40), (number, copy, 7)).save(
+                    tmp_path / "real" / part / name / f"{copy}.png"
+                )
     made = make_labelled(tmp_path / "made", {"a/b": [picture], "CON": [picture], "猫": [picture]})
     dataset = load_dataset(tmp_path / "real", made)
     assert sorted(sample.label for sample in dataset.synthetic) == ["_CON", "a_b", "猫"]
 
 
-def test_an_image_without_a_record_is_left_out(real: Path, tmp_path: Path, make_labelled: Callable[..., Path]) -> None:
+def test_an_image_without_a_record_is_left_out(
+    real: Path, tmp_path: Path, make_labelled: Callable[..., Path]
+) -> None:
     pictures = {label: [Image.new("RGB", (40, 40))] for label in ("circle", "cross", "square")}
     made = make_labelled(tmp_path / "made", pictures)
     Image.new("RGB", (40, 40)).save(made / "circle" / "stray.png")
     assert len(load_dataset(real, made).synthetic) == 3
 
 
-def test_a_record_without_an_image_is_an_error(real: Path, tmp_path: Path, make_labelled: Callable[..., Path]) -> None:
+def test_a_record_without_an_image_is_an_error(
+    real: Path, tmp_path: Path, make_labelled: Callable[..., Path]
+) -> None:
     pictures = {label: [Image.new("RGB", (40, 40))] for label in ("circle", "cross", "square")}
     made = make_labelled(tmp_path / "made", pictures)
     next((made / "cross").glob("*.png")).unlink()
@@ -87,9 +99,13 @@ def test_train_and_test_classes_that_differ_are_listed_both_ways(real: Path) -> 
         load_dataset(real, None)
 
 
-def test_synthetic_classes_that_do_not_match_are_listed_both_ways(real: Path, synthetic: Path) -> None:
+def test_synthetic_classes_that_do_not_match_are_listed_both_ways(
+    real: Path, synthetic: Path
+) -> None:
     (synthetic / "cross").rename(synthetic / "star")
-    with pytest.raises(DataError, match=r"only in the real images: 'cross'; only in .*synthetic: 'star'"):
+    with pytest.raises(
+        DataError, match=r"only in the real images: 'cross'; only in .*synthetic: 'star'"
+    ):
         load_dataset(real, synthetic)
 
 

@@ -71,7 +71,9 @@ def test_a_damaged_image_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "bad.png"
     Image.effect_noise((64, 64), 50).save(path)
     data = path.read_bytes()
-    path.write_bytes({"truncated": data[: len(data) // 2], "empty": b"", "text": b"not an image"}[damage])
+    path.write_bytes(
+        {"truncated": data[: len(data) // 2], "empty": b"", "text": b"not an image"}[damage]
+    )
     with pytest.raises(DataError, match=r"bad\.png is not a whole image") as caught:
         read_image(path)
     assert "\n" not in str(caught.value)

@@ -22,7 +22,8 @@ def photograph(seed: int, side: int = 128) -> Image.Image:
     random = np.random.RandomState(seed)
     coarse = [random.randint(0, 256, (cells, cells, 3), dtype=np.uint8) for cells in (3, 6, 12, 25)]
     layers = [
-        np.asarray(Image.fromarray(each).resize((side, side), Image.Resampling.BICUBIC), float) for each in coarse
+        np.asarray(Image.fromarray(each).resize((side, side), Image.Resampling.BICUBIC), float)
+        for each in coarse
     ]
     return Image.fromarray(np.clip(sum(layers) / 4, 0, 255).astype(np.uint8))
 
@@ -46,7 +47,11 @@ def leaks_of(root: Path) -> Leaks:
 
 def pairs(leaks: Leaks) -> set[tuple[str, str, str]]:
     return {
-        (each.kind, f"{each.kept.part}/{each.kept.file}", f"{each.dropped.part}/{each.dropped.file}")
+        (
+            each.kind,
+            f"{each.kept.part}/{each.kept.file}",
+            f"{each.dropped.part}/{each.dropped.file}",
+        )
         for each in leaks.found
     }
 
@@ -66,7 +71,9 @@ def test_each_kind_is_found_between_each_two_parts_and_across_classes(photos: Pa
     with Image.open(train / "sand/2.png") as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(made / "sand/turned.png")
     with Image.open(test / "sand/3.png") as image:
-        ImageEnhance.Brightness(image.resize((80, 80))).enhance(1.2).save(train / "sand/small.jpg", quality=60)
+        ImageEnhance.Brightness(image.resize((80, 80))).enhance(1.2).save(
+            train / "sand/small.jpg", quality=60
+        )
     leaks = leaks_of(photos)
     assert pairs(leaks) == {
         ("bytes", "test/moss/0.png", "train/sand/copied.png"),
@@ -85,8 +92,12 @@ def test_dropping_leaves_every_test_image_and_no_leak(photos: Path) -> None:
     dataset = load_dataset(photos / "real", made)
     clean = drop_leaks(dataset, find_leaks(dataset))
     assert clean.test == dataset.test
-    assert {each.file for each in dataset.train} - {each.file for each in clean.train} == {"moss/copied.png"}
-    assert {each.file for each in dataset.synthetic} - {each.file for each in clean.synthetic} == {"sand/copied.png"}
+    assert {each.file for each in dataset.train} - {each.file for each in clean.train} == {
+        "moss/copied.png"
+    }
+    assert {each.file for each in dataset.synthetic} - {each.file for each in clean.synthetic} == {
+        "sand/copied.png"
+    }
     assert find_leaks(clean).found == ()
 
 
@@ -104,13 +115,20 @@ def test_an_image_is_dropped_from_the_source_it_is_in_alone(photos: Path) -> Non
 
 def test_what_is_stored_lists_the_surest_pairs_first_and_no_more_than_asked(photos: Path) -> None:
     for number in range(4):
-        shutil.copy(photos / f"real/test/moss/{number}.png", photos / f"real/train/moss/copy{number}.png")
+        shutil.copy(
+            photos / f"real/test/moss/{number}.png", photos / f"real/train/moss/copy{number}.png"
+        )
     with Image.open(photos / "real/test/sand/0.png") as image:
         image.resize((90, 90)).save(photos / "real/train/sand/small.png")
     stored = json.loads(json.dumps(leaks_of(photos).to_dict(listed=3)))
     assert stored["total"] == 5
     assert [each["kind"] for each in stored["pairs"]] == ["bytes"] * 3
-    assert stored["pairs"][0]["kept"] == {"part": "test", "source": "real", "file": "moss/0.png", "label": "moss"}
+    assert stored["pairs"][0]["kept"] == {
+        "part": "test",
+        "source": "real",
+        "file": "moss/0.png",
+        "label": "moss",
+    }
     assert stored["counts"]["near"] == 1
     assert stored["dropped"] is False
 
@@ -123,17 +141,27 @@ def test_drawings_that_look_alike_by_nature_are_not_called_leaks(tmp_path: Path)
     assert leaks.test_images() <= 3
 
 
-def test_the_command_lists_pairs_and_sums_up(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_pairs_and_sums_up(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(photos / "real/test/moss/0.png", photos / "real/train/moss/copied.png")
-    assert main(["leaks", "--real", str(photos / "real"), "--synthetic", f"syn1={photos / 'made'}"]) == 0
+    assert (
+        main(["leaks", "--real", str(photos / "real"), "--synthetic", f"syn1={photos / 'made'}"])
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "bytes     0.000  test/moss/0.png  train/moss/copied.png" in shown
-    assert "1 leaks (1 bytes) among 12 test, 13 train, 12 synthetic images; 1 test images leak" in shown
+    assert (
+        "1 leaks (1 bytes) among 12 test, 13 train, 12 synthetic images; 1 test images leak"
+        in shown
+    )
     assert main(["leaks", "--real", str(photos / "real"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["total"] == 1
 
 
-def test_an_image_that_cannot_be_read_is_named(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_image_that_cannot_be_read_is_named(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (photos / "real/train/moss/0.png").write_bytes(b"not an image")
     assert main(["leaks", "--real", str(photos / "real")]) == 1
     assert "0.png is not a whole image" in caplog.text

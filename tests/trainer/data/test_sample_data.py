@@ -28,10 +28,15 @@ def test_writes_class_folders_with_as_many_images_as_asked_for(tmp_path: Path) -
     for part, count in (("train", 3), ("test", 2)):
         folders = sorted(path.name for path in (tmp_path / "digits" / part).iterdir())
         assert folders == list(LABELS)
-        assert all(len(list((tmp_path / "digits" / part / label).glob("*.png"))) == count for label in LABELS)
+        assert all(
+            len(list((tmp_path / "digits" / part / label).glob("*.png"))) == count
+            for label in LABELS
+        )
 
 
-def test_images_are_dark_on_white_and_their_names_carry_the_index_of_the_digit(tmp_path: Path) -> None:
+def test_images_are_dark_on_white_and_their_names_carry_the_index_of_the_digit(
+    tmp_path: Path,
+) -> None:
     write_sample_data(tmp_path, train_per_class=2, test_per_class=1)
     digits = load_digits()
     for path in (tmp_path / "train").rglob("*.png"):
@@ -39,7 +44,9 @@ def test_images_are_dark_on_white_and_their_names_carry_the_index_of_the_digit(t
         assert str(digits.target[index]) == path.parent.name
         with Image.open(path) as image:
             assert (image.mode, image.size) == ("RGB", (64, 64))
-            cells = 255 - np.asarray(image.convert("L"), dtype=float).reshape(8, 8, 8, 8).mean(axis=(1, 3))
+            cells = 255 - np.asarray(image.convert("L"), dtype=float).reshape(8, 8, 8, 8).mean(
+                axis=(1, 3)
+            )
         assert np.corrcoef(cells.ravel(), digits.images[index].ravel())[0, 1] > 0.95
 
 
@@ -77,7 +84,9 @@ def test_set_aside_images_share_no_pixels_with_the_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1, 31])
-def test_a_count_outside_1_to_30_is_refused_before_anything_is_written(tmp_path: Path, count: int) -> None:
+def test_a_count_outside_1_to_30_is_refused_before_anything_is_written(
+    tmp_path: Path, count: int
+) -> None:
     with pytest.raises(DataError, match="test_per_class") as refusal:
         write_sample_data(tmp_path / "digits", train_per_class=5, test_per_class=count)
     assert "30" in str(refusal.value)
@@ -92,11 +101,15 @@ def test_running_again_with_the_same_counts_changes_nothing(tmp_path: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == before
 
 
-def test_other_counts_over_an_existing_folder_are_refused_and_nothing_is_touched(tmp_path: Path) -> None:
+def test_other_counts_over_an_existing_folder_are_refused_and_nothing_is_touched(
+    tmp_path: Path,
+) -> None:
     write_sample_data(tmp_path, train_per_class=2, test_per_class=2)
     before = names(tmp_path)
     with pytest.raises(DataError, match="choose another --out"):
-        write_sample_data(tmp_path, train_per_class=3, test_per_class=2, set_aside=tmp_path / "aside")
+        write_sample_data(
+            tmp_path, train_per_class=3, test_per_class=2, set_aside=tmp_path / "aside"
+        )
     assert names(tmp_path) == before
 
 

@@ -51,15 +51,20 @@ def test_different_pictures_do_not_match(thumbs: np.ndarray) -> None:
 
 def test_a_mirrored_picture_matches_and_is_said_to_be_mirrored(thumbs: np.ndarray) -> None:
     matches = find_matches(thumbs, thumbs[10:15, :, ::-1])
-    assert [(each.first, each.second, each.mirrored) for each in sorted(matches, key=lambda each: each.second)] == [
-        (10 + row, row, True) for row in range(5)
-    ]
+    assert [
+        (each.first, each.second, each.mirrored)
+        for each in sorted(matches, key=lambda each: each.second)
+    ] == [(10 + row, row, True) for row in range(5)]
 
 
-def test_a_crop_of_ninety_percent_matches_at_any_place(pictures: list[Image.Image], thumbs: np.ndarray) -> None:
+def test_a_crop_of_ninety_percent_matches_at_any_place(
+    pictures: list[Image.Image], thumbs: np.ndarray
+) -> None:
     random = np.random.RandomState(0)
     corners = random.randint(0, 11, (len(pictures), 2)).tolist()
-    cropped = [each.crop((x, y, x + 86, y + 86)) for each, (x, y) in zip(pictures, corners, strict=True)]
+    cropped = [
+        each.crop((x, y, x + 86, y + 86)) for each, (x, y) in zip(pictures, corners, strict=True)
+    ]
     matches = find_matches(thumbs, np.stack([thumb(each) for each in cropped]))
     assert all(each.first == each.second for each in matches)
     assert len(matches) >= 0.9 * len(pictures)
@@ -77,14 +82,18 @@ def test_images_without_detail_match_nothing_and_cost_nothing() -> None:
     assert len(proposed_pairs(blank, blank)) == 0
 
 
-def test_correlation_of_edges_is_one_with_itself_and_blind_to_brightness_and_contrast(thumbs: np.ndarray) -> None:
+def test_correlation_of_edges_is_one_with_itself_and_blind_to_brightness_and_contrast(
+    thumbs: np.ndarray,
+) -> None:
     dim = (thumbs * 0.5 + 40).astype(np.uint8)
     assert edge_correlation(thumbs, thumbs).min() > 0.999
     assert edge_correlation(thumbs, dim).min() > 0.97
     assert np.all(edge_correlation(np.zeros_like(thumbs), thumbs) == 0)
 
 
-def test_a_hash_has_as_many_ones_as_the_median_leaves_and_depends_on_the_window(thumbs: np.ndarray) -> None:
+def test_a_hash_has_as_many_ones_as_the_median_leaves_and_depends_on_the_window(
+    thumbs: np.ndarray,
+) -> None:
     signs = hash_signs(thumbs, WHOLE)
     assert signs.shape == (60, 63)
     assert set(np.unique(signs)) == {-1.0, 1.0}

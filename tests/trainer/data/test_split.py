@@ -21,7 +21,9 @@ from trainer.errors import ConfigError, DataError
 
 def noise(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.RandomState(seed).randint(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.RandomState(seed).randint(0, 256, (16, 16, 3), dtype=np.uint8)).save(
+        path
+    )
 
 
 @pytest.fixture
@@ -44,18 +46,28 @@ def contents(split: Split, part: str) -> set[str]:
 
 def tree(root: Path) -> dict[str, str]:
     files = (path for path in sorted(root.rglob("*")) if path.is_file())
-    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def test_every_class_gets_the_numbers_asked_for_and_no_image_is_in_two_parts(images: Path) -> None:
     split = plan(images, val=3)
-    counts = {part: Counter(sample.label for sample in samples) for part, samples in split.parts.items()}
-    assert counts == {part: {"cat": count, "dog": count} for part, count in {"train": 6, "test": 8, "val": 3}.items()}
+    counts = {
+        part: Counter(sample.label for sample in samples) for part, samples in split.parts.items()
+    }
+    assert counts == {
+        part: {"cat": count, "dog": count}
+        for part, count in {"train": 6, "test": 8, "val": 3}.items()
+    }
     assert len(contents(split, "train") | contents(split, "test") | contents(split, "val")) == 34
     assert split.left_out == 6
 
 
-def test_it_depends_on_content_and_seed_and_not_on_names_or_other_classes(images: Path, tmp_path: Path) -> None:
+def test_it_depends_on_content_and_seed_and_not_on_names_or_other_classes(
+    images: Path, tmp_path: Path
+) -> None:
     before = plan(images)
     for number, path in enumerate(sorted((images / "cat").iterdir(), reverse=True)):
         path.rename(path.with_name(f"renamed-{number}.png"))
@@ -87,9 +99,14 @@ def test_frames_of_one_video_stay_on_one_side(tmp_path: Path) -> None:
     for label, first in (("cat", 0), ("dog", 1000)):
         for clip in range(7):
             for frame in range(5):
-                noise(tmp_path / "images" / label / f"clip{clip}_{frame:04d}.png", first + 10 * clip + frame)
+                noise(
+                    tmp_path / "images" / label / f"clip{clip}_{frame:04d}.png",
+                    first + 10 * clip + frame,
+                )
     split = plan(tmp_path / "images", train=10, test=10, group_by="prefix")
-    clips = {part: {prefix(sample.file) for sample in samples} for part, samples in split.parts.items()}
+    clips = {
+        part: {prefix(sample.file) for sample in samples} for part, samples in split.parts.items()
+    }
     assert not clips["train"] & clips["test"]
     assert all(len(samples) == 20 for samples in split.parts.values())
     assert len(plan(tmp_path / "images", train=10, test=10).parts["train"]) == 20
@@ -118,9 +135,13 @@ def test_groups_of_a_file_stay_on_one_side(images: Path, tmp_path: Path, kind: s
     lines = ["image,group", *(f"{file},{group}" for file, group in group_of.items())]
     path.write_text("\n".join(lines) if kind == "csv" else json.dumps(group_of), encoding="utf-8")
     split = plan(images, train=6, test=8, group_by=str(path))
-    sides = {part: {group_of[sample.file] for sample in samples} for part, samples in split.parts.items()}
+    sides = {
+        part: {group_of[sample.file] for sample in samples} for part, samples in split.parts.items()
+    }
     assert not sides["train"] & sides["test"]
-    path.write_text("image,group\ncat/00.png,a" if kind == "csv" else '{"cat/00.png": "a"}', encoding="utf-8")
+    path.write_text(
+        "image,group\ncat/00.png,a" if kind == "csv" else '{"cat/00.png": "a"}', encoding="utf-8"
+    )
     with pytest.raises(DataError, match=r"has no group for 39 images: 'cat/01.png'"):
         plan(images, group_by=str(path))
     path.write_text("[1]", encoding="utf-8")
@@ -134,13 +155,19 @@ def test_near_copies_stay_on_one_side(tmp_path: Path) -> None:
         label = ("moss", "sand")[number % 2]
         random = np.random.RandomState(number)
         layers = [random.randint(0, 256, (cells, cells, 3), dtype=np.uint8) for cells in (4, 8, 16)]
-        stack = [np.asarray(Image.fromarray(each).resize((96, 96), Image.Resampling.BICUBIC), float) for each in layers]
+        stack = [
+            np.asarray(Image.fromarray(each).resize((96, 96), Image.Resampling.BICUBIC), float)
+            for each in layers
+        ]
         (tmp_path / "images" / label).mkdir(parents=True, exist_ok=True)
         image = Image.fromarray((sum(stack) / 3).clip(0, 255).astype(np.uint8))
         image.save(tmp_path / "images" / label / f"{number:02d}-a.png")
         image.resize((80, 80)).save(tmp_path / "images" / label / f"{number:02d}-b.jpg", quality=70)
     split = plan(tmp_path / "images", train=8, test=8, group_by="similar")
-    numbers = {part: {Path(sample.file).name[:2] for sample in samples} for part, samples in split.parts.items()}
+    numbers = {
+        part: {Path(sample.file).name[:2] for sample in samples}
+        for part, samples in split.parts.items()
+    }
     assert not numbers["train"] & numbers["test"]
     assert len(numbers["train"] | numbers["test"]) == 16
 
@@ -148,18 +175,25 @@ def test_near_copies_stay_on_one_side(tmp_path: Path) -> None:
 def test_a_class_with_too_few_images_is_named_with_its_count(images: Path) -> None:
     for number in range(12):
         (images / "dog" / f"{number:02d}.png").unlink()
-    with pytest.raises(DataError, match=r"too few images for 6 train \+ 8 test a class: 'dog' has 8, needs 14"):
+    with pytest.raises(
+        DataError, match=r"too few images for 6 train \+ 8 test a class: 'dog' has 8, needs 14"
+    ):
         plan(images)
 
 
 def test_groups_too_large_to_fill_both_parts_are_named(images: Path) -> None:
     for number, path in enumerate(sorted((images / "cat").iterdir())):
         path.rename(path.with_name(f"image_{number:04d}.png"))
-    with pytest.raises(DataError, match=r"class 'cat' has 20 images in 1 groups, the largest of 20; 6 train \+ 8 test"):
+    with pytest.raises(
+        DataError,
+        match=r"class 'cat' has 20 images in 1 groups, the largest of 20; 6 train \+ 8 test",
+    ):
         plan(images, group_by="prefix")
 
 
-def test_the_folders_are_ready_for_a_grid_and_the_source_is_as_it_was(images: Path, tmp_path: Path) -> None:
+def test_the_folders_are_ready_for_a_grid_and_the_source_is_as_it_was(
+    images: Path, tmp_path: Path
+) -> None:
     before, out = tree(images), tmp_path / "split"
     split = write_split(SplitConfig(images=str(images), out=str(out), train=6, test=8))
     assert tree(images) == before
@@ -173,12 +207,16 @@ def test_the_folders_are_ready_for_a_grid_and_the_source_is_as_it_was(images: Pa
 
 
 def test_links_share_their_content_with_the_source(images: Path, tmp_path: Path) -> None:
-    write_split(SplitConfig(images=str(images), out=str(tmp_path / "split"), train=6, test=8, link=True))
+    write_split(
+        SplitConfig(images=str(images), out=str(tmp_path / "split"), train=6, test=8, link=True)
+    )
     linked = next((tmp_path / "split" / "train" / "cat").iterdir())
     assert linked.samefile(images / "cat" / linked.name)
 
 
-def test_a_folder_that_holds_anything_is_refused_and_left_alone(images: Path, tmp_path: Path) -> None:
+def test_a_folder_that_holds_anything_is_refused_and_left_alone(
+    images: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "split"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
@@ -192,7 +230,9 @@ def test_a_folder_that_holds_anything_is_refused_and_left_alone(images: Path, tm
     assert not list(tmp_path.glob(".split.partial*"))
 
 
-def test_a_failed_split_leaves_nothing_behind(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_split_leaves_nothing_behind(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -202,11 +242,14 @@ def test_a_failed_split_leaves_nothing_behind(images: Path, tmp_path: Path, monk
     assert {path.name for path in tmp_path.iterdir()} == {"images"}
 
 
-def test_a_folder_around_the_class_folders_is_not_taken_for_one_class(images: Path, tmp_path: Path) -> None:
+def test_a_folder_around_the_class_folders_is_not_taken_for_one_class(
+    images: Path, tmp_path: Path
+) -> None:
     (tmp_path / "around").mkdir()
     images.rename(tmp_path / "around" / "real")
     with pytest.raises(
-        DataError, match=r"has one class folder, 'real'; its classes may be inside: try --images .*real"
+        DataError,
+        match=r"has one class folder, 'real'; its classes may be inside: try --images .*real",
     ):
         plan(tmp_path / "around")
 
@@ -223,7 +266,21 @@ def test_counts_that_make_no_split_are_refused(options: dict[str, object]) -> No
         SplitConfig(images="a", out="b", **options)  # type: ignore[arg-type]
 
 
-def test_the_command_says_what_it_wrote(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["split", "--images", str(images), "--out", str(tmp_path / "s"), "--train", "6", "--test", "8"])
+def test_the_command_says_what_it_wrote(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(
+        [
+            "split",
+            "--images",
+            str(images),
+            "--out",
+            str(tmp_path / "s"),
+            "--train",
+            "6",
+            "--test",
+            "8",
+        ]
+    )
     assert code == 0
     assert "12 train, 16 test images of 2 classes; 12 of 40 left out" in capsys.readouterr().out

@@ -19,7 +19,18 @@ from trainer.data.split import SplitConfig, plan_split
 from trainer.data.torchvision_sets import SETS, CifarArchive, cache_folder, real_folder
 from trainer.errors import ConfigError, DataError
 
-CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CIFAR10_NAMES = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+]
 
 
 def write_archive(path: Path, members: dict[str, bytes]) -> str:
@@ -45,7 +56,9 @@ def cifar10(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """A small CIFAR-10 in the downloads folder, two images a class in each file; returns the test pixels."""
     folder = "cifar-10-batches-bin"
     labels = [(number % 10,) for number in range(20)]
-    members = {f"{folder}/data_batch_{number}.bin": cifar_rows(labels, number)[0] for number in range(1, 6)}
+    members = {
+        f"{folder}/data_batch_{number}.bin": cifar_rows(labels, number)[0] for number in range(1, 6)
+    }
     members[f"{folder}/test_batch.bin"], pixels = cifar_rows(labels, 9)
     members[f"{folder}/batches.meta.txt"] = "\n".join([*CIFAR10_NAMES, "", ""]).encode()
     known = SETS["CIFAR10"]
@@ -65,7 +78,10 @@ def test_cifar10_becomes_folders_that_a_grid_reads(cifar10: np.ndarray) -> None:
 
 def test_its_training_part_can_be_split(cifar10: np.ndarray) -> None:
     split = plan_split(SplitConfig(images="torchvision:CIFAR10", out="unused", train=4, test=6))
-    assert {part: len(samples) for part, samples in split.parts.items()} == {"train": 40, "test": 60}
+    assert {part: len(samples) for part, samples in split.parts.items()} == {
+        "train": 40,
+        "test": 60,
+    }
 
 
 def test_it_is_made_once(cifar10: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +115,9 @@ def test_an_archive_that_is_not_the_known_one_is_not_opened(cifar10: np.ndarray)
     """Its MD5 differs, so it is fetched anew, for which there is no network here; nothing half-made stays."""
     with (cache_folder() / "downloads" / "cifar-10-binary.tar.gz").open("ab") as file:
         file.write(b"more")
-    with pytest.raises(DataError, match=r"torchvision:CIFAR10 cannot be had .*connect once, or put the files"):
+    with pytest.raises(
+        DataError, match=r"torchvision:CIFAR10 cannot be had .*connect once, or put the files"
+    ):
         real_folder("torchvision:CIFAR10")
     assert {path.name for path in cache_folder().iterdir()} == {"downloads"}
 
@@ -109,11 +127,17 @@ def test_mnist_is_read_from_its_idx_files() -> None:
     raw.mkdir(parents=True)
     pixels = np.random.RandomState(0).randint(0, 256, (20, 28, 28), dtype=np.uint8)
     for part in ("train", "t10k"):
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 20, 28, 28) + pixels.tobytes())
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 20) + bytes(range(10)) * 2)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">IIII", 2051, 20, 28, 28) + pixels.tobytes()
+        )
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", 2049, 20) + bytes(range(10)) * 2
+        )
     dataset = load_dataset(real_folder("torchvision:MNIST"), None)
     assert dataset.classes[:2] == ("0 - zero", "1 - one")
-    with Image.open(real_folder("torchvision:MNIST") / "train" / "3 - three" / "00013.png") as image:
+    with Image.open(
+        real_folder("torchvision:MNIST") / "train" / "3 - three" / "00013.png"
+    ) as image:
         assert np.array_equal(np.asarray(image), pixels[13])
 
 
@@ -124,7 +148,9 @@ def test_pets_are_read_from_their_folders() -> None:
     for part, number in (("trainval", 1), ("test", 2)):
         lines = []
         for label, breed in enumerate(("Abyssinian", "great_pyrenees"), 1):
-            Image.new("RGB", (30, 20), (40 * label, number, 0)).save(base / "images" / f"{breed}_{number}.jpg")
+            Image.new("RGB", (30, 20), (40 * label, number, 0)).save(
+                base / "images" / f"{breed}_{number}.jpg"
+            )
             lines.append(f"{breed}_{number} {label} 1 1")
         (base / "annotations" / f"{part}.txt").write_text("\n".join(lines))
     dataset = load_dataset(real_folder("torchvision:OxfordIIITPet"), None)
@@ -134,7 +160,8 @@ def test_pets_are_read_from_their_folders() -> None:
 
 def test_an_unknown_set_is_named_with_those_there_are() -> None:
     with pytest.raises(
-        ConfigError, match=r"'torchvision:ImageNet' is unknown; choose torchvision: and one of CIFAR10, "
+        ConfigError,
+        match=r"'torchvision:ImageNet' is unknown; choose torchvision: and one of CIFAR10, ",
     ):
         real_folder("torchvision:ImageNet")
 

@@ -47,21 +47,46 @@ def test_paulsens_figures_share_one_grid_and_each_can_be_had_alone() -> None:
         "vgg16",
         "densenet121",
     }
-    assert {arm.regime for arm in every.used_arms} == {"real", "add", "swap", "fewer", "only", "copies"}
+    assert {arm.regime for arm in every.used_arms} == {
+        "real",
+        "add",
+        "swap",
+        "fewer",
+        "only",
+        "copies",
+    }
     assert every.epochs == 250
     seventh = paulsen_cifar10.grid_config(options(figures="7"))
     assert seventh.models == ("resnet18:scratch",)
-    assert [arm.name for arm in seventh.used_arms] == ["real", "copies:1", "add:1@syn1", "fewer:0.5"]
+    assert [arm.name for arm in seventh.used_arms] == [
+        "real",
+        "copies:1",
+        "add:1@syn1",
+        "fewer:0.5",
+    ]
 
 
-def test_arms_of_a_source_that_is_not_there_are_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_arms_of_a_source_that_is_not_there_are_left_out_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     config = paulsen_cifar10.grid_config(options(synthetic=["syn1=a"], figures="2"))
     assert [arm.name for arm in config.used_arms] == ["real", "add:1@syn1"]
     assert "add:1@syn2, add:2@syn1+syn2" in caplog.text
 
 
-def test_a_figure_that_is_not_in_the_paper_is_refused(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    arguments = ["--real", "r", "--synthetic", "syn1=s", "--out", str(tmp_path / "out"), "--figures", "1"]
+def test_a_figure_that_is_not_in_the_paper_is_refused(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    arguments = [
+        "--real",
+        "r",
+        "--synthetic",
+        "syn1=s",
+        "--out",
+        str(tmp_path / "out"),
+        "--figures",
+        "1",
+    ]
     assert paulsen_cifar10.main(arguments) == 1
     assert "--figures has '1'; choose from 2, 3, 4, 5, 6, 7" in caplog.text
 
@@ -71,7 +96,10 @@ def test_it_runs_from_one_command(
 ) -> None:
     out = tmp_path / "runs"
     arguments = ["--real", str(real), "--synthetic", str(synthetic), "--out", str(out)]
-    assert overchuk_grid.main([*arguments, "--models", "cnn", "--quick", "--device", "cpu", "--json"]) == 0
+    assert (
+        overchuk_grid.main([*arguments, "--models", "cnn", "--quick", "--device", "cpu", "--json"])
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["report"] == str(out / "report.html")
     grid = read_grid(out)
     assert {(run.arm, run.budget) for run in grid.runs} == {

@@ -47,7 +47,9 @@ def work(config: GridConfig, tmp_path: Path, one_thread: None) -> Work:
     dataset = load_dataset(Path(config.real), Path(str(config.synthetic)))
     runs = plan_runs(config, dataset, training_configs(config, dataset, {}), {})
     samples = [each for run in runs for each in run.images.all]
-    inputs = prepare_inputs({"cnn": samples}, sizes_px={"cnn": 32}, weights={}, cache=tmp_path / "cache", device=CPU)
+    inputs = prepare_inputs(
+        {"cnn": samples}, sizes_px={"cnn": 32}, weights={}, cache=tmp_path / "cache", device=CPU
+    )
     return runs, inputs
 
 
@@ -55,7 +57,9 @@ def run_all(executor: Executor, work: Work) -> dict[str, Mapping[str, bytes]]:
     return {run.run_id: files for run, files in executor.finished(*work)}
 
 
-def assert_same(found: dict[str, Mapping[str, bytes]], expected: dict[str, Mapping[str, bytes]]) -> None:
+def assert_same(
+    found: dict[str, Mapping[str, bytes]], expected: dict[str, Mapping[str, bytes]]
+) -> None:
     assert found.keys() == expected.keys()
     for run_id, files in expected.items():
         assert "DONE" in found[run_id], found[run_id].get("error.txt")
@@ -63,9 +67,13 @@ def assert_same(found: dict[str, Mapping[str, bytes]], expected: dict[str, Mappi
             assert found[run_id][name] == files[name], (run_id, name)
 
 
-def test_processes_give_the_same_files_although_one_is_killed_at_work(work: Work, tmp_path: Path) -> None:
+def test_processes_give_the_same_files_although_one_is_killed_at_work(
+    work: Work, tmp_path: Path
+) -> None:
     found = {}
-    for run, files in Processes(("cpu", "cpu"), scratch=tmp_path / "scratch", threads=1).finished(*work):
+    for run, files in Processes(("cpu", "cpu"), scratch=tmp_path / "scratch", threads=1).finished(
+        *work
+    ):
         if not found:
             multiprocessing.active_children()[0].kill()
         found[run.run_id] = files
@@ -75,7 +83,9 @@ def test_processes_give_the_same_files_although_one_is_killed_at_work(work: Work
 
 
 @pytest.mark.slow
-def test_a_run_that_kills_every_worker_fails_and_the_others_go_on(work: Work, tmp_path: Path) -> None:
+def test_a_run_that_kills_every_worker_fails_and_the_others_go_on(
+    work: Work, tmp_path: Path
+) -> None:
     killed: list[int | None] = []
 
     def kill_three() -> None:
@@ -88,7 +98,9 @@ def test_a_run_that_kills_every_worker_fails_and_the_others_go_on(work: Work, tm
 
     thread = threading.Thread(target=kill_three)
     thread.start()
-    found = run_all(Processes(("cpu",), scratch=tmp_path / "scratch", threads=1), (work[0][:2], work[1]))
+    found = run_all(
+        Processes(("cpu",), scratch=tmp_path / "scratch", threads=1), (work[0][:2], work[1])
+    )
     thread.join()
     first, second = (found[run.run_id] for run in work[0][:2])
     assert b"its worker process died 3 times, the last time with exit code -9" in first["error.txt"]
@@ -99,7 +111,9 @@ def test_a_run_that_kills_every_worker_fails_and_the_others_go_on(work: Work, tm
 @pytest.mark.slow
 def test_a_run_that_fails_in_a_process_says_why(work: Work, tmp_path: Path) -> None:
     runs = [replace(run, config=replace(run.config, training=replace(run.config.training, learning_rate=1e30))) for run in work[0][:1]]  # fmt: skip
-    (files,) = run_all(Processes(("cpu",), scratch=tmp_path / "scratch", threads=1), (runs, work[1])).values()
+    (files,) = run_all(
+        Processes(("cpu",), scratch=tmp_path / "scratch", threads=1), (runs, work[1])
+    ).values()
     assert b"at update" in files["error.txt"]
 
 
@@ -154,20 +168,30 @@ def make_killer() -> Callable[[], threading.Thread]:
 
 
 @pytest.mark.slow
-def test_a_grid_on_ray_has_the_same_results_file(config: GridConfig, tmp_path: Path, one_thread: None) -> None:
+def test_a_grid_on_ray_has_the_same_results_file(
+    config: GridConfig, tmp_path: Path, one_thread: None
+) -> None:
     pytest.importorskip("ray")
     from trainer.grid.grid import run_grid
     from trainer.report import write_report
 
-    here, there = run_grid(config), run_grid(replace(config, executor="ray", out=str(tmp_path / "ray")))
+    here, there = (
+        run_grid(config),
+        run_grid(replace(config, executor="ray", out=str(tmp_path / "ray"))),
+    )
     for grid in (here, there):
         write_report(grid.root)
     assert (here.root / "results.csv").read_bytes() == (there.root / "results.csv").read_bytes()
-    assert json.loads((there.root / "grid.json").read_text(encoding="utf-8"))["config"]["executor"] == "ray"
+    assert (
+        json.loads((there.root / "grid.json").read_text(encoding="utf-8"))["config"]["executor"]
+        == "ray"
+    )
 
 
 def test_a_ray_address_that_nobody_answers_is_one_line(work: Work) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(ConfigError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9") as caught:
+    with pytest.raises(
+        ConfigError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
+    ) as caught:
         run_all(RayCluster("127.0.0.1:9", cuda=False, threads=1), work)
     assert "\n" not in str(caught.value)

@@ -51,7 +51,9 @@ def written(grid: Grid, name: str) -> list[bytes]:
     + [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "cnn"],
 )
 def test_a_quick_grid_of_any_model_goes_through_everything(config: GridConfig, model: str) -> None:
-    quick = replace(config, models=(model,), quick=True, allow_untrained=True, updates=None, image_size_px=None)
+    quick = replace(
+        config, models=(model,), quick=True, allow_untrained=True, updates=None, image_size_px=None
+    )
     grid = run_grid(quick)
     assert [run.status for run in grid.runs] == ["done"] * 4
     for run in grid.runs:
@@ -76,17 +78,26 @@ def test_the_same_grid_elsewhere_gives_the_same_bytes(config: GridConfig, tmp_pa
 def test_only_a_run_without_done_is_trained_again(config: GridConfig) -> None:
     grid = run_grid(config)
     before = results(grid)
-    times = {run.run_id: (grid.root / run.run_id / "metrics.json").stat().st_mtime_ns for run in grid.runs}
+    times = {
+        run.run_id: (grid.root / run.run_id / "metrics.json").stat().st_mtime_ns
+        for run in grid.runs
+    }
     undone = grid.runs[2].run_id
     (grid.root / undone / "DONE").unlink()
     assert [run.status for run in read_grid(grid.root).runs].count("missing") == 1
     grid = run_grid(config)
-    changed = [name for name, time in times.items() if (grid.root / name / "metrics.json").stat().st_mtime_ns != time]
+    changed = [
+        name
+        for name, time in times.items()
+        if (grid.root / name / "metrics.json").stat().st_mtime_ns != time
+    ]
     assert changed == [undone]
     assert results(grid) == before
 
 
-def test_other_data_or_settings_make_other_runs_and_leave_the_old(config: GridConfig, real: Path) -> None:
+def test_other_data_or_settings_make_other_runs_and_leave_the_old(
+    config: GridConfig, real: Path
+) -> None:
     old = {run.run_id for run in run_grid(config).runs}
     settings = {run.run_id for run in run_grid(replace(config, l2=0.01)).runs}
     Image.new("RGB", (48, 48)).save(real / "test" / "cross" / "000.png")
@@ -96,7 +107,9 @@ def test_other_data_or_settings_make_other_runs_and_leave_the_old(config: GridCo
     assert all(is_done(Path(config.out), name) for name in old)
 
 
-def test_test_images_have_no_part_in_training(config: GridConfig, real: Path, tmp_path: Path) -> None:
+def test_test_images_have_no_part_in_training(
+    config: GridConfig, real: Path, tmp_path: Path
+) -> None:
     """With all test images replaced, the networks are the same to the bit, and so is what they were trained on."""
     first = run_grid(config)
     for path in (real / "test").rglob("*.png"):
@@ -109,13 +122,18 @@ def test_test_images_have_no_part_in_training(config: GridConfig, real: Path, tm
 
 def test_training_images_are_nested_over_ratios_and_validation_is_real(config: GridConfig) -> None:
     grid = run_grid(replace(config, ratios=(0.0, 1.0, 2.0), seeds=1))
-    tables = [list(csv.DictReader(data.decode().splitlines())) for data in written(grid, "training_images.csv")]
+    tables = [
+        list(csv.DictReader(data.decode().splitlines()))
+        for data in written(grid, "training_images.csv")
+    ]
     used = [{row["file"] for row in rows if row["source"] == "synthetic"} for rows in tables]
     assert [len(files) for files in used] == [0, 18, 36]
     assert used[1] < used[2]
     held = [sorted(row["file"] for row in rows if row["use"] == "validation") for rows in tables]
     assert held[0] == held[1] == held[2]
-    assert all(row["source"] == "real" for rows in tables for row in rows if row["use"] == "validation")
+    assert all(
+        row["source"] == "real" for rows in tables for row in rows if row["use"] == "validation"
+    )
 
 
 def test_a_failed_run_says_why_and_the_rest_go_on(config: GridConfig) -> None:
@@ -171,7 +189,9 @@ def scarce(tmp_path: Path, make_shapes: Callable[..., Path]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["good", "shuffled"])
-def test_informative_synthetic_images_help_and_shuffled_labels_do_not(scarce: Path, kind: str) -> None:
+def test_informative_synthetic_images_help_and_shuffled_labels_do_not(
+    scarce: Path, kind: str
+) -> None:
     grid = run_grid(
         GridConfig(
             str(scarce / "real"), str(scarce / "grid"), str(scarce / kind), models=("cnn",), ratios=(0.0, 10.0), seeds=1,
@@ -186,7 +206,12 @@ def test_grid_json_says_what_the_grid_is(config: GridConfig) -> None:
     grid = run_grid(replace(config, seeds=1))
     info = json.loads((grid.root / "grid.json").read_text(encoding="utf-8"))
     assert info["classes"] == ["circle", "cross", "square"]
-    assert info["images_per_class"] == {"train": [6] * 3, "test": [5] * 3, "synthetic": [12] * 3, "more": [0] * 3}
+    assert info["images_per_class"] == {
+        "train": [6] * 3,
+        "test": [5] * 3,
+        "synthetic": [12] * 3,
+        "more": [0] * 3,
+    }
     assert set(info["fingerprints"]) == {"train", "test", "synthetic", "more"}
     assert info["models"]["cnn"]["training"]["updates"] == 12
     assert str(config.out) not in info["versions"].values()
@@ -199,7 +224,16 @@ def all_arms(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...
     sizes = {"real/train": 6, "real/test": 5, "syn1": 12, "syn2": 8, "more": 8}
     for seed, (name, per_class) in enumerate(sizes.items()):
         make_shapes(root / name, per_class=per_class, seed=seed)
-    arms = ("add:1@syn2", "add:2@syn1+syn2", "swap:0.5", "fewer:0.5", "only:1", "augment", "copies:1", "more:1")
+    arms = (
+        "add:1@syn2",
+        "add:2@syn1+syn2",
+        "swap:0.5",
+        "fewer:0.5",
+        "only:1",
+        "augment",
+        "copies:1",
+        "more:1",
+    )
     return run_grid(
         GridConfig(
             str(root / "real"), str(root / "grid"), {name: str(root / name) for name in ("syn1", "syn2")}, models=("cnn",),
@@ -232,7 +266,9 @@ def test_a_budget_is_as_many_updates_or_as_many_passes_as_the_baseline(all_arms:
     baseline = grid.of("cnn", "real")[0].metrics
     assert baseline["updates"] == 12
     for run in grid.runs:
-        images = sum(run.metrics[f"{kind}_images"] for kind in ("real", "synthetic", "copied", "more"))
+        images = sum(
+            run.metrics[f"{kind}_images"] for kind in ("real", "synthetic", "copied", "more")
+        )
         if run.budget == "epochs":
             assert run.metrics["updates"] == int(12 * images / 15 + 0.5), run.run_id
         else:
@@ -240,7 +276,8 @@ def test_a_budget_is_as_many_updates_or_as_many_passes_as_the_baseline(all_arms:
         assert run.budget != "both" or images == 15
     matched = grid.of("cnn", "copies:1")[0].metrics
     assert (
-        matched["real_images"] + matched["copied_images"] == 15 + grid.of("cnn", "add:1")[0].metrics["synthetic_images"]
+        matched["real_images"] + matched["copied_images"]
+        == 15 + grid.of("cnn", "add:1")[0].metrics["synthetic_images"]
     )
 
 
@@ -248,7 +285,11 @@ def test_training_images_say_where_each_is_from(all_arms: Grid) -> None:
     grid = all_arms
     sources = {}
     for run in grid.runs:
-        rows = csv.DictReader((grid.root / run.run_id / "training_images.csv").read_text(encoding="utf-8").splitlines())
+        rows = csv.DictReader(
+            (grid.root / run.run_id / "training_images.csv")
+            .read_text(encoding="utf-8")
+            .splitlines()
+        )
         sources[run.arm] = {row["source"] for row in rows if row["use"] == "train"}
     assert sources == {
         "real": {"real"}, "add:1": {"real", "syn1"}, "add:1@syn2": {"real", "syn2"}, "swap:0.5": {"real", "syn1"},
@@ -261,7 +302,11 @@ def test_a_copy_is_the_turned_pixels_of_its_original(config: GridConfig) -> None
     sample = load_dataset(Path(config.real), None).train[4]
     copies = copies_of([sample], 7)
     inputs = prepare_inputs(
-        {"cnn": [sample, *copies]}, sizes_px={"cnn": 32}, weights={}, cache=Path(config.out), device=torch.device("cpu")
+        {"cnn": [sample, *copies]},
+        sizes_px={"cnn": 32},
+        weights={},
+        cache=Path(config.out),
+        device=torch.device("cpu"),
     )["cnn"]
     original, *made = inputs.values[inputs.index([sample, *copies])].permute(0, 2, 3, 1).numpy()
     for copy, pixels in zip(copies, made, strict=True):
@@ -269,7 +314,10 @@ def test_a_copy_is_the_turned_pixels_of_its_original(config: GridConfig) -> None
 
 
 def test_a_folder_that_a_client_is_writing_makes_no_grid(config: GridConfig) -> None:
-    with RunFolder(Path(str(config.synthetic)), None, None).locked(), pytest.raises(DataError, match="still writing"):  # type: ignore[arg-type]
+    with (
+        RunFolder(Path(str(config.synthetic)), None, None).locked(),
+        pytest.raises(DataError, match="still writing"),
+    ):  # type: ignore[arg-type]
         run_grid(config)
     assert not Path(config.out).exists()
 
@@ -281,7 +329,9 @@ def test_a_full_disk_ends_the_grid_in_one_line_and_it_goes_on_later(config: Grid
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))  # weights are larger than that
     try:
-        with pytest.raises(ReportError, match=r"cannot write .*cnn-real-seed0.*; check space") as caught:
+        with pytest.raises(
+            ReportError, match=r"cannot write .*cnn-real-seed0.*; check space"
+        ) as caught:
             run_grid(config)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -300,8 +350,14 @@ def test_leaks_are_listed_and_left_out_on_demand(config: GridConfig, tmp_path: P
             for number in range(count):
                 pixels = random.randint(0, 256, (40, 40, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "noise" / part / label / f"{number}.png")
-    shutil.copy(tmp_path / "noise" / "real" / "test" / "a" / "1.png", tmp_path / "noise" / "made" / "a" / "stolen.png")
-    folders = {"real": str(tmp_path / "noise" / "real"), "synthetic": str(tmp_path / "noise" / "made")}
+    shutil.copy(
+        tmp_path / "noise" / "real" / "test" / "a" / "1.png",
+        tmp_path / "noise" / "made" / "a" / "stolen.png",
+    )
+    folders = {
+        "real": str(tmp_path / "noise" / "real"),
+        "synthetic": str(tmp_path / "noise" / "made"),
+    }
     whole = replace(config, **folders, ratios=(0.0, 1.0), seeds=1)
     kept, dropped = (run_grid(replace(whole, out=str(tmp_path / name), drop_leaks=name == "dropped")) for name in ("kept", "dropped"))  # fmt: skip
     for grid, images, leaked in ((kept, [5, 4], 1), (dropped, [4, 4], 0)):
@@ -309,9 +365,15 @@ def test_leaks_are_listed_and_left_out_on_demand(config: GridConfig, tmp_path: P
         assert grid.info["images_per_class"]["synthetic"] == images
         assert grid.info["test_images_also_trained_on"] == leaked
         (pair,) = grid.info["leaks"]["pairs"]
-        assert (pair["kind"], pair["kept"]["file"], pair["dropped"]["file"]) == ("bytes", "a/1.png", "a/stolen.png")
+        assert (pair["kind"], pair["kept"]["file"], pair["dropped"]["file"]) == (
+            "bytes",
+            "a/1.png",
+            "a/stolen.png",
+        )
 
 
 def test_class_folders_that_are_not_split_say_how_to(config: GridConfig) -> None:
-    with pytest.raises(DataError, match=r"has no train and test folders; .* python -m trainer split --images"):
+    with pytest.raises(
+        DataError, match=r"has no train and test folders; .* synthgrid split --images"
+    ):
         run_grid(replace(config, real=str(config.synthetic)))

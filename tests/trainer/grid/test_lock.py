@@ -22,7 +22,9 @@ with grid_locked(Path(sys.argv[1])):
 """
 
 
-def test_a_second_grid_in_one_folder_is_refused_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+def test_a_second_grid_in_one_folder_is_refused_and_a_killed_one_holds_nothing(
+    tmp_path: Path,
+) -> None:
     other = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path / "grid")],
         cwd=Path(__file__).resolve().parents[3],

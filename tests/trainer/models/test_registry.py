@@ -54,17 +54,33 @@ def test_every_mode_of_a_model_has_defaults_and_words(name: str, mode: str) -> N
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_architecture_knows_its_width_without_being_built(name: str) -> None:
-    widths = {"resnet18": 512, "resnet34": 512, "vgg16": 4096, "densenet121": 1024, "vit_b_16": 768, "swin_t": 768}
+    widths = {
+        "resnet18": 512,
+        "resnet34": 512,
+        "vgg16": 4096,
+        "densenet121": 1024,
+        "vit_b_16": 768,
+        "swin_t": 768,
+    }
     assert model_spec(name).feature_dim == {"cnn": 128, "resnet50": 2048, **widths}[name]
 
 
 def test_the_default_mode_is_left_out_of_a_name_and_every_mode_has_a_title() -> None:
     names = {
-        name: model_spec(name).name for name in ("cnn:scratch", "resnet50:frozen", "resnet18:scratch", f"{TIMM}:frozen")
+        name: model_spec(name).name
+        for name in ("cnn:scratch", "resnet50:frozen", "resnet18:scratch", f"{TIMM}:frozen")
     }
     assert list(names.values()) == ["cnn", "resnet50", "resnet18:scratch", TIMM]
-    titles = [model_spec(name).title for name in ("cnn", "vit_b_16", "resnet18:scratch", "swin_t:finetune")]
-    assert titles == ["Small CNN", "ViT-B/16 (frozen)", "ResNet18 (from scratch)", "Swin-T (fine-tuned)"]
+    titles = [
+        model_spec(name).title
+        for name in ("cnn", "vit_b_16", "resnet18:scratch", "swin_t:finetune")
+    ]
+    assert titles == [
+        "Small CNN",
+        "ViT-B/16 (frozen)",
+        "ResNet18 (from scratch)",
+        "Swin-T (fine-tuned)",
+    ]
     assert model_spec("resnet18:scratch").noun == "the ResNet18 trained from scratch"
 
 
@@ -98,7 +114,9 @@ def test_a_vision_transformer_takes_multiples_of_its_patch_only() -> None:
         GridConfig("r", "o", "s", models=("vit_b_16",), image_size_px=33)
 
 
-@pytest.mark.parametrize("name", ["resnet18:scratch", "cnn", pytest.param("densenet121", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["resnet18:scratch", "cnn", pytest.param("densenet121", marks=pytest.mark.slow)]
+)
 def test_images_of_32_pixels_are_taken_as_they_are(name: str) -> None:
     assert model_spec(name).build(4, image_size_px=32)(torch.rand(2, 3, 32, 32)).shape == (2, 4)
 
@@ -110,7 +128,12 @@ def test_the_cnn_takes_any_size_from_32_on(size_px: int) -> None:
 
 def test_the_cnn_is_five_pooled_convolutions_dropout_and_one_connected_layer() -> None:
     kinds = [type(module) for module in build_cnn(4, 64).modules()]
-    assert [kinds.count(kind) for kind in (nn.Conv2d, nn.MaxPool2d, nn.Dropout, nn.Linear)] == [5, 5, 1, 1]
+    assert [kinds.count(kind) for kind in (nn.Conv2d, nn.MaxPool2d, nn.Dropout, nn.Linear)] == [
+        5,
+        5,
+        1,
+        1,
+    ]
 
 
 def test_without_a_network_an_untrained_backbone_must_be_allowed(tmp_path: Path) -> None:
@@ -129,7 +152,9 @@ def test_weights_of_a_file_are_used(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"w{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     weights = find_weights("resnet50", given=path, allow_untrained=False)
-    assert torch.equal(load_backbone("resnet50", weights).state_dict()["conv1.weight"], state["conv1.weight"])
+    assert torch.equal(
+        load_backbone("resnet50", weights).state_dict()["conv1.weight"], state["conv1.weight"]
+    )
 
 
 def test_weights_that_do_not_fit_or_are_no_weights_are_named(tmp_path: Path) -> None:
@@ -144,7 +169,9 @@ def test_weights_that_do_not_fit_or_are_no_weights_are_named(tmp_path: Path) -> 
         ("list.pth", "no state dict"),
     ):
         with pytest.raises(WeightsError, match=message) as caught:
-            load_backbone("resnet50", find_weights("resnet50", given=tmp_path / name, allow_untrained=False))
+            load_backbone(
+                "resnet50", find_weights("resnet50", given=tmp_path / name, allow_untrained=False)
+            )
         assert "\n" not in str(caught.value)
     with pytest.raises(WeightsError, match=r"gone\.pth is not there"):
         find_weights("resnet50", given=tmp_path / "gone.pth", allow_untrained=True)
@@ -152,8 +179,12 @@ def test_weights_that_do_not_fit_or_are_no_weights_are_named(tmp_path: Path) -> 
 
 def test_an_untrained_backbone_is_the_same_each_time_and_gives_finite_distinct_features() -> None:
     untrained = Weights(UNTRAINED, "seed0", None)
-    pixels = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    first, again = (Backbone("resnet50", untrained, device=pick_device("cpu"))(pixels) for _ in range(2))
+    pixels = torch.randint(
+        0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    first, again = (
+        Backbone("resnet50", untrained, device=pick_device("cpu"))(pixels) for _ in range(2)
+    )
     assert torch.equal(first, again)
     assert first.shape == (3, 2048)
     assert first.isfinite().all()
@@ -165,7 +196,9 @@ def test_folding_batch_norm_changes_nothing() -> None:
     network = load_backbone("resnet50", untrained)
     spec = model_spec("resnet50")
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    scaled = (pixels / 255.0 - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(spec.std).view(3, 1, 1)
+    scaled = (pixels / 255.0 - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(spec.std).view(
+        3, 1, 1
+    )
     with torch.inference_mode():
         plain = network(scaled)
     fused = Backbone("resnet50", untrained, device=pick_device("cpu"))(pixels)

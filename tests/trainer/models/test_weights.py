@@ -34,16 +34,22 @@ TINY = "timm:test_resnet.r160_in1k"
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "cnn"])
-def test_every_architecture_knows_where_its_weights_are_and_how_their_hash_begins(name: str) -> None:
+def test_every_architecture_knows_where_its_weights_are_and_how_their_hash_begins(
+    name: str,
+) -> None:
     found = published_weights(f"{name}:finetune")
-    assert re.fullmatch(rf"https://download\.pytorch\.org/models/{name}-[0-9a-f]{{8}}\.pth", found.url)
+    assert re.fullmatch(
+        rf"https://download\.pytorch\.org/models/{name}-[0-9a-f]{{8}}\.pth", found.url
+    )
     assert found.sha256_start in found.file_name
     assert len(found.sha256_start) == 8
     assert found.source in ("ImageNet-1k V1", "ImageNet-1k V2")
 
 
 def test_timm_weights_are_safetensors_and_the_small_cnn_has_none() -> None:
-    assert published_weights(TINY).url.endswith("timm/test_resnet.r160_in1k/resolve/main/model.safetensors")
+    assert published_weights(TINY).url.endswith(
+        "timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+    )
     with pytest.raises(WeightsError, match="no pretrained weights are published for cnn"):
         find_weights("cnn:finetune", given=None, allow_untrained=False)
 
@@ -68,26 +74,37 @@ def test_a_weights_file_goes_to_the_model_it_is_for(
     options: str | tuple[str, ...] | None, models: tuple[str, ...], expected: dict[str, str] | None
 ) -> None:
     if expected is not None:
-        assert given_weights(options, models) == {name: Path(file) for name, file in expected.items()}
+        assert given_weights(options, models) == {
+            name: Path(file) for name, file in expected.items()
+        }
         return
-    with pytest.raises(WeightsError, match="does not say which model it is for; write NAME=FILE") as caught:
+    with pytest.raises(
+        WeightsError, match="does not say which model it is for; write NAME=FILE"
+    ) as caught:
         given_weights(options, models)
     assert "\n" not in str(caught.value)
 
 
 def test_a_densenet_file_under_torchvisions_old_names_is_read(tmp_path: Path) -> None:
     state = model_spec("densenet121").build(3).state_dict()
-    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): value for name, value in state.items()}
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): value
+        for name, value in state.items()
+    }
     assert set(old) != set(state)
     torch.save(old, tmp_path / "old.pth")
     backbone = load_backbone("densenet121", Weights("old", "x", tmp_path / "old.pth"))
     name = "features.denseblock1.denselayer1.norm1.weight"
     assert torch.equal(backbone.state_dict()[name], state[name])
-    assert torch.equal(backbone.state_dict()["features.conv0.weight"], state["features.conv0.weight"])
+    assert torch.equal(
+        backbone.state_dict()["features.conv0.weight"], state["features.conv0.weight"]
+    )
 
 
 @pytest.mark.slow
-def test_a_vision_transformers_positions_are_interpolated_to_another_image_size(tmp_path: Path) -> None:
+def test_a_vision_transformers_positions_are_interpolated_to_another_image_size(
+    tmp_path: Path,
+) -> None:
     state = model_spec("vit_b_16").build(3, image_size_px=64).state_dict()
     save_file(state, tmp_path / "vit.safetensors")
     weights = Weights("vit", "x", tmp_path / "vit.safetensors")
@@ -98,7 +115,9 @@ def test_a_vision_transformers_positions_are_interpolated_to_another_image_size(
     assert positions.shape == (1, 1 + 6 * 6, 768)
 
 
-def test_fine_tuning_starts_from_the_weights_under_a_new_last_layer_and_trains_all(real: Path, tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_the_weights_under_a_new_last_layer_and_trains_all(
+    real: Path, tmp_path: Path
+) -> None:
     torch.manual_seed(5)
     path = tmp_path / "tiny.safetensors"
     state = model_spec(TINY).build(1000).state_dict()
@@ -147,7 +166,9 @@ def test_a_finished_runs_own_file_can_be_started_from(real: Path, tmp_path: Path
     (run,) = run_grid(config).runs
     path = tmp_path / "grid" / run.run_id / "model.safetensors"
     network = model_spec("cnn:finetune").build(7, image_size_px=32)
-    load_pretrained(network, "cnn:finetune", find_weights("cnn:finetune", given=path, allow_untrained=False))
+    load_pretrained(
+        network, "cnn:finetune", find_weights("cnn:finetune", given=path, allow_untrained=False)
+    )
     name = "blocks.0.0.weight"
     assert torch.equal(network.state_dict()[name], load_file(path)[f"1.{name}"])
     assert network.get_parameter("fc.weight").shape[0] == 7
@@ -158,7 +179,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A web server over tmp_path/www, reached without the proxy that refuses."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "www").mkdir()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "www"))
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "www")
+    )
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()

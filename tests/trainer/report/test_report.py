@@ -63,7 +63,9 @@ class Page(HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        self.sources += [
+            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")
+        ]
         if tag not in ("meta", "img", "br", "link"):
             self.open.append(tag)
 
@@ -84,7 +86,9 @@ from trainer.__main__ import main
 sys.exit(main(["report", {str(grid_folder)!r}]))
 """
     (grid_folder / "report.html").unlink(missing_ok=True)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     assert "Small CNN" in done.stdout
     assert (grid_folder / "report.html").is_file()
@@ -170,13 +174,15 @@ def test_a_damaged_file_is_named(grid_folder: Path, damage: str, message: str) -
 
 
 def test_a_folder_without_a_grid_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="python -m trainer grid"):
+    with pytest.raises(ReportError, match="synthgrid grid"):
         write_report(tmp_path)
 
 
 def test_json_holds_only_plain_values_and_what_the_page_says(grid_folder: Path) -> None:
     write_report(grid_folder)
-    found = json.loads((grid_folder / "results.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    found = json.loads(
+        (grid_folder / "results.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
+    )
     assert len(found["runs"]) == 6
     assert found["cells"][1]["changes"]["f1"]["n"] == 2
     assert found["tables"]["markdown"].startswith("| Model |")
@@ -203,13 +209,17 @@ def test_runs_on_other_test_images_are_refused(grid_folder: Path) -> None:
 
 
 def test_a_trained_grid_leaves_its_worst_mistakes_for_the_report(grid_folder: Path) -> None:
-    assert json.loads((grid_folder / "mistakes.json").read_text(encoding="utf-8"))["cells"][0]["mistakes"]
+    assert json.loads((grid_folder / "mistakes.json").read_text(encoding="utf-8"))["cells"][0][
+        "mistakes"
+    ]
     text = write_report(grid_folder).read_text(encoding="utf-8")
     assert "The worst mistakes" in text
     assert "taken for <b>" in text
 
 
-def test_all_arms_stand_beside_real_only_with_both_budgets(tmp_path: Path, make_grid: Callable[..., Path]) -> None:
+def test_all_arms_stand_beside_real_only_with_both_budgets(
+    tmp_path: Path, make_grid: Callable[..., Path]
+) -> None:
     cells = {
         "real/both": [0.5] * 3,
         "augment/both": [0.6] * 3,
@@ -236,26 +246,38 @@ def test_all_arms_stand_beside_real_only_with_both_budgets(tmp_path: Path, make_
 
 def test_leaks_are_listed(tmp_path: Path, make_grid: Callable[..., Path]) -> None:
     side = {"part": "test", "source": "real", "file": "circle/<1>.png", "label": "circle"}
-    leaks = {"checked": {"test": 300, "train": 90, "more": 0}, "total": 3, "test_images": 1, "dropped": False}
+    leaks = {
+        "checked": {"test": 300, "train": 90, "more": 0},
+        "total": 3,
+        "test_images": 1,
+        "dropped": False,
+    }
     leaks |= {
         "counts": {"bytes": 1, "near": 2},
         "pairs": [{"kind": "near", "distance": 0.1, "kept": side, "dropped": side}],
     }
-    text = write_report(make_grid(tmp_path / "a", {"real/both": [0.5]}, leaks=leaks)).read_text(encoding="utf-8")
+    text = write_report(make_grid(tmp_path / "a", {"real/both": [0.5]}, leaks=leaks)).read_text(
+        encoding="utf-8"
+    )
     assert (
-        "3 pairs of images in two parts of the data (1 the same file, 2 nearly the same picture), 1 test images" in text
+        "3 pairs of images in two parts of the data (1 the same file, 2 nearly the same picture), 1 test images"
+        in text
     )
     assert "circle/&lt;1&gt;.png" in text
     assert "2 more pairs" in text
     none = leaks | {"total": 0, "pairs": []}
-    text = write_report(make_grid(tmp_path / "b", {"real/both": [0.5]}, leaks=none)).read_text(encoding="utf-8")
+    text = write_report(make_grid(tmp_path / "b", {"real/both": [0.5]}, leaks=none)).read_text(
+        encoding="utf-8"
+    )
     assert "None found among 300 test, 90 train images." in text
 
 
 def test_grids_of_before_arms_had_leaks_or_mistakes_still_report(
     tmp_path: Path, make_grid: Callable[..., Path]
 ) -> None:
-    text = write_report(make_grid(tmp_path / "grid", {"real/both": [0.5] * 2})).read_text(encoding="utf-8")
+    text = write_report(make_grid(tmp_path / "grid", {"real/both": [0.5] * 2})).read_text(
+        encoding="utf-8"
+    )
     assert "worst mistakes" not in text
     assert "<h2>Leaks" not in text
 

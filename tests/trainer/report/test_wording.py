@@ -34,7 +34,9 @@ def results(tmp_path: Path, make_grid: Callable[..., Path]) -> Callable[..., Res
         (0.50, "made no measurable change to macro F1 of the small CNN ("),
     ],
 )
-def test_the_answer_is_a_sentence_that_follows_the_test(results: Callable, share: float, expected: str) -> None:
+def test_the_answer_is_a_sentence_that_follows_the_test(
+    results: Callable, share: float, expected: str
+) -> None:
     (sentence,) = answers(results({**BASE, "add:1/updates": [share] * 4}))
     assert sentence.startswith(f"With 30 real images a class, adding 30 synthetic {expected}")
     assert "95% CI" in sentence
@@ -42,7 +44,9 @@ def test_the_answer_is_a_sentence_that_follows_the_test(results: Callable, share
 
 
 def test_the_answer_is_about_the_largest_ratio_and_says_both_budgets(results: Callable) -> None:
-    cells = {f"add:{ratio}/{budget}": [0.6] * 4 for ratio in (1, 2) for budget in ("updates", "epochs")}
+    cells = {
+        f"add:{ratio}/{budget}": [0.6] * 4 for ratio in (1, 2) for budget in ("updates", "epochs")
+    }
     (sentence,) = answers(results({**BASE, **cells}))
     assert "adding 60 synthetic" in sentence
     assert "at the same number of epochs +" in sentence
@@ -51,14 +55,20 @@ def test_the_answer_is_about_the_largest_ratio_and_says_both_budgets(results: Ca
 
 def test_each_source_and_each_model_gets_its_own_sentence(results: Callable) -> None:
     cells = {"cnn/real/both": [0.5] * 3, "vit/real/both": [0.5] * 3}
-    cells |= {f"{model}/add:1@{source}/updates": [0.5] * 3 for model in ("cnn", "vit") for source in ("syn1", "syn2")}
+    cells |= {
+        f"{model}/add:1@{source}/updates": [0.5] * 3
+        for model in ("cnn", "vit")
+        for source in ("syn1", "syn2")
+    }
     found = answers(results(cells, models=("cnn", "vit"), sources={"syn1": "a", "syn2": "b"}))
     assert ["from syn1" in each for each in found] == [True, False, True, False]
     assert ["the small CNN" in each for each in found] == [True, True, False, False]
 
 
 def test_without_additive_cells_it_is_about_what_was_done(results: Callable) -> None:
-    (sentence,) = answers(results({**BASE, "fewer:0.5/updates": [0.4] * 4, "swap:0.5/both": [0.3] * 4}))
+    (sentence,) = answers(
+        results({**BASE, "fewer:0.5/updates": [0.4] * 4, "swap:0.5/both": [0.3] * 4})
+    )
     assert "training on 50% of real swapped for synthetic changed macro F1" in sentence
     (sentence,) = answers(results({**BASE, "fewer:0.5/updates": [0.4] * 4}))
     assert "no finished cell with synthetic images" in sentence
@@ -71,7 +81,11 @@ def test_one_seed_is_no_test(results: Callable) -> None:
 
 
 def test_where_synthetic_images_hurt_it_says_so_plainly(results: Callable) -> None:
-    cells = {"add:0.5/updates": [0.52] * 4, "add:1/updates": [0.50] * 4, "add:2/updates": [0.20] * 4}
+    cells = {
+        "add:0.5/updates": [0.52] * 4,
+        "add:1/updates": [0.50] * 4,
+        "add:2/updates": [0.20] * 4,
+    }
     text = "\n".join(warnings(results({**BASE, **cells})))
     assert "Synthetic images made the small CNN worse: real + 60 synthetic, same updates" in text
     assert "The more synthetic images, the worse for the small CNN" in text
@@ -112,10 +126,16 @@ def test_failed_runs_quick_grids_untrained_backbones_and_few_seeds_are_named(
 
 def test_leaks_are_named_unless_they_were_dropped(results: Callable) -> None:
     leaks = {"test_images": 4, "total": 9, "dropped": False}
-    assert any("4 test images are also among those trained on" in each for each in warnings(results(BASE, leaks=leaks)))
-    assert not any("test images" in each for each in warnings(results(BASE, leaks=leaks | {"dropped": True})))
     assert any(
-        "2 test images are, byte for byte" in each for each in warnings(results(BASE, test_images_also_trained_on=2))
+        "4 test images are also among those trained on" in each
+        for each in warnings(results(BASE, leaks=leaks))
+    )
+    assert not any(
+        "test images" in each for each in warnings(results(BASE, leaks=leaks | {"dropped": True}))
+    )
+    assert any(
+        "2 test images are, byte for byte" in each
+        for each in warnings(results(BASE, test_images_also_trained_on=2))
     )
 
 

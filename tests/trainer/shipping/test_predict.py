@@ -44,30 +44,48 @@ def run_of(folders: Path, model: str) -> Path:
 def test_a_run_predicts_what_it_predicted_when_it_was_trained(folders: Path, model: str) -> None:
     run = run_of(folders, model)
     recorded = read_predictions(run.parent, run.name)
-    found = predict_images(load_classifier(run), [folders / "real" / "test" / each.file for each in recorded])
+    found = predict_images(
+        load_classifier(run), [folders / "real" / "test" / each.file for each in recorded]
+    )
     assert [each.top[0][0] for each in found] == [each.predicted for each in recorded]
-    np.testing.assert_allclose([each.top[0][1] for each in found], [each.p_predicted for each in recorded], atol=2e-4)
+    np.testing.assert_allclose(
+        [each.top[0][1] for each in found], [each.p_predicted for each in recorded], atol=2e-4
+    )
 
 
 @pytest.mark.parametrize("model", ["cnn", "resnet50"])
-def test_an_exported_folder_needs_neither_run_nor_weights(folders: Path, model: str, tmp_path: Path) -> None:
+def test_an_exported_folder_needs_neither_run_nor_weights(
+    folders: Path, model: str, tmp_path: Path
+) -> None:
     run, images = run_of(folders, model), find_images([folders / "real" / "test"])
     export_run(run, tmp_path / "model", with_onnx=model == "cnn")
-    before, after = (predict_images(load_classifier(each), images, top=3) for each in (run, tmp_path / "model"))
+    before, after = (
+        predict_images(load_classifier(each), images, top=3) for each in (run, tmp_path / "model")
+    )
     assert before == after
     names = {each.name for each in (tmp_path / "model").iterdir()}
-    assert names == {"model.safetensors", "model.json", "README.md"} | ({"model.onnx"} if model == "cnn" else set())
+    assert names == {"model.safetensors", "model.json", "README.md"} | (
+        {"model.onnx"} if model == "cnn" else set()
+    )
 
 
-def test_onnx_runtime_gives_torchs_probabilities_for_any_batch(folders: Path, tmp_path: Path) -> None:
+def test_onnx_runtime_gives_torchs_probabilities_for_any_batch(
+    folders: Path, tmp_path: Path
+) -> None:
     import onnxruntime
 
     classifier = export_run(run_of(folders, "cnn"), tmp_path / "model", with_onnx=True)
-    session = onnxruntime.InferenceSession(tmp_path / "model" / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
     pixels = np.random.RandomState(3).randint(0, 256, (7, 32, 32, 3)).astype(np.uint8)
-    logits = session.run(["logits"], {"pixels": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))})[0]
+    logits = session.run(
+        ["logits"], {"pixels": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
+    )[0]
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(shares / shares.sum(axis=1, keepdims=True), classifier.probabilities(pixels), atol=1e-4)
+    np.testing.assert_allclose(
+        shares / shares.sum(axis=1, keepdims=True), classifier.probabilities(pixels), atol=1e-4
+    )
 
 
 def test_the_card_and_the_description_say_what_the_model_is(folders: Path, tmp_path: Path) -> None:
@@ -75,7 +93,11 @@ def test_the_card_and_the_description_say_what_the_model_is(folders: Path, tmp_p
     export_run(run, tmp_path / "model", with_onnx=False)
     values = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    assert (values["classes"], values["image_size_px"], values["run"]) == (["circle", "cross", "square"], 32, run.name)
+    assert (values["classes"], values["image_size_px"], values["run"]) == (
+        ["circle", "cross", "square"],
+        32,
+        run.name,
+    )
     assert values["test_metrics"]["f1"] == metrics["f1"]
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert f"| macro F1 | {metrics['f1']:.3f} |" in card
@@ -99,7 +121,10 @@ def test_a_folder_with_some_of_the_classes_can_be_evaluated(
     for path in (tmp_path / "square").iterdir():
         path.unlink()
     (tmp_path / "square").rmdir()
-    assert set(evaluate_folder(load_classifier(run_of(folders, "cnn")), tmp_path).recalls) == {"circle", "cross"}
+    assert set(evaluate_folder(load_classifier(run_of(folders, "cnn")), tmp_path).recalls) == {
+        "circle",
+        "cross",
+    }
 
 
 def failure(caplog: pytest.LogCaptureFixture, *arguments: object) -> str:
@@ -108,22 +133,31 @@ def failure(caplog: pytest.LogCaptureFixture, *arguments: object) -> str:
 
 
 def test_one_damaged_image_does_not_stop_the_others(
-    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    folders: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
-    assert main(["predict", str(run_of(folders, "cnn")), str(tmp_path), "--json", "--top", "2"]) == 1
+    assert (
+        main(["predict", str(run_of(folders, "cnn")), str(tmp_path), "--json", "--top", "2"]) == 1
+    )
     whole, damaged = json.loads(capsys.readouterr().out)
     assert [each["class"] in ("circle", "cross", "square") for each in whole["top"]] == [True, True]
     assert "not a whole image" in damaged["error"]
     assert "b.png is not a whole image" in caplog.text
 
 
-def test_mistakes_are_told_in_one_line(folders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_mistakes_are_told_in_one_line(
+    folders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = run_of(folders, "cnn")
     (tmp_path / "zebra").mkdir()
     Image.new("RGB", (32, 32)).save(tmp_path / "zebra" / "0.png")
-    assert "is a whole grid; name one of its runs: cnn-" in failure(caplog, "predict", folders / "grid", tmp_path)
+    assert "is a whole grid; name one of its runs: cnn-" in failure(
+        caplog, "predict", folders / "grid", tmp_path
+    )
     assert "holds no run and no exported model" in failure(caplog, "predict", tmp_path, tmp_path)
     assert "nothing.png is not there" in failure(caplog, "predict", run, tmp_path / "nothing.png")
     assert "does not know: zebra" in failure(caplog, "evaluate", run, tmp_path)
@@ -144,7 +178,9 @@ def test_a_truncated_model_file_is_named(folders: Path, tmp_path: Path) -> None:
         load_classifier(tmp_path / "model")
 
 
-def test_other_weights_than_those_of_the_training_are_refused(folders: Path, tmp_path: Path) -> None:
+def test_other_weights_than_those_of_the_training_are_refused(
+    folders: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     run.mkdir()
     for path in run_of(folders, "resnet50").iterdir():

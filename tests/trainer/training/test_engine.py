@@ -140,7 +140,9 @@ class Greedy(nn.Module):
 def train_greedy(network: nn.Module, *, batch_size: int = 16) -> Fit:
     points, train, validation = blobs()
     config = TrainingConfig(updates=30, batch_size=batch_size, learning_rate=0.01)
-    return fit(network, points, train=train, validation=validation, config=config, seed=0, device=CPU)
+    return fit(
+        network, points, train=train, validation=validation, config=config, seed=0, device=CPU
+    )
 
 
 def test_out_of_memory_halves_what_goes_through_at_once_and_keeps_the_effective_batch(
@@ -151,12 +153,17 @@ def test_out_of_memory_halves_what_goes_through_at_once_and_keeps_the_effective_
     assert (whole.batch_size, whole.micro_batch) == (16, 16)
     assert (parts.batch_size, parts.micro_batch, parts.updates) == (16, 4, 30)
     assert little.seen == [4] * 4 * 30
-    assert "out of memory: starting again with 8 images at once; 16 make an update as before" in caplog.text
+    assert (
+        "out of memory: starting again with 8 images at once; 16 make an update as before"
+        in caplog.text
+    )
     assert torch.allclose(plenty.fc.weight, little.fc.weight, atol=1e-6)
     assert parts.train_loss == pytest.approx(whole.train_loss, rel=1e-5)
 
 
-def test_out_of_memory_late_in_a_training_gives_what_the_smaller_batch_gives_from_the_start() -> None:
+def test_out_of_memory_late_in_a_training_gives_what_the_smaller_batch_gives_from_the_start() -> (
+    None
+):
     class Late(Greedy):
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             self.room = 8 if len(self.seen) >= 20 else self.room
@@ -174,7 +181,9 @@ def test_a_batch_that_is_no_power_of_two_is_cut_evenly() -> None:
 
 
 def test_memory_for_not_even_two_images_fails_the_run() -> None:
-    with pytest.raises(RunError, match="out of memory with 2 images at once; use a smaller image size"):
+    with pytest.raises(
+        RunError, match="out of memory with 2 images at once; use a smaller image size"
+    ):
         train_greedy(Greedy(room=1))
 
 
@@ -191,7 +200,9 @@ def test_an_error_that_is_not_about_memory_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize("bad_update", [1, 7, 25, 26, 60])
-def test_the_update_at_which_the_loss_broke_is_named_though_losses_are_looked_at_now_and_then(bad_update: int) -> None:
+def test_the_update_at_which_the_loss_broke_is_named_though_losses_are_looked_at_now_and_then(
+    bad_update: int,
+) -> None:
     class Breaks(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -199,11 +210,15 @@ def test_the_update_at_which_the_loss_broke_is_named_though_losses_are_looked_at
 
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             self.calls += self.training
-            return self.fc(rows) * (float("nan") if self.training and self.calls == bad_update else 1.0)
+            return self.fc(rows) * (
+                float("nan") if self.training and self.calls == bad_update else 1.0
+            )
 
     points, train, validation = blobs()
     config = TrainingConfig(updates=60, checkpoints=2)
-    with pytest.raises(RunError, match=f"became nan at update {bad_update} of 60; try a lower learning rate"):
+    with pytest.raises(
+        RunError, match=f"became nan at update {bad_update} of 60; try a lower learning rate"
+    ):
         fit(Breaks(), points, train=train, validation=validation, config=config, seed=0, device=CPU)
 
 
@@ -217,23 +232,37 @@ def test_mixed_precision_computes_in_16_bits_and_trains_as_well() -> None:
 
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(24) % 2
-    pixels = (labels * 120)[:, None, None, None] + torch.randint(0, 100, (24, 3, 32, 32), generator=random)
+    pixels = (labels * 120)[:, None, None, None] + torch.randint(
+        0, 100, (24, 3, 32, 32), generator=random
+    )
     part = Labelled(torch.arange(24), labels)
     for precision, kind in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
         kinds.clear()
         torch.manual_seed(0)
         network = Spy(
-            Standardise(torch.full((3, 1, 1), 128.0), torch.full((3, 1, 1), 64.0)), nn.Flatten(), nn.Linear(3072, 2)
+            Standardise(torch.full((3, 1, 1), 128.0), torch.full((3, 1, 1), 64.0)),
+            nn.Flatten(),
+            nn.Linear(3072, 2),
         )
         config = TrainingConfig(updates=30, batch_size=8, precision=precision)
-        found = fit(network, pixels.to(torch.uint8), train=part, validation=part, config=config, seed=0, device=CPU)
+        found = fit(
+            network,
+            pixels.to(torch.uint8),
+            train=part,
+            validation=part,
+            config=config,
+            seed=0,
+            device=CPU,
+        )
         assert kinds == {kind}
         assert found.dtype == str(kind).removeprefix("torch.")
         assert network[2].weight.dtype == torch.float32
         assert found.validation_loss < 0.1
 
 
-@pytest.mark.parametrize(("name", "message"), [("float16", "needs a CUDA device"), ("int8", "choose from auto")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("float16", "needs a CUDA device"), ("int8", "choose from auto")]
+)
 def test_a_precision_that_cannot_be_had_is_refused(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         pick_precision(name, CPU)

@@ -31,9 +31,13 @@ def samples(real: Path) -> tuple[Sample, ...]:
     return load_dataset(real, {}).train
 
 
-def prepare(needs: dict[str, list[Sample]], folder: Path, *, size_px: int = 64) -> dict[str, ModelInputs]:
+def prepare(
+    needs: dict[str, list[Sample]], folder: Path, *, size_px: int = 64
+) -> dict[str, ModelInputs]:
     sizes = dict.fromkeys(needs, size_px)
-    return prepare_inputs(needs, sizes_px=sizes, weights=NO_WEIGHTS, cache=folder / "features", device=CPU)
+    return prepare_inputs(
+        needs, sizes_px=sizes, weights=NO_WEIGHTS, cache=folder / "features", device=CPU
+    )
 
 
 def frozen_grid(real: Path, out: Path, **changes: object) -> GridConfig:
@@ -64,7 +68,9 @@ def test_every_file_is_decoded_once_for_all_models_copies_and_views(
     found = prepare({"cnn": wanted, TINY: wanted}, tmp_path)
     assert set(decoded.values()) == {1}
     assert len(decoded) == len(samples)
-    assert len(found["cnn"].values) == len(found[TINY].values) == len({each.sha256 for each in wanted})
+    assert (
+        len(found["cnn"].values) == len(found[TINY].values) == len({each.sha256 for each in wanted})
+    )
 
 
 def test_a_row_is_what_its_sample_says(samples: tuple[Sample, ...], tmp_path: Path) -> None:
@@ -92,18 +98,26 @@ def test_views_of_an_image_differ_and_are_the_same_wherever_it_is_seen(
 
 @pytest.mark.parametrize(
     "model",
-    ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow), pytest.param("vit_b_16", marks=pytest.mark.slow)],
+    [
+        "resnet18",
+        pytest.param("resnet50", marks=pytest.mark.slow),
+        pytest.param("vit_b_16", marks=pytest.mark.slow),
+    ],
 )
 def test_an_images_features_do_not_depend_on_the_images_beside_it(model: str) -> None:
     backbone = Backbone(model, NO_WEIGHTS[TINY], image_size_px=64, device=CPU)
-    pixels = torch.randint(0, 256, (37, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (37, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     order = torch.randperm(37, generator=torch.Generator().manual_seed(1))
     together = backbone(pixels)
     assert torch.equal(together[order], backbone(pixels[order]))
     assert torch.equal(together[5:6], backbone(pixels[5:6]))
 
 
-def test_a_frozen_model_is_trained_on_augmented_views_and_looked_at_on_plain_images(real: Path, tmp_path: Path) -> None:
+def test_a_frozen_model_is_trained_on_augmented_views_and_looked_at_on_plain_images(
+    real: Path, tmp_path: Path
+) -> None:
     grid = run_grid(frozen_grid(real, tmp_path / "grid"))
     plain, augmented = ([run for run in grid.runs if run.arm == arm] for arm in ("real", "augment"))
     heads = written(grid, "model.safetensors")

@@ -34,7 +34,9 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     store = RowStore(1 << 20, (8,), np.dtype(np.uint8), folder=tmp_path, limit_bytes=0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
     try:
-        with pytest.raises(DataError, match=r"cannot write decoded pixels: .*; free some space") as caught:
+        with pytest.raises(
+            DataError, match=r"cannot write decoded pixels: .*; free some space"
+        ) as caught:
             store.append(np.zeros((1 << 20, 8), dtype=np.uint8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

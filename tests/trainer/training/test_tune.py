@@ -20,7 +20,13 @@ optuna = pytest.importorskip("optuna")
 @pytest.fixture
 def config(real: Path, tmp_path: Path) -> TuneConfig:
     return TuneConfig(
-        str(real), str(tmp_path / "tuned.json"), trials=3, folds=2, image_size_px=32, quick=True, device="cpu"
+        str(real),
+        str(tmp_path / "tuned.json"),
+        trials=3,
+        folds=2,
+        image_size_px=32,
+        quick=True,
+        device="cpu",
     )
 
 
@@ -33,7 +39,9 @@ def test_the_best_trial_is_at_least_as_good_as_the_defaults(config: TuneConfig, 
     assert values["images"] == sorted(each.sha256 for each in load_dataset(real, None).train)
 
 
-def test_tuning_does_not_depend_on_the_test_images(config: TuneConfig, real: Path, tmp_path: Path) -> None:
+def test_tuning_does_not_depend_on_the_test_images(
+    config: TuneConfig, real: Path, tmp_path: Path
+) -> None:
     first = tune(config)
     for folder in (real / "test").iterdir():
         for path in sorted(folder.iterdir())[1:]:
@@ -48,7 +56,9 @@ def test_a_test_image_among_the_training_images_is_refused(config: TuneConfig, r
     assert not Path(config.out).exists()
 
 
-def test_the_same_command_again_runs_only_the_missing_trials(config: TuneConfig, tmp_path: Path) -> None:
+def test_the_same_command_again_runs_only_the_missing_trials(
+    config: TuneConfig, tmp_path: Path
+) -> None:
     tune(replace(config, trials=1))
     assert tune(config).trials == 3
     before = (tmp_path / "tuned.json").read_bytes()
@@ -58,7 +68,9 @@ def test_the_same_command_again_runs_only_the_missing_trials(config: TuneConfig,
 
 def test_a_trial_that_was_killed_is_not_counted(config: TuneConfig, tmp_path: Path) -> None:
     tune(replace(config, trials=1))
-    study = optuna.load_study(study_name="synthgrid", storage=f"sqlite:///{tmp_path / 'tuned.study.db'}")
+    study = optuna.load_study(
+        study_name="synthgrid", storage=f"sqlite:///{tmp_path / 'tuned.study.db'}"
+    )
     study.ask()  # a trial that nobody finishes
     assert tune(config).trials == 3
 
@@ -68,7 +80,9 @@ def test_a_study_of_other_images_is_not_mixed_up(
 ) -> None:
     tune(replace(config, trials=1))
     make_shapes(real / "train", per_class=7, seed=5)
-    with pytest.raises(ConfigError, match=r"tuned\.study\.db is the study of something else \(data_fingerprint"):
+    with pytest.raises(
+        ConfigError, match=r"tuned\.study\.db is the study of something else \(data_fingerprint"
+    ):
         tune(config)
 
 

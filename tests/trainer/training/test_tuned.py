@@ -21,7 +21,13 @@ TRAINING = {"learning_rate": 0.002, "l2": 0.0, "batch_size": 8}
 
 def write(path: Path, real: Path, **change: Any) -> str:
     used = [sample.sha256 for sample in load_dataset(real, None).train]
-    values = {"model": "cnn", "training": TRAINING, "images": used, "study": {"trials": 9}, "data_fingerprint": "f"}
+    values = {
+        "model": "cnn",
+        "training": TRAINING,
+        "images": used,
+        "study": {"trials": 9},
+        "data_fingerprint": "f",
+    }
     path.write_text(json.dumps({**values, **change}), encoding="utf-8")
     return str(path)
 
@@ -50,7 +56,9 @@ def test_a_file_tuned_on_a_test_image_is_refused_before_anything_is_written(
 ) -> None:
     dataset = load_dataset(real, None)
     used = [dataset.train[0].sha256, dataset.test[3].sha256]
-    with pytest.raises(ConfigError, match=r"tuned on 1 images that are tested on, circle/003.png among them"):
+    with pytest.raises(
+        ConfigError, match=r"tuned on 1 images that are tested on, circle/003.png among them"
+    ):
         run_grid(replace(config, tuned=(write(tmp_path / "t.json", real, images=used),)))
     assert not Path(config.out).exists()
 
@@ -60,13 +68,18 @@ def test_a_file_tuned_on_a_test_image_is_refused_before_anything_is_written(
     [
         ({"model": "resnet50"}, "is for model resnet50; the grid trains cnn"),
         ({"model": "cnnn"}, "model 'cnnn' is unknown"),
-        ({"training": {"learning": 1}}, "tunes 'learning', which is no hyper-parameter; known: augment"),
+        (
+            {"training": {"learning": 1}},
+            "tunes 'learning', which is no hyper-parameter; known: augment",
+        ),
         ({"training": 3}, "is no file of tuned hyper-parameters"),
         ({"images": []}, "does not list the images it was tuned on"),
         ({"images": None}, "is no file of tuned hyper-parameters"),
     ],
 )
-def test_a_file_that_does_not_fit_says_why(real: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_file_that_does_not_fit_says_why(
+    real: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         read_tuned([write(tmp_path / "t.json", real, **change)], models=("cnn",))
     assert "\n" not in str(caught.value)
@@ -79,13 +92,18 @@ def test_two_files_for_one_model_are_refused(real: Path, tmp_path: Path) -> None
 
 
 def test_what_is_tuned_cannot_be_asked_for_as_well(config: GridConfig, real: Path) -> None:
-    dataset, tuned = load_dataset(real, Path(str(config.synthetic))), read_tuned(config.tuned, models=("cnn",))
+    dataset, tuned = (
+        load_dataset(real, Path(str(config.synthetic))),
+        read_tuned(config.tuned, models=("cnn",)),
+    )
     refuse_test_images(tuned.values(), dataset.test)
     with pytest.raises(ConfigError, match="l2 of cnn is asked for and tuned as well"):
         training_configs(replace(config, l2=0.1), dataset, tuned)
 
 
-def test_a_model_tuned_to_be_augmented_has_no_arm_augment(config: GridConfig, real: Path, tmp_path: Path) -> None:
+def test_a_model_tuned_to_be_augmented_has_no_arm_augment(
+    config: GridConfig, real: Path, tmp_path: Path
+) -> None:
     path = write(tmp_path / "t.json", real, training={"augment": "standard"})
     with pytest.raises(ConfigError, match="cnn was tuned to be augmented"):
         run_grid(replace(config, arms=("augment",), tuned=(path,)))

@@ -69,7 +69,10 @@ def test_a_missing_scheduler_is_named(folder):
 
 def test_an_unknown_prediction_is_refused(folder):
     path = folder / "scheduler" / "scheduler_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"prediction_type": "flow_prediction"}), "utf-8")
+    path.write_text(
+        json.dumps(json.loads(path.read_text("utf-8")) | {"prediction_type": "flow_prediction"}),
+        "utf-8",
+    )
     with pytest.raises(EmbeddedError, match="flow_prediction"):
         loading.load(folder)
 
@@ -77,7 +80,9 @@ def test_an_unknown_prediction_is_refused(folder):
 def test_velocity_prediction_means_what_its_definition_says(checkpoints):
     """v = a eps - s x0 for a^2 + s^2 = 1; a model that always answers 0 then says x0 = a^2 x in sigma's scale."""
     model, _, _ = loading.load(checkpoints / "random")
-    still = loading.DiffusionModel(model.unet, model.levels, prediction="v_prediction", latent_scale=1.0)
+    still = loading.DiffusionModel(
+        model.unet, model.levels, prediction="v_prediction", latent_scale=1.0
+    )
     still.unet = lambda given, *_, **__: (torch.zeros_like(given),)
     x = torch.ones(1, 4, 2, 2)
     assert torch.allclose(still.denoise(x, 2.0, None), x / 5.0)

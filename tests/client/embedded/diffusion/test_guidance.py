@@ -38,7 +38,9 @@ def empty(batch: int) -> dict[str, torch.Tensor]:
 def sample(guider: Guider, noise, latent, *, sampler="euler", steps=4, denoise=1.0, seed=0):
     sigmas = make_sigmas(guider.model.levels, "normal", steps, denoise)
     drawn = noise.generate_noise(latent)
-    return guider.sample(drawn, latent["samples"], SAMPLERS[sampler], sigmas, seed=seed, on_step=lambda done: None)
+    return guider.sample(
+        drawn, latent["samples"], SAMPLERS[sampler], sigmas, seed=seed, on_step=lambda done: None
+    )
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "ddim"])
@@ -48,7 +50,9 @@ def test_a_row_of_a_mixed_batch_equals_the_ksampler_alone(parts, sampler):
     guider = Guider(model, stack_conditionings(rows), negative, 4.0)
     batch, _ = sample(guider, RowNoise(SEEDS), empty(4), sampler=sampler)
     for row, (seed, positive) in enumerate(zip(SEEDS, rows, strict=True)):
-        (alone,) = KSampler().sample(model, seed, 4, 4.0, sampler, "normal", positive, negative, empty(1))
+        (alone,) = KSampler().sample(
+            model, seed, 4, 4.0, sampler, "normal", positive, negative, empty(1)
+        )
         difference = (alone["samples"][0] - batch[row]).abs().max() / alone["samples"].abs().max()
         assert float(difference) < 1e-4
 
@@ -63,14 +67,21 @@ def test_other_rows_really_differ(parts):
 def test_guidance_goes_from_the_negative_to_the_positive_and_beyond(parts):
     model, positive, negative = parts[0], encode(parts, "a dog"), encode(parts, "a cat")
     x = torch.randn(1, 4, 8, 8) * 5.0
-    alone = {name: model.denoise(x, 5.0, model.context(side, 1)) for name, side in [("+", positive), ("-", negative)]}
+    alone = {
+        name: model.denoise(x, 5.0, model.context(side, 1))
+        for name, side in [("+", positive), ("-", negative)]
+    }
     guided = Guider(model, positive, negative, 3.0)._denoiser(1)(x, 5.0)
     assert torch.allclose(guided, alone["-"] + 3.0 * (alone["+"] - alone["-"]), atol=1e-4)
 
 
 def test_guidance_of_1_ignores_the_negative_prompt(parts):
     results = [
-        sample(Guider(parts[0], encode(parts, "a dog"), encode(parts, negative), 1.0), RandomNoise(1), empty(1))[0]
+        sample(
+            Guider(parts[0], encode(parts, "a dog"), encode(parts, negative), 1.0),
+            RandomNoise(1),
+            empty(1),
+        )[0]
         for negative in ("", "a cat")
     ]
     assert torch.equal(*results)
@@ -99,7 +110,9 @@ def test_a_latent_outside_is_unscaled(parts):
 def test_the_second_output_is_the_clean_estimate(parts):
     guider = Guider(parts[0], encode(parts, "a dog"), encode(parts, ""), 2.0)
     result, denoised = sample(guider, RandomNoise(1), empty(1))
-    assert torch.allclose(result, denoised, atol=1e-4)  # the last Euler step goes to sigma 0: all the way
+    assert torch.allclose(
+        result, denoised, atol=1e-4
+    )  # the last Euler step goes to sigma 0: all the way
 
 
 def test_sampling_starts_with_the_variance_of_training(parts):

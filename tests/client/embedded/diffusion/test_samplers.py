@@ -22,7 +22,9 @@ def best(x: torch.Tensor, sigma: float) -> torch.Tensor:
     return x * SPREAD**2 / (SPREAD**2 + sigma**2)
 
 
-def run(name: str, steps: int, *, x: torch.Tensor, seed: int = 0, on_step=lambda step, denoised: None) -> torch.Tensor:
+def run(
+    name: str, steps: int, *, x: torch.Tensor, seed: int = 0, on_step=lambda step, denoised: None
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     sigmas = [float(sigma) for sigma in full_sigmas(LEVELS, "karras", steps)]
     noise = lambda: torch.randn(x.shape, generator=generator)  # noqa: E731
@@ -43,7 +45,9 @@ def test_a_sampler_comes_to_the_exact_answer_with_many_steps(name):
     assert error(name, 400) < 0.01
 
 
-@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
+@pytest.mark.parametrize(
+    ("name", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)]
+)
 def test_twice_the_steps_shrink_the_error_as_the_order_says(name, order):
     assert error(name, 50) / error(name, 100) == pytest.approx(2**order, rel=0.3)
 
@@ -55,8 +59,12 @@ def test_ancestral_sampling_ends_with_the_spread_of_the_data():
 
 def test_ancestral_sampling_follows_its_seed():
     x = torch.ones(2, 1, 2, 2)
-    assert torch.equal(run("euler_ancestral", 5, x=x, seed=1), run("euler_ancestral", 5, x=x, seed=1))
-    assert not torch.equal(run("euler_ancestral", 5, x=x, seed=1), run("euler_ancestral", 5, x=x, seed=2))
+    assert torch.equal(
+        run("euler_ancestral", 5, x=x, seed=1), run("euler_ancestral", 5, x=x, seed=1)
+    )
+    assert not torch.equal(
+        run("euler_ancestral", 5, x=x, seed=1), run("euler_ancestral", 5, x=x, seed=2)
+    )
 
 
 @pytest.mark.parametrize("name", QUIET)
@@ -68,7 +76,12 @@ def test_a_quiet_sampler_draws_no_noise(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_step_is_reported_once(name):
     seen = []
-    run(name, 7, x=torch.ones(1, 1, 1, 1), on_step=lambda step, denoised: seen.append((step, denoised.shape)))
+    run(
+        name,
+        7,
+        x=torch.ones(1, 1, 1, 1),
+        on_step=lambda step, denoised: seen.append((step, denoised.shape)),
+    )
     assert seen == [(step, (1, 1, 1, 1)) for step in range(7)]
 
 

@@ -44,13 +44,17 @@ def test_every_schedule_is_held_against_comfyui():
 @pytest.mark.parametrize("steps", [1, 2, 20, 1000])
 def test_a_schedule_falls_to_zero_in_as_many_steps_as_asked(levels, name, steps):
     sigmas = make_sigmas(levels, name, steps, 1.0)
-    assert len(sigmas) == steps + 1 - (name == "ddim_uniform" and steps == 1000)  # it has only 999 levels to give
+    assert len(sigmas) == steps + 1 - (
+        name == "ddim_uniform" and steps == 1000
+    )  # it has only 999 levels to give
     assert sigmas[-1] == 0.0
     assert bool((sigmas.diff() < 0).all())
 
 
 def test_a_lower_denoise_keeps_the_end_of_a_longer_schedule(levels):
-    assert torch.equal(make_sigmas(levels, "normal", 10, 0.5), full_sigmas(levels, "normal", 20)[-11:])
+    assert torch.equal(
+        make_sigmas(levels, "normal", 10, 0.5), full_sigmas(levels, "normal", 20)[-11:]
+    )
 
 
 def test_no_denoise_is_no_step(levels):
@@ -60,7 +64,9 @@ def test_no_denoise_is_no_step(levels):
 @pytest.mark.parametrize("timestep", [0, 1, 500, 999])
 def test_a_level_knows_its_timestep(levels, timestep):
     assert levels.timestep(float(levels.sigmas[timestep])) == timestep
-    assert float(levels.sigma(torch.tensor(timestep))) == pytest.approx(float(levels.sigmas[timestep]))
+    assert float(levels.sigma(torch.tensor(timestep))) == pytest.approx(
+        float(levels.sigmas[timestep])
+    )
 
 
 def test_a_noise_schedule_of_another_kind_is_refused():

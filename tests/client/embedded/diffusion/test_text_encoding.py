@@ -85,7 +85,9 @@ def test_the_encoding_is_the_last_state_after_the_final_norm(clip):
 
 
 def test_a_weight_moves_its_tokens_away_from_the_empty_prompt(clip):
-    plain, weighted, empty = (clip.encode_from_tokens(clip.tokenize(text))[0] for text in ("ab", "(ab:2)", ""))
+    plain, weighted, empty = (
+        clip.encode_from_tokens(clip.tokenize(text))[0] for text in ("ab", "(ab:2)", "")
+    )
     assert torch.allclose(weighted[:, 1:3], (empty + 2.0 * (plain - empty))[:, 1:3], atol=1e-5)
     assert torch.allclose(weighted[:, 3:], plain[:, 3:], atol=1e-5)
 

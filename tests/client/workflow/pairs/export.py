@@ -15,9 +15,7 @@ from pathlib import Path
 from selenium import webdriver
 
 HERE = Path(__file__).parent
-READY = (
-    "try { return !!window.LiteGraph.registered_node_types.KSampler && !!window.app.rootGraph } catch { return false }"
-)
+READY = "try { return !!window.LiteGraph.registered_node_types.KSampler && !!window.app.rootGraph } catch { return false }"
 EXPORT = """
 const [text, done] = arguments
 window.app.loadGraphData(JSON.parse(text))
@@ -26,14 +24,23 @@ window.app.loadGraphData(JSON.parse(text))
     .then((made) => done(JSON.stringify({ api: made.output, saved: made.workflow })))
     .catch((error) => done(JSON.stringify({ error: String(error) })))
 """
-_OPEN = {"editor", "api", "saved", "definitions", "subgraphs", "nodes"}  # shown with one entry a line
+_OPEN = {
+    "editor",
+    "api",
+    "saved",
+    "definitions",
+    "subgraphs",
+    "nodes",
+}  # shown with one entry a line
 
 
 def main(url):
     options = webdriver.ChromeOptions()
     for each in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(each)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    browser = webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
+    )
     browser.set_script_timeout(120)
     try:
         browser.get(url)
@@ -45,7 +52,8 @@ def main(url):
             if "editor" in pair:
                 made = json.loads(browser.execute_async_script(EXPORT, json.dumps(pair["editor"])))
                 path.write_text(
-                    shown(pair | {key: made[key] for key in pair if key != "editor"}) + "\n", encoding="utf-8"
+                    shown(pair | {key: made[key] for key in pair if key != "editor"}) + "\n",
+                    encoding="utf-8",
                 )
     finally:
         browser.quit()
