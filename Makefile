@@ -2,32 +2,31 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-comfyui check bench
+.PHONY: demo test test-slow test-comfyui check bench constraints
 
-demo: $(INSTALLED)
-	$(PY) -m trainer sample-data --out data/digits --train 5 --test 30
-	$(PY) -m client plan --classes data/digits/train --per-class 30
-	$(PY) -m client run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train --per-class 30 --batch-size 16 --cfg 3 --out data/digits-synthetic
-	$(PY) -m trainer grid --real data/digits --synthetic data/digits-synthetic --models cnn,resnet50 --ratios 0,1,6 --budgets updates --seeds 3 --allow-untrained --out runs/digits
+demo: $(VENV)/.demo
+	$(VENV)/bin/synthgrid sample-data --out data/digits --train 5 --test 30
+	$(VENV)/bin/synthgrid plan --classes data/digits/train --per-class 30
+	$(VENV)/bin/synthgrid run sd15_class_prompts --server embedded --classes data/digits/train --per-class 30 --batch-size 16 --cfg 3 --out data/digits-synthetic
+	$(VENV)/bin/synthgrid grid --real data/digits --synthetic data/digits-synthetic --models cnn,resnet50 --ratios 0,1,6 --budgets updates --seeds 3 --allow-untrained --out runs/digits
 
-test: $(INSTALLED)
-	$(PY) -m pytest -n 2 --dist worksteal
+test: $(VENV)/.dev
+	$(PY) -m pytest -n 2 --dist worksteal --cov
 
-test-slow: $(INSTALLED)
+test-slow: $(VENV)/.dev
 	$(PY) -m pytest -m "slow and not comfyui"
 
 # make test-comfyui COMFYUI_DIR=/path/to/ComfyUI [COMFYUI_PYTHON=/path/to/its/python]
-test-comfyui: $(INSTALLED)
+test-comfyui: $(VENV)/.dev
 	COMFYUI_DIR="$(COMFYUI_DIR)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" $(PY) -m pytest -m "comfyui and not slow" tests/comfyui
 
-check: $(INSTALLED)
+check: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(INSTALLED)
+bench: $(VENV)/.dev
 	$(PY) benchmarks/saver.py
 	$(PY) benchmarks/batching.py
 	$(PY) benchmarks/client.py
@@ -36,8 +35,14 @@ bench: $(INSTALLED)
 	$(PY) benchmarks/grid.py
 	$(PY) benchmarks/false_alarms.py
 
-$(INSTALLED): pyproject.toml requirements.txt
+# The newest versions of everything, for every Python and system that we support; run the tests before you commit them.
+constraints: $(VENV)/.dev
+	$(PY) -m pip install uv
+	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --upgrade --no-header --no-annotate -o constraints.txt
+
+# What the demo needs, and what tests and checks need; both in the versions of constraints.txt.
+$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --upgrade pip
-	$(PY) -m pip install -e ".[dev]"
-	$(PY) -c "import pathlib; pathlib.Path('$(INSTALLED)').touch()"
+	$(PY) -m pip install -c constraints.txt -e ".[$*]"
+	$(PY) -c "import pathlib; pathlib.Path('$@').touch()"

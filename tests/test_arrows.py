@@ -35,7 +35,9 @@ OUTSIDE = {
     "client": CORE,
     "client.embedded": ("comfy_nodes",),  # it executes the nodes
     "trainer": ("comfy_nodes.errors", "comfy_nodes.banks", "comfy_nodes.labelset"),
-    "synthgrid": ("comfy_nodes.errors", "client", "trainer"),  # the front door
+    "synthgrid": ("comfy_nodes.errors", "client.commands", "trainer.commands"),  # the front door
+    "client.__main__": ("synthgrid",),
+    "trainer.__main__": ("synthgrid",),
 }
 # Inside a room a floor may import those above it in this list, and itself. What stands on one line has no arrow either way.
 FLOORS = {

@@ -1,19 +1,18 @@
-"""The commands of `synthgrid`, one a file: `add_parser` declares it, and its handler returns the exit code."""
+"""The client's commands, one per file: `add_parser` declares it, and its handler returns the exit code.
+
+The table is all that `synthgrid --help` reads; a command's file is imported when the command is run.
+"""
 
 from __future__ import annotations
 
-from . import cancel, convert, extend, plan, run, serve, status, validate, verify
-
-COMMANDS = (plan, run, validate, convert, extend, verify, status, cancel, serve)
-EXAMPLES = """examples:
-  synthgrid plan --classes data/digits/train --per-class 30
-  synthgrid run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train \\
-      --per-class 30 --batch-size 16 --out data/digits-synthetic
-  synthgrid validate workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188
-  synthgrid extend data/digits-synthetic --per-class 60 --server embedded
-  synthgrid verify data/digits-synthetic --repair
-  synthgrid status data/digits-synthetic
-  synthgrid cancel data/digits-synthetic
-  synthgrid convert my_workflow.json --server http://127.0.0.1:8188 --out my_workflow_api.json
-  synthgrid serve --port 8188 --base-directory data/engine
-"""
+COMMANDS = {
+    "plan": "show exactly what would be made",
+    "run": "make the images that are missing",
+    "validate": "check a workflow against a server",
+    "convert": "turn a workflow saved in ComfyUI's editor into API format",
+    "extend": "make more images per class, with the folder's own workflow and settings",
+    "verify": "check every image and record of a labelled folder, and repair it",
+    "status": "show the state of a folder by class and server, also during a run",
+    "cancel": "stop the run of a folder and remove its jobs from the servers",
+    "serve": "run the embedded engine",
+}

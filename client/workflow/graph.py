@@ -29,6 +29,7 @@ from comfy_nodes.plan import (
 )
 
 from ..errors import WorkflowError
+from .library import find_workflow
 
 CLASS_LIST = "SynthGridClassList"
 TEMPLATES = "SynthGridPromptTemplates"
@@ -338,19 +339,14 @@ def load_workflow(path: Path | str) -> Workflow:
     Raises:
         WorkflowError: the file is missing, not JSON, in editor format, or not a graph.
     """
-    path = Path(path).expanduser()
-    return parse_workflow(read_json(path), source=str(path))
+    return parse_workflow(read_json(Path(path)), source=str(path))
 
 
 def read_json(path: Path) -> Any:
     """The parsed JSON of a workflow file. Raises WorkflowError where there is none."""
-    path = path.expanduser()
+    path = find_workflow(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise WorkflowError(
-            f"{path} does not exist; try workflows/api/sd15_class_prompts.json"
-        ) from None
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise WorkflowError(
             f"cannot read the workflow {path}: {error}; expected a JSON file in API format"

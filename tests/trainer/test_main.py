@@ -185,5 +185,5 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "takes up where this one stopped" in errors
+    assert "continues where this one stopped" in errors
     assert "Traceback" not in errors

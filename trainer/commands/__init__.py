@@ -1,24 +1,18 @@
-"""The commands of `synthgrid`, one a file: `add_parser` declares it, and its handler returns the exit code."""
+"""The trainer's commands, one per file: `add_parser` declares it, and its handler returns the exit code.
+
+The table is all that `synthgrid --help` reads; a command's file is imported when the command is run.
+"""
 
 from __future__ import annotations
 
-from trainer.commands import (
-    evaluate,
-    export,
-    grid,
-    leaks,
-    predict,
-    report,
-    sample_data,
-    split,
-    tune,
-)
-
-COMMANDS = (sample_data, split, leaks, tune, grid, report, predict, evaluate, export)
-EXAMPLES = """examples:
-  synthgrid sample-data --out data/digits --train 5 --test 30
-  synthgrid split --images animals --out data/animals --train 30 --test 30
-  synthgrid grid --real data/digits --synthetic data/digits-synthetic \\
-      --models cnn,resnet50 --ratios 0,1,6 --seeds 3 --out runs/digits
-  synthgrid report runs/digits
-"""
+COMMANDS = {
+    "sample-data": "write real handwritten digits as class folders",
+    "split": "make train and test folders with a few images per class",
+    "leaks": "find images shared by the training, test and synthetic images",
+    "tune": "find hyper-parameters by cross-validation",
+    "grid": "train models x arms x budgets x seeds, and report",
+    "report": "rebuild results.csv and report.html from the finished runs",
+    "predict": "predict the classes of images",
+    "evaluate": "score a model on class folders",
+    "export": "write a model folder that can be shipped",
+}

@@ -16,7 +16,6 @@ from trainer.commands.report import print_results
 from trainer.config import AUGMENTATIONS, DEVICES, EXECUTORS, PRECISIONS, GridConfig, read_json
 from trainer.errors import ConfigError
 from trainer.models.registry import MODELS
-from trainer.report import write_report
 
 logger = logging.getLogger(__name__)
 SOURCE_GIVEN = re.compile(rf"{SOURCE_NAME.pattern}=")
@@ -189,6 +188,7 @@ def run(options: argparse.Namespace) -> int:
     # Read when torch loads. Threads that spin while they wait made a grid on a busy machine four times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from trainer.grid.grid import run_grid  # torch, which the other commands do without
+    from trainer.report import write_report
 
     grid = run_grid(config)
     path = write_report(grid.root)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.commands.parsing import new_parser
-from trainer.report import JSON_FILE, write_report
 from trainer.runs import Grid, read_grid, read_json_file
 
 EXAMPLES = "  synthgrid report runs/digits"
@@ -31,6 +30,8 @@ def add_parser(commands: Any) -> None:
 
 def report(options: argparse.Namespace) -> int:
     """Writes the report of a grid that is there, and prints its table."""
+    from trainer.report import write_report  # scipy and pandas, which help does without
+
     path = write_report(options.grid)
     print_results(read_grid(options.grid), path, as_json=options.json)
     return 0
@@ -38,6 +39,8 @@ def report(options: argparse.Namespace) -> int:
 
 def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
     """What the report in `path` says, as a table or as JSON, on standard output."""
+    from trainer.report import JSON_FILE
+
     found = read_json_file(grid.root / JSON_FILE)
     if as_json:
         print(json.dumps(found | {"report": str(path)}, indent=2, ensure_ascii=False))

@@ -1,0 +1,159 @@
+"""The front door: one command with grouped, quick help, and one line for whatever goes wrong.
+
+Covers: client.__main__, trainer.__main__, client.commands, trainer.commands, synthgrid.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import client.__main__
+import client.commands
+import trainer.__main__
+import trainer.commands
+from synthgrid.__main__ import GROUPS, main
+
+ROOT = Path(__file__).resolve().parents[2]
+EVERY = [(name, home) for home in ("client", "trainer") for name in sys.modules[f"{home}.commands"].COMMANDS]  # fmt: skip
+HELP_LIMIT_S = 0.5
+
+
+def run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(["-c", code] if code else ["-m", "synthgrid"]), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+
+
+def test_help_groups_the_commands_of_both_halves(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    make, train = text.index("\nmake images:\n"), text.index("\ntrain and report:\n")
+    for name, home in EVERY:
+        position = text.index(f"\n  {name} ")
+        assert (make < position < train) if home == "client" else (train < position)
+
+
+@pytest.mark.parametrize(("name", "home"), EVERY)
+def test_every_command_in_the_table_has_a_file_with_examples(name: str, home: str, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert text.startswith(f"usage: synthgrid {name} ")
+    assert f"synthgrid {name}" in text.partition("examples:")[2]
+    assert importlib.import_module(f"{home}.commands.{name.replace('-', '_')}").__doc__
+
+
+def test_every_file_of_commands_is_in_the_table() -> None:
+    helpers = {"__init__", "options", "console", "parsing"}
+    for home, table in (("client", client.commands.COMMANDS), ("trainer", trainer.commands.COMMANDS)):  # fmt: skip
+        files = {path.stem for path in (ROOT / home / "commands").glob("*.py")} - helpers
+        assert files == {name.replace("-", "_") for name in table}
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name, _ in EVERY)], ids=" ".join)
+def test_help_is_quick_and_imports_no_heavy_library(arguments: list[str]) -> None:
+    """Time is measured as the processor's, the best of two, so that a busy machine does not fail it."""
+    code = (
+        "import sys, time; from synthgrid.__main__ import main\n"
+        "try: main([*sys.argv[1:], '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'pandas', 'matplotlib', 'requests', 'aiohttp', 'optuna'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "print(time.process_time(), file=sys.stderr)"
+    )
+    seconds = []
+    for _ in range(2):
+        done = run(*arguments, code=code)
+        assert done.returncode == 0, done.stderr
+        seconds.append(float(done.stderr))
+        if seconds[-1] < HELP_LIMIT_S:
+            break
+    assert min(seconds) < HELP_LIMIT_S
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("synthgrid ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gird"], "unknown command 'gird'; did you mean 'grid'?"),
+        (["xyzzy"], "unknown command 'xyzzy'; see synthgrid --help"),
+        ([], "required: COMMAND"),
+        (["plan", "--bogus"], "unrecognized arguments: --bogus"),
+    ],
+)
+def test_wrong_usage_ends_with_code_2_and_one_clear_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_mistake_ends_with_code_1_and_one_line(tmp_path: Path) -> None:
+    done = run("report", str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_with_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    def interrupted(options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("client.commands.plan.show_plan", interrupted)
+    assert main(["plan"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "extra"),
+    [
+        (["grid", "--real", "a", "--synthetic", "b", "--out", "c"], "torch", "train"),
+        (["tune", "--real", "a", "--model", "cnn", "--out", "c"], "torch", "train"),
+        (["predict", "a", "b"], "torch", "train"),
+        (["evaluate", "a", "b"], "torch", "train"),
+        (["export", "a", "--out", "b"], "torch", "train"),
+        (["report", "a"], "scipy", "train"),
+        (["sample-data", "--out", "a"], "sklearn", "train"),
+        (["serve", "--base-directory", "a"], "aiohttp", "embedded"),
+    ],
+)
+def test_a_missing_extra_is_named_with_what_to_install(arguments: list[str], missing: str, extra: str, tmp_path: Path) -> None:  # fmt: skip
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name.split('.')[0] == {missing!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        f"sys.meta_path.insert(0, Missing()); sys.path.insert(0, {str(ROOT)!r})\n"
+        "from synthgrid.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: {arguments[0]} needs {missing}")
+    assert f'[{extra}]"' in done.stderr
+
+
+@pytest.mark.parametrize("half", [client.__main__, trainer.__main__])
+def test_each_half_runs_alone_too(half: object, capsys: pytest.CaptureFixture[str]) -> None:
+    own, other = ("plan", "grid") if half is client.__main__ else ("grid", "plan")
+    with pytest.raises(SystemExit):
+        half.main(["--help"])  # type: ignore[attr-defined]
+    text = capsys.readouterr().out
+    assert f"\n  {own} " in text
+    assert f"\n  {other} " not in text
+    assert set(GROUPS) == {"make images", "train and report"}
