@@ -171,7 +171,7 @@ def tutorial_way(
         )
         _freeze(network, grid if weights.source == UNTRAINED else None)
     begun = time.perf_counter()
-    train_loop(network, train, config.epochs or 1, training.learning_rate, training.l2)
+    train_loop(network, train, config.epochs or 1, training.learning_rate, training.weight_decay)
     trained = time.perf_counter()
     accuracy = _accuracy(network, test)
     return TutorialCell(len(cell.train), trained - begun, time.perf_counter() - trained, accuracy)

@@ -185,7 +185,6 @@ def write_grid(
         "classes": classes,
         "images_per_class": counts,
         "fingerprints": {"train": "a1", "test": "b2"},
-        "test_images_also_trained_on": 0,
         "models": {
             model: entry | ({} if model == "cnn" else {"title": model, "noun": model})
             for model in models

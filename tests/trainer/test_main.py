@@ -119,6 +119,28 @@ def test_a_config_file_works_and_the_command_line_wins(
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
 
 
+def test_the_old_spellings_of_two_options_work_but_are_not_in_the_help(
+    real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = ["--l2", "0.25", "--precision", "float32"]
+    new = ["--weight-decay", "0.25", "--dtype", "float32"]
+    for name, options in (("old", old), ("new", new)):
+        arguments = grid_arguments(real, synthetic, tmp_path / name, "--seeds", "1", *options)
+        assert main(arguments) == 0
+    first, second = (
+        {path.name for path in (tmp_path / name).glob("cnn-*")} for name in ("old", "new")
+    )
+    assert first == second
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["grid", "--help"])
+    shown = capsys.readouterr().out
+    assert "--weight-decay" in shown
+    assert "--dtype" in shown
+    assert "--l2" not in shown
+    assert "--precision" not in shown
+
+
 def test_a_failed_run_is_exit_code_1(
     real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,6 @@ FURTHER_METRICS = {
     "ece": "Calibration error (ECE)",
     "nll": "Negative log-likelihood",
 }
-LOWER_IS_BETTER = ("ece", "nll")
 ECE_BINS = 15
 _TOP_5_CLASSES = 11  # with ten classes, five guesses are right half the time for nothing
 _SMALLEST = float(np.finfo(np.float64).tiny)

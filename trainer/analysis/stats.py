@@ -29,9 +29,6 @@ from scipy.stats import t as student_t
 Key = TypeVar("Key")
 RESAMPLES = 2000
 _NORMAL = 1e6  # degrees of freedom at which Student's t is the normal distribution
-COUNTED_METRICS = (
-    "accuracy", "precision", "recall", "f1", "weighted_precision", "weighted_recall", "weighted_f1",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,11 @@ def bootstrap_weights(true: np.ndarray, *, resamples: int = RESAMPLES, seed: int
 def weighted_scores(
     true: np.ndarray, predicted: np.ndarray, weights: np.ndarray, num_classes: int
 ) -> dict[str, np.ndarray]:
-    """Each of COUNTED_METRICS under each column of `weights` [N, B]: float64 [B]. What cannot be divided counts as 0."""
+    """Accuracy, and macro and weighted precision, recall and F1, under each column of `weights`.
+
+    `true` and `predicted` are class indices [N], `weights` is [N, B]; each score is float64 [B],
+    named as in trainer.analysis.metrics. A division by zero counts as 0.
+    """
     actual = _class_sums(true, weights, num_classes)
     guessed = _class_sums(predicted, weights, num_classes)
     right = _class_sums(true, weights * (true == predicted)[:, None], num_classes)

@@ -13,7 +13,7 @@ from typing import Any
 from trainer.arms import BUDGETS, SOURCE_NAME
 from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
-from trainer.config import AUGMENTATIONS, DEVICES, EXECUTORS, PRECISIONS, GridConfig, read_json
+from trainer.config import AUGMENTATIONS, DEVICES, DTYPES, EXECUTORS, GridConfig, read_json, renamed
 from trainer.errors import ConfigError
 from trainer.models.registry import MODELS
 from trainer.report import write_report
@@ -136,8 +136,9 @@ def add_parser(commands: Any) -> None:
         "--address", metavar="HOST:PORT", help="of the Ray cluster (default: start Ray here)"
     )
     machine.add_argument(
-        "--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU"
+        "--dtype", choices=DTYPES, help="number format (default auto: 16 bits on CUDA, 32 on a CPU)"
     )
+    machine.add_argument("--precision", dest="dtype", choices=DTYPES, help=argparse.SUPPRESS)
     machine.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
     )
@@ -164,7 +165,8 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--batch-size", type=int, metavar="N")
     group.add_argument("--learning-rate", type=float, metavar="X")
-    group.add_argument("--l2", type=float, metavar="X", help="L2 penalty")
+    group.add_argument("--weight-decay", type=float, metavar="X", help="L2 penalty")
+    group.add_argument("--l2", dest="weight_decay", type=float, help=argparse.SUPPRESS)
     group.add_argument(
         "--augment", choices=AUGMENTATIONS, help="standard: random shift and mirror (default none)"
     )
@@ -200,7 +202,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> GridConfig:
-    values = read_json(options.config) if options.config else {}
+    values = renamed(read_json(options.config)) if options.config else {}
     if options.synthetic is not None:
         options.synthetic = named_sources(options.synthetic)
     for field in fields(GridConfig):

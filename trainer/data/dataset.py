@@ -87,11 +87,6 @@ class Dataset:
             part: [counter[label] for label in self.classes] for part, counter in counts.items()
         }
 
-    def leaked(self) -> int:
-        """How many test images are also among those that can be trained on, byte for byte."""
-        seen = {sample.sha256 for sample in (*self.train, *self.synthetic, *self.more)}
-        return sum(sample.sha256 in seen for sample in self.test)
-
 
 def fingerprint(samples: Iterable[Sample]) -> str:
     """A short hash over names, labels, sources and contents; independent of where the folder is."""

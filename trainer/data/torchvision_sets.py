@@ -40,7 +40,7 @@ _TIMEOUT_S = 30.0
 _CHUNK = 256
 _CIFAR_SIDE = 32
 
-Labelled = Iterable[tuple[Image.Image, str]]
+LabelledImages = Iterable[tuple[Image.Image, str]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class CifarArchive:
         """The archive's name in the downloads folder."""
         return self.url.rsplit("/", 1)[1]
 
-    def read(self, downloads: Path, part: str) -> Labelled:
+    def read(self, downloads: Path, part: str) -> LabelledImages:
         """The images of "train" or "test". Downloads the archive when it is not there or not whole."""
         from torchvision.datasets.utils import download_url
 
@@ -85,7 +85,7 @@ class TorchvisionSet:
     train: dict[str, Any]
     test: dict[str, Any]
 
-    def read(self, downloads: Path, part: str) -> Labelled:
+    def read(self, downloads: Path, part: str) -> LabelledImages:
         """The images of "train" or "test". Downloads what is not there."""
         from torchvision import datasets
 
@@ -188,7 +188,7 @@ def _make(name: str, folder: Path, *, downloads: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_part(images: Labelled, root: Path) -> None:
+def _write_part(images: LabelledImages, root: Path) -> None:
     """`root/<class>/00042.png`, numbered in the order of the data set."""
     numbered, written = enumerate(images), 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -38,10 +38,10 @@ from trainer.runs import (
     write_file,
     write_run,
 )
-from trainer.training.engine import pick_device, pick_precision
+from trainer.training.engine import pick_device, pick_dtype
 from trainer.training.inputs import prepare_inputs
 from trainer.training.run import PlannedRun, versions
-from trainer.training.tuned import Tuned, read_tuned, refuse_test_images
+from trainer.training.tuned import TunedHyperparameters, read_tuned, refuse_test_images
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class PreparedGrid:
     dataset: Dataset
     leaks: Mapping[str, Any]
     weights: Mapping[str, Weights]
-    tuned: Mapping[str, Tuned]
+    tuned: Mapping[str, TunedHyperparameters]
     training: Mapping[str, TrainingConfig]
     runs: Sequence[PlannedRun]
 
@@ -76,7 +76,7 @@ def run_grid(config: GridConfig) -> Grid:
     if config.threads:
         torch.set_num_threads(config.threads)
     out, device = Path(config.out), pick_device(config.device)
-    pick_precision(config.precision, device)  # refuses what the device cannot do
+    pick_dtype(config.dtype, device)  # refuses what the device cannot do
     executor = executor_for(config, device)
     grid = prepare_grid(config)
     with grid_locked(out):
@@ -176,7 +176,6 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
         "classes": dataset.classes,
         "images_per_class": dataset.images_per_class(),
         "fingerprints": dataset.fingerprints(),
-        "test_images_also_trained_on": dataset.leaked(),
         "leaks": grid.leaks,
         "models": {model: _model_info(grid, model) for model in config.models},
         "samples": layout.to_dict(),

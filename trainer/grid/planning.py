@@ -13,7 +13,7 @@ from trainer.data.dataset import Dataset
 from trainer.errors import ConfigError
 from trainer.models.weights import Weights
 from trainer.training.run import PlannedRun
-from trainer.training.tuned import Tuned
+from trainer.training.tuned import TunedHyperparameters
 
 
 def plan_runs(
@@ -56,7 +56,7 @@ def plan_runs(
 
 
 def training_configs(
-    config: GridConfig, dataset: Dataset, tuned: Mapping[str, Tuned]
+    config: GridConfig, dataset: Dataset, tuned: Mapping[str, TunedHyperparameters]
 ) -> dict[str, TrainingConfig]:
     """Each model's hyper-parameters in the baseline, which those of all other cells follow from.
 

@@ -1,6 +1,6 @@
 """The small CNN of the grid: five convolution and max-pool blocks, dropout, one fully connected layer.
 
-L2 regularisation is the optimiser's part (TrainingConfig.l2). Widths and normalisation are choices of ours: the paper
+L2 regularisation is the optimiser's part (TrainingConfig.weight_decay). Widths and normalisation are choices of ours: the paper
 asks for at least five blocks and gives no more.
 """
 

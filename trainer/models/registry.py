@@ -38,7 +38,7 @@ class Defaults:
 
     batch_size: int
     learning_rate: float
-    l2: float
+    weight_decay: float
     passes: int
     min_updates: int
 
@@ -46,14 +46,28 @@ class Defaults:
 # The small CNN's and the frozen ResNet50's were chosen on real digits that are in neither part of the sample data. The
 # others are common starting points for Adam and were not tuned: `tune` finds better ones for the data at hand.
 _DEFAULTS = {
-    FROZEN: Defaults(batch_size=64, learning_rate=1e-3, l2=1e-3, passes=30, min_updates=300),
-    FINETUNE: Defaults(batch_size=32, learning_rate=1e-4, l2=1e-4, passes=15, min_updates=150),
-    SCRATCH: Defaults(batch_size=32, learning_rate=1e-3, l2=5e-4, passes=30, min_updates=300),
+    FROZEN: Defaults(
+        batch_size=64, learning_rate=1e-3, weight_decay=1e-3, passes=30, min_updates=300
+    ),
+    FINETUNE: Defaults(
+        batch_size=32, learning_rate=1e-4, weight_decay=1e-4, passes=15, min_updates=150
+    ),
+    SCRATCH: Defaults(
+        batch_size=32, learning_rate=1e-3, weight_decay=5e-4, passes=30, min_updates=300
+    ),
 }
-_CNN = {SCRATCH: Defaults(batch_size=32, learning_rate=3e-3, l2=5e-4, passes=15, min_updates=150)}
+_CNN = {
+    SCRATCH: Defaults(
+        batch_size=32, learning_rate=3e-3, weight_decay=5e-4, passes=15, min_updates=150
+    )
+}
 _NO_BATCH_NORM = {  # without batch normalisation the usual rates are too high
-    FINETUNE: Defaults(batch_size=32, learning_rate=3e-5, l2=1e-4, passes=15, min_updates=150),
-    SCRATCH: Defaults(batch_size=32, learning_rate=1e-4, l2=5e-4, passes=30, min_updates=300),
+    FINETUNE: Defaults(
+        batch_size=32, learning_rate=3e-5, weight_decay=1e-4, passes=15, min_updates=150
+    ),
+    SCRATCH: Defaults(
+        batch_size=32, learning_rate=1e-4, weight_decay=5e-4, passes=30, min_updates=300
+    ),
 }
 
 
@@ -175,7 +189,7 @@ class ModelSpec:
         return {
             "batch_size": found.batch_size,
             "learning_rate": found.learning_rate,
-            "l2": found.l2,
+            "weight_decay": found.weight_decay,
         }
 
     @property

@@ -290,6 +290,3 @@ def _leaks(grid: Grid) -> Iterator[str]:
             f"{leaks['test_images']} test images are also among those trained on, exactly or nearly: scores are too high. "
             f"They are listed under Leaks; --drop-leaks leaves them out of training."
         )
-    elif not leaks and grid.info.get("test_images_also_trained_on"):
-        count = grid.info["test_images_also_trained_on"]
-        yield f"{count} test images are, byte for byte, also among the training or synthetic images: scores are too high."

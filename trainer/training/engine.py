@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainer.config import PRECISIONS, TrainingConfig
+from trainer.config import DTYPES, TrainingConfig
 from trainer.errors import ConfigError, RunError
 from trainer.training.augmentation import augment
 
@@ -47,7 +47,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledTensors:
     """Rows of an input tensor, int64 [n], with their classes, int64 [n].
 
     Rows of int64 [n,K] are K views of each image; every time an image is trained on, one of them is drawn. A row may
@@ -99,16 +99,16 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
-def pick_precision(name: str, device: torch.device) -> str:
+def pick_dtype(name: str, device: torch.device) -> str:
     """ "auto" is bfloat16 on a CUDA device that computes in it, float16 on an older one, float32 on a CPU.
 
     Raises:
         ConfigError: the name is unknown, or float16 was asked for on a CPU, which cannot train in it.
     """
-    if name not in PRECISIONS:
-        raise ConfigError(f"precision '{name}' is unknown; choose from {', '.join(PRECISIONS)}")
+    if name not in DTYPES:
+        raise ConfigError(f"dtype '{name}' is unknown; choose from {', '.join(DTYPES)}")
     if name == "float16" and device.type != "cuda":
-        raise ConfigError("precision 'float16' needs a CUDA device; use float32, or bfloat16")
+        raise ConfigError("dtype 'float16' needs a CUDA device; use float32, or bfloat16")
     if name != "auto":
         return name
     if device.type != "cuda":
@@ -138,8 +138,8 @@ def fit(
     network: nn.Module,
     inputs: torch.Tensor,
     *,
-    train: Labelled,
-    validation: Labelled,
+    train: LabelledTensors,
+    validation: LabelledTensors,
     config: TrainingConfig,
     seed: int,
     device: torch.device,
@@ -154,12 +154,12 @@ def fit(
         RunError: the loss is no longer a finite number, or not even two images at once fit into memory.
     """
     # A head on features costs next to nothing, so it keeps full precision.
-    precision = pick_precision(config.precision, device) if inputs.ndim == 4 else "float32"
+    dtype = pick_dtype(config.dtype, device) if inputs.ndim == 4 else "float32"
     start = {name: value.detach().clone() for name, value in network.state_dict().items()}
     micro_batch = config.batch_size
     while True:
         training = _Training(
-            network, inputs, train, validation, config, seed, device, precision, micro_batch
+            network, inputs, train, validation, config, seed, device, dtype, micro_batch
         )
         try:
             return training.run()
@@ -186,12 +186,10 @@ def predict(
     rows: torch.Tensor,
     *,
     device: torch.device,
-    precision: str = "auto",
+    dtype: str = "auto",
 ) -> np.ndarray:
     """Class probabilities of these rows of `inputs`: float64 [len(rows), classes]."""
-    logits = _logits(
-        network, inputs, rows, device=device, precision=pick_precision(precision, device)
-    )
+    logits = _logits(network, inputs, rows, device=device, dtype=pick_dtype(dtype, device))
     return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
 
@@ -206,21 +204,21 @@ class _Training:
 
     network: nn.Module
     inputs: torch.Tensor
-    train: Labelled
-    validation: Labelled
+    train: LabelledTensors
+    validation: LabelledTensors
     config: TrainingConfig
     seed: int
     device: torch.device
-    precision: str
+    dtype: str
     micro_batch: int
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)  # dropout and augmentation
         _place(self.network, self.inputs, self.device)
-        rate, l2 = self.config.learning_rate, self.config.l2
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=l2)
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=decay)
         # float16 has few exponents: gradients are scaled up so that small ones do not vanish.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == "float16")
         self.updates = self.config.total_updates(len(self.train))
         self.unseen: list[torch.Tensor] = []  # losses still on the device
         self.losses: list[float] = []
@@ -257,7 +255,7 @@ class _Training:
             validation_loss=best.score[1],
             batch_size=self.config.batch_size,
             micro_batch=self.micro_batch,
-            dtype=self.precision,
+            dtype=self.dtype,
         )
 
     def forget(self) -> None:
@@ -277,7 +275,7 @@ class _Training:
             batch = _take(self.inputs, _one_view(self.train.rows[part]), self.device)
             if self.config.augment == "standard" and batch.ndim == 4:
                 batch = augment(batch)
-            with _autocast(self.device, self.precision):
+            with _autocast(self.device, self.dtype):
                 logits = self.network(batch)
             labels = self.train.labels[part].to(self.device)
             loss = functional.cross_entropy(logits.float(), labels) * (len(part) / len(chosen))
@@ -306,7 +304,7 @@ class _Training:
             self.inputs,
             self.validation.rows,
             device=self.device,
-            precision=self.precision,
+            dtype=self.dtype,
         )
         labels = self.validation.labels.to(self.device)
         mistakes = (logits.argmax(dim=1) != labels).sum().item()
@@ -344,9 +342,9 @@ def _one_view(rows: torch.Tensor) -> torch.Tensor:
     return rows[torch.arange(len(rows)), torch.randint(0, rows.shape[1], (len(rows),))]
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    kind = torch.float16 if precision == "float16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=kind, enabled=precision != "float32")
+def _autocast(device: torch.device, dtype: str) -> AbstractContextManager[None]:
+    kind = torch.float16 if dtype == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=dtype != "float32")
 
 
 @torch.no_grad()
@@ -356,7 +354,7 @@ def _logits(
     rows: torch.Tensor,
     *,
     device: torch.device,
-    precision: str,
+    dtype: str,
 ) -> torch.Tensor:
     _place(network, inputs, device)
     network.eval()
@@ -364,7 +362,7 @@ def _logits(
     left, at_once = rows, min(_PREDICT_BATCH, max(1, len(rows)))
     while len(left):
         try:
-            with _autocast(device, precision):
+            with _autocast(device, dtype):
                 found.append(network(_take(inputs, left[:at_once], device)).float())
             left = left[at_once:]
         except (RuntimeError, MemoryError) as error:

@@ -24,7 +24,7 @@ from trainer.data.dataset import MORE, Sample
 from trainer.errors import RunError
 from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
 from trainer.training.classifier import new_network
-from trainer.training.engine import Fit, Labelled, fit, predict
+from trainer.training.engine import Fit, LabelledTensors, fit, predict
 from trainer.training.inputs import ModelInputs, needed_samples
 
 logger = logging.getLogger(__name__)
@@ -96,14 +96,14 @@ def train_run(
     fitted = fit(
         network,
         values,
-        train=Labelled(inputs.train_index(config, images.train), labels(images.train)),
-        validation=Labelled(inputs.index(images.validation), labels(images.validation)),
+        train=LabelledTensors(inputs.train_index(config, images.train), labels(images.train)),
+        validation=LabelledTensors(inputs.index(images.validation), labels(images.validation)),
         config=config.training,
         seed=config.seed,
         device=device,
     )
     probabilities = predict(
-        network, values, inputs.index(images.test), device=device, precision=fitted.dtype
+        network, values, inputs.index(images.test), device=device, dtype=fitted.dtype
     )
     true = labels(images.test).numpy()
     return {

@@ -26,7 +26,7 @@ from trainer.models.weights import find_weights, given_weights
 from trainer.progress import Progress
 from trainer.runs import read_json_file, to_json, write_file
 from trainer.training.classifier import new_network
-from trainer.training.engine import Labelled, deterministic, fit, pick_device, predict
+from trainer.training.engine import LabelledTensors, deterministic, fit, pick_device, predict
 from trainer.training.inputs import ModelInputs, prepare_inputs
 from trainer.training.run import versions
 
@@ -34,9 +34,10 @@ logger = logging.getLogger(__name__)
 
 # What is searched, and between which bounds; rates and penalties on a logarithmic scale.
 LEARNING_RATES = (1e-4, 1e-1)
-L2_PENALTIES = (1e-6, 1e-1)
+WEIGHT_DECAYS = (1e-6, 1e-1)
 BATCH_SIZES = (16, 32, 64)
-TUNED = ("learning_rate", "l2", "batch_size", "augment")
+TUNED = ("learning_rate", "weight_decay", "batch_size", "augment")
+_STUDY_NAMES = {"weight_decay": "l2"}  # what studies call it, so that old ones can be resumed
 _DIVERGED = 0.0  # the score of a training whose loss was no number
 
 
@@ -78,7 +79,7 @@ class TuneConfig:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """The best trial. Scores are macro F1 over all out-of-fold predictions, in 0..1; `default_score` is the defaults'."""
 
     path: Path
@@ -103,7 +104,7 @@ class _Folds:
     device: torch.device
 
 
-def tune(config: TuneConfig) -> Tuned:
+def tune(config: TuneConfig) -> TuningResult:
     """Runs the trials that are still missing and writes the JSON file.
 
     Raises:
@@ -121,7 +122,9 @@ def tune(config: TuneConfig) -> Tuned:
     if done < config.trials:
         folds = _prepare(config, samples, classes)
         if done == 0:
-            study.enqueue_trial({name: getattr(folds.base, name) for name in TUNED})
+            study.enqueue_trial(
+                {_STUDY_NAMES.get(name, name): getattr(folds.base, name) for name in TUNED}
+            )
         with (
             deterministic(),
             Progress("trials", total=config.trials - done, unit="trials") as progress,
@@ -264,7 +267,7 @@ def _suggest(trial: Any, folds: _Folds) -> dict[str, Any]:
     augments = ("none",) if model_spec(folds.config.model).frozen else ("none", "standard")
     return {
         "learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
-        "l2": trial.suggest_float("l2", *L2_PENALTIES, log=True),
+        "weight_decay": trial.suggest_float(_STUDY_NAMES["weight_decay"], *WEIGHT_DECAYS, log=True),
         "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
         "augment": trial.suggest_categorical("augment", augments),
     }
@@ -275,8 +278,8 @@ def _train_fold(
 ) -> np.ndarray:
     """Trains on the images `train`, picks the checkpoint on `held` as a grid's run does, and predicts `held`."""
 
-    def labelled(part: np.ndarray) -> Labelled:
-        return Labelled(folds.rows[part], folds.labels[part])
+    def labelled(part: np.ndarray) -> LabelledTensors:
+        return LabelledTensors(folds.rows[part], folds.labels[part])
 
     values, seed = folds.inputs.values, folds.config.seed
     network = new_network(
@@ -304,7 +307,7 @@ def _best(study: Any) -> float:
 
 def _write(
     config: TuneConfig, study: Any, samples: Sequence[Sample], identity: Mapping[str, Any]
-) -> Tuned:
+) -> TuningResult:
     best, finished = (
         study.best_trial,
         [each for each in study.trials if each.state.name in ("COMPLETE", "PRUNED")],
@@ -312,7 +315,8 @@ def _write(
     default_score = next(
         (each.value for each in study.trials if each.number == 0 and each.value is not None), 0.0
     )
-    training = {name: best.params[name] for name in TUNED if name in best.params}
+    chosen = {name: best.params.get(_STUDY_NAMES.get(name, name)) for name in TUNED}
+    training = {name: value for name, value in chosen.items() if value is not None}
     values = {
         "model": config.model,
         "training": training,
@@ -332,4 +336,4 @@ def _write(
     ):
         raise ConfigError(f"{path} is a tuning of other images; give another file with --out")
     write_file(path, to_json(values))
-    return Tuned(path, training, float(best.value), float(default_score), len(finished))
+    return TuningResult(path, training, float(best.value), float(default_score), len(finished))

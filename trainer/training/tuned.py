@@ -11,14 +11,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from trainer.config import TrainingConfig, read_json
+from trainer.config import TrainingConfig, read_json, renamed
 from trainer.data.dataset import Sample
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedHyperparameters:
     """One model's tuned hyper-parameters: some fields of TrainingConfig. `images` are those they were chosen on."""
 
     path: Path
@@ -37,13 +37,13 @@ class Tuned:
         }
 
 
-def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, Tuned]:
+def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, TunedHyperparameters]:
     """The tuned hyper-parameters by model.
 
     Raises:
         ConfigError: a file is damaged, names a field that there is not, or is for a model that the grid does not train.
     """
-    found: dict[str, Tuned] = {}
+    found: dict[str, TunedHyperparameters] = {}
     trained = list(models)
     for each in map(_read, map(Path, paths)):
         if each.model not in trained:
@@ -58,7 +58,7 @@ def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, Tune
     return found
 
 
-def refuse_test_images(tuned: Iterable[Tuned], test: Iterable[Sample]) -> None:
+def refuse_test_images(tuned: Iterable[TunedHyperparameters], test: Iterable[Sample]) -> None:
     """Makes sure that nothing was tuned on an image that the grid tests on.
 
     Raises:
@@ -74,11 +74,11 @@ def refuse_test_images(tuned: Iterable[Tuned], test: Iterable[Sample]) -> None:
             )
 
 
-def _read(path: Path) -> Tuned:
+def _read(path: Path) -> TunedHyperparameters:
     values = read_json(path)
     try:
-        training, images = dict(values["training"]), frozenset(map(str, values["images"]))
-        tuned = Tuned(
+        training, images = renamed(values["training"]), frozenset(map(str, values["images"]))
+        tuned = TunedHyperparameters(
             path, model_spec(str(values["model"])).name, training, images, dict(values.get("study", {})),
             str(values["data_fingerprint"]),
         )  # fmt: skip

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from trainer.arms import parse_arm
-from trainer.data.cells import CellImages, cell_images, check_counts, share_of
+from trainer.data.cells import CellImages, cell_images, check_counts, held_out, share_of
 from trainer.data.copies import TURNS, turned
-from trainer.data.dataset import Dataset, load_dataset
+from trainer.data.dataset import Dataset, Sample, load_dataset
 from trainer.errors import ConfigError, DataError
 
 ALL_ARMS = (
@@ -174,6 +174,78 @@ def test_a_single_training_image_is_too_few_to_validate(real: Path, synthetic: P
         path.unlink()
     with pytest.raises(DataError, match="'cross' has 1 training images; each needs at least 2"):
         check_counts(load_dataset(real, synthetic), [parse_arm("real")], validation_share=SHARE)
+
+
+def real_only(**counts: int) -> Dataset:
+    """A data set with so many real training images per class, and no files."""
+    train = tuple(
+        Sample(Path(f"{label}/{number}"), f"{label}/{number}", label, f"{label}{number}")
+        for label, count in counts.items()
+        for number in range(count)
+    )
+    return Dataset(tuple(counts), train, (), ())
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"a": 2, "b": 2}, None),
+        ({"a": 3, "b": 2}, None),
+        ({"a": 2, "b": 1}, r"class 'b' has 1 training images; each needs at least 2"),
+        ({"a": 0, "b": 5}, r"class 'a' has 0 training images"),  # all of it was left out as leaks
+        ({"a": 9, "b": 1, "c": 0}, r"class 'b', 'c' has 1 training images"),
+    ],
+)
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.9])
+def test_two_training_images_of_each_class_are_enough_and_one_is_not(
+    counts: dict[str, int], message: str | None, share: float
+) -> None:
+    dataset, arms = real_only(**counts), [parse_arm("real")]
+    if message is None:
+        check_counts(dataset, arms, validation_share=share)
+        images = cell_images(dataset, arm=arms[0], seed=0, validation_share=share)
+        for part in (images.train, images.validation):
+            assert {sample.label for sample in part} == set(counts)
+    else:
+        with pytest.raises(DataError, match=message):
+            check_counts(dataset, arms, validation_share=share)
+
+
+@pytest.mark.parametrize(
+    ("real", "share", "expected"),
+    [
+        (10, 0.2, 2),
+        (10, 0.25, 3),  # halves are rounded up
+        (7, 0.2, 1),
+        (8, 0.2, 2),
+        (100, 0.001, 1),  # at least one
+        (2, 0.2, 1),
+        (2, 0.9, 1),  # and one is left to train on
+        (3, 0.9, 2),
+        (5, 0.9, 4),
+        (20, 0.9, 18),
+    ],
+)
+def test_validation_takes_its_share_but_leaves_an_image_on_both_sides(
+    real: int, share: float, expected: int
+) -> None:
+    assert held_out(real, share) == expected
+    images = cell_images(real_only(a=real), arm=parse_arm("real"), seed=0, validation_share=share)
+    assert (len(images.validation), len(images.train)) == (expected, real - expected)
+
+
+@pytest.mark.parametrize(
+    ("arm", "train_images", "fits"),
+    [("fewer:0.4", 2, False), ("fewer:0.5", 2, True), ("swap:0.5", 2, False), ("real", 2, True)],
+)
+def test_what_validates_is_not_counted_for_an_arm(arm: str, train_images: int, fits: bool) -> None:
+    """Of two real images one validates: 0.4 of the other is none, and half of it is one."""
+    dataset, arms = real_only(a=train_images, b=9), [parse_arm(arm)]
+    if fits:
+        check_counts(dataset, arms, validation_share=SHARE)
+    else:
+        with pytest.raises((DataError, ConfigError)):
+            check_counts(dataset, arms, validation_share=SHARE)
 
 
 @pytest.mark.parametrize(

@@ -95,11 +95,46 @@ def test_only_a_run_without_done_is_trained_again(config: GridConfig) -> None:
     assert results(grid) == before
 
 
+def with_old_names(path: Path) -> None:
+    """Rewrites a JSON file as it was before weight_decay and dtype had these names."""
+    old = path.read_text(encoding="utf-8")
+    old = old.replace('"weight_decay":', '"l2":').replace('"dtype":', '"precision":')
+    assert '"weight_decay"' not in old
+    path.write_text(old, encoding="utf-8")
+
+
+def test_a_grid_in_the_old_format_is_resumed_without_training_and_reported(
+    config: GridConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files say `l2` and `precision`; so may the config file that the grid was made with."""
+    grid = run_grid(config)
+    before = results(grid)
+    configs = [grid.root / run.run_id / "config.json" for run in grid.runs]
+    for path in (*configs, grid.root / "grid.json"):
+        with_old_names(path)
+    stored = [path.read_bytes() for path in configs]
+    assert b'"l2": 0.0005' in stored[0]
+    assert b'"precision": "auto"' in stored[0]
+    assert results(read_grid(grid.root)) == before
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a finished run was trained again")
+
+    monkeypatch.setattr("trainer.grid.grid._train_all", refuse)
+    options = json.loads((grid.root / "grid.json").read_text(encoding="utf-8"))["config"]
+    assert {"l2", "precision"} <= options.keys()
+    again = run_grid(GridConfig.from_dict(options))
+    assert [run.run_id for run in again.runs] == [run.run_id for run in grid.runs]
+    assert [run.status for run in again.runs] == ["done"] * 4
+    assert [path.read_bytes() for path in configs] == stored
+    assert results(again) == before
+
+
 def test_other_data_or_settings_make_other_runs_and_leave_the_old(
     config: GridConfig, real: Path
 ) -> None:
     old = {run.run_id for run in run_grid(config).runs}
-    settings = {run.run_id for run in run_grid(replace(config, l2=0.01)).runs}
+    settings = {run.run_id for run in run_grid(replace(config, weight_decay=0.01)).runs}
     Image.new("RGB", (48, 48)).save(real / "test" / "cross" / "000.png")
     data = {run.run_id for run in run_grid(config).runs}
     assert not old & settings
@@ -360,10 +395,10 @@ def test_leaks_are_listed_and_left_out_on_demand(config: GridConfig, tmp_path: P
     }
     whole = replace(config, **folders, ratios=(0.0, 1.0), seeds=1)
     kept, dropped = (run_grid(replace(whole, out=str(tmp_path / name), drop_leaks=name == "dropped")) for name in ("kept", "dropped"))  # fmt: skip
-    for grid, images, leaked in ((kept, [5, 4], 1), (dropped, [4, 4], 0)):
+    for grid, images in ((kept, [5, 4]), (dropped, [4, 4])):
         assert grid.info["leaks"]["dropped"] == (grid is dropped)
         assert grid.info["images_per_class"]["synthetic"] == images
-        assert grid.info["test_images_also_trained_on"] == leaked
+        assert grid.info["leaks"]["test_images"] == 1
         (pair,) = grid.info["leaks"]["pairs"]
         assert (pair["kind"], pair["kept"]["file"], pair["dropped"]["file"]) == (
             "bytes",

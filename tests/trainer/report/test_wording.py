@@ -133,10 +133,6 @@ def test_leaks_are_named_unless_they_were_dropped(results: Callable) -> None:
     assert not any(
         "test images" in each for each in warnings(results(BASE, leaks=leaks | {"dropped": True}))
     )
-    assert any(
-        "2 test images are, byte for byte" in each
-        for each in warnings(results(BASE, test_images_also_trained_on=2))
-    )
 
 
 def test_tables_have_a_line_a_cell_in_three_notations(results: Callable) -> None:

@@ -16,7 +16,7 @@ from trainer.grid.grid import run_grid
 from trainer.grid.planning import training_configs
 from trainer.training.tuned import read_tuned, refuse_test_images
 
-TRAINING = {"learning_rate": 0.002, "l2": 0.0, "batch_size": 8}
+TRAINING = {"learning_rate": 0.002, "weight_decay": 0.0, "batch_size": 8}
 
 
 def write(path: Path, real: Path, **change: Any) -> str:
@@ -49,6 +49,14 @@ def test_every_cell_trains_with_what_was_tuned(config: GridConfig) -> None:
         "study": {"trials": 9},
         "data_fingerprint": "f",
     }
+
+
+def test_a_file_that_calls_the_weight_decay_l2_is_still_accepted(
+    real: Path, tmp_path: Path
+) -> None:
+    old = write(tmp_path / "old.json", real, training={"l2": 0.25, "precision": "float32"})
+    training = read_tuned([old], models=("cnn",))["cnn"].training
+    assert training == {"weight_decay": 0.25, "dtype": "float32"}
 
 
 def test_a_file_tuned_on_a_test_image_is_refused_before_anything_is_written(
@@ -97,8 +105,8 @@ def test_what_is_tuned_cannot_be_asked_for_as_well(config: GridConfig, real: Pat
         read_tuned(config.tuned, models=("cnn",)),
     )
     refuse_test_images(tuned.values(), dataset.test)
-    with pytest.raises(ConfigError, match="l2 of cnn is asked for and tuned as well"):
-        training_configs(replace(config, l2=0.1), dataset, tuned)
+    with pytest.raises(ConfigError, match="weight_decay of cnn is both given as an option and tuned"):
+        training_configs(replace(config, weight_decay=0.1), dataset, tuned)
 
 
 def test_a_model_tuned_to_be_augmented_has_no_arm_augment(

@@ -1,0 +1,21 @@
+"""What a training, a run and a grid are asked to do: frozen dataclasses, checked when they are made. No torch.
+
+The report reads these too.
+"""
+
+from trainer.config.fields import read_json, renamed
+from trainer.config.grid import DEFAULT_SOURCE, DEVICES, EXECUTORS, GridConfig
+from trainer.config.run import AUGMENTATIONS, DTYPES, RunConfig, TrainingConfig
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DEFAULT_SOURCE",
+    "DEVICES",
+    "DTYPES",
+    "EXECUTORS",
+    "GridConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "read_json",
+    "renamed",
+]
