@@ -1,4 +1,5 @@
-"""What a training, a run and a grid are asked to do: frozen dataclasses, checked when they are made. No torch.
+"""What a training, a run and a grid are asked to do: frozen dataclasses, checked when they are
+made. No torch.
 
 The report reads these too.
 """

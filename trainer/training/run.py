@@ -1,4 +1,4 @@
-"""One run: from its images to the files of its folder. Knows nothing of where it is trained or what else is.
+"""One run: from its images to the files of its folder, independent of where it is trained.
 
 build -> fit -> predict -> files
 """
@@ -44,14 +44,16 @@ class PlannedRun:
 
     @property
     def needed_samples(self) -> list[Sample]:
-        """Everything of which the run needs a row: its images, and the views that a frozen backbone has of them."""
+        """All samples that the run needs rows for: its images, and their views for a frozen
+        backbone."""
         return needed_samples(
             self.config, self.images.train, (*self.images.validation, *self.images.test)
         )
 
 
 def train(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
-    """The files of a run's folder: its results and DONE, or the reason why there are none. Raises nothing of a run."""
+    """The files of a run's folder: its results and DONE, or the reason why it failed, which is not
+    raised."""
     files = {"config.json": to_json({**asdict(run.config), "versions": versions()})}
     try:
         return {**files, **train_run(run.config, run.images, inputs, device=device), DONE: b""}
@@ -71,7 +73,7 @@ def failure(run: PlannedRun, reason: str) -> dict[str, bytes]:
 def train_run(
     config: RunConfig, images: CellImages, inputs: ModelInputs, *, device: torch.device
 ) -> dict[str, bytes]:
-    """Trains, then looks at the test images once: the files of a finished run, without DONE.
+    """Trains, then predicts the test images once: the files of a finished run, without DONE.
 
     Raises:
         RunError: the training diverged.

@@ -60,9 +60,8 @@ def test_weighted_scores_are_scikit_learns_on_the_images_repeated() -> None:
     true, predicted = answers(np.random.RandomState(1), 60)
     counts = np.random.RandomState(2).randint(0, 4, 60)
     weights = np.stack([np.ones(60), counts], axis=1).astype(np.float32)
-    found = weighted_scores(
-        true, predicted, weights, 5
-    )  # a fifth class never occurs and is never predicted
+    # A fifth class never occurs and is never predicted.
+    found = weighted_scores(true, predicted, weights, 5)
     for column, times in ((0, np.ones(60, int)), (1, counts)):
         for prefix, average in (("", "macro"), ("weighted_", "weighted")):
             wanted = precision_recall_fscore_support(
@@ -77,7 +76,8 @@ def test_weighted_scores_are_scikit_learns_on_the_images_repeated() -> None:
 
 
 def test_resampled_images_give_the_standard_error_of_a_share() -> None:
-    """Accuracy over classes of n has the variance sum p(1-p)/(n-1) weighed by size: known without resampling."""
+    """Accuracy over classes of n has the variance sum p(1-p)/(n-1) weighed by size: known without
+    resampling."""
     true = np.repeat([0, 1], [4, 30])
     right = np.r_[[1, 1, 1, 0], np.r_[np.ones(18), np.zeros(12)]].astype(bool)
     weights = bootstrap_weights(true, resamples=20000)
@@ -127,7 +127,8 @@ def test_image_noise_widens_the_interval_and_is_never_left_out() -> None:
 
 
 def test_noise_of_runs_on_images_is_counted_once() -> None:
-    """Resampling sees it in each run, seeds see it between runs; the sum of both would be twice too much."""
+    """Resampling sees it in each run, seeds see it between runs; the sum of both would be twice too
+    much."""
     random = np.random.RandomState(0)
     values, replicates = random.normal(0, 0.03, 400), random.normal(0, 0.03, (400, 3000))
     found = contrast([(1.0, CellScores(tuple(range(400)), values, values[:, None] + replicates))])
@@ -187,13 +188,15 @@ def test_mcnemar_is_exact(won: int, lost: int) -> None:
 
 
 def test_mcnemar_on_agrestis_approval_ratings() -> None:
-    """Agresti, Categorical Data Analysis, table 10.1: 86 and 150 discordant; the exact p is near z = -4.17's."""
+    """Agresti, Categorical Data Analysis, table 10.1: 86 and 150 discordant; the exact p is near z
+    = -4.17's."""
     before = np.r_[np.zeros(86), np.ones(150)].astype(bool)[None]
     assert mcnemar(before, ~before).p == pytest.approx(3.7e-5, rel=0.03)
 
 
 def test_seeds_vote_image_by_image() -> None:
-    """Image 0 is won by two seeds of three; image 1 is lost; image 2 flips in one seed only and counts for neither."""
+    """Image 0 is won by two seeds of three; image 1 is lost; image 2 flips in one seed only and
+    counts for neither."""
     before = np.array([[0, 1, 1], [0, 1, 1], [1, 1, 0]], dtype=bool)
     after = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 1]], dtype=bool)
     found = mcnemar(before, after)
@@ -209,7 +212,8 @@ def test_holm_is_statsmodels_holm() -> None:
 
 
 def test_holm_on_a_worked_example() -> None:
-    """Four hypotheses at 0.01, 0.04, 0.03, 0.005 (Wikipedia, Holm-Bonferroni method): the first and the last fall."""
+    """Four hypotheses at 0.01, 0.04, 0.03, 0.005 (Wikipedia, Holm-Bonferroni method): the first and
+    the last fall."""
     found = holm({"H1": 0.01, "H2": 0.04, "H3": 0.03, "H4": 0.005})
     assert found == pytest.approx({"H1": 0.03, "H2": 0.06, "H3": 0.06, "H4": 0.02})
 

@@ -1,4 +1,5 @@
-"""The images of a cell: counted beforehand, paired by seed, and never a validation image trained on."""
+"""The images of a cell: counted beforehand, paired by seed, and never a validation image trained
+on."""
 
 from __future__ import annotations
 
@@ -17,9 +18,20 @@ from trainer.data.dataset import Dataset, Sample, load_dataset
 from trainer.errors import ConfigError, DataError
 
 ALL_ARMS = (
-    "real", "add:0.5", "add:1", "add:2", "swap:0.5", "swap:1", "fewer:0.5", "only:1", "augment", "copies:1", "more:1",
-    "add:1@syn2", "add:2@syn1+syn2",
-)  # fmt: skip
+    "real",
+    "add:0.5",
+    "add:1",
+    "add:2",
+    "swap:0.5",
+    "swap:1",
+    "fewer:0.5",
+    "only:1",
+    "augment",
+    "copies:1",
+    "more:1",
+    "add:1@syn2",
+    "add:2@syn1+syn2",
+)
 SHARE = 0.2
 
 
@@ -27,7 +39,8 @@ SHARE = 0.2
 def dataset(
     real: Path, synthetic: Path, tmp_path: Path, make_shapes: Callable[..., Path]
 ) -> Dataset:
-    """Six real images a class (five to train on), 12 and 8 synthetic ones, 7 further real ones."""
+    """Six real images per class (five to train on), 12 and 8 synthetic ones, 7 additional real
+    ones."""
     sources = {"syn1": synthetic, "syn2": make_shapes(tmp_path / "syn2", per_class=8, seed=5)}
     return load_dataset(real, sources, more=make_shapes(tmp_path / "more", per_class=7, seed=6))
 
@@ -87,9 +100,8 @@ def test_validation_is_real_the_same_in_every_arm_and_never_trained_or_tested_on
         "square": 1,
     }
     assert held <= {sample.path for sample in dataset.train}
-    assert not held & {
-        sample.path for sample in (*images.train, *images.test)
-    }  # of copies, the path is the original's
+    # Of copies, the path is the original's.
+    assert not held & {sample.path for sample in (*images.train, *images.test)}
     assert not {sample.path for sample in images.train} & {sample.path for sample in images.test}
     assert images.test == dataset.test
     assert len({sample.sha256 for sample in images.train}) == len(images.train)
@@ -133,10 +145,14 @@ def test_turns_are_the_seven_symmetries_of_a_square() -> None:
     made = {turn: turned(pixels, turn) for turn in TURNS}
     assert len({image.tobytes() for image in made.values()} | {pixels.tobytes()}) == 8
     pillow = {
-        "rotate90": Image.Transpose.ROTATE_90, "rotate180": Image.Transpose.ROTATE_180, "mirror": Image.Transpose.FLIP_LEFT_RIGHT,
-        "rotate270": Image.Transpose.ROTATE_270, "flip": Image.Transpose.FLIP_TOP_BOTTOM,
-        "transpose": Image.Transpose.TRANSPOSE, "transverse": Image.Transpose.TRANSVERSE,
-    }  # fmt: skip
+        "rotate90": Image.Transpose.ROTATE_90,
+        "rotate180": Image.Transpose.ROTATE_180,
+        "mirror": Image.Transpose.FLIP_LEFT_RIGHT,
+        "rotate270": Image.Transpose.ROTATE_270,
+        "flip": Image.Transpose.FLIP_TOP_BOTTOM,
+        "transpose": Image.Transpose.TRANSPOSE,
+        "transverse": Image.Transpose.TRANSVERSE,
+    }
     for turn, image in made.items():
         assert np.array_equal(image, np.asarray(Image.fromarray(pixels).transpose(pillow[turn]))), (
             turn
@@ -149,11 +165,11 @@ def test_turns_are_the_seven_symmetries_of_a_square() -> None:
         ("add:3", "too few synthetic images for arm add:3: 'circle' has 12, needs 18; 'cross'"),
         ("add:1.5@syn2", "'circle' has 8, needs 9"),
         ("only:4@syn1+syn2", "'circle' has 20, needs 24"),
-        ("more:2", "too few further real images for arm more:2: 'circle' has 7, needs 12"),
+        ("more:2", "too few additional real images for arm more:2: 'circle' has 7, needs 12"),
         ("copies:6", "'circle' has 35, needs 36"),
         ("fewer:0.05", "leaves no image to train on in class 'circle', 'cross', 'square'"),
-        ("add:0.05", "comes to no image in any class"),
-        ("swap:0.05", "comes to no image in any class"),
+        ("add:0.05", "adds no image to any class"),
+        ("swap:0.05", "adds no image to any class"),
     ],
 )
 def test_an_arm_that_cannot_be_filled_is_refused_with_the_counts(

@@ -77,7 +77,7 @@ def test_a_record_without_an_image_is_an_error(
     pictures = {label: [Image.new("RGB", (40, 40))] for label in ("circle", "cross", "square")}
     made = make_labelled(tmp_path / "made", pictures)
     next((made / "cross").glob("*.png")).unlink()
-    with pytest.raises(DataError, match="which is gone"):
+    with pytest.raises(DataError, match="which is missing"):
         load_dataset(real, made)
 
 

@@ -134,7 +134,8 @@ def test_what_is_stored_lists_the_surest_pairs_first_and_no_more_than_asked(phot
 
 
 def test_drawings_that_look_alike_by_nature_are_not_called_leaks(tmp_path: Path) -> None:
-    """Handwritten digits of 8x8 pixels: by the measure for photographs, 260 of these 300 test images would leak."""
+    """Handwritten digits of 8x8 pixels: by the measure for photographs, 260 of these 300 test
+    images would leak."""
     write_sample_data(tmp_path / "digits", train_per_class=30, test_per_class=30)
     leaks = find_leaks(load_dataset(tmp_path / "digits", None))
     assert leaks.alike

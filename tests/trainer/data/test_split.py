@@ -145,7 +145,7 @@ def test_groups_of_a_file_stay_on_one_side(images: Path, tmp_path: Path, kind: s
     with pytest.raises(DataError, match=r"has no group for 39 images: 'cat/01.png'"):
         plan(images, group_by=str(path))
     path.write_text("[1]", encoding="utf-8")
-    with pytest.raises(DataError, match="is no list of groups"):
+    with pytest.raises(DataError, match="is not a list of groups"):
         plan(images, group_by=str(path))
 
 
@@ -258,7 +258,7 @@ def test_a_folder_around_the_class_folders_is_not_taken_for_one_class(
 
 def test_a_folder_that_is_split_already_is_refused(images: Path, tmp_path: Path) -> None:
     write_split(SplitConfig(images=str(images), out=str(tmp_path / "split"), train=6, test=8))
-    with pytest.raises(DataError, match=r"is split already: its folders are 'test', 'train'"):
+    with pytest.raises(DataError, match=r"is already split: its folders are 'test', 'train'"):
         plan(tmp_path / "split")
 
 

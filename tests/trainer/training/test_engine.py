@@ -43,9 +43,14 @@ def test_it_learns_and_the_same_seed_learns_the_same() -> None:
         torch.seed()  # what came before must not matter
         with deterministic():
             outcome = fit(
-                network, points, train=train, validation=validation, config=TrainingConfig(updates=60, learning_rate=0.03),
-                seed=seed, device=CPU,
-            )  # fmt: skip
+                network,
+                points,
+                train=train,
+                validation=validation,
+                config=TrainingConfig(updates=60, learning_rate=0.03),
+                seed=seed,
+                device=CPU,
+            )
         states.append(network.state_dict())
         assert outcome.updates == 60
         assert outcome.epochs == pytest.approx(60 * 32 / 30)
@@ -61,19 +66,30 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_update() -> None:
     points[3] = float("nan")
     with pytest.raises(RunError, match=r"became nan at update \d+ of 20"):
         fit(
-            nn.Linear(4, 2), points, train=train, validation=validation, config=TrainingConfig(updates=20), seed=0,
+            nn.Linear(4, 2),
+            points,
+            train=train,
+            validation=validation,
+            config=TrainingConfig(updates=20),
+            seed=0,
             device=CPU,
-        )  # fmt: skip
+        )
 
 
 def test_the_checkpoint_that_validates_best_is_kept() -> None:
-    """Validation labels are the wrong way round, so that every update makes it worse: the first look is the best."""
+    """Validation labels are the wrong way round, so that every update makes it worse: the first
+    look is the best."""
     points, train, validation = blobs()
     wrong = LabelledTensors(validation.rows, 1 - validation.labels)
     outcome = fit(
-        nn.Linear(4, 2), points, train=train, validation=wrong, seed=0, device=CPU,
+        nn.Linear(4, 2),
+        points,
+        train=train,
+        validation=wrong,
+        seed=0,
+        device=CPU,
         config=TrainingConfig(updates=100, learning_rate=0.1, checkpoints=10),
-    )  # fmt: skip
+    )
     assert outcome.best_update == 10
 
 
@@ -121,7 +137,8 @@ def test_cuda_is_not_promised_where_there_is_none(monkeypatch: pytest.MonkeyPatc
 
 
 class Greedy(nn.Module):
-    """A linear network on a device that holds at most `room` rows at once while it trains, and `look` while it does not."""
+    """A linear network on a device that holds at most `room` rows at once while it trains, and
+    `look` while it does not."""
 
     def __init__(self, room: int, look: int = 1000) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""Tuning sees real training images only, never does worse than the defaults on them, and goes on after a kill."""
+"""Tuning sees real training images only, never does worse than the defaults on them, and goes on
+after a kill."""
 
 from __future__ import annotations
 
@@ -92,7 +93,7 @@ def test_a_study_of_other_images_is_not_mixed_up(
     tune(replace(config, trials=1))
     make_shapes(real / "train", per_class=7, seed=5)
     with pytest.raises(
-        ConfigError, match=r"tuned\.study\.db is the study of something else \(data_fingerprint"
+        ConfigError, match=r"tuned\.study\.db belongs to another study \(data_fingerprint"
     ):
         tune(config)
 
