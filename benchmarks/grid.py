@@ -202,7 +202,7 @@ def tutorial_way(
 
 
 def _freeze(network: nn.Module, grid: Grid | None) -> None:
-    """All but the last layer; with our normalisation of what enters it, where a grid is given."""
+    """Freezes all but the last layer, with our normalisation of its input if a grid is given."""
     network.requires_grad_(False)
     network.fc.requires_grad_(True)
     if grid is not None:
@@ -211,7 +211,7 @@ def _freeze(network: nn.Module, grid: Grid | None) -> None:
 
 
 def _training_mode(network: nn.Module) -> None:
-    """A frozen backbone stays as it is in use."""
+    """A frozen backbone stays in evaluation mode."""
     network.train(all(parameter.requires_grad for parameter in network.parameters()))
 
 
@@ -314,8 +314,9 @@ def row(
         spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         seconds = statistics.mean(run.metrics["seconds"] for run in runs)
         print(
-            f"  ratio {ratio:3g}: {len(cells[ratio].train):5} images, ours {seconds:6.2f} s a cell,"
-            f" accuracy {statistics.mean(accuracies):5.1f}% (s.d. {spread:.1f})",
+            f"  ratio {ratio:3g}: {len(cells[ratio].train):5} images, "
+            f"SynthGrid {seconds:6.2f} s per cell, "
+            f"accuracy {statistics.mean(accuracies):5.1f}% (s.d. {spread:.1f})",
             flush=True,
         )
     return ratios

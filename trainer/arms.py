@@ -1,5 +1,4 @@
-"""Arms: what a cell of a grid trains on, as a short text that names it everywhere. No torch, no
-files.
+"""Arms: what a cell of a grid trains on, as a short text that names it everywhere.
 
     real           all real training images: the baseline that every other arm is compared with
     add:1          plus one synthetic image for each real one
@@ -87,7 +86,7 @@ class Arm:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The synthetic sources it names; none where it means the first one."""
+        """The synthetic sources it names; empty if it means the first one."""
         return tuple(self.source.split("+")) if self.source else ()
 
     @property

@@ -53,7 +53,7 @@ class Prediction:
 class Run:
     """One run as found on disk. `metrics` is empty unless it is done; `error` says why it failed.
 
-    `arm` is an arm's name, `regime` and `ratio` its parts (0 where it has no amount), `source` the
+    `arm` is an arm's name, `regime` and `ratio` its parts (0 if it has no amount), `source` the
     synthetic sources it draws from ("" for none). `budget` is "updates" or "epochs", or "both" for
     an arm with as many images as the baseline, such as the baseline itself, whose runs count for
     either.

@@ -128,7 +128,7 @@ def write_grid(
     **info: object,
 ) -> Path:
     """A finished grid that nobody trained: for each "arm/budget" (or "model/arm/budget") a share of
-    right answers a seed.
+    right answers per seed.
 
     Which images are right is drawn; a share of None leaves that run out. Files are those of a real
     grid.

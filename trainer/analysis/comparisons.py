@@ -1,5 +1,7 @@
-"""From a grid's predictions to verdicts: cells are scored and compared with real only, trends
-tested. No torch, no files."""
+"""From predictions to verdicts: cells scored and compared with real only, trends tested.
+
+No torch, no files.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Metrics from true classes and predicted probabilities. Pure functions; NumPy and scikit-learn
-only."""
+"""Metrics from true classes and predicted probabilities. Pure functions."""
 
 from __future__ import annotations
 

@@ -53,6 +53,15 @@ def add_parser(commands: Any) -> None:
     """Declares the command."""
     help = "train models x arms x budgets x seeds and write the report"
     parser = new_parser(commands, "grid", help=help, examples=EXAMPLES)
+    _add_data_options(parser)
+    _add_cell_options(parser)
+    _add_weights_options(parser)
+    _add_training_options(parser)
+    _add_machine_options(parser)
+    parser.set_defaults(command=run)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--real",
@@ -83,6 +92,10 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="JSON file with these options; the command line takes precedence",
     )
+
+
+def _add_cell_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--models",
         type=names,
@@ -118,6 +131,9 @@ def add_parser(commands: Any) -> None:
         help="smoke run: few and small images, few updates",
     )
     add("--json", action="store_true", help="print the results as JSON instead of a table")
+
+
+def _add_weights_options(parser: argparse.ArgumentParser) -> None:
     pretrained = parser.add_argument_group("pretrained models")
     pretrained.add_argument(
         "--weights",
@@ -131,33 +147,6 @@ def add_parser(commands: Any) -> None:
         default=None,
         help="continue without pretrained weights",
     )
-    _add_training_options(parser)
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA if available")
-    machine.add_argument(
-        "--devices",
-        type=names,
-        metavar="D,...",
-        help="one process per device, as in cuda:0,cuda:1 (default: every GPU)",
-    )
-    machine.add_argument(
-        "--executor",
-        choices=EXECUTORS,
-        help="ray: spread the runs over a Ray cluster (default local)",
-    )
-    machine.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help="address of the Ray cluster (default: start Ray on this machine)",
-    )
-    machine.add_argument(
-        "--dtype", choices=DTYPES, help="number format (default auto: 16 bits on CUDA, 32 on a CPU)"
-    )
-    machine.add_argument("--precision", dest="dtype", choices=DTYPES, help=argparse.SUPPRESS)
-    machine.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
-    )
-    parser.set_defaults(command=run)
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -205,8 +194,36 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA if available")
+    machine.add_argument(
+        "--devices",
+        type=names,
+        metavar="D,...",
+        help="one process per device, as in cuda:0,cuda:1 (default: every GPU)",
+    )
+    machine.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        help="ray: spread the runs over a Ray cluster (default local)",
+    )
+    machine.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="address of the Ray cluster (default: start Ray on this machine)",
+    )
+    machine.add_argument(
+        "--dtype", choices=DTYPES, help="number format (default auto: 16 bits on CUDA, 32 on a CPU)"
+    )
+    machine.add_argument("--precision", dest="dtype", choices=DTYPES, help=argparse.SUPPRESS)
+    machine.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
+    )
+
+
 def run(options: argparse.Namespace) -> int:
-    """Trains what is missing, writes the report, and prints the table; 1 where a run failed."""
+    """Trains what is missing, writes the report and prints the table; 1 if a run failed."""
     config = _config(options)
     # Read when torch loads. Threads that spin while they wait made a grid on a busy machine four
     # times slower.
@@ -251,8 +268,6 @@ def named_sources(given: list[str]) -> str | dict[str, str]:
                 "--synthetic a=DIR"
             )
         if name in found:
-            raise ConfigError(
-                f"--synthetic names '{name}' twice; give every source a name of its own"
-            )
+            raise ConfigError(f"--synthetic names '{name}' twice; give each source its own name")
         found[name] = folder
     return found

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
         help="the JSON file to write; the study is kept next to it",
     )
     add("--model", default="cnn", metavar="NAME", help="default cnn")
-    add("--trials", type=int, default=30, metavar="N", help="trials in all (default 30)")
+    add("--trials", type=int, default=30, metavar="N", help="total number of trials (default 30)")
     add("--folds", type=int, default=3, metavar="N", help="cross-validation folds (default 3)")
     add("--seed", type=int, default=0, metavar="N")
     add(

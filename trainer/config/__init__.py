@@ -1,7 +1,6 @@
-"""What a training, a run and a grid are asked to do: frozen dataclasses, checked when they are
-made. No torch.
+"""The options of a training, a run and a grid: frozen dataclasses, checked when they are made.
 
-The report reads these too.
+No torch: the report reads these too.
 """
 
 from trainer.config.fields import read_json, renamed

@@ -42,7 +42,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
-            raise ConfigError("set either updates or epochs, not both and not neither")
+            raise ConfigError("set either updates or epochs, and not both")
         for name in ("updates", "epochs", "batch_size", "views", "checkpoints"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), low=1)

@@ -1,5 +1,4 @@
-"""The images of one cell: what an arm trains on at one seed. Deterministic, and counted before
-training.
+"""The images of one cell: what an arm trains on at one seed, known before training.
 
 The seed determines, through separate random streams, which real images are held out for validation,
 which ones a share keeps, which copies are made, and which synthetic or additional real images are
@@ -103,7 +102,8 @@ def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: flo
 
     Raises:
         DataError: a class has fewer than two training images, or too few images for an arm, or an
-        arm adds nothing or leaves nothing. ConfigError: an arm draws from an unknown source.
+            arm adds nothing or leaves nothing.
+        ConfigError: an arm draws from an unknown source.
     """
     real = {label: len(dataset.pool(REAL, label)) for label in dataset.classes}
     single = [label for label in dataset.classes if real[label] < 2]

@@ -1,8 +1,7 @@
-"""Rotated and mirrored copies of training images, the comparison that costs nothing (Paulsen et
-al., Figure 7).
+"""Rotated and mirrored copies of training images, a comparison that costs nothing.
 
-The seven ways to turn or mirror a square: copies are made from decoded square pixels, so they are
-exact.
+These are the seven ways to turn or mirror a square, as in Paulsen et al., Figure 7. Copies are made
+from decoded square pixels, so they are exact.
 """
 
 from __future__ import annotations

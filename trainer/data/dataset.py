@@ -4,7 +4,7 @@
     <synthetic>/<class>/...      with metadata.jsonl (labels verbatim) or without (labels are folder
                                  names)
 
-Additional real images lie in class folders too. Files are taken in sorted order. trainer.data.cells
+Additional real images are in class folders too. Files are read in sorted order; trainer.data.cells
 draws from them.
 """
 
@@ -118,7 +118,7 @@ def load_dataset(
 
     Raises:
         DataError: a folder is missing or empty, has fewer than two classes, or classes do not
-        match.
+            match.
     """
     _refuse_unsplit(real)
     parts = {

@@ -33,7 +33,7 @@ def find_groups(samples: Sequence[Sample], group_by: str | None) -> dict[str, st
 
     Raises:
         DataError: the file cannot be read or has no group for an image; or, with "similar", an
-        image is damaged.
+            image is damaged.
     """
     links = _by_key({sample.file: sample.sha256 for sample in samples})
     if group_by == PREFIX:

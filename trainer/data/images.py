@@ -1,5 +1,4 @@
-"""From image files to the squares that a model sees. comfy_nodes.labelset.to_rgb converts to 8-bit
-RGB."""
+"""From image files to the squares that a model sees; labelset.to_rgb converts to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ def read_image(path: Path, *, at_least_px: int | None = None) -> Image.Image:
 
     Raises:
         DataError: the file is missing, not an image, truncated, or of a kind without a definite
-        8-bit reading.
+            8-bit reading.
     """
     try:
         return decode_rgb(path.read_bytes(), name=str(path), at_least_px=at_least_px)

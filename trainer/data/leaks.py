@@ -1,5 +1,4 @@
-"""Images shared by parts of a data set that must not share any: found before training, listed, and
-dropped.
+"""Images shared by parts of a data set that must not share any: found, listed, and dropped.
 
 A test image that is also trained on makes every score too high; a synthetic image that copies a
 training image adds nothing, and may reveal a validation image. So the test images are compared with

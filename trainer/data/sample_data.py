@@ -175,7 +175,7 @@ def _same_image(path: Path, ink: np.ndarray) -> bool:
 
 
 def _write_folder(folder: Path, indices: dict[str, list[int]], images: np.ndarray) -> None:
-    """Write beside the destination and rename, so that an interrupted run leaves no half-filled
+    """Write next to the destination and rename, so that an interrupted run leaves no half-filled
     folder behind."""
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:

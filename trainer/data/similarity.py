@@ -1,5 +1,4 @@
-"""Which images of two sets show the same picture: a perceptual hash proposes pairs, edge
-correlation confirms them.
+"""Which images of two sets show the same picture: a perceptual hash proposes, edges confirm.
 
 An image is a grey thumbnail of 32x32 pixels, whatever its shape, so that re-encoding, resizing and
 stretching make little difference. Its hash is the signs of 63 low DCT frequencies (as pHash; Zauner
@@ -136,7 +135,7 @@ def edge_correlation(
     """Pair by pair, the highest correlation of gradients over all alignments of one whole with a
     window of the other.
 
-    Both are uint8 [P,32,32]; the result is float32 [P] in -1..1, and 0 where an image has no edges.
+    Both are uint8 [P,32,32]; the result is float32 [P] in -1..1, and 0 if an image has no edges.
     """
     best = np.full(len(first), -1.0, dtype=np.float32)
     if not len(first):

@@ -1,5 +1,4 @@
-"""From class folders to train/<class>/ and test/<class>/ with a few images each: scarce data for a
-grid.
+"""From class folders to train/<class>/ and test/<class>/ with a few images each.
 
     <images>/<class>/...   ->   <out>/train/<class>/...   <out>/test/<class>/...
                                 (<out>/val/<class>/...)   <out>/split.json
@@ -131,7 +130,7 @@ def write_split(config: SplitConfig) -> Split:
 
     Raises:
         DataError: as `plan_split`; or `out` holds something, lies inside `images`, or cannot be
-        written.
+            written.
     """
     out, images = Path(config.out), source_folder(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -140,7 +139,7 @@ def write_split(config: SplitConfig) -> Split:
         )
     if out.resolve().is_relative_to(images.resolve()):
         raise DataError(
-            f"{out} lies inside {images}, where it would pass for a class; choose another folder "
+            f"{out} is inside {images}, where it would be taken for a class; choose another folder "
             "with --out"
         )
     split = plan_split(config)
@@ -222,7 +221,7 @@ def _check_counts(samples: Iterable[Sample], config: SplitConfig) -> None:
     if short:
         more = f" and {len(short) - _SHOWN} more classes" * (len(short) > _SHOWN)
         raise DataError(
-            f"too few images for {config.asked()} a class: {', '.join(short[:_SHOWN])}{more}, "
+            f"too few images for {config.asked()} per class: {', '.join(short[:_SHOWN])}{more}, "
             f"needs {config.per_class}; ask for fewer, or move the class out of {config.images}"
         )
 

@@ -157,7 +157,7 @@ def real_folder(real: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads and folders are kept: beside torchvision's own weights."""
+    """Where downloads and folders are kept: next to torchvision's own weights."""
     import torch  # takes seconds; the user's own folders do not need it
 
     return Path(torch.hub.get_dir()).parent / "synthgrid"

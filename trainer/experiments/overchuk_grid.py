@@ -1,9 +1,9 @@
-"""Overchuk, "Synthetic Training Data for Visual Classification Model Enhancement": the 2x3 grid,
-and its third row.
+"""Overchuk, "Synthetic Training Data for Visual Classification Model Enhancement": the
+2x3 grid, and its third row.
 
     synthgrid split --images animals --out data/animals --train 30 --test 30 --group-by similar
-    python -m trainer.experiments.overchuk_grid --real data/animals --synthetic made --out
-    runs/overchuk
+    python -m trainer.experiments.overchuk_grid --real data/animals --synthetic made \\
+        --out runs/overchuk
 
 From the proposal: 90 animal classes, 30 real training and 30 test images each; rows: a small CNN of
 five convolution and max-pool blocks with L2, dropout and one fully connected layer, and a frozen
@@ -12,8 +12,8 @@ transformer if time permits; all hyper-parameters tuned on the real training ima
 held constant (give tune's files with --tuned); accuracy, precision, recall and F1.
 
 Our choices where the proposal leaves them open: widths and normalisation of the CNN, ViT-B/16
-frozen as the transformer, optimiser and its hyper-parameters where no --tuned is given, image
-sizes, five seeds, validation images taken from the 30 training images, and each cell at a matched
+frozen as the transformer, optimiser and its hyper-parameters if no --tuned is given, image sizes,
+five seeds, validation images taken from the 30 training images, and each cell at a matched
 number of updates as well as of epochs. The proposal has no results, so there are no numbers to
 reproduce.
 

@@ -1,5 +1,4 @@
-"""Where the runs of a grid are trained: in this process, in a process for each device, or on a Ray
-cluster.
+"""Where the runs of a grid are trained: in this process, in one per device, or on a Ray cluster.
 
 An executor takes runs that are not done and returns the files of each run's folder as it finishes;
 the grid writes them. So workers need no shared disk, and a run whose worker was killed leaves

@@ -72,7 +72,7 @@ def run_grid(config: GridConfig) -> Grid:
 
     Raises:
         TrainerError: the data, the configuration or the weights are invalid, or another process
-        holds the folder.
+            holds the folder.
     """
     # Without it CUDA is not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,5 +1,4 @@
-"""One writer at a time for a folder. The lock ends with its process, so a kill leaves nothing to
-clean up."""
+"""One writer at a time for a folder. The lock ends with its process."""
 
 from __future__ import annotations
 

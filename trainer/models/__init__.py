@@ -1,5 +1,4 @@
-"""The models that a grid can train, and their pretrained weights. Imports no torch before a model
-is built."""
+"""The models that a grid can train, and their pretrained weights. No torch until one is built."""
 
 from trainer.models.registry import (
     FINETUNE,

@@ -1,5 +1,4 @@
-"""The small CNN of the grid: five convolution and max-pool blocks, dropout, one fully connected
-layer.
+"""The grid's small CNN: five convolution and max-pool blocks, dropout, a fully connected layer.
 
 L2 regularisation is done by the optimiser (TrainingConfig.weight_decay). Widths and normalisation
 are our choice: the paper only asks for at least five blocks.

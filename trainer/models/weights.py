@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 UNTRAINED = "untrained"
 _UNTRAINED_SEED = 0
 _CHUNK_BYTES = 1 << 20
-# torchvision's file has 'denselayer1.norm.1.weight' where the module is called 'norm1'.
+# torchvision's file has 'denselayer1.norm.1.weight' while the module is called 'norm1'.
 _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
@@ -71,7 +71,7 @@ def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) ->
 
     Raises:
         WeightsError: a name matches no pretrained model or several, or a bare FILE could be for
-        more than one.
+            more than one.
     """
     options = [options] if isinstance(options, str) else list(options or ())
     pretrained = [model_spec(model) for model in models if model_spec(model).pretrained]
@@ -100,7 +100,7 @@ def find_weights(
 
     Raises:
         WeightsError: `given` does not exist, or there are no weights and an untrained backbone was
-        not allowed.
+            not allowed.
     """
     if given is not None:
         if not given.is_file():

@@ -16,7 +16,7 @@ def text(value: object) -> str:
 
 
 def section(title: str, *parts: str, note: str = "") -> str:
-    """A titled part of the page; nothing where there are no parts. `note` is plain text."""
+    """A titled part of the page; empty if there are no parts. `note` is plain text."""
     if not any(parts):
         return ""
     note = f'<p class="note">{text(note)}</p>' if note else ""
@@ -24,7 +24,7 @@ def section(title: str, *parts: str, note: str = "") -> str:
 
 
 def table(head: str, rows: Iterable[str], *, kind: str) -> str:
-    """A table that scrolls sideways where the page is too narrow."""
+    """A table that scrolls sideways if the page is too narrow."""
     inner = f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody>"
     return f'<div class="scroll"><table class="{kind}">{inner}</table></div>'
 

@@ -1,9 +1,8 @@
-"""From a grid's folder to results.csv, results.json and one self-contained report.html. Reads runs
-only; imports no torch.
+"""From a grid's folder to results.csv, results.json and a self-contained report.html. No torch.
 
 No script, no external request: pictures are data URIs, the style is inline. A section is a function
 that returns HTML; trainer.analysis.results has the numbers, wording.py the sentences, tables.py
-what is to be copied.
+the tables to copy.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from trainer.runs import MISTAKES_FILE, MISTAKES_SHEET, SAMPLES_FILE, read_json_
 
 
 def sample_section(results: Results) -> str:
-    """The first images of each class, real beside synthetic."""
+    """The first images of each class, real and synthetic side by side."""
     layout, sheet = results.grid.info["samples"], _open(results.grid.root / SAMPLES_FILE)
     tile, real, made = layout["tile_px"], layout["real"], layout["synthetic"]
     rows = []

@@ -1,5 +1,4 @@
-"""Curves of a metric over the synthetic ratio, as SVG. matplotlib is imported when a curve is
-drawn."""
+"""Curves of a metric over the synthetic ratio, as SVG. matplotlib is imported on first use."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from trainer.analysis.stats import Estimate
 COLOURS = ("#2457a6", "#c2571a", "#2f7d4f", "#8a3f8f", "#7a6a1f", "#4a4a4a")
 _INK, _GRID = "#1d2733", "#dfe4ea"
 _LEAST_SPAN_POINTS = 6.0  # an axis that zooms in further makes noise look like an effect
-_SPREAD_OUT = 0.006  # of the axis: bars at the same ratio stand beside each other
+_SPREAD_OUT = 0.006  # of the axis: bars at the same ratio are drawn side by side
 _LONG_TITLE = 30  # letters; two columns of such do not fit
 _SETTINGS = {
     "svg.hashsalt": "synthgrid",
@@ -82,7 +81,7 @@ def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> 
 
 def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> Any:
     values = [scale * each.value for each in curve.values]
-    # No share lies outside 0..1, whatever Student's t says.
+    # No share lies outside 0..1, even if the t interval does.
     most = 1.0 if scale > 1 else float("inf")
     low = [scale * max(0.0, each.value if each.low is None else each.low) for each in curve.values]
     high = [

@@ -1,5 +1,4 @@
-"""The report's style sheet: one column, system fonts, light; phone first, then wide screens, then
-paper."""
+"""The report's style sheet: one column, system fonts, light; phone first, then wide, then print."""
 
 STYLE = """
 :root{--ink:#1d2733;--soft:#5b6775;--line:#dfe4ea;--paper:#fff;--ground:#f5f6f8;--blue:#2457a6;

@@ -1,5 +1,4 @@
-"""A trained run as a self-contained folder: weights, labels, preprocessing, model card, optionally
-ONNX.
+"""A trained run as a self-contained folder: weights, labels, preprocessing, model card, maybe ONNX.
 
 <out>/model.safetensors    the whole network, backbone included
 <out>/model.json           classes, input, preprocessing, and what the model was trained on
@@ -95,7 +94,7 @@ def _onnx(classifier: Classifier) -> bytes:
 
     Raises:
         ReportError: the packages are missing, torch cannot export the network, or the results
-        differ.
+            differ.
     """
     try:
         import onnxruntime
@@ -129,9 +128,7 @@ def _onnx(classifier: Classifier) -> bytes:
             f"ONNX Runtime differs from torch by {difference:.2g} in a probability, more than "
             f"{PARITY:g}; nothing was written: export with --format safetensors instead"
         )
-    logger.info(
-        "ONNX Runtime and torch agree: largest difference of a probability %.1g", difference
-    )
+    logger.info("ONNX Runtime and torch agree: largest probability difference %.1g", difference)
     return data
 
 

@@ -1,5 +1,4 @@
-"""A trained classifier as one network, from a run's folder or from an exported one: 8-bit pixels
-in, logits out.
+"""A trained classifier as one network, from a run or an export: 8-bit pixels in, logits out.
 
 A run of a frozen backbone stores only its head; the backbone is found by the fingerprint that the
 run recorded.
@@ -70,9 +69,10 @@ def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
     run's frozen backbone.
 
     Raises:
-        ReportError: the folder holds neither, or a file in it is damaged. RunError: the run is not
-        done. WeightsError: the backbone's weights are not available, or are not those the run was
-        trained with.
+        ReportError: the folder holds neither, or a file in it is damaged.
+        RunError: the run is not done.
+        WeightsError: the backbone's weights are not available, or are not those the run was trained
+            with.
     """
     if (folder / MODEL_FILE).is_file():
         return _exported(folder)
@@ -86,7 +86,8 @@ def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
             f"{folder} is a whole grid; name one of its runs: {listed or 'none is finished yet'}"
         )
     raise ReportError(
-        f"{folder} holds no run and no exported model; give a folder such as runs/digits/<run id>"
+        f"{folder} contains neither a run nor an exported model; give a folder such as "
+        "runs/digits/<run id>"
     )
 
 
@@ -152,7 +153,7 @@ def _exported(folder: Path) -> Classifier:
 
 def _from_run(folder: Path, weights: Path | None) -> Classifier:
     if not (folder / DONE).is_file():
-        raise RunError(f"run {folder.name} is not done; finish it with the same grid command")
+        raise RunError(f"run {folder.name} is not done; run the same grid command to finish it")
     empty = _described(folder / _RUN_FILE, remedy="train the run again")
     network, state = empty.network, read_state(folder / STATE_FILE)
     if model_spec(empty.model).frozen:

@@ -97,7 +97,7 @@ def pick_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ConfigError(
-            "device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu"
+            "device 'cuda' was requested, but torch finds no CUDA device; use --device cpu"
         )
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
@@ -108,7 +108,7 @@ def pick_dtype(name: str, device: torch.device) -> str:
 
     Raises:
         ConfigError: the name is unknown, or float16 was asked for on a CPU, which cannot train in
-        it.
+            it.
     """
     if name not in DTYPES:
         raise ConfigError(f"dtype '{name}' is unknown; choose from {', '.join(DTYPES)}")
@@ -347,7 +347,7 @@ def _batches(count: int, *, batch_size: int, seed: int) -> Iterator[torch.Tensor
 
 
 def _one_view(rows: torch.Tensor) -> torch.Tensor:
-    """[n] as it is; of [n,K] one of the K, drawn each time."""
+    """Rows [n] unchanged; of [n,K] one of the K views each, drawn at random."""
     if rows.ndim == 1:
         return rows
     return rows[torch.arange(len(rows)), torch.randint(0, rows.shape[1], (len(rows),))]

@@ -1,5 +1,4 @@
-"""What the models of a grid see, computed once: pixels in memory, or the features of a frozen
-backbone.
+"""What the models of a grid see, computed once: pixels, or the features of a frozen backbone.
 
 Every file is decoded once for all models. Rows are found by a hash, so cells, seeds and a resumed
 grid share them; features are also cached in the grid's folder. A frozen backbone sees each image
@@ -62,7 +61,7 @@ class ModelInputs:
         return torch.tensor([self.rows[sample.sha256] for sample in samples], dtype=torch.long)
 
     def train_index(self, config: RunConfig, samples: Sequence[Sample]) -> torch.Tensor:
-        """The rows to train on: int64 [n], or [n,K] where a frozen backbone has seen K views of
+        """The rows to train on: int64 [n], or [n,K] if a frozen backbone has seen K views of
         each sample."""
         if not _has_views(config):
             return self.index(samples)
@@ -237,7 +236,7 @@ class _Collector:
             stored = load_file(self.cache)
             features, digests = stored["features"], stored["sha256"].numpy()
         except (OSError, SafetensorError, KeyError) as error:
-            logger.warning("%s cannot be read and is made again (%s)", self.cache, error)
+            logger.warning("%s cannot be read and is recomputed (%s)", self.cache, error)
             return
         self.features.append(features)
         for row, digest in enumerate(digests):

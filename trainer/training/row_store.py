@@ -1,5 +1,4 @@
-"""Rows that are filled in order: in memory, or in a memory-mapped file if they would take too
-much."""
+"""Rows that are filled in order: in memory, or in a memory-mapped file if they are too large."""
 
 from __future__ import annotations
 

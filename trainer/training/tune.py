@@ -1,5 +1,4 @@
-"""Hyper-parameters from the real training images alone: Optuna over cross-validation folds,
-resumable.
+"""Hyper-parameters from the real training images alone: Optuna over cross-validation folds.
 
 The test folder is only hashed, to make sure that none of its images is among those tuned on. The
 result is a JSON file that `grid --tuned` takes and holds constant over all its cells.
@@ -121,7 +120,8 @@ def tune(config: TuneConfig) -> TuningResult:
     Raises:
         DataError: too few images per class for the folds, or a test image among the training ones.
         ConfigError: the study beside `out` was made with other data or settings, or Optuna is
-        missing. WeightsError: no weights for a frozen model.
+            missing.
+        WeightsError: no weights for a frozen model.
     """
     optuna = _optuna()
     samples, classes = _training_images(config)

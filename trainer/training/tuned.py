@@ -30,7 +30,7 @@ class TunedHyperparameters:
     data_fingerprint: str
 
     def to_dict(self) -> dict[str, Any]:
-        """What grid.json says of it."""
+        """The form in which grid.json stores it."""
         return {
             "file": self.path.name,
             "study": dict(self.study),
@@ -43,7 +43,7 @@ def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, Tune
 
     Raises:
         ConfigError: a file is damaged, names an unknown field, or is for a model that the grid does
-        not train.
+            not train.
     """
     found: dict[str, TunedHyperparameters] = {}
     trained = list(models)
@@ -73,7 +73,7 @@ def refuse_test_images(tuned: Iterable[TunedHyperparameters], test: Iterable[Sam
         shared = sorted(tested[digest] for digest in each.images & tested.keys())
         if shared:
             raise ConfigError(
-                f"{each.path} was tuned on {len(shared)} images that are tested on, {shared[0]} "
+                f"{each.path} was tuned on {len(shared)} test images, {shared[0]} "
                 "among them; tune again on the training images alone"
             )
 

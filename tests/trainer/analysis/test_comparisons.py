@@ -183,7 +183,9 @@ def test_five_points_are_mostly_found_by_five_seeds_on_a_thousand_images(
         "20 classes of 5",
     ],
 )
-def test_at_most_5_percent_of_1000_grids_cry_wolf(simulation: ModuleType, name: str) -> None:
+def test_at_most_5_percent_of_1000_grids_give_a_false_alarm(
+    simulation: ModuleType, name: str
+) -> None:
     found = simulation.measure(simulation.WORLDS[name], grids=1000, resamples=100, crossed=False)
     print(
         "\n"

@@ -13,7 +13,6 @@ from PIL import Image
 
 from trainer.arms import parse_arm
 from trainer.data.cells import CellImages, cell_images, check_counts, held_out, share_of
-from trainer.data.copies import TURNS, turned
 from trainer.data.dataset import Dataset, Sample, load_dataset
 from trainer.errors import ConfigError, DataError
 
@@ -138,25 +137,6 @@ def test_copies_are_all_different_and_each_image_is_copied_once_before_any_twice
     assert len({(each.path, each.turn) for each in images}) == len(images)
     once = [each for each in cell(dataset, "copies:0.8").train if each.source == "copy"]
     assert len({each.path for each in once}) == len(once) == 15
-
-
-def test_turns_are_the_seven_symmetries_of_a_square() -> None:
-    pixels = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-    made = {turn: turned(pixels, turn) for turn in TURNS}
-    assert len({image.tobytes() for image in made.values()} | {pixels.tobytes()}) == 8
-    pillow = {
-        "rotate90": Image.Transpose.ROTATE_90,
-        "rotate180": Image.Transpose.ROTATE_180,
-        "mirror": Image.Transpose.FLIP_LEFT_RIGHT,
-        "rotate270": Image.Transpose.ROTATE_270,
-        "flip": Image.Transpose.FLIP_TOP_BOTTOM,
-        "transpose": Image.Transpose.TRANSPOSE,
-        "transverse": Image.Transpose.TRANSVERSE,
-    }
-    for turn, image in made.items():
-        assert np.array_equal(image, np.asarray(Image.fromarray(pixels).transpose(pillow[turn]))), (
-            turn
-        )
 
 
 @pytest.mark.parametrize(

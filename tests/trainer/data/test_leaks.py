@@ -1,4 +1,7 @@
-"""Leaks between the parts of a data set: planted ones are found, and nothing else is."""
+"""Leaks between the parts of a data set: planted ones are found, and nothing else is.
+
+Covers: trainer.commands.leaks.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """A grid from folders to runs: resumable, repeatable, and blind to the test images until the
-end."""
+end.
+
+Covers: trainer.data.contact_sheet, trainer.training.run.
+"""
 
 from __future__ import annotations
 

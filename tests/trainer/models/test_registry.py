@@ -1,4 +1,7 @@
-"""Every model of the registry builds, takes its input sizes, and can be trained."""
+"""Every model of the registry builds, takes its input sizes, and can be trained.
+
+Covers: trainer.models.cnn, trainer.models.timm_models, trainer.models.torchvision_models.
+"""
 
 from __future__ import annotations
 

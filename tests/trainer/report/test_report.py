@@ -1,4 +1,9 @@
-"""The report: from the runs alone, self-contained, without torch."""
+"""The report: from the runs alone, self-contained, without torch.
+
+Covers: trainer.analysis.results, trainer.report.classes, trainer.report.grid,
+trainer.report.header, trainer.report.html, trainer.report.page, trainer.report.pictures,
+trainer.report.plots, trainer.report.provenance, trainer.report.style.
+"""
 
 from __future__ import annotations
 

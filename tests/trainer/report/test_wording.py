@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from trainer.analysis.results import Results, results_of
-from trainer.report.tables import latex_table, markdown_table, text_table
 from trainer.report.wording import answers, p_value, points, warnings
 from trainer.runs import read_grid
 
@@ -137,20 +136,6 @@ def test_leaks_are_named_unless_they_were_dropped(results: Callable) -> None:
     assert not any(
         "test images" in each for each in warnings(results(BASE, leaks=leaks | {"dropped": True}))
     )
-
-
-def test_tables_have_a_line_a_cell_in_three_notations(results: Callable) -> None:
-    found = results({**BASE, "swap:0.5/both": [0.9] * 4, "add:1/updates": [None] * 4})
-    lines = text_table(found).splitlines()
-    assert len(lines) == 2 + 3
-    assert "50% of real replaced by synthetic" in lines[3]
-    assert lines[3].endswith("better")
-    assert lines[4].endswith("not trained yet")
-    assert len({line.count("|") for line in markdown_table(found).splitlines()}) == 1
-    latex = latex_table(found)
-    assert r"50\% of real replaced by synthetic" in latex
-    assert latex.count(r"\\") == 1 + 3
-    assert latex.count("&") == 8 * 4
 
 
 def test_numbers_in_words() -> None:

@@ -1,5 +1,9 @@
 """Using what was trained: a run and its export say the same, of files, of folders, and of labelled
-images."""
+images.
+
+Covers: trainer.commands.evaluate, trainer.commands.export, trainer.commands.predict,
+trainer.shipping.export, trainer.training.classifier.
+"""
 
 from __future__ import annotations
 
@@ -166,7 +170,9 @@ def test_mistakes_are_reported_in_one_line(
     assert "is a whole grid; name one of its runs: cnn-" in failure(
         caplog, "predict", folders / "grid", tmp_path
     )
-    assert "holds no run and no exported model" in failure(caplog, "predict", tmp_path, tmp_path)
+    assert "contains neither a run nor an exported model" in failure(
+        caplog, "predict", tmp_path, tmp_path
+    )
     assert "nothing.png does not exist" in failure(caplog, "predict", run, tmp_path / "nothing.png")
     assert "does not know: zebra" in failure(caplog, "evaluate", run, tmp_path)
     assert "already exists and is left as it is" in failure(

@@ -72,9 +72,7 @@ def test_a_file_tuned_on_a_test_image_is_refused_before_anything_is_written(
 ) -> None:
     dataset = load_dataset(real, None)
     used = [dataset.train[0].sha256, dataset.test[3].sha256]
-    with pytest.raises(
-        ConfigError, match=r"tuned on 1 images that are tested on, circle/003.png among them"
-    ):
+    with pytest.raises(ConfigError, match=r"tuned on 1 test images, circle/003.png among them"):
         run_grid(replace(config, tuned=(write(tmp_path / "t.json", real, images=used),)))
     assert not Path(config.out).exists()
 
