@@ -255,9 +255,8 @@ def _records(dataset: Dataset) -> dict[str, ImageRecord]:
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = ImageRecord.from_json(line)
-            except (
-                LabelsetError
-            ):  # an empty or unfinished last line; the data set was checked when it was read
+            except LabelsetError:
+                # An empty or unfinished last line; the data set was checked when it was read.
                 continue
             found[(root / record.file_name).as_posix()] = record
     return found

@@ -20,9 +20,8 @@ HASH_DISTANCE = 12  # of 63 bits: finds 98% of random 90% crops; proposes one ch
 # Edge correlation; on CIFAR-10 pairs of the same photograph are above, chance pairs below 0.45.
 SAME_PICTURE = 0.70
 _HASH_SIZE = 8
-_COMPARED_PX = (
-    24  # side at which edges are compared; smooths over JPEG blocks and half-pixel shifts
-)
+# Side at which edges are compared; smooths over JPEG blocks and half-pixel shifts.
+_COMPARED_PX = 24
 _PROMISING = 0.30  # edge correlation at a rough alignment, below which no fine one is tried
 _FLAT = 2.0  # standard deviation in grey levels below which a thumbnail is blank
 _BLOCK = 64  # rows whose distances to everything fit the processor's cache

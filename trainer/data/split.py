@@ -38,9 +38,8 @@ PARTS = (
     "val",
 )
 _PART_NAMES = {"train", "test", "val", "valid", "validation"}
-_ATTEMPTS = (
-    200  # orders tried until groups fill every part; without groups the first one always works
-)
+# Orders tried until groups fill every part; without groups the first one always works.
+_ATTEMPTS = 200
 _SHOWN = 5
 
 

@@ -35,9 +35,8 @@ from trainer.training.inputs import ModelInputs
 from trainer.training.run import PlannedRun, failure, train
 
 logger = logging.getLogger(__name__)
-_TRIES = (
-    3  # tries of a run whose worker dies: memory may be short for a moment, but hardly three times
-)
+# Tries of a run whose worker dies: memory may be short for a moment, but hardly three times.
+_TRIES = 3
 _KNOCK_TIMEOUT_S = 10.0
 
 Finished = tuple[PlannedRun, Mapping[str, bytes]]

@@ -192,9 +192,8 @@ def _as_built(
     network: nn.Module, spec: ModelSpec, state: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """A state dict converted to the names and sizes of the built network."""
-    if {"0.mean", "0.std"} <= set(
-        state
-    ):  # model.safetensors of a run: normalisation, then the network
+    # model.safetensors of a run: normalisation, then the network.
+    if {"0.mean", "0.std"} <= set(state):
         state = {name[2:]: value for name, value in state.items() if name.startswith("1.")}
     if spec.architecture == "densenet121":
         state = {_OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}

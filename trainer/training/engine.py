@@ -179,7 +179,7 @@ def fit(
             )
         micro_batch = math.ceil(micro_batch / 2)
         logger.warning(
-            'out of memory: starting again with %d images at once;" X',
+            "out of memory: starting again with %d images at once; still %d images per update",
             micro_batch,
             config.batch_size,
         )

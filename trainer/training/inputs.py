@@ -35,9 +35,8 @@ from trainer.training.row_store import RowStore
 logger = logging.getLogger(__name__)
 _BACKBONE_BATCH = {"cpu": 16, "cuda": 64}  # larger ones are no faster and take more memory
 _SAVE_EVERY_S = 60.0
-_DEVICE_SHARE = (
-    4  # inputs go to the device whole where they fill no more than this part of what is free
-)
+# Inputs are copied to the device whole if they fill at most 1 part in this many of its free memory.
+_DEVICE_SHARE = 4
 _VIEW = "+view"
 
 
@@ -292,9 +291,8 @@ def _collector(
     )
     if weights is None or not spec.pretrained:
         return collector
-    if (
-        not spec.frozen
-    ):  # weights that do not fit are found out now, not after other models have trained for hours
+    # Weights that do not fit are found now, not after other models have trained for hours.
+    if not spec.frozen:
         load_pretrained(spec.build(2, image_size_px=size_px), model, weights)
         return collector
     collector.cache = (

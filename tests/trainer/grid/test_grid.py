@@ -395,7 +395,7 @@ def test_a_folder_that_a_client_is_writing_makes_no_grid(config: GridConfig) -> 
     with (
         RunFolder(Path(str(config.synthetic)), None, None).locked(),
         pytest.raises(DataError, match="still writing"),
-    ):  # type: ignore[arg-type]
+    ):
         run_grid(config)
     assert not Path(config.out).exists()
 

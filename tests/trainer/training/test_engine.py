@@ -171,7 +171,7 @@ def test_out_of_memory_halves_what_goes_through_at_once_and_keeps_the_effective_
     assert (parts.batch_size, parts.micro_batch, parts.updates) == (16, 4, 30)
     assert little.seen == [4] * 4 * 30
     assert (
-        "out of memory: starting again with 8 images at once; 16 make an update as before"
+        "out of memory: starting again with 8 images at once; still 16 images per update"
         in caplog.text
     )
     assert torch.allclose(plenty.fc.weight, little.fc.weight, atol=1e-6)
