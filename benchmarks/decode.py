@@ -1,11 +1,13 @@
-"""Images a second from files to the square pixels that a model sees: SynthGrid's decoder against others, side by side.
+"""Images per second from files to the square pixels that a model sees: SynthGrid's decoder compared
+with others.
 
     python benchmarks/decode.py [--quick] [--data DIR] [--images 128] [--size 224] [--rounds 5]
 
-All read the same files and give the largest centred square at the size asked for; they take turns, and the figures are
-medians over the rounds. Pillow and torchvision run in one thread, image after image. The machine's ceiling is a process
-for each core, each doing Pillow's part alone, with nothing handed back. Without --data: smooth noise of every scale at
-512x512, half of it JPEG (quality 90), half PNG. torchvision reads no EXIF, palette or 16-bit quirks; SynthGrid does.
+All read the same files and give the largest centred square at the size asked for; they take turns,
+and the figures are medians over the rounds. Pillow and torchvision run in one thread, image after
+image. The machine's upper limit is one process per core, each running Pillow alone and returning
+nothing. Without --data: smooth noise of every scale at 512x512, half of it JPEG (quality 90), half
+PNG. torchvision reads no EXIF, palette or 16-bit quirks; SynthGrid does.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from trainer.data.images import iter_pixels  # noqa: E402
 
 
 def write_photos(folder: Path, count: int, *, side: int = 512) -> list[Path]:
-    """Noise of every scale, the finer the fainter, as in photographs."""
+    """Noise at every scale, fainter at finer scales, as in photographs."""
     generator = torch.Generator().manual_seed(0)
     paths = []
     for number in range(count):
@@ -76,7 +78,7 @@ def by_synthgrid(paths: Sequence[Path], size: int) -> None:
 
 
 def by_all_cores(pool: ProcessPoolExecutor, paths: Sequence[Path], size: int) -> None:
-    """The ceiling: a share of the files for each process."""
+    """The upper limit: each process decodes a share of the files."""
     cores = os.cpu_count() or 1
     list(pool.map(by_pillow, [paths[number::cores] for number in range(cores)], [size] * cores))
 
@@ -87,19 +89,20 @@ def compare(
     size: int,
     rounds: int,
 ) -> None:
-    """Prints each way's rate; they take turns, after one turn that is not counted."""
+    """Prints the rate of each method; they take turns, after an uncounted warm-up turn."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             way(paths, size)
             if number:
-                rates[name].append(len(paths) / (time.perf_counter() - begun))
+                rates[name].append(len(paths) / (time.perf_counter() - started))
     ours = rates["SynthGrid"]
     for name, each in rates.items():
         ratio = statistics.median(a / b for a, b in zip(ours, each, strict=True))
         print(
-            f"  {name:28} {statistics.median(each):8.1f} images/s   SynthGrid is {ratio:.2f} times as fast"
+            f"  {name:28} {statistics.median(each):8.1f} images/s   SynthGrid is {ratio:.2f} times "
+            "as fast"
         )
 
 
@@ -127,13 +130,14 @@ def main() -> None:
                 path for path in options.data.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES
             )[:count]
         print(
-            f"{len(paths)} images to {options.size}x{options.size}, {os.cpu_count()} cores, median of {rounds}"
+            f"{len(paths)} images to {options.size}x{options.size}, {os.cpu_count()} cores, median "
+            f"of {rounds}"
         )
         ways = {
             "Pillow, one thread": by_pillow,
             "torchvision.io, one thread": by_torchvision,
             "SynthGrid": by_synthgrid,
-            "ceiling: all cores": lambda paths, size: by_all_cores(pool, paths, size),
+            "upper limit: all cores": lambda paths, size: by_all_cores(pool, paths, size),
         }
         compare(ways, paths, options.size, rounds)
 

@@ -1,23 +1,29 @@
-"""How often the grid's statistics cry wolf where nothing is, and find what is there: simulated grids, the trainer's own verdicts.
+"""How often the grid's statistics raise false alarms where there is nothing, and find what there
+is: the trainer's own verdicts on simulated grids.
 
-    python benchmarks/false_alarms.py [--grids 1000] [--resamples 200] [--skip-crossed] [--only NAME]
+    python benchmarks/false_alarms.py [--grids 1000] [--resamples 200] [--skip-crossed] [--only
+    NAME]
 
-A simulated grid has what a real one has. Test images differ in difficulty, the same for all runs. Classes differ, for each
-model in its own way. Every cell, real only among them, finds images of its own hard. A seed moves all cells of a model;
-each run moves on its own, as a whole and class by class; the rest is a coin for each image. Mistakes go to classes that
-are alike and to those that a run prefers. All cells of a grid have the same expected scores, so every verdict but
-"unclear" is a false alarm. In worlds with `effect` the last arm of each model is that much more accurate.
+A simulated grid has the variation of a real one. Test images differ in difficulty, the same for all
+runs. Classes differ, for each model in its own way. Every cell, including real only, has its own
+hard images. A seed moves all cells of a model; each run moves on its own, as a whole and class by
+class; the rest is a coin toss per image. Mistakes go to similar classes and to those that a run
+prefers. All cells of a grid have the same expected scores, so every verdict but "unclear" is a
+false alarm. In worlds with `effect` the last arm of each model is that much more accurate.
 
-Printed for each world: the share of grids with any false alarm after Holm's correction (the promise is 0.05 at most), the
-same for slopes over the ratio and for steps from one ratio to the next; how often single 95% intervals miss 0; how often the percentile interval of the plain crossed
-bootstrap (seeds and images resampled) misses it; the standard deviation of a run's accuracy over seeds; and where there
-is an effect, the share of its cells that are found.
+Printed for each world: the share of grids with any false alarm after Holm's correction (it should
+be at most 0.05), the same for slopes over the ratio and for steps from one ratio to the next; how
+often single 95% intervals miss 0; how often the percentile interval of the plain crossed bootstrap
+(seeds and images resampled) does; the standard deviation of a run's accuracy over seeds; and where
+there is an effect, the share of its cells that are found.
 
-Measured over 1,000 grids a world: false alarms in 0.1 to 3.6% of grids, most where runs differ much between seeds, 2.3%
-where some cells' runs scatter more than others'; slopes 0 to 4.1%, steps 0 to 3.7%. Single 95% intervals miss 0 in 0.1 to
-3.9% of comparisons. The plain crossed bootstrap misses it in 0.5 to 2.7%, but in 8.7% where runs differ much. A change of
-5 points is found in 81% of 200 grids with 5 seeds on 1,000 images. The limit of the method: where the scatter of runs differs
-between cells far more than in these worlds (standard deviations spread by a factor of e), 6.0% of 300 grids had one.
+Measured over 1,000 grids per world: false alarms in 0.1 to 3.6% of grids, most where runs differ
+much between seeds, 2.3% where some cells' runs scatter more than others'; slopes 0 to 4.1%, steps 0
+to 3.7%. Single 95% intervals miss 0 in 0.1 to 3.9% of comparisons. The plain crossed bootstrap
+misses it in 0.5 to 2.7%, but in 8.7% where runs differ much. A change of 5 points is found in 81%
+of 200 grids with 5 seeds on 1,000 images. The limit of the method: where the scatter of runs
+differs between cells far more than in these worlds (standard deviations spread by a factor of e),
+6.0% of 300 grids had one.
 """
 
 from __future__ import annotations
@@ -39,7 +45,7 @@ from trainer.analysis.stats import bootstrap_weights, weighted_scores
 
 @dataclass(frozen=True)
 class World:
-    """A kind of grid. Deviations are in logits: near 60% accuracy 0.1 are about 1.5 points."""
+    """A kind of grid. Deviations are in logits: near 60% accuracy, 0.1 is about 1.5 points."""
 
     models: int = 2
     arms: int = 4
@@ -196,7 +202,8 @@ def _crossed_misses(
     world: World,
     random: np.random.Generator,
 ) -> float:
-    """Share of comparisons whose percentile interval from resampling seeds and images misses 0; 400 resamples."""
+    """Share of comparisons whose percentile interval from resampling seeds and images misses 0; 400
+    resamples."""
     weights = bootstrap_weights(true, resamples=400, seed=int(random.integers(2**31)))
     picks = random.integers(0, world.seeds, size=(world.seeds, 400))
     misses = []
@@ -220,19 +227,20 @@ def _crossed_misses(
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="How often the statistics cry wolf, and find what is there."
+        description="How often the statistics raise false alarms, and find real effects."
     )
     parser.add_argument("--grids", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument(
         "--skip-crossed",
         action="store_true",
-        help="leave the plain crossed bootstrap out: twice as fast",
+        help="skip the plain crossed bootstrap: twice as fast",
     )
     parser.add_argument("--only", default="", help="worlds whose name contains this")
     options = parser.parse_args()
     print(
-        f"{options.grids} grids a world             " + "".join(f"{name:>13s}" for name in MEASURED)
+        f"{options.grids} grids per world             "
+        + "".join(f"{name:>13s}" for name in MEASURED)
     )
     for name, world in WORLDS.items():
         if options.only not in name:
@@ -244,7 +252,7 @@ def main() -> None:
             resamples=options.resamples,
             crossed=not options.skip_crossed,
         )
-        if world.effect:  # a slope is no false alarm there
+        if world.effect:  # there a slope is not a false alarm
             got["slope"] = got["step"] = float("nan")
         shown = "".join(f"{got[column]:13.3f}" for column in MEASURED)
         print(f"{name:30s}{shown}  {time.perf_counter() - started_s:.0f} s", flush=True)

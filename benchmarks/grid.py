@@ -1,16 +1,20 @@
-"""Seconds for a row of a grid (3 ratios x 5 seeds) with SynthGrid, and with the loop of a course tutorial, on the same images.
+"""Seconds for a row of a grid (3 ratios x 5 seeds): SynthGrid and a course tutorial's loop on the
+same images.
 
-    python benchmarks/grid.py [--quick] [--rows cnn,resnet50] [--data DIR] [--weights FILE] [--epochs N]
+    python benchmarks/grid.py [--quick] [--rows cnn,resnet50] [--data DIR] [--weights FILE]
+    [--epochs N]
 
-The tutorial's way: ImageFolder, DataLoader with two workers, a torchvision model, Adam, cell by cell; and the same with
-Lightning's Trainer, where Lightning is installed. Both are measured on one seed of each ratio for the cnn row, on the
-middle ratio's cell alone for the resnet50 row, and scaled by the number of images; they look at the test images once and
-at no validation images, which favours them. All ways train for the same number of passes over the same files, from the
-same weights. Half of the training images stand in for synthetic ones: this is about time.
+The tutorial's way: ImageFolder, DataLoader with two workers, a torchvision model, Adam, cell by
+cell; and the same with Lightning's Trainer, where Lightning is installed. Both are measured on one
+seed of each ratio for the cnn row, on the middle ratio's cell alone for the resnet50 row, and
+scaled by the number of images; they use the test images once and at no validation images, which
+favours them. All ways train for the same number of passes over the same files, from the same
+weights. Half of the training images stand in for synthetic ones: this is about time.
 
---data takes train/ and test/ with class folders, or class folders in which files named test* are the test images.
-Without it the sample digits are used. Without --weights the frozen backbone is untrained, on both sides, and the others
-get our normalisation of its features as well, since such features are nearly constant; that is not timed.
+--data takes train/ and test/ with class folders, or class folders in which files named test* are
+the test images. Without it the sample digits are used. Without --weights the frozen backbone is
+untrained, on both sides, and the others get our normalisation of its features as well, since such
+features are nearly constant; this is not timed.
 """
 
 from __future__ import annotations
@@ -52,15 +56,15 @@ from trainer.training.engine import Standardise  # noqa: E402
 
 RATIOS = (0.0, 0.5, 1.0)
 WORKERS = 2
-Loop = Callable[
-    [nn.Module, DataLoader, int, float, float], None
-]  # network, images, epochs, learning rate, L2
+# Network, images, epochs, learning rate, L2.
+Loop = Callable[[nn.Module, DataLoader, int, float, float], None]
 MEASURED = {"cnn": RATIOS, "resnet50": (0.5,)}  # the tutorial's cells, at one seed
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a row: images a class to train on, half of them "synthetic", and to test on; their side in pixels."""
+    """Size of a row: images per class to train on (half of them "synthetic") and to test on; side
+    in pixels."""
 
     train: int
     test: int
@@ -75,7 +79,7 @@ QUICK = {"cnn": Size(8, 4, 3, 2, 32), "resnet50": Size(8, 4, 3, 2, 64)}
 
 @dataclass(frozen=True)
 class TutorialCell:
-    """What one cell of the tutorial's loop took and scored."""
+    """Time and accuracy of one cell of the tutorial's loop."""
 
     images: int
     train_s: float
@@ -84,7 +88,8 @@ class TutorialCell:
 
 
 def prepare(data: Path | None, where: Path, size: Size) -> tuple[Path, Path]:
-    """Links (copies, where links are not allowed) into real/train, real/test and synthetic; the first and the last."""
+    """Links (copies, where links are not allowed) into real/train, real/test and synthetic; the
+    first and the last."""
     if data is None:
         data = where / "digits"
         write_sample_data(data, train_per_class=size.train, test_per_class=size.test)
@@ -122,19 +127,28 @@ def our_way(
     model: str, real: Path, synthetic: Path, out: Path, size: Size, weights: str | None
 ) -> tuple[Grid, float]:
     """The whole row, decoding and files included."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     grid = run_grid(_config(model, real, synthetic, out, size, weights))
-    return grid, time.perf_counter() - begun
+    return grid, time.perf_counter() - started
 
 
 def _config(
     model: str, real: Path, synthetic: Path, out: Path, size: Size, weights: str | None
 ) -> GridConfig:
     return GridConfig(
-        str(real), str(out), str(synthetic), models=(model,), ratios=RATIOS, budgets=("epochs",), seeds=size.seeds,
-        epochs=size.epochs, image_size_px=size.px,
-        weights=weights if model_spec(model).pretrained else None, allow_untrained=weights is None, device="cpu",
-    )  # fmt: skip
+        str(real),
+        str(out),
+        str(synthetic),
+        models=(model,),
+        ratios=RATIOS,
+        budgets=("epochs",),
+        seeds=size.seeds,
+        epochs=size.epochs,
+        image_size_px=size.px,
+        weights=weights if model_spec(model).pretrained else None,
+        allow_untrained=weights is None,
+        device="cpu",
+    )
 
 
 def tutorial_way(
@@ -150,14 +164,24 @@ def tutorial_way(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(sample.path.read_bytes())
     transform = transforms.Compose(
-        [transforms.Resize(px), transforms.CenterCrop(px), transforms.ToTensor(), transforms.Normalize(spec.mean, spec.std)]
-    )  # fmt: skip
+        [
+            transforms.Resize(px),
+            transforms.CenterCrop(px),
+            transforms.ToTensor(),
+            transforms.Normalize(spec.mean, spec.std),
+        ]
+    )
     train, test = (
         DataLoader(
-            datasets.ImageFolder(str(folder / part), transform, loader=lambda path: Image.open(path).convert("RGB")),
-            batch_size=training.batch_size, shuffle=part == "train", num_workers=WORKERS,
-        ) for part in ("train", "test")
-    )  # fmt: skip
+            datasets.ImageFolder(
+                str(folder / part), transform, loader=lambda path: Image.open(path).convert("RGB")
+            ),
+            batch_size=training.batch_size,
+            shuffle=part == "train",
+            num_workers=WORKERS,
+        )
+        for part in ("train", "test")
+    )
     torch.manual_seed(0)
     network = spec.build(len(train.dataset.classes), image_size_px=px)
     if spec.frozen:
@@ -170,15 +194,15 @@ def tutorial_way(
             load_backbone(model, weights, image_size_px=px).state_dict(), strict=False
         )
         _freeze(network, grid if weights.source == UNTRAINED else None)
-    begun = time.perf_counter()
-    train_loop(network, train, config.epochs or 1, training.learning_rate, training.l2)
+    started = time.perf_counter()
+    train_loop(network, train, config.epochs or 1, training.learning_rate, training.weight_decay)
     trained = time.perf_counter()
     accuracy = _accuracy(network, test)
-    return TutorialCell(len(cell.train), trained - begun, time.perf_counter() - trained, accuracy)
+    return TutorialCell(len(cell.train), trained - started, time.perf_counter() - trained, accuracy)
 
 
 def _freeze(network: nn.Module, grid: Grid | None) -> None:
-    """All but the last layer; with our normalisation of what enters it, where a grid is given."""
+    """Freezes all but the last layer, with our normalisation of its input if a grid is given."""
     network.requires_grad_(False)
     network.fc.requires_grad_(True)
     if grid is not None:
@@ -187,7 +211,7 @@ def _freeze(network: nn.Module, grid: Grid | None) -> None:
 
 
 def _training_mode(network: nn.Module) -> None:
-    """A frozen backbone stays as it is in use."""
+    """A frozen backbone stays in evaluation mode."""
     network.train(all(parameter.requires_grad for parameter in network.parameters()))
 
 
@@ -233,9 +257,13 @@ def lightning_loop(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lightning.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
             enable_model_summary=False,
-        ).fit(Module(), loader)  # fmt: skip
+        ).fit(Module(), loader)
 
 
 @torch.no_grad()
@@ -248,7 +276,8 @@ def _accuracy(network: nn.Module, loader: DataLoader) -> float:
 def row(
     model: str, real: Path, synthetic: Path, where: Path, size: Size, weights: str | None
 ) -> dict[str, float]:
-    """Prints a row's comparison; how many times as fast ours is as each other way."""
+    """Prints a row's comparison and returns by what factor SynthGrid is faster than each other
+    method."""
     grid, ours_s = our_way(model, real, synthetic, where / "runs", size, weights)
     config = _config(model, real, synthetic, where / "runs", size, weights)
     dataset = load_dataset(real, {name: Path(folder) for name, folder in config.sources.items()})
@@ -285,15 +314,16 @@ def row(
         spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         seconds = statistics.mean(run.metrics["seconds"] for run in runs)
         print(
-            f"  ratio {ratio:3g}: {len(cells[ratio].train):5} images, ours {seconds:6.2f} s a cell,"
-            f" accuracy {statistics.mean(accuracies):5.1f}% (s.d. {spread:.1f})",
+            f"  ratio {ratio:3g}: {len(cells[ratio].train):5} images, "
+            f"SynthGrid {seconds:6.2f} s per cell, "
+            f"accuracy {statistics.mean(accuracies):5.1f}% (s.d. {spread:.1f})",
             flush=True,
         )
     return ratios
 
 
 def loops() -> dict[str, Loop]:
-    """The others' ways that can be measured here."""
+    """The other methods that can be measured here."""
     found: dict[str, Loop] = {"tutorial loop": plain_loop}
     if importlib.util.find_spec("lightning") is not None:
         found["Lightning"] = lightning_loop
@@ -318,7 +348,7 @@ def main() -> None:
     for package in ("lightning", "fastai"):
         if importlib.util.find_spec(package) is None:
             print(f"{package}: not installed, left out")
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much, once
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports a lot, once
     for model in options.rows.split(","):
         size = replace(sizes[model], epochs=options.epochs or sizes[model].epochs)
         with tempfile.TemporaryDirectory() as where:

@@ -1,17 +1,18 @@
-"""Arms: what a cell of a grid trains on, as the text that names it everywhere. No torch, no files.
+"""Arms: what a cell of a grid trains on, as a short text that names it everywhere.
 
     real           all real training images: the baseline that every other arm is compared with
-    add:1          and one synthetic image for each real one
-    swap:0.5       half of the real ones replaced by synthetic ones; swap:1 is synthetic only, at the baseline's count
-    fewer:0.5      half of the real ones and nothing else
+    add:1          plus one synthetic image for each real one
+    swap:0.5       half of the real images replaced by synthetic ones; swap:1 is synthetic only,
+                   with as many images as the baseline
+    fewer:0.5      half of the real images and nothing else
     only:1         synthetic ones only, one for each real one: those that add:1 adds
-    augment        the real ones under standard augmentation
-    copies:1       and a rotated or mirrored copy for each real one (Paulsen et al., Figure 7)
-    more:1         and a further real image for each real one, from --more-real
+    augment        the real images with standard augmentation
+    copies:1       plus a rotated or mirrored copy of each real one (Paulsen et al., Figure 7)
+    more:1         plus an additional real image for each real one, from --more-real
 
-Amounts of add, only, copies and more count for each real training image of a class, those held out for validation
-included; shares of swap and fewer are of the real images trained on. "add:1@syn2" draws from a synthetic source other
-than the first, "add:2@syn1+syn2" from both in turn.
+Amounts of add, only, copies and more are per real training image of a class, those held out for
+validation included; shares of swap and fewer are of the real images trained on. "add:1@syn2" draws
+from a synthetic source other than the first, "add:2@syn1+syn2" from both in turn.
 """
 
 from __future__ import annotations
@@ -31,17 +32,19 @@ _SAME_COUNT = (BASELINE, "augment", "swap")
 REGIMES = (BASELINE, "add", "swap", "fewer", "only", "augment", "copies", "more")
 BUDGETS = ("updates", "epochs")
 SHARED_BUDGET = "both"
+# Labels in training_images.csv for images that are not synthetic.
 NOT_SOURCES = (
     "real",
     "copy",
     "more",
-)  # what training_images.csv calls images that are not synthetic
+)
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One regime at one amount. `source` is "" for the first synthetic source, or names joined by "+"."""
+    """One regime at one amount. `source` is "" for the first synthetic source, or names joined by
+    "+"."""
 
     regime: str
     amount: float = 0.0
@@ -61,7 +64,8 @@ class Arm:
         if self.amount > limit or (self.regime == "fewer" and self.amount == limit):
             expected = "below 1" if self.regime == "fewer" else "of at most 1"
             raise ConfigError(
-                f"arm '{self.name}' needs a share {expected}: how much of the real images it is about"
+                f"arm '{self.name}' needs a share {expected}: the part of the real images that it "
+                "means"
             )
         if self.source and not self.is_synthetic:
             raise ConfigError(
@@ -82,12 +86,12 @@ class Arm:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The synthetic sources it names; none where it means the first one."""
+        """The synthetic sources it names; empty if it means the first one."""
         return tuple(self.source.split("+")) if self.source else ()
 
     @property
     def is_baseline(self) -> bool:
-        """Whether the others are compared with it."""
+        """Whether it is the arm that the others are compared with."""
         return self.regime == BASELINE
 
     @property
@@ -97,7 +101,8 @@ class Arm:
 
     @property
     def budgets(self) -> tuple[str, ...]:
-        """("both",) where the arm has exactly as many images as the baseline, so that the two budgets are one."""
+        """("both",) if the arm has exactly as many images as the baseline, so that the budgets
+        coincide."""
         return (SHARED_BUDGET,) if self.regime in _SAME_COUNT else BUDGETS
 
 
@@ -110,7 +115,7 @@ def parse_arm(text: str) -> Arm:
     head, at, source = text.strip().partition("@")
     regime, colon, amount = head.partition(":")
     if at and not source:
-        raise ConfigError(f"arm '{text}' names no source behind '@'; write {head}, or {head}@NAME")
+        raise ConfigError(f"arm '{text}' names no source after '@'; write {head}, or {head}@NAME")
     if regime in REGIMES and regime not in _NO_AMOUNT and not amount:
         raise ConfigError(f"arm '{text}' has no amount; write for example {regime}:0.5")
     try:
@@ -127,7 +132,8 @@ def arm_of_ratio(ratio: float) -> Arm:
 
 
 def resolved_source(arm: Arm, names: Sequence[str]) -> str:
-    """Which of the grid's sources an arm draws from: "syn2", "syn1+syn2", "" for an arm without synthetic images.
+    """Which of the grid's sources an arm draws from: "syn2", "syn1+syn2", "" for an arm without
+    synthetic images.
 
     Raises:
         ConfigError: the grid has no such source.
@@ -140,11 +146,13 @@ def resolved_source(arm: Arm, names: Sequence[str]) -> str:
     for name in arm.sources:
         if name not in names:
             raise ConfigError(
-                f"arm '{arm.name}' draws from '{name}', but {known}; name it with --synthetic {name}=DIR"
+                f"arm '{arm.name}' draws from '{name}', but {known}; name it with --synthetic "
+                f"{name}=DIR"
             )
     if not names:
         raise ConfigError(
-            f"arm '{arm.name}' needs synthetic images; name their folder with --synthetic, or ask for --ratios 0"
+            f"arm '{arm.name}' needs synthetic images; name their folder with --synthetic, or ask "
+            "for --ratios 0"
         )
     return arm.source or names[0]
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar in a terminal, a log line now and then elsewhere."""
+"""Progress on stderr: a bar in a terminal, otherwise an occasional log line."""
 
 from __future__ import annotations
 

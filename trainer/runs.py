@@ -1,14 +1,16 @@
-"""The runs folder on disk, which training writes and the report reads. No torch here.
+"""The runs folder on disk, which training writes and the report reads. No torch.
 
-    <grid>/grid.json          config, classes, fingerprints, leaks, versions, and the list of this grid's runs
-    <grid>/samples.png        contact sheet: a row a class, real tiles, then synthetic ones
-    <grid>/mistakes.json      the worst mistakes and the synthetic images like them; mistakes.png has their thumbnails
+    <grid>/grid.json          config, classes, fingerprints, leaks, versions, and the list of runs
+    <grid>/samples.png        contact sheet: one row per class, real tiles, then synthetic ones
+    <grid>/mistakes.json      the worst mistakes and similar synthetic images
+    <grid>/mistakes.png       their thumbnails
     <grid>/features/          a frozen backbone's features; may be deleted
-    <grid>/<run id>/          config.json, metrics.json, predictions.csv, training_images.csv, model.safetensors, DONE
-    <grid>/<run id>/error.txt in place of the results of a run that failed
-    <grid>/.grid.lock         held while a grid is trained; .inputs and .partial-* are there meanwhile
+    <grid>/<run id>/          config.json, metrics.json, predictions.csv, training_images.csv,
+                              model.safetensors, DONE
+    <grid>/<run id>/error.txt instead of results, for a run that failed
+    <grid>/.grid.lock         held while a grid is trained; .inputs and .partial-* exist meanwhile
 
-A run's folder appears whole, by one rename. DONE in it means that it need not be trained again.
+A run's folder appears complete, by one rename. DONE in it means that the run is not trained again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ SAMPLES_FILE = "samples.png"
 MISTAKES_FILE, MISTAKES_SHEET = "mistakes.json", "mistakes.png"
 DONE = "DONE"
 ERROR_FILE = "error.txt"
-INPUTS_FOLDER = ".inputs"  # what the executors' processes share while they train
+INPUTS_FOLDER = ".inputs"  # files that the executors' processes share while they train
 _PARTIAL = ".partial-"
 _RUN_TEXTS = ("run_id", "model", "arm", "regime", "source", "budget")
 
@@ -51,9 +53,10 @@ class Prediction:
 class Run:
     """One run as found on disk. `metrics` is empty unless it is done; `error` says why it failed.
 
-    `arm` is an arm's name, `regime` and `ratio` its parts (0 where it has no amount), `source` the synthetic sources it
-    draws from ("" for none). `budget` is "updates" or "epochs"; "both" for an arm of as many images as the baseline,
-    the baseline above all, whose runs count in either.
+    `arm` is an arm's name, `regime` and `ratio` its parts (0 if it has no amount), `source` the
+    synthetic sources it draws from ("" for none). `budget` is "updates" or "epochs", or "both" for
+    an arm with as many images as the baseline, such as the baseline itself, whose runs count for
+    either.
     """
 
     run_id: str
@@ -96,12 +99,12 @@ class Grid:
 
 
 def is_done(root: Path, run_id: str) -> bool:
-    """Whether this run's results are there."""
+    """Whether the results of this run exist."""
     return (root / run_id / DONE).is_file()
 
 
 def write_run(root: Path, run_id: str, files: Mapping[str, bytes]) -> None:
-    """Puts a run's folder in place with exactly these files, replacing an unfinished or failed one.
+    """Creates a run's folder with exactly these files, replacing an unfinished or failed one.
 
     Raises:
         ReportError: the folder cannot be written.
@@ -130,7 +133,7 @@ def clear_unfinished(root: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all. Raises ReportError when it cannot be written."""
+    """Writes a file completely or not at all. Raises ReportError if it cannot be written."""
     try:
         write_atomically(path, data)
     except LabelsetError as error:
@@ -146,7 +149,7 @@ def read_grid(root: Path) -> Grid:
     path = root / GRID_FILE
     if not path.is_file():
         raise ReportError(
-            f"{root} holds no grid ({GRID_FILE} is not there); make one with: synthgrid grid"
+            f"{root} does not hold a grid ({GRID_FILE} is missing); make one with: synthgrid grid"
         )
     info = read_json_file(path)
     try:
@@ -177,12 +180,13 @@ def _read_run(root: Path, entry: Mapping[str, Any]) -> Run:
 
 
 def read_json_file(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a grid. Raises ReportError when it is damaged or gone."""
+    """A JSON object from a file of a grid. Raises ReportError if it is damaged or missing."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ReportError(
-            f"{path} cannot be read ({error}); delete its folder and run the same grid command again"
+            f"{path} cannot be read ({error}); delete its folder and run the same grid command "
+            "again"
         ) from error
     if not isinstance(values, dict):
         raise ReportError(
@@ -192,7 +196,7 @@ def read_json_file(path: Path) -> dict[str, Any]:
 
 
 def read_predictions(root: Path, run_id: str) -> list[Prediction]:
-    """A run's predictions.csv. Raises ReportError when it is damaged or gone."""
+    """A run's predictions.csv. Raises ReportError if it is damaged or missing."""
     path = root / run_id / "predictions.csv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -213,7 +217,7 @@ def read_predictions(root: Path, run_id: str) -> list[Prediction]:
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """UTF-8 CSV with LF line ends on every system, so that equal results are equal bytes."""
+    """UTF-8 CSV with LF line ends on every system, so that equal results give equal bytes."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
@@ -222,7 +226,7 @@ def to_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def to_json(values: object) -> bytes:
-    """Indented JSON with letters of every script left readable."""
+    """Indented JSON; non-ASCII letters are not escaped."""
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode(
         "utf-8", errors="surrogatepass"
     )

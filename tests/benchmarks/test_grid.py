@@ -28,5 +28,5 @@ def test_the_benchmark_prints_seconds_ratios_and_accuracies_of_both_rows(tmp_pat
         )
         == 2
     )
-    assert len(re.findall(r"images, ours +[\d.]+ s a cell, accuracy +[\d.]+%", out)) == 6
+    assert len(re.findall(r"images, SynthGrid +[\d.]+ s per cell, accuracy +[\d.]+%", out)) == 6
     assert not list(tmp_path.iterdir())

@@ -21,7 +21,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def draw_shape(
     label: str, random: np.random.RandomState, *, size_px: int = 48, hard: bool = False
 ) -> Image.Image:
-    """One coloured shape at a random place. `hard` ones vary in colour and size, so that few examples are too few."""
+    """One coloured shape at a random place. `hard` ones vary in colour and size, so that few
+    examples are too few."""
     paper = tuple(int(value) for value in random.randint(170, 256, 3))
     ink = tuple(int(value) for value in random.randint(0, 110, 3))
     image = Image.new("RGB", (size_px, size_px), paper)
@@ -91,7 +92,8 @@ def make_picture() -> Callable[..., Image.Image]:
 
 @pytest.fixture(autouse=True)
 def no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weights in the cache, and a proxy that refuses: a download fails at once, as it does offline."""
+    """No weights in the cache, and a proxy that refuses: a download fails at once, as it does
+    offline."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -125,9 +127,11 @@ def write_grid(
     seed: int = 0,
     **info: object,
 ) -> Path:
-    """A finished grid that nobody trained: for each "arm/budget" (or "model/arm/budget") a share of right answers a seed.
+    """A finished grid that nobody trained: for each "arm/budget" (or "model/arm/budget") a share of
+    right answers per seed.
 
-    Which images are right is drawn; a share of None leaves that run out. Files are those of a real grid.
+    Which images are right is drawn; a share of None leaves that run out. Files are those of a real
+    grid.
     """
     from trainer.arms import parse_arm
     from trainer.runs import DONE, to_csv, to_json, write_file, write_run
@@ -170,7 +174,17 @@ def write_grid(
             }
             predictions = to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
             trained = to_csv(("file", "label", "source", "use"), [])
-            write_run(root, run_id, {"config.json": b"{}", "metrics.json": to_json(metrics), "predictions.csv": predictions, "training_images.csv": trained, DONE: b""})  # fmt: skip
+            write_run(
+                root,
+                run_id,
+                {
+                    "config.json": b"{}",
+                    "metrics.json": to_json(metrics),
+                    "predictions.csv": predictions,
+                    "training_images.csv": trained,
+                    DONE: b"",
+                },
+            )
     entry = {
         "title": "Small CNN",
         "noun": "the small CNN",
@@ -185,7 +199,6 @@ def write_grid(
         "classes": classes,
         "images_per_class": counts,
         "fingerprints": {"train": "a1", "test": "b2"},
-        "test_images_also_trained_on": 0,
         "models": {
             model: entry | ({} if model == "cnn" else {"title": model, "noun": model})
             for model in models

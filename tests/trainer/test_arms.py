@@ -61,10 +61,16 @@ def test_ratios_are_additive_arms_and_0_is_the_baseline() -> None:
 
 
 def test_budgets_differ_only_where_the_number_of_images_does() -> None:
-    assert {name: parse_arm(name).budgets for name in ("real", "augment", "swap:0.5", "add:1", "fewer:0.5")} == {
-        "real": ("both",), "augment": ("both",), "swap:0.5": ("both",), "add:1": ("updates", "epochs"),
+    assert {
+        name: parse_arm(name).budgets
+        for name in ("real", "augment", "swap:0.5", "add:1", "fewer:0.5")
+    } == {
+        "real": ("both",),
+        "augment": ("both",),
+        "swap:0.5": ("both",),
+        "add:1": ("updates", "epochs"),
         "fewer:0.5": ("updates", "epochs"),
-    }  # fmt: skip
+    }
 
 
 def test_the_first_source_is_meant_where_none_is_named() -> None:

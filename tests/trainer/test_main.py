@@ -1,4 +1,9 @@
-"""The command line: real processes, exit codes, one clear line for a user's mistake, and a kill in the middle."""
+"""The command line: real processes, exit codes, one clear line for a user's mistake, and a kill in
+the middle.
+
+Covers: trainer.__main__, trainer.commands.grid, trainer.commands.parsing, trainer.commands.report,
+trainer.commands.sample_data, trainer.errors.
+"""
 
 from __future__ import annotations
 
@@ -71,15 +76,20 @@ def test_sample_data_to_report_in_three_commands(trainer: Trainer, tmp_path: Pat
         (["--real", "nowhere"], "is not a folder"),
         (["--synthetic", "nowhere"], "synthgrid run"),
         (["--models", "resnet50"], "--allow-untrained"),
-        (["--models", "resnet50", "--weights", "gone.pth"], "gone.pth is not there"),
+        (["--models", "resnet50", "--weights", "gone.pth"], "gone.pth does not exist"),
         (["--image-size", "8"], "at least 32"),
         (["--config", "gone.json"], "cannot read the config"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(
-    real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
-    change: list[str], message: str,
-) -> None:  # fmt: skip
+    real: Path,
+    synthetic: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    change: list[str],
+    message: str,
+) -> None:
     arguments = grid_arguments(
         real, tmp_path / "nowhere" if "--synthetic" in change else synthetic, tmp_path / "out"
     )
@@ -114,9 +124,44 @@ def test_a_config_file_works_and_the_command_line_wins(
         "updates": 4,
     }
     (tmp_path / "c.json").write_text(json.dumps(values), encoding="utf-8")
-    code = main(["grid", "--config", str(tmp_path / "c.json"), "--out", str(tmp_path / "o"), "--seeds", "1", "--image-size", "32", "--json"])  # fmt: skip
+    code = main(
+        [
+            "grid",
+            "--config",
+            str(tmp_path / "c.json"),
+            "--out",
+            str(tmp_path / "o"),
+            "--seeds",
+            "1",
+            "--image-size",
+            "32",
+            "--json",
+        ]
+    )
     assert code == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
+
+
+def test_the_old_spellings_of_two_options_work_but_are_not_in_the_help(
+    real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = ["--l2", "0.25", "--precision", "float32"]
+    new = ["--weight-decay", "0.25", "--dtype", "float32"]
+    for name, options in (("old", old), ("new", new)):
+        arguments = grid_arguments(real, synthetic, tmp_path / name, "--seeds", "1", *options)
+        assert main(arguments) == 0
+    first, second = (
+        {path.name for path in (tmp_path / name).glob("cnn-*")} for name in ("old", "new")
+    )
+    assert first == second
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["grid", "--help"])
+    shown = capsys.readouterr().out
+    assert "--weight-decay" in shown
+    assert "--dtype" in shown
+    assert "--l2" not in shown
+    assert "--precision" not in shown
 
 
 def test_a_failed_run_is_exit_code_1(

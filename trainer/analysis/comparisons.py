@@ -1,4 +1,7 @@
-"""A grid's predictions to its verdicts: every cell scored, compared with real only, and its trends tested. No torch, no files."""
+"""From predictions to verdicts: cells scored and compared with real only, trends tested.
+
+No torch, no files.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ HEADLINE_METRIC = "f1"
 
 @dataclass(frozen=True, order=True)
 class CellKey:
-    """A cell of a grid; `ratio` is the arm's amount. The real-only cell of a model has the budget "both"."""
+    """A cell of a grid; `ratio` is the arm's amount. The real-only cell of a model has the budget
+    "both"."""
 
     model: str
     arm: str = BASELINE
@@ -47,10 +51,11 @@ class CellKey:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A cell against real only, paired by seed and test image.
+    """A cell compared with real only, paired by seed and test image.
 
-    `changes` has an estimate a metric, uncorrected; `p_holm` is the headline metric's p-value corrected for all
-    comparisons of the grid, None with one seed. `classes` has the change of each class's share of right answers.
+    `changes` has one estimate per metric, uncorrected. `p_holm` is the headline metric's p-value,
+    corrected for all comparisons of the grid; None with one seed. `classes` has the change in each
+    class's share of correct answers.
     """
 
     changes: Mapping[str, Estimate]
@@ -60,7 +65,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """ "better", "worse", "unclear", or "untested" where one seed leaves nothing to test with."""
+        """ "better", "worse", "unclear", or "untested" if there is only one seed."""
         if self.p_holm is None:
             return "untested"
         return (
@@ -74,10 +79,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Trend:
-    """The headline metric over rising amounts of added synthetic images.
+    """The headline metric over increasing amounts of added synthetic images.
 
-    `slope` is the change for each further synthetic image a real one; `steps` the change from each amount to the next
-    larger. p-values of slopes, and of steps, are corrected over the grid, each as a family of its own.
+    `slope` is the change per additional synthetic image for each real one; `steps` the change from
+    each amount to the next larger. p-values of slopes, and of steps, are corrected over the grid,
+    each as a separate family.
     """
 
     model: str
@@ -91,12 +97,12 @@ class Trend:
 
     @property
     def falls(self) -> bool:
-        """Whether more is worse over the whole range."""
+        """Whether more images are significantly worse over the whole range."""
         return self.p_slope is not None and self.p_slope <= 0.05 and self.slope.value < 0
 
     @property
     def worse_steps(self) -> tuple[int, ...]:
-        """Which steps up made it worse."""
+        """The steps up that made it significantly worse, by index."""
         found = zip(self.steps, self.p_steps, strict=True)
         return tuple(
             i for i, (step, p) in enumerate(found) if p is not None and p <= 0.05 and step.value < 0
@@ -105,7 +111,8 @@ class Trend:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All that a grid's predictions say. `cells` has an estimate a metric for each cell."""
+    """Everything that a grid's predictions show. `cells` has one estimate per metric for each
+    cell."""
 
     cells: Mapping[CellKey, Mapping[str, Estimate]]
     comparisons: Mapping[CellKey, Comparison]
@@ -119,7 +126,8 @@ def judge(
     *,
     resamples: int = RESAMPLES,
 ) -> Verdicts:
-    """Scores and compares a whole grid: class indices int [N], and for each cell and seed the predicted ones, [N] too."""
+    """Scores and compares a whole grid from true class indices int [N] and, for each cell and seed,
+    the predicted ones [N]."""
     weights = bootstrap_weights(true, resamples=resamples)
     scores = {
         key: _score(true, runs, weights, num_classes) for key, runs in predicted.items() if runs
@@ -216,12 +224,12 @@ def _trends(
             spreads[row[0], HEADLINE_METRIC],
         )
         slope = contrast(slope_terms([key.ratio for key in keys], cells), spread=spread)
-        if len(keys) < 3 or slope is None:  # with one amount the trend is the comparison
+        if len(keys) < 3 or slope is None:  # with one amount the trend equals the comparison
             continue
         slopes[row], amounts[row] = slope, tuple(key.ratio for key in keys)
         for number, (low, high) in enumerate(pairwise(cells[1:])):
             step = contrast([(1.0, high), (-1.0, low)], spread=spread)
-            assert step is not None  # the slope's seeds are all cells' seeds
+            assert step is not None  # every cell has the slope's seeds
             steps[row, number] = step
     p_slopes, p_steps = _corrected(slopes), _corrected(steps)
     return tuple(

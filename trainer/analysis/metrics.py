@@ -1,4 +1,4 @@
-"""Numbers from true classes and predicted probabilities. Pure functions; NumPy and scikit-learn only."""
+"""Metrics from true classes and predicted probabilities. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ FURTHER_METRICS = {
     "ece": "Calibration error (ECE)",
     "nll": "Negative log-likelihood",
 }
-LOWER_IS_BETTER = ("ece", "nll")
 ECE_BINS = 15
-_TOP_5_CLASSES = 11  # with ten classes, five guesses are right half the time for nothing
+_TOP_5_CLASSES = 11  # with ten classes, five random guesses are right half the time
 _SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 def classification_metrics(
     true: Sequence[int] | np.ndarray, probabilities: np.ndarray, num_classes: int
 ) -> dict[str, float]:
-    """All of METRICS and FURTHER_METRICS: nll in nats, the others in 0..1; `top5` with more than ten classes only.
+    """All of METRICS and FURTHER_METRICS: nll in nats, the others in 0..1; `top5` with more than
+    ten classes only.
 
-    `true` holds class indices [N], `probabilities` is [N, num_classes] with rows that sum to 1. The predicted class is
-    the likeliest, the first among equals. A class that is never predicted has precision 0, as one that never occurs has
-    recall 0. Weighted recall always equals accuracy; macro recall does when every class has the same number of images.
+    `true` holds class indices [N], `probabilities` is [N, num_classes] with rows that sum to 1. The
+    predicted class is the likeliest, the first among equals. A class that is never predicted has
+    precision 0, one that never occurs has recall 0. Weighted recall always equals accuracy; macro
+    recall does if all classes have the same number of images.
     """
     labels, chances = np.asarray(true, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
     predicted = chances.argmax(axis=1)
@@ -56,7 +57,7 @@ def classification_metrics(
 
 
 def top_k_accuracy(true: np.ndarray, probabilities: np.ndarray, *, k: int) -> float:
-    """Share of rows whose true class is among the k likeliest; of equally likely ones the first counts as likelier."""
+    """Share of rows whose true class is among the k likeliest; ties go to the first class."""
     if not true.size:
         return 0.0
     likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
@@ -66,7 +67,8 @@ def top_k_accuracy(true: np.ndarray, probabilities: np.ndarray, *, k: int) -> fl
 def calibration_error(
     true: np.ndarray, probabilities: np.ndarray, *, bins: int = ECE_BINS
 ) -> float:
-    """Expected calibration error: Guo et al. 2017, equation 3, on equal bins ((m-1)/M, m/M] of the top probability.
+    """Expected calibration error: Guo et al. 2017, equation 3, on equal bins ((m-1)/M, m/M] of the
+    top probability.
 
     Sum over the bins of (share of rows in it) x |accuracy in it - mean top probability in it|.
     """
@@ -80,7 +82,8 @@ def calibration_error(
 
 
 def negative_log_likelihood(true: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean of -ln p(true class). A probability of 0 counts as the smallest normal double, so the mean stays finite."""
+    """Mean of -ln p(true class). A probability of 0 counts as the smallest normal double, so the
+    mean stays finite."""
     if not true.size:
         return 0.0
     p_true = probabilities[np.arange(true.size), true]

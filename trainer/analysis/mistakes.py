@@ -1,12 +1,13 @@
-"""The worst mistakes of a grid, each beside the synthetic training images that are most like it.
+"""The worst mistakes of a grid, each with the most similar synthetic training images.
 
 Computed when the grid is trained, so that the report needs no data folder:
 
-    <grid>/mistakes.json     for each model's headline cell: what was mistaken, and its neighbours with prompt and seed
-    <grid>/mistakes.png      their thumbnails, `columns` to a row; a picture's `tile` counts along the rows
+    <grid>/mistakes.json   for each model's headline cell: the mistakes, and their neighbours with
+                           prompt and seed
+    <grid>/mistakes.png    their thumbnails, `columns` per row; `tile` counts row by row
 
-Likeness is the cosine of features: those of the model's frozen backbone where the grid has cached them, else of 16x16
-colour pixels less each image's mean, which sees layout and colour and nothing else.
+Likeness is the cosine similarity of features: those of the model's frozen backbone if the grid has
+cached them, else 16x16 colour pixels minus each image's mean, which capture only layout and colour.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _BACKBONE = "features of the frozen backbone"
 
 @dataclass
 class _Sheet:
-    """Thumbnails in the order in which they are asked for, each image once."""
+    """Thumbnails in the order in which they are requested, each image once."""
 
     tiles: dict[str, Sample] = field(default_factory=dict)
 
@@ -67,7 +68,7 @@ class _Sheet:
 
 @dataclass(frozen=True)
 class _Mistake:
-    """A test image that runs of a cell get wrong."""
+    """A test image that some runs of a cell get wrong."""
 
     file: str
     true: str
@@ -78,9 +79,10 @@ class _Mistake:
 
 
 def write_mistakes(out: Path, dataset: Dataset, grid: Grid) -> None:
-    """Writes both files for what is finished of `grid`. The same grid and data give the same bytes.
+    """Writes both files for the finished runs of `grid`. The same grid and data give the same
+    bytes.
 
-    A report without mistakes beats a trained grid without a report, so what goes wrong here is logged and left.
+    A failure here is logged and not raised: a report without mistakes is better than no report.
     """
     try:
         found, sheet = _all_mistakes(results_of(grid), dataset)
@@ -108,7 +110,8 @@ def _cell_mistakes(
     records: Mapping[str, ImageRecord],
     sheet: _Sheet,
 ) -> dict[str, Any]:
-    """One cell's worst mistakes, with the neighbours of each among the synthetic images that any of its seeds drew."""
+    """One cell's worst mistakes, with the neighbours of each among the synthetic images that any of
+    its seeds drew."""
     tests = {sample.file: sample for sample in dataset.test}
     mistakes = [each for each in _worst(results, key) if each.file in tests]
     made = _drawn(results, key, dataset)
@@ -142,7 +145,7 @@ def _cell_mistakes(
 
 
 def _worst(results: Results, key: CellKey) -> list[_Mistake]:
-    """The test images that most seeds get wrong, and of those the ones with the least probability for the truth."""
+    """The test images that most seeds get wrong, lowest probability of the true class first."""
     rows: dict[str, list[Any]] = {}
     for seed in sorted(results.runs[key]):
         for row in read_predictions(results.grid.root, results.runs[key][seed].run_id):
@@ -222,7 +225,7 @@ def _features(
 
 
 def _cached(grid: Grid, model: str) -> dict[str, np.ndarray]:
-    """The features that training left for a frozen backbone, by image hash; empty without any."""
+    """The cached features of a frozen backbone, by image hash; empty if there are none."""
     for path in sorted((grid.root / "features").glob(f"{model.replace(':', '-')}-*.safetensors")):
         try:
             stored = load_file(path)
@@ -243,7 +246,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 def _records(dataset: Dataset) -> dict[str, ImageRecord]:
-    """What is known of the synthetic images' making, by path."""
+    """The records of the synthetic images, by path."""
     found = {}
     for root in _roots(dataset.synthetic):
         path = root / METADATA
@@ -252,9 +255,8 @@ def _records(dataset: Dataset) -> dict[str, ImageRecord]:
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = ImageRecord.from_json(line)
-            except (
-                LabelsetError
-            ):  # an empty or unfinished last line; the data set itself was checked when it was read
+            except LabelsetError:
+                # An empty or unfinished last line; the data set was checked when it was read.
                 continue
             found[(root / record.file_name).as_posix()] = record
     return found

@@ -1,4 +1,5 @@
-"""From runs on disk to the numbers of a report: cells, comparisons, and the files that scripts read. No torch, no HTML."""
+"""From runs on disk to the numbers of a report: cells, comparisons, results.csv and results.json.
+No torch, no HTML."""
 
 from __future__ import annotations
 
@@ -18,17 +19,28 @@ from trainer.runs import Grid, Prediction, Run, read_predictions, to_csv
 
 TITLES = METRICS | FURTHER_METRICS
 _RUN_COLUMNS = (
-    "real_images", "synthetic_images", "copied_images", "more_images", "validation_images", "test_images", "updates",
-    "epochs", "best_update", "train_loss", "validation_loss", *TITLES,
-)  # fmt: skip
+    "real_images",
+    "synthetic_images",
+    "copied_images",
+    "more_images",
+    "validation_images",
+    "test_images",
+    "updates",
+    "epochs",
+    "best_update",
+    "train_loss",
+    "validation_loss",
+    *TITLES,
+)
 
 
 @dataclass(frozen=True)
 class Results:
-    """A grid and what its runs say. `keys` are all planned cells in the grid's order, finished or not.
+    """A grid and what its runs show. `keys` are all planned cells in the grid's order, finished or
+    not.
 
-    `runs` has the finished ones by cell and seed. `true` [N] and `predicted` [N] a run hold class indices of the test
-    images `files`.
+    `runs` has the finished ones by cell and seed. `true` [N] and `predicted` [N] a run hold class
+    indices of the test images `files`.
     """
 
     grid: Grid
@@ -40,14 +52,15 @@ class Results:
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The grid judged; takes seconds, once."""
+        """All comparisons and trends; computed once, which takes seconds."""
         if not self.predicted:
             return Verdicts({}, {}, ())
         return judge(self.true, self.predicted, len(self.classes))
 
     @cached_property
     def metrics(self) -> dict[CellKey, dict[str, Estimate]]:
-        """All of TITLES that a cell's runs have; what cannot be counted from predictions is judged over seeds only."""
+        """Those of TITLES that a cell's runs have; what predictions alone do not give has an
+        interval over seeds only."""
         found: dict[CellKey, dict[str, Estimate]] = {}
         for key, counted in self.verdicts.cells.items():
             stored = [self.runs[key][seed].metrics for seed in sorted(self.runs[key])]
@@ -88,7 +101,7 @@ class Results:
         return next(key for key in self.of(model) if key.is_baseline)
 
     def comparison(self, key: CellKey) -> Comparison | None:
-        """A cell against real only; None for real only itself and where runs are missing."""
+        """A cell compared with real only; None for real only itself and if runs are missing."""
         return self.verdicts.comparisons.get(key)
 
     def twin(self, key: CellKey) -> CellKey | None:
@@ -103,10 +116,11 @@ class Results:
         )
 
     def headlines(self, model: str) -> tuple[CellKey, ...]:
-        """What the answer is about: from each synthetic source the most that was added, at the grid's first budget.
+        """The cells that the answer is about: for each synthetic source the largest amount added,
+        under the grid's first budget.
 
-        It is fixed before the numbers are known: picking the best cell would make any answer look good. Without an
-        additive arm it is the last arm with synthetic images.
+        The choice is fixed before the numbers are known: picking the best cell would make any
+        answer look good. Without an additive arm it is the last arm with synthetic images.
         """
         seeds = set(self.runs[self.baseline(model)])
         compared = [
@@ -147,8 +161,8 @@ def results_of(grid: Grid) -> Results:
             found = tuple(row.file for row in rows)
             if files and found != files:
                 raise ReportError(
-                    f"{grid.root / run.run_id} was tested on other images than the runs before it; delete that folder "
-                    f"and run the same grid command again"
+                    f"{grid.root / run.run_id} was tested on other images than the runs before it; "
+                    "delete that folder and run the same grid command again"
                 )
             files, true = found, _indices(grid, rows, "true", numbers)
             predicted.setdefault(key, {})[seed] = _indices(grid, rows, "predicted", numbers)
@@ -167,18 +181,39 @@ def _indices(
 
 
 def results_csv(grid: Grid) -> bytes:
-    """One row a run, in the grid's order. No times in it: the same grid gives the same bytes."""
+    """One row per run, in the grid's order. It contains no times: the same grid gives the same
+    bytes."""
     header = (
-        "run_id", "model", "weights", "arm", "regime", "ratio", "source", "budget", "seed", "status", *_RUN_COLUMNS, "error",
-    )  # fmt: skip
+        "run_id",
+        "model",
+        "weights",
+        "arm",
+        "regime",
+        "ratio",
+        "source",
+        "budget",
+        "seed",
+        "status",
+        *_RUN_COLUMNS,
+        "error",
+    )
     rows = [
         (
-            run.run_id, run.model, grid.info["models"][run.model]["weights"], run.arm, run.regime, f"{run.ratio:g}",
-            run.source, run.budget, run.seed, run.status,
-            *(run.metrics.get(column, "") for column in _RUN_COLUMNS), run.error.replace("\n", " "),
+            run.run_id,
+            run.model,
+            grid.info["models"][run.model]["weights"],
+            run.arm,
+            run.regime,
+            f"{run.ratio:g}",
+            run.source,
+            run.budget,
+            run.seed,
+            run.status,
+            *(run.metrics.get(column, "") for column in _RUN_COLUMNS),
+            run.error.replace("\n", " "),
         )
         for run in grid.runs
-    ]  # fmt: skip
+    ]
     return to_csv(header, rows)
 
 

@@ -1,18 +1,20 @@
-"""What a grid's numbers are worth: intervals, tests and their correction for looking often. Pure functions.
+"""Intervals, tests, and their correction for multiple comparisons. Pure functions.
 
-Two things vary: the test images, which all runs share, and what a seed decides (initialisation, batch order, validation
-split, synthetic draw). A difference between cells, averaged over S seeds and N images, has the variance of a crossed
-layout (Owen 2007, "The pigeonhole bootstrap"):
+There are two sources of variation: the test images, which all runs share, and what a seed
+determines (initialisation, batch order, validation split, synthetic draw). A difference between
+cells, averaged over S seeds and N images, has the variance of a crossed layout (Owen 2007, "The
+pigeonhole bootstrap"):
 
     images/N + seeds/S + (images x seeds)/(N S)
 
-`bootstrap_weights` resamples images, the same ones for every run, and gives the first and the last part. Seeds are not
-resampled: the percentile interval of a crossed bootstrap is too narrow where seeds matter most and too wide where they
-do not, and three seeds have too few distinct resamples for a p-value that survives a correction. Their part is the
-sample variance over seeds, never below what all cells of the model show together, whose degrees of freedom it takes;
-the interval is Student's t with Satterthwaite's degrees of freedom. What this gives on simulated grids, beside the
-crossed bootstrap: benchmarks/false_alarms.py. `contrast` puts it together for
-any sum of cells: one cell, a difference, a slope over ratios.
+`bootstrap_weights` resamples images, the same ones for every run, which gives the first and the
+last term. Seeds are not resampled: the percentile interval of a crossed bootstrap is too narrow
+where seeds matter most and too wide where they do not, and three seeds have too few distinct
+resamples for a p-value that survives a correction. Their term is the sample variance over seeds,
+but at least the variance pooled over all cells of the model, with its degrees of freedom; the
+interval is Student's t with Satterthwaite's degrees of freedom. For results on simulated grids,
+compared with the crossed bootstrap, see benchmarks/false_alarms.py. `contrast` combines all this
+for any sum of cells: one cell, a difference, a slope over ratios.
 """
 
 from __future__ import annotations
@@ -29,9 +31,6 @@ from scipy.stats import t as student_t
 Key = TypeVar("Key")
 RESAMPLES = 2000
 _NORMAL = 1e6  # degrees of freedom at which Student's t is the normal distribution
-COUNTED_METRICS = (
-    "accuracy", "precision", "recall", "f1", "weighted_precision", "weighted_recall", "weighted_f1",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class CellScores:
-    """One metric of one cell: `values` [S] by seed, `replicates` [S, B] the same over B resamples of the test images."""
+    """One metric of one cell: `values` [S] by seed, `replicates` [S, B] the same over B resamples
+    of the test images."""
 
     seeds: tuple[int, ...]
     values: np.ndarray
@@ -61,7 +61,8 @@ class CellScores:
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """Variance of a run about its cell's and its seed's mean, pooled over the cells of a model; `df` of it are free."""
+    """Variance of a run around the means of its cell and seed, pooled over a model's cells, with
+    `df` degrees of freedom."""
 
     variance: float
     df: int
@@ -69,7 +70,8 @@ class SeedSpread:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Images that one arm gets right and the other wrong, and the exact two-sided p-value of such a split."""
+    """Images that only one of two arms gets right, and the exact two-sided p-value of that
+    split."""
 
     won: int
     lost: int
@@ -80,11 +82,12 @@ class McNemar:
 
 
 def bootstrap_weights(true: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often each image counts: float32 [N, 1 + resamples]; column 0 is the sample itself, all ones.
+    """How often each image counts: float32 [N, 1 + resamples]; column 0 is the sample itself, all
+    ones.
 
-    Images are drawn within their class, as a test set is made. From a class of n, n-1 are drawn and weighed n/(n-1)
-    (Rao and Wu 1988), without which a class of three images would look a third less variable than it is. The same
-    arguments give the same weights.
+    Images are drawn within their class, as test sets are. From a class of n, n-1 are drawn and
+    weighted by n/(n-1) (Rao and Wu 1988); otherwise a class of three images would look a third less
+    variable than it is. The same arguments give the same weights.
     """
     random = np.random.RandomState(seed)
     weights = np.ones((len(true), 1 + resamples), dtype=np.float32)
@@ -100,7 +103,11 @@ def bootstrap_weights(true: np.ndarray, *, resamples: int = RESAMPLES, seed: int
 def weighted_scores(
     true: np.ndarray, predicted: np.ndarray, weights: np.ndarray, num_classes: int
 ) -> dict[str, np.ndarray]:
-    """Each of COUNTED_METRICS under each column of `weights` [N, B]: float64 [B]. What cannot be divided counts as 0."""
+    """Accuracy, and macro and weighted precision, recall and F1, under each column of `weights`.
+
+    `true` and `predicted` are class indices [N], `weights` is [N, B]; each score is float64 [B],
+    named as in trainer.analysis.metrics. A division by zero counts as 0.
+    """
     actual = _class_sums(true, weights, num_classes)
     guessed = _class_sums(predicted, weights, num_classes)
     right = _class_sums(true, weights * (true == predicted)[:, None], num_classes)
@@ -113,7 +120,8 @@ def weighted_scores(
     found = {"accuracy": right.sum(axis=0) / actual.sum(axis=0)}
     found |= {name: values.mean(axis=0) for name, values in by_class.items()}
     found |= {f"weighted_{name}": (values * share).sum(axis=0) for name, values in by_class.items()}
-    return found | {"weighted_recall": found["accuracy"]}  # the same number, and so to the last bit
+    # The same number, identical to the last bit.
+    return found | {"weighted_recall": found["accuracy"]}
 
 
 def _class_sums(labels: np.ndarray, weights: np.ndarray, num_classes: int) -> np.ndarray:
@@ -133,7 +141,7 @@ def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def summarise(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
-    """Mean of values over seeds with Student's t interval, which leaves the choice of test images out.
+    """Mean over seeds with Student's t interval, which ignores the choice of test images.
 
     Raises:
         ValueError: there are no values.
@@ -154,10 +162,10 @@ def contrast(
     spread: SeedSpread | None = None,
     confidence: float = 0.95,
 ) -> Estimate | None:
-    """A sum of cells, each times its factor, over the seeds that all of them have; None where they share none.
+    """A weighted sum of cells over the seeds that all of them have; None if they share none.
 
-    Seeds add the larger of the contrast's own variance over seeds and that expected from `spread`; the interval never
-    gets narrower than resampling images alone makes it.
+    Seeds contribute the larger of the contrast's own variance over seeds and that expected from
+    `spread`. The interval is never narrower than resampling images alone makes it.
     """
     shared = sorted(set.intersection(*(set(cell.seeds) for _, cell in terms)))
     if not shared:
@@ -173,9 +181,8 @@ def contrast(
     seeds, df = _seed_variance(values, sum(factor**2 for factor, _ in terms), spread)
     images = float(replicates.mean(axis=0).var(ddof=1))
     each_alone = float(replicates.var(axis=1, ddof=1).mean())
-    both = max(0.0, each_alone - images) / (
-        n - 1
-    )  # images x seeds; it is in the two others as well
+    # Images x seeds; it is part of the two others as well.
+    both = max(0.0, each_alone - images) / (n - 1)
     images_only = max(0.0, images - both)
     seeds = max(seeds, both)
     variance = seeds + images_only
@@ -184,7 +191,8 @@ def contrast(
 
 
 def seed_spread(cells: Sequence[CellScores]) -> SeedSpread | None:
-    """What is left of runs after a mean for each cell and each seed (two-way layout); None without freedom for it."""
+    """Residual variance of runs around cell and seed means (two-way layout); None without degrees
+    of freedom."""
     values = np.concatenate([cell.values for cell in cells]) if cells else np.empty(0)
     names = sorted({seed for cell in cells for seed in cell.seeds})
     design = np.zeros((len(values), len(cells) + len(names)))
@@ -203,7 +211,8 @@ def seed_spread(cells: Sequence[CellScores]) -> SeedSpread | None:
 def slope_terms(
     amounts: Sequence[float], cells: Sequence[CellScores]
 ) -> list[tuple[float, CellScores]]:
-    """The least-squares slope over `amounts`, as terms of a `contrast`: change of the metric for each 1 more."""
+    """The least-squares slope over `amounts`, as terms of a `contrast`: change of the metric per
+    unit."""
     centred = np.asarray(amounts, dtype=np.float64) - np.mean(amounts)
     factors = centred / (centred**2).sum()
     return [(float(factor), cell) for factor, cell in zip(factors, cells, strict=True)]
@@ -231,11 +240,12 @@ def _t_estimate(n: int, value: float, variance: float, df: float, confidence: fl
 
 
 def mcnemar(baseline: np.ndarray, other: np.ndarray) -> McNemar:
-    """Exact McNemar test of two arms' right answers: bool [S, N] each, a row a seed.
+    """Exact McNemar test of two arms' correct answers: bool [S, N] each, one row per seed.
 
-    The seeds' tables share their images, so they can be neither added nor treated as independent. There is one table:
-    an image is right for an arm when more than half of its seeds get it right. The p-value is about these trained
-    models on new images; it leaves out what other seeds would have done, so it supports a verdict and never makes one.
+    The seeds' tables share their images, so they can be neither added up nor treated as
+    independent. Instead there is one table: an image counts as correct for an arm if more than half
+    of its seeds get it right. The p-value is about these trained models on new images. It ignores
+    what other seeds would have done, so no verdict is based on it.
     """
     before, after = (2 * answers.sum(axis=0) > len(answers) for answers in (baseline, other))
     won, lost = int((after & ~before).sum()), int((before & ~after).sum())
@@ -243,10 +253,11 @@ def mcnemar(baseline: np.ndarray, other: np.ndarray) -> McNemar:
 
 
 def class_change(baseline: np.ndarray, other: np.ndarray, *, confidence: float = 0.95) -> Estimate:
-    """Change in the share of one class's images that are right: bool [S, n] each, a row a seed.
+    """Change in one class's share of correct answers: bool [S, n] each, one row per seed.
 
-    With few images the plain interval is far too narrow (no image changed: width 0). After Agresti and Min (2005) two
-    images are added, one won and one lost at half weight each; then seeds and images as in `contrast`.
+    With few images the plain interval is far too narrow (width 0 if no image changed). Following
+    Agresti and Min (2005), half an image is added to each cell of the 2x2 table, then seeds and
+    images are combined as in `contrast`.
     """
     differences = other.astype(np.float64) - baseline.astype(np.float64)
     seeds, n = differences.shape
@@ -276,7 +287,8 @@ def class_change(baseline: np.ndarray, other: np.ndarray, *, confidence: float =
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
-    """p-values corrected for their number, so that 5% of families have any false alarm at 0.05 (Holm 1979)."""
+    """p-values corrected for their number: at 0.05, at most 5% of families have any false alarm
+    (Holm 1979)."""
     corrected, largest = {}, 0.0
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         largest = max(largest, min(1.0, p * (len(p_values) - rank)))

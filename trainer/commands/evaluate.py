@@ -24,12 +24,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "model", type=Path, metavar="RUN", help="a run's folder, or an exported model's"
     )
-    parser.add_argument("images", type=Path, metavar="DIR", help="a folder of class folders")
+    parser.add_argument("images", type=Path, metavar="DIR", help="folder of class folders")
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="the frozen backbone's weights, where they moved",
+        help="the frozen backbone's weights, if they have moved",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=evaluate)

@@ -1,4 +1,4 @@
-"""`export`: a trained run as a folder that can be shipped."""
+"""`export`: a trained run as a self-contained folder."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from typing import Any
 
 from trainer.commands.parsing import new_parser
 
-EXAMPLES = """  synthgrid export runs/digits/cnn-add1-seed0-1a2b3c4d --format onnx --out models/digits
+EXAMPLES = """\
+  synthgrid export runs/digits/cnn-real-seed0-1a2b3c4d --format onnx --out models/digits
   synthgrid predict models/digits photo.jpg"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "export", help="write a model folder to ship", examples=EXAMPLES)
+    parser = new_parser(
+        commands, "export", help="write a self-contained model folder", examples=EXAMPLES
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument(
-        "--format", choices=("onnx", "safetensors"), default="onnx",
+        "--format",
+        choices=("onnx", "safetensors"),
+        default="onnx",
         help="onnx writes model.onnx beside model.safetensors (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="the frozen backbone's weights, where they moved",
+        help="the frozen backbone's weights, if they have moved",
     )
     parser.set_defaults(command=export)
 
@@ -38,6 +43,7 @@ def export(options: argparse.Namespace) -> int:
         options.run, options.out, with_onnx=options.format == "onnx", weights=options.weights
     )
     print(
-        f"{options.out}: {classifier.model}, {len(classifier.classes)} classes, run {classifier.name}"
+        f"{options.out}: {classifier.model}, {len(classifier.classes)} classes, run "
+        f"{classifier.name}"
     )
     return 0

@@ -13,41 +13,54 @@ from typing import Any
 from trainer.arms import BUDGETS, SOURCE_NAME
 from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
-from trainer.config import AUGMENTATIONS, DEVICES, EXECUTORS, PRECISIONS, GridConfig, read_json
+from trainer.config import AUGMENTATIONS, DEVICES, DTYPES, EXECUTORS, GridConfig, read_json, renamed
 from trainer.errors import ConfigError
 from trainer.models.registry import MODELS
 
 logger = logging.getLogger(__name__)
 SOURCE_GIVEN = re.compile(rf"{SOURCE_NAME.pattern}=")
 
-EXAMPLES = """  synthgrid grid --real data/digits --synthetic data/digits-synthetic --ratios 0,1,6 --out runs/digits
+EXAMPLES = """\
+  synthgrid grid --real data/digits --synthetic data/digits-synthetic --ratios 0,1,6 \\
+      --out runs/digits
   synthgrid grid --real photos --synthetic made --models cnn --seeds 5 --epochs 40 --out runs/photos
-  synthgrid grid --real photos --synthetic a=made-a --synthetic b=made-b --models cnn --out runs/arms \\
-      --arms real,add:1,add:1@b,add:2@a+b,swap:0.5,fewer:0.5,only:1,augment,copies:1
+  synthgrid grid --real photos --synthetic a=made-a --synthetic b=made-b --out runs/arms \\
+      --models cnn --arms real,add:1,add:1@b,add:2@a+b,swap:0.5,fewer:0.5,only:1,augment,copies:1
   synthgrid grid --config grid.json --quick --out runs/smoke
 
---real holds train/<class>/ and test/<class>/; --synthetic holds <class>/, with metadata.jsonl or without.
-The same command again trains only what is not done yet.
+--real contains train/<class>/ and test/<class>/; --synthetic contains <class>/, with or without
+metadata.jsonl.
+Running the same command again trains only what is not done yet.
 
 arms, each trained on the same validation and test images:
   real         all real training images: the baseline
-  add:1        and one synthetic image for each real one; --ratios 0,1 means --arms real,add:1
-  swap:0.5     half of the real ones replaced by synthetic ones
+  add:1        plus one synthetic image for each real one; --ratios 0,1 means --arms real,add:1
+  swap:0.5     half of the real images replaced by synthetic ones
   fewer:0.5    half of the real ones
   only:1       synthetic ones only, one for each real one
   augment      the real ones, shifted and mirrored at random
-  copies:1     and a rotated or mirrored copy for each real one
-  more:1       and a further real image for each real one, from --more-real
+  copies:1     plus a rotated or mirrored copy of each real one
+  more:1       plus an additional real image for each real one, from --more-real
   add:1@b      from the synthetic source b; add:2@a+b from both in turn
 
-budgets: "updates" gives every cell as many optimiser updates as the baseline, "epochs" as many passes over its own
-images. Arms with as many images as the baseline are trained once for both."""
+budgets: with "updates" every cell gets as many optimiser updates as the baseline, with "epochs" as
+many passes over its own images. Arms with as many images as the baseline are trained once for
+both."""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    help = "train models x arms x budgets x seeds, and report"
+    help = "train models x arms x budgets x seeds and write the report"
     parser = new_parser(commands, "grid", help=help, examples=EXAMPLES)
+    _add_data_options(parser)
+    _add_cell_options(parser)
+    _add_weights_options(parser)
+    _add_training_options(parser)
+    _add_machine_options(parser)
+    parser.set_defaults(command=run)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--real",
@@ -63,23 +76,33 @@ def add_parser(commands: Any) -> None:
     add(
         "--more-real",
         metavar="DIR",
-        help="further real images in class folders, for arms more:AMOUNT",
+        help="additional real images in class folders, for arms more:AMOUNT",
     )
     add(
         "--drop-leaks",
         action="store_true",
         default=None,
-        help="leave out what is shared with test images, or copied",
+        help="leave out training images that leak",
     )
-    add("--out", metavar="DIR", help="the grid's folder; finished runs in it are kept")
+    add("--out", metavar="DIR", help="the grid's folder; finished runs in it are not trained again")
     add(
-        "--config", type=Path, metavar="FILE", help="JSON with these options; the command line wins"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="JSON file with these options; the command line takes precedence",
     )
+
+
+def _add_cell_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--models",
         type=names,
         metavar="A,B",
-        help=f"NAME[:frozen|finetune|scratch] from {', '.join(MODELS)}, timm:ARCH (default cnn,resnet50)",
+        help=(
+            f"NAME[:frozen|finetune|scratch] from {', '.join(MODELS)}, timm:ARCH "
+            "(default cnn,resnet50)"
+        ),
     )
     add(
         "--ratios",
@@ -91,7 +114,7 @@ def add_parser(commands: Any) -> None:
         "--arms",
         type=names,
         metavar="ARM,...",
-        help="what cells train on, beside --ratios; see below",
+        help="what cells train on, in addition to --ratios; see below",
     )
     add(
         "--budgets",
@@ -104,66 +127,54 @@ def add_parser(commands: Any) -> None:
         "--quick",
         action="store_true",
         default=None,
-        help="smoke run: small images, few of them, few updates",
+        help="smoke run: few and small images, few updates",
     )
     add("--json", action="store_true", help="print the results as JSON instead of a table")
+
+
+def _add_weights_options(parser: argparse.ArgumentParser) -> None:
     pretrained = parser.add_argument_group("pretrained models")
     pretrained.add_argument(
         "--weights",
         action="append",
         metavar="[MODEL=]FILE",
-        help="weights: safetensors or a state dict; once for each pretrained model",
+        help="safetensors or a state dict; repeat for each pretrained model",
     )
     pretrained.add_argument(
-        "--allow-untrained", action="store_true", default=None, help="go on without such weights"
+        "--allow-untrained",
+        action="store_true",
+        default=None,
+        help="continue without pretrained weights",
     )
-    _add_training_options(parser)
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA where there is one")
-    machine.add_argument(
-        "--devices",
-        type=names,
-        metavar="D,...",
-        help="a process each, as in cuda:0,cuda:1 (default: every GPU)",
-    )
-    machine.add_argument(
-        "--executor",
-        choices=EXECUTORS,
-        help="ray: spread the runs over a Ray cluster (default local)",
-    )
-    machine.add_argument(
-        "--address", metavar="HOST:PORT", help="of the Ray cluster (default: start Ray here)"
-    )
-    machine.add_argument(
-        "--precision", choices=PRECISIONS, help="default auto: 16 bits on CUDA, 32 on a CPU"
-    )
-    machine.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
-    )
-    parser.set_defaults(command=run)
 
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("training, the same in all cells (default: each model's own)")
+    group = parser.add_argument_group(
+        "training, the same in all cells (defaults depend on the model)"
+    )
     length = group.add_mutually_exclusive_group()
     length.add_argument(
         "--updates",
         type=int,
         metavar="N",
-        help="optimiser updates of the baseline (default grows with the largest cell)",
+        help="optimiser updates of the baseline (default: grows with the largest cell)",
     )
     length.add_argument(
-        "--epochs", type=int, metavar="N", help="updates as many passes over the real images take"
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="as many updates as N passes over the real images take",
     )
     group.add_argument(
         "--tuned",
         action="append",
         metavar="FILE",
-        help="a model's hyper-parameters, made by tune; repeat",
+        help="a model's hyper-parameters, from tune; repeat for more models",
     )
     group.add_argument("--batch-size", type=int, metavar="N")
     group.add_argument("--learning-rate", type=float, metavar="X")
-    group.add_argument("--l2", type=float, metavar="X", help="L2 penalty")
+    group.add_argument("--weight-decay", type=float, metavar="X", help="L2 penalty")
+    group.add_argument("--l2", dest="weight_decay", type=float, help=argparse.SUPPRESS)
     group.add_argument(
         "--augment", choices=AUGMENTATIONS, help="standard: random shift and mirror (default none)"
     )
@@ -182,12 +193,41 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", choices=DEVICES, help="default auto: CUDA if available")
+    machine.add_argument(
+        "--devices",
+        type=names,
+        metavar="D,...",
+        help="one process per device, as in cuda:0,cuda:1 (default: every GPU)",
+    )
+    machine.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        help="ray: spread the runs over a Ray cluster (default local)",
+    )
+    machine.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="address of the Ray cluster (default: start Ray on this machine)",
+    )
+    machine.add_argument(
+        "--dtype", choices=DTYPES, help="number format (default auto: 16 bits on CUDA, 32 on a CPU)"
+    )
+    machine.add_argument("--precision", dest="dtype", choices=DTYPES, help=argparse.SUPPRESS)
+    machine.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)"
+    )
+
+
 def run(options: argparse.Namespace) -> int:
-    """Trains what is missing, writes the report, and prints the table; 1 where a run failed."""
+    """Trains what is missing, writes the report and prints the table; 1 if a run failed."""
     config = _config(options)
-    # Read when torch loads. Threads that spin while they wait made a grid on a busy machine four times slower.
+    # Read when torch loads. Threads that spin while they wait made a grid on a busy machine four
+    # times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from trainer.grid.grid import run_grid  # torch, which the other commands do without
+    from trainer.grid.grid import run_grid  # imports torch, which the other commands do not need
     from trainer.report import write_report
 
     grid = run_grid(config)
@@ -200,7 +240,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> GridConfig:
-    values = read_json(options.config) if options.config else {}
+    values = renamed(read_json(options.config)) if options.config else {}
     if options.synthetic is not None:
         options.synthetic = named_sources(options.synthetic)
     for field in fields(GridConfig):
@@ -210,7 +250,7 @@ def _config(options: argparse.Namespace) -> GridConfig:
     for name in ("real", "out"):
         if name not in values:
             raise ConfigError(
-                f"--{name} is missing; say where with --{name} DIR or in the --config file"
+                f"--{name} is missing; give --{name} DIR or set it in the --config file"
             )
     return GridConfig.from_dict(values)
 
@@ -224,11 +264,10 @@ def named_sources(given: list[str]) -> str | dict[str, str]:
         name, equals, folder = text.partition("=")
         if not equals or not folder or not SOURCE_GIVEN.match(text):
             raise ConfigError(
-                f"--synthetic {text} has no name; of several each needs one, as in --synthetic a=DIR"
+                f"--synthetic {text} has no name; with several sources each needs one, as in "
+                "--synthetic a=DIR"
             )
         if name in found:
-            raise ConfigError(
-                f"--synthetic names '{name}' twice; give every source a name of its own"
-            )
+            raise ConfigError(f"--synthetic names '{name}' twice; give each source its own name")
         found[name] = folder
     return found

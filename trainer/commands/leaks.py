@@ -1,4 +1,4 @@
-"""`leaks`: images that are in two parts of a data set which must not share any."""
+"""`leaks`: images shared by parts of a data set that must not share any."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 EXAMPLES = """  synthgrid leaks --real photos --synthetic made
   synthgrid leaks --real photos --synthetic syn1=made1 --synthetic syn2=made2 --json
 
-Test images are compared with all that can be trained on, training images with synthetic and further real ones.
-grid does the same before it trains, and leaves out what leaks with --drop-leaks."""
+Test images are compared with everything that can be trained on, training images with synthetic and
+additional real ones. grid does the same before it trains; --drop-leaks leaves leaks out."""
 
 
 def add_parser(commands: Any) -> None:
@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "leaks",
-        help="find images shared by training, test and synthetic images",
+        help="find images that training, test and synthetic images share",
         examples=EXAMPLES,
     )
     add = parser.add_argument
@@ -39,16 +39,16 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="[NAME=]DIR",
-        help="synthetic images; may be given again",
+        help="synthetic images; repeat for more",
     )
-    add("--more-real", type=Path, metavar="DIR", help="further real images: <class>/")
-    add("--limit", type=int, default=20, metavar="N", help="pairs to list (default 20)")
-    add("--json", action="store_true", help="print all that was found as JSON")
+    add("--more-real", type=Path, metavar="DIR", help="additional real images: <class>/")
+    add("--limit", type=int, default=20, metavar="N", help="how many pairs to list (default 20)")
+    add("--json", action="store_true", help="print everything found as JSON")
     parser.set_defaults(command=show)
 
 
 def show(options: argparse.Namespace) -> int:
-    """Prints what leaks. The exit code is 0 whether anything does or not."""
+    """Prints what leaks. The exit code is 0 either way."""
     from trainer.config import DEFAULT_SOURCE
     from trainer.data.dataset import load_dataset
     from trainer.data.leaks import find_leaks
@@ -81,8 +81,12 @@ def _summary(leaks: Leaks) -> str:
     )
     checked = ", ".join(f"{count} {part}" for part, count in leaks.checked.items() if count)
     alike = (
-        f"; images of these classes look alike by nature, so a near pair had to correlate by {leaks.threshold:.2f}"
+        "; images of these classes look alike by nature, so near pairs had to correlate by at "
+        f"least {leaks.threshold:.2f}"
         if leaks.alike
         else ""
     )
-    return f"{len(leaks.found)} leaks ({counts}) among {checked} images; {leaks.test_images()} test images leak{alike}"
+    return (
+        f"{len(leaks.found)} leaks ({counts}) among {checked} images; "
+        f"{leaks.test_images()} test images leak{alike}"
+    )

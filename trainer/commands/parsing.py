@@ -28,5 +28,5 @@ def numbers(text: str) -> tuple[float, ...]:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected numbers with commas between them, as in 0,0.5,1, not '{text}'"
+            f"expected comma-separated numbers, as in 0,0.5,1, not '{text}'"
         ) from None

@@ -1,4 +1,4 @@
-"""`predict`: the classes of images, by a trained run or an exported model."""
+"""`predict`: the classes of images, from a trained run or an exported model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ EXAMPLES = """  synthgrid predict runs/digits/cnn-add1-seed0-1a2b3c4d photo.jpg
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "predict", help="name the classes of images", examples=EXAMPLES)
+    parser = new_parser(
+        commands, "predict", help="predict the classes of images", examples=EXAMPLES
+    )
     parser.add_argument(
         "model", type=Path, metavar="RUN", help="a run's folder, or an exported model's"
     )
@@ -30,20 +32,24 @@ def add_parser(commands: Any) -> None:
         "images", type=Path, nargs="+", metavar="IMAGES", help="image files, or folders of them"
     )
     parser.add_argument(
-        "--top", type=int, default=1, metavar="K", help="the K most probable classes (default 1)"
+        "--top",
+        type=int,
+        default=1,
+        metavar="K",
+        help="show the K most probable classes (default 1)",
     )
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="the frozen backbone's weights, where they moved",
+        help="the frozen backbone's weights, if they have moved",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, an object an image")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object per image")
     parser.set_defaults(command=predict)
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Prints a line an image; 1 where a file could not be read."""
+    """Prints one line per image; exit code 1 if a file could not be read."""
     from trainer.shipping.predict import find_images, predict_images
     from trainer.training.classifier import load_classifier
 

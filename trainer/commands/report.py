@@ -1,4 +1,4 @@
-"""`report`: results.csv and report.html anew, from the runs alone."""
+"""`report`: results.csv and report.html again, from the runs alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "report",
-        help="make results.csv and report.html anew from the runs alone",
+        help="rebuild results.csv and report.html from the runs alone",
         examples=EXAMPLES,
     )
     parser.add_argument("grid", type=Path, metavar="DIR", help="a grid's folder")
@@ -29,8 +29,8 @@ def add_parser(commands: Any) -> None:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Writes the report of a grid that is there, and prints its table."""
-    from trainer.report import write_report  # scipy and pandas, which help does without
+    """Writes the report of an existing grid and prints its table."""
+    from trainer.report import write_report  # imports scipy and pandas, which help does not need
 
     path = write_report(options.grid)
     print_results(read_grid(options.grid), path, as_json=options.json)
@@ -48,5 +48,7 @@ def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
     print("\n".join(found["answers"]) + "\n")
     print(found["tables"]["text"])
     print(
-        f"\nPercent, mean over seeds ± half a 95% interval; p corrected over the grid. Report: {path}"
+        "\n"
+        "Percent, mean over seeds ± half the width of a 95% interval; p corrected over the grid. "
+        f"Report: {path}"
     )

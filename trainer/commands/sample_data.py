@@ -20,22 +20,27 @@ def add_parser(commands: Any) -> None:
         examples=EXAMPLES,
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="gets train/ and test/")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for train/ and test/")
     add(
         "--train",
         type=int,
         default=5,
         metavar="N",
-        help="training images a class, 1 to 30 (default 5)",
+        help="training images per class, 1 to 30 (default 5)",
     )
     add(
         "--test",
         type=int,
         default=30,
         metavar="N",
-        help="test images a class, 1 to 30 (default 30)",
+        help="test images per class, 1 to 30 (default 30)",
     )
-    add("--set-aside", type=Path, metavar="DIR", help="write all other digits there")
+    add(
+        "--set-aside",
+        type=Path,
+        metavar="DIR",
+        help="also write all remaining digits to this folder",
+    )
     parser.set_defaults(command=write)
 
 
@@ -53,6 +58,7 @@ def write(options: argparse.Namespace) -> int:
         f", {done.set_aside_total} set aside in {options.set_aside}" if options.set_aside else ""
     )
     print(
-        f"{done.out}: {done.train_total} training and {done.test_total} test images of 10 classes{aside}"
+        f"{done.out}: {done.train_total} training and {done.test_total} test images of 10 "
+        f"classes{aside}"
     )
     return 0

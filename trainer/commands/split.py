@@ -1,4 +1,4 @@
-"""`split`: a few images a class to train on and to test on, out of class folders."""
+"""`split`: a few images per class to train and test on, from class folders."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ EXAMPLES = """  synthgrid split --images animals --out data/animals --train 30 -
   synthgrid split --images photos --out data/photos --train 20 --test 40 --val 10 --group-by similar
 
 --group-by keeps together, on one side of the split:
-  prefix   frames of a video: names that differ in their last number only, as clip7_0012.jpg
-  similar  near-copies of one photograph, by what they show (not for drawings, digits and the like)
-  FILE     what a CSV (columns image,group) or a JSON object {image: group} says
-Files of equal content always stay together. The source is only read."""
+  prefix   frames of a video: names that differ only in their last number, like clip7_0012.jpg
+  similar  near-copies of a photograph, by their content (not for drawings, digits and the like)
+  FILE     groups from a CSV (columns image,group) or a JSON object {image: group}
+Identical files always stay together. The source is only read."""
 
 
 def add_parser(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "split",
-        help="make train and test folders of a few images a class",
+        help="make train and test folders with a few images per class",
         examples=EXAMPLES,
     )
     add = parser.add_argument
@@ -37,27 +37,33 @@ def add_parser(commands: Any) -> None:
         "--out",
         required=True,
         metavar="DIR",
-        help="gets train/, test/ and split.json; must be empty or new",
+        help="folder for train/, test/ and split.json; must be empty or new",
     )
-    add("--train", type=int, default=30, metavar="N", help="training images a class (default 30)")
-    add("--test", type=int, default=30, metavar="N", help="test images a class (default 30)")
+    add("--train", type=int, default=30, metavar="N", help="training images per class (default 30)")
+    add("--test", type=int, default=30, metavar="N", help="test images per class (default 30)")
     add(
         "--val",
         type=int,
         default=0,
         metavar="N",
-        help="images a class to set aside in val/ (default 0)",
+        help="images per class for val/ (default 0)",
     )
-    add("--seed", type=int, default=0, metavar="N", help="another seed, another split (default 0)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="a different seed gives a different split (default 0)",
+    )
     add(
         "--group-by",
         metavar="RULE",
-        help="prefix, similar, or a CSV or JSON file: what must not be parted",
+        help="prefix, similar, or a CSV or JSON file: what to keep together",
     )
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--copy", dest="link", action="store_false", help="copy the files (default)")
     way.add_argument(
-        "--link", action="store_true", help="hard links: no space taken, and a change shows in both"
+        "--link", action="store_true", help="hard links: take no space, but a change shows in both"
     )
     parser.set_defaults(command=write, link=False)
 
@@ -80,6 +86,7 @@ def write(options: argparse.Namespace) -> int:
     )
     counts = ", ".join(f"{len(samples)} {part}" for part, samples in split.parts.items())
     print(
-        f"{options.out}: {counts} images of {len(split.classes)} classes; {split.left_out} of {split.images} left out"
+        f"{options.out}: {counts} images of {len(split.classes)} classes; {split.left_out} of "
+        f"{split.images} left out"
     )
     return 0

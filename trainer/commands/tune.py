@@ -14,7 +14,7 @@ from trainer.config import DEVICES
 EXAMPLES = """  synthgrid tune --real data/animals --model cnn --trials 40 --out runs/tuned-cnn.json
   synthgrid grid --real data/animals --synthetic made --tuned runs/tuned-cnn.json --out runs/animals
 
-The test images are not used. The same command again goes on where it stopped; --trials counts all of them."""
+The test images are not used. The same command run again resumes; --trials is the total."""
 
 
 def add_parser(commands: Any) -> None:
@@ -30,10 +30,10 @@ def add_parser(commands: Any) -> None:
         "--out",
         required=True,
         metavar="FILE",
-        help="the JSON file to write; the study is kept beside it",
+        help="the JSON file to write; the study is kept next to it",
     )
     add("--model", default="cnn", metavar="NAME", help="default cnn")
-    add("--trials", type=int, default=30, metavar="N", help="trials in all (default 30)")
+    add("--trials", type=int, default=30, metavar="N", help="total number of trials (default 30)")
     add("--folds", type=int, default=3, metavar="N", help="cross-validation folds (default 3)")
     add("--seed", type=int, default=0, metavar="N")
     add(
@@ -44,10 +44,10 @@ def add_parser(commands: Any) -> None:
         help="side of the model's input",
     )
     add("--weights", metavar="FILE", help="pretrained weights of a frozen model")
-    add("--allow-untrained", action="store_true", help="go on without pretrained weights")
-    add("--device", choices=DEVICES, default="auto", help="default auto: CUDA where there is one")
+    add("--allow-untrained", action="store_true", help="continue without pretrained weights")
+    add("--device", choices=DEVICES, default="auto", help="default auto: CUDA if available")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
-    add("--quick", action="store_true", help="smoke run: small images, few of them, few updates")
+    add("--quick", action="store_true", help="smoke run: few and small images, few updates")
     add("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=run)
 
@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     )
     print(f"{found.path}: {settings}")
     print(
-        f"macro F1 {found.score:.3f} out of fold, {found.default_score:.3f} with the defaults, {found.trials} trials"
+        f"macro F1 {found.score:.3f} out of fold, {found.default_score:.3f} with the defaults, "
+        f"{found.trials} trials"
     )
     return 0

@@ -1,8 +1,9 @@
-"""The images of one cell: what an arm trains on at one seed, deterministic, and counted before any training.
+"""The images of one cell: what an arm trains on at one seed, known before training.
 
-A seed decides through streams of their own which real images are held out for validation, which real ones a share
-keeps, which copies are made, and which synthetic or further real images are drawn. So the cells of one seed are
-paired: all share the validation images, and a larger amount's draw contains every smaller one's.
+The seed determines, through separate random streams, which real images are held out for validation,
+which ones a share keeps, which copies are made, and which synthetic or additional real images are
+drawn. So the cells of one seed are paired: all share the validation images, and the draw of a
+larger amount contains that of every smaller one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class CellImages:
-    """The images of one cell at one seed: `train` starts with the real ones, the added ones come after."""
+    """The images of one cell at one seed: `train` has the real images first, then the added
+    ones."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
@@ -34,12 +36,13 @@ class CellImages:
 
     @property
     def all(self) -> tuple[Sample, ...]:
-        """Every image that the run looks at."""
+        """Every image that the run uses."""
         return (*self.train, *self.validation, *self.test)
 
     @property
     def real(self) -> tuple[Sample, ...]:
-        """The real training images among those trained on; copies and further ones are not among them."""
+        """The real training images among those trained on, without copies and additional real
+        images."""
         return tuple(sample for sample in self.train if sample.source == REAL)
 
     @property
@@ -48,12 +51,13 @@ class CellImages:
         return tuple(sample for sample in self.train if sample.source not in (REAL, COPY, MORE))
 
     def count(self, source: str) -> int:
-        """How many of the images trained on are "real", "copy", "more", or of the named synthetic source."""
+        """How many of the images trained on are "real", "copy", "more", or of the named synthetic
+        source."""
         return sum(sample.source == source for sample in self.train)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash over every image, where it is from and what it is used for."""
+        """A short hash over every image, its origin and its use."""
         parts = (self.train, self.validation, self.test)
         return hashlib.sha256("".join(fingerprint(part) for part in parts).encode()).hexdigest()[
             :16
@@ -62,14 +66,15 @@ class CellImages:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Images of one class that an arm trains on."""
+    """How many images of one class an arm trains on."""
 
     real: int
     added: int
 
 
 def wanted_counts(arm: Arm, *, real: int, held_out: int) -> Wanted:
-    """What an arm takes of a class with `real` real training images, `held_out` of them for validation."""
+    """What an arm uses of a class with `real` real training images, `held_out` of them for
+    validation."""
     trained = real - held_out
     if arm.regime == "swap":
         stay = share_of(1 - arm.amount, trained)
@@ -87,7 +92,8 @@ def share_of(amount: float, count: int) -> int:
 
 
 def held_out(real: int, validation_share: float) -> int:
-    """How many of a class's real training images validate: at least one, and one fewer than there are at most."""
+    """How many of a class's real training images are for validation: at least one, at most all but
+    one."""
     return min(max(1, share_of(validation_share, real)), real - 1)
 
 
@@ -95,15 +101,16 @@ def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: flo
     """Makes sure that every cell of a grid can be filled.
 
     Raises:
-        DataError: a class has fewer than two training images, or too few images for an arm, or an arm adds or leaves nothing.
-        ConfigError: an arm draws from a source that there is not.
+        DataError: a class has fewer than two training images, or too few images for an arm, or an
+            arm adds nothing or leaves nothing.
+        ConfigError: an arm draws from an unknown source.
     """
     real = {label: len(dataset.pool(REAL, label)) for label in dataset.classes}
     single = [label for label in dataset.classes if real[label] < 2]
     if single:
         raise DataError(
-            f"class {quoted(single)} has {real[single[0]]} training images; each needs at least 2, one to train and one "
-            f"to validate"
+            f"class {quoted(single)} has {real[single[0]]} training images; each needs at least 2, "
+            "one to train and one to validate"
         )
     for arm in arms:
         wanted = {
@@ -117,14 +124,19 @@ def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: flo
 
 def _check_arm(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> None:
     if arm.amount and arm.regime != "fewer" and not any(each.added for each in wanted.values()):
-        raise DataError(f"arm {arm.name} comes to no image in any class; take a larger amount")
+        raise DataError(f"arm {arm.name} adds no image to any class; take a larger amount")
     empty = [label for label, each in wanted.items() if not each.real + each.added]
     if empty:
         raise DataError(
-            f"arm {arm.name} leaves no image to train on in class {quoted(empty)}; take a larger share"
+            f"arm {arm.name} leaves no image to train on in class {quoted(empty)}; take a larger "
+            "share"
         )
     there, kind, way_out = _available(dataset, arm, wanted)
-    short = [f"'{label}' has {there[label]}, needs {each.added}" for label, each in wanted.items() if there[label] < each.added]  # fmt: skip
+    short = [
+        f"'{label}' has {there[label]}, needs {each.added}"
+        for label, each in wanted.items()
+        if there[label] < each.added
+    ]
     if short:
         more = f" and {len(short) - _SHOWN} more classes" * (len(short) > _SHOWN)
         raise DataError(
@@ -135,12 +147,13 @@ def _check_arm(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> None:
 def _available(
     dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]
 ) -> tuple[dict[str, int], str, str]:
-    """Images a class that the arm could draw, what they are, and what to do where they are too few."""
+    """Images per class that the arm could draw, what they are, and what to do if they are too
+    few."""
     if arm.regime == "copies":
         there = {label: each.real * len(TURNS) for label, each in wanted.items()}
         return there, f"copies ({len(TURNS)} of an image)", "ask for a smaller amount"
     if arm.regime == "more":
-        names, kind, way_out = [MORE], "further real images", "ask for a smaller amount"
+        names, kind, way_out = [MORE], "additional real images", "ask for a smaller amount"
     else:
         names = resolved_source(arm, dataset.sources).split("+")
         kind, way_out = "synthetic images", "generate more, or ask for a smaller amount"
@@ -151,7 +164,8 @@ def _available(
 
 
 def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: float) -> CellImages:
-    """The images of one cell. The validation images depend on the seed only, and no arm trains on them."""
+    """The images of one cell. The validation images depend only on the seed, and no arm trains on
+    them."""
     kept: list[Sample] = []
     held: list[Sample] = []
     added: list[Sample] = []
@@ -170,7 +184,7 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
 def _added(
     dataset: Dataset, arm: Arm, seed: int, label: str, trained: Sequence[Sample]
 ) -> list[Sample]:
-    """All that an arm could add to a class, in the order in which it is drawn."""
+    """Everything that an arm could add to a class, in drawing order."""
     if arm.regime == "copies":
         return copies_of(_shuffled(trained, "copies", seed, label), len(trained) * len(TURNS))
     if arm.regime == "more":
@@ -183,7 +197,8 @@ def _added(
 
 
 def _shuffled(samples: Sequence[Sample], purpose: str, seed: int, label: str) -> list[Sample]:
-    """A shuffle for this purpose, seed and class alone. RandomState, since NumPy promises that its stream stays."""
+    """A shuffle that depends only on purpose, seed and class. NumPy guarantees that RandomState's
+    stream never changes."""
     digest = hashlib.sha256(
         f"{purpose}\0{seed}\0{label}".encode("utf-8", errors="surrogatepass")
     ).digest()

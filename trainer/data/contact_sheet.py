@@ -1,4 +1,4 @@
-"""The contact sheet that a grid leaves beside its runs, so that a report needs no data folder."""
+"""The contact sheet that a grid stores with its runs, so that a report needs no data folder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from trainer.data.images import read_image
 TILE_PX = 64
 _TILES_FEW_CLASSES, _TILES_MANY_CLASSES = 5, 3
 _MANY_CLASSES = 20
-_BORDER = (223, 228, 234)  # else images on white paper run into each other
+_BORDER = (223, 228, 234)  # otherwise images with a white background would merge
 
 
 @dataclass(frozen=True)
 class SheetLayout:
-    """Where samples.png has what: row i is `classes[i]`; `real` tiles from the left, then `synthetic` ones."""
+    """The layout of samples.png: row i is `classes[i]`, with `real` tiles from the left, then
+    `synthetic` ones."""
 
     classes: tuple[str, ...]
     tile_px: int
@@ -32,7 +33,8 @@ class SheetLayout:
 
 
 def contact_sheet(dataset: Dataset) -> tuple[bytes, SheetLayout]:
-    """The first real training images of each class beside its first synthetic ones, as PNG bytes, with the layout.
+    """The first real and synthetic images of each class, side by side, as PNG bytes with the
+    layout.
 
     Raises:
         DataError: an image cannot be decoded.

@@ -1,6 +1,7 @@
-"""Rotated and mirrored copies of training images, the comparator that costs nothing (Paulsen et al., Figure 7).
+"""Rotated and mirrored copies of training images, a comparison that costs nothing.
 
-The seven ways to turn or mirror a square: copies are made from decoded square pixels, so they are exact.
+These are the seven ways to turn or mirror a square, as in Paulsen et al., Figure 7. Copies are made
+from decoded square pixels, so they are exact.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ TURNS = ("rotate90", "mirror", "rotate180", "flip", "rotate270", "transpose", "t
 
 
 def turned(pixels: np.ndarray, turn: str) -> np.ndarray:
-    """One image's pixels [H,W,C], H equal to W, turned anticlockwise or mirrored; "" leaves them as they are."""
+    """One image's pixels [H,W,C], H equal to W, turned anticlockwise or mirrored; "" leaves them as
+    they are."""
     if not turn:
         return pixels
     if turn.startswith("rotate"):
@@ -33,15 +35,16 @@ def turned(pixels: np.ndarray, turn: str) -> np.ndarray:
 
 
 def copies_of(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """`count` different copies: each image once before any a second time, every kind of turn in each round.
+    """`count` different copies: each image once before any a second time, with all kinds of turns
+    in each round.
 
-    There are seven of an image. A longer list starts with a shorter one.
+    Each image has seven. A longer list starts with the shorter ones.
     """
     found = []
     for number in range(count):
         turn_round, position = divmod(number, len(samples))
         sample, turn = samples[position], TURNS[(position + turn_round) % len(TURNS)]
-        # A hash of its own, since inputs are found by hash.
+        # It needs its own hash, since inputs are found by hash.
         digest = hashlib.sha256(f"{sample.sha256}#{turn}".encode()).hexdigest()
         found.append(
             replace(sample, file=f"{sample.file}#{turn}", sha256=digest, source=COPY, turn=turn)

@@ -1,9 +1,11 @@
-"""Folders to samples, deterministic and without decoding an image.
+"""From folders to samples, deterministically and without decoding images.
 
     <real>/train/<class>/...     <real>/test/<class>/...
-    <synthetic>/<class>/...      with metadata.jsonl (labels verbatim) or without (folder names are the labels)
+    <synthetic>/<class>/...      with metadata.jsonl (labels verbatim) or without (labels are folder
+                                 names)
 
-Further real images lie in class folders too. Files are taken in sorted order. trainer.data.cells draws from them.
+Additional real images are in class folders too. Files are read in sorted order; trainer.data.cells
+draws from them.
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ PARTS = ("train", "test", "synthetic", "more")
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file. `file` is relative to its folder's root, with forward slashes; `sha256` is of its bytes.
+    """One image file. `file` is relative to its folder's root, with forward slashes; `sha256` is of
+    its bytes.
 
-    `source` is "real", the name of a synthetic source, "more" for a further real image, or "copy". A copy has the
-    `turn` that makes it (trainer.data.copies), and a `file` and `sha256` of its own.
+    `source` is "real", the name of a synthetic source, "more" for an additional real image, or
+    "copy". A copy has the `turn` that makes it (see trainer.data.copies), and its own `file` and
+    `sha256`.
     """
 
     path: Path
@@ -55,7 +59,8 @@ class Sample:
 class Dataset:
     """All images of a grid, each part sorted by class and file, `synthetic` by source before.
 
-    `sources` are the names of the synthetic sources, the first one first; `more` are further real images.
+    `sources` are the names of the synthetic sources, in the given order; `more` are additional real
+    images.
     """
 
     classes: tuple[str, ...]
@@ -73,11 +78,12 @@ class Dataset:
         return dict(pools)
 
     def pool(self, source: str, label: str) -> list[Sample]:
-        """The images of one class that can be trained on: "real", "more", or of a synthetic source."""
+        """The images of one class that can be trained on: "real", "more", or of a synthetic
+        source."""
         return self._pools.get((source, label), [])
 
     def fingerprints(self) -> dict[str, str]:
-        """One short hash a part, over names, labels, sources and contents."""
+        """One short hash per part, over names, labels, sources and contents."""
         return {part: fingerprint(getattr(self, part)) for part in PARTS}
 
     def images_per_class(self) -> dict[str, list[int]]:
@@ -86,11 +92,6 @@ class Dataset:
         return {
             part: [counter[label] for label in self.classes] for part, counter in counts.items()
         }
-
-    def leaked(self) -> int:
-        """How many test images are also among those that can be trained on, byte for byte."""
-        seen = {sample.sha256 for sample in (*self.train, *self.synthetic, *self.more)}
-        return sum(sample.sha256 in seen for sample in self.test)
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
@@ -109,13 +110,15 @@ def load_dataset(
     more: Path | None = None,
     limit_per_class: int | None = None,
 ) -> Dataset:
-    """Reads all folders, without decoding images. `limit_per_class` keeps the first files of each real class.
+    """Reads all folders, without decoding images. `limit_per_class` keeps the first files of each
+    real class.
 
-    Images in `more` that are, byte for byte, among the training or test images are left out, so that it may be the
-    folder which these were taken from.
+    Images in `more` that are identical to a training or test image are left out, so `more` may be
+    the folder that these were taken from.
 
     Raises:
-        DataError: a folder is missing or empty, has fewer than two classes, or classes do not match.
+        DataError: a folder is missing or empty, has fewer than two classes, or classes do not
+            match.
     """
     _refuse_unsplit(real)
     parts = {
@@ -148,7 +151,8 @@ def load_dataset(
 
 
 def _refuse_unsplit(real: Path) -> None:
-    """How many images to test on is the user's choice, so class folders alone are not split on the way."""
+    """The user decides how many images to test on, so plain class folders are not split
+    automatically."""
     if (
         not (real / "train").is_dir()
         and real.is_dir()
@@ -182,12 +186,12 @@ def _labels(samples: Iterable[Sample]) -> list[str]:
 def read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tuple[Sample, ...]:
     """Every image below each class folder of `root`."""
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; expected one folder a class in it, with images")
+        raise DataError(f"{root} is not a folder; expected one folder of images per class in it")
     folders = sorted(
         path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
     if not folders:
-        raise DataError(f"{root} has no class folders; expected one folder a class, with images")
+        raise DataError(f"{root} has no class folders; expected one folder per class, with images")
     found: list[tuple[Path, str]] = []
     for folder in folders:
         files = [
@@ -201,7 +205,8 @@ def read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tup
         )
         if not files:
             raise DataError(
-                f"class folder {folder} has no images; known endings: {', '.join(IMAGE_SUFFIXES)}"
+                f"class folder {folder} has no images; supported extensions: "
+                f"{', '.join(IMAGE_SUFFIXES)}"
             )
         found += [
             (path, unicodedata.normalize("NFC", folder.name)) for path in files[:limit_per_class]
@@ -212,7 +217,7 @@ def read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tup
 def _read_source(root: Path, classes: tuple[str, ...], *, source: str) -> tuple[Sample, ...]:
     """The images of one synthetic source under the real classes' names."""
     if not root.is_dir():
-        raise DataError(f"synthetic folder {root} is not there; make it with: synthgrid run")
+        raise DataError(f"synthetic folder {root} does not exist; make it with: synthgrid run")
     samples = _read_records(root) if (root / METADATA).is_file() else read_class_folders(root)
     return _under_real_names(samples, classes, root, source=source)
 
@@ -220,7 +225,7 @@ def _read_source(root: Path, classes: tuple[str, ...], *, source: str) -> tuple[
 def _under_real_names(
     samples: Iterable[Sample], classes: tuple[str, ...], root: Path, *, source: str
 ) -> tuple[Sample, ...]:
-    """The samples with the labels spelled as in the real folders, sorted by class and file."""
+    """The samples with labels spelled as in the real folders, sorted by class and file."""
     names = {folder_name(name): name for name in classes} | {name: name for name in classes}
 
     def real_name(label: str) -> str:
@@ -235,7 +240,8 @@ def _under_real_names(
 
 
 def _read_records(root: Path) -> tuple[Sample, ...]:
-    """The images that metadata.jsonl names. Reads only: mending a folder is its writer's business."""
+    """The images that metadata.jsonl names. Reads only: repairing a folder is its writer's
+    business."""
     folder, found = LabelledFolder(root), []
     lines = folder.metadata_path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
@@ -245,22 +251,23 @@ def _read_records(root: Path) -> tuple[Sample, ...]:
             record = ImageRecord.from_json(line)
             path = folder.path_of(record)
         except LabelsetError as error:
-            if number == len(lines):  # a writer was stopped in the middle of its last line
+            if number == len(lines):  # its writer was stopped in the middle of the last line
                 logger.warning(
                     "%s: the last line is unfinished and its image is left out",
                     folder.metadata_path,
                 )
                 continue
             raise DataError(
-                f"{folder.metadata_path} line {number}: {error}; mend or remove that line"
+                f"{folder.metadata_path} line {number}: {error}; fix or remove that line"
             ) from error
         if not path.is_file():
             raise DataError(
-                f"{folder.metadata_path} line {number} names {path}, which is gone; generate it again"
+                f"{folder.metadata_path} line {number} names {path}, which is missing; generate it "
+                "again"
             )
         found.append((path, record.label))
     if not found:
-        raise DataError(f"{folder.metadata_path} names no image; generate some with: synthgrid run")
+        raise DataError(f"{folder.metadata_path} lists no image; generate some with: synthgrid run")
     strays = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in root.glob("*/*")) - len(found)
     if strays > 0:
         logger.warning("%s: %d images without a record are left out", root, strays)
@@ -289,8 +296,8 @@ def _check_same_classes(
     )
     if only_first or only_second:
         raise DataError(
-            f"classes do not match: only in {first}: {quoted(only_first)}; only in {second}: {quoted(only_second)}; "
-            f"rename or remove folders until both have the same classes"
+            f"classes do not match: only in {first}: {quoted(only_first)}; only in {second}: "
+            f"{quoted(only_second)}; rename or remove folders until both have the same classes"
         )
 
 

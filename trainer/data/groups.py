@@ -1,9 +1,11 @@
-"""Which images belong together, so that near-copies of one another never are in two parts of a split.
+"""Which images belong together, so that near-copies never end up in different parts of a split.
 
-    prefix    the frames of a video: names of one folder that differ in their last number only ("clip7_0012.jpg")
-    similar   the same photograph by trainer.data.similarity: re-encoded, resized, cropped a little, mirrored
-    FILE      CSV with the columns image and group, or a JSON object {image: group}; an image is its path below the
-              source folder, or its bare file name where no other image has it
+    prefix    the frames of a video: names in one folder that differ only in their last number
+              ("clip7_0012.jpg")
+    similar   the same photograph (see trainer.data.similarity): re-encoded, resized, cropped a
+              little, mirrored
+    FILE      CSV with the columns image and group, or a JSON object {image: group}; an image is
+              given by its path below the source folder, or by its file name alone if unique
 
 Files of equal content always belong together.
 """
@@ -30,7 +32,8 @@ def find_groups(samples: Sequence[Sample], group_by: str | None) -> dict[str, st
     """The group of each image, by `Sample.file`; a group is named after the first of its images.
 
     Raises:
-        DataError: the file cannot be read or has no group for an image; or, with "similar", an image is damaged.
+        DataError: the file cannot be read or has no group for an image; or, with "similar", an
+            image is damaged.
     """
     links = _by_key({sample.file: sample.sha256 for sample in samples})
     if group_by == PREFIX:
@@ -45,7 +48,7 @@ def find_groups(samples: Sequence[Sample], group_by: str | None) -> dict[str, st
 def prefix(file: str) -> str:
     """The path without its ending and its last number: "cat/clip7_0012.jpg" -> "cat/clip7".
 
-    A name that is nothing but a number, or has none at its end, stands for itself.
+    A name that is only a number, or does not end in one, is left unchanged.
     """
     path = PurePosixPath(file)
     stem = _LAST_NUMBER.sub("", path.stem)
@@ -86,7 +89,7 @@ def _connected(files: Sequence[str], links: Iterable[Sequence[str]]) -> dict[str
 
 
 def _read_groups(path: Path, files: Sequence[str]) -> dict[str, str]:
-    """The group of each image as the user's file has it."""
+    """The group of each image according to the user's file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         named = _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
@@ -96,7 +99,7 @@ def _read_groups(path: Path, files: Sequence[str]) -> dict[str, str]:
         ) from error
     except (ValueError, csv.Error) as error:
         raise DataError(
-            f"{path} is no list of groups ({error}); see --group-by in: synthgrid split --help"
+            f"{path} is not a list of groups ({error}); see --group-by in: synthgrid split --help"
         ) from error
     named = {key.replace("\\", "/"): group for key, group in named.items()}
     names = Counter(PurePosixPath(file).name for file in files)
@@ -118,7 +121,7 @@ def _parse_json(text: str) -> dict[str, str]:
     if not isinstance(values, dict) or not all(
         isinstance(each, str | int) for each in values.values()
     ):
-        raise ValueError("expected an object with a text or a number for each image")
+        raise ValueError("expected an object with a string or a number for each image")
     return {image: str(group) for image, group in values.items()}
 
 

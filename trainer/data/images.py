@@ -1,4 +1,4 @@
-"""Image files to the square size that a model sees. What a file looks like in 8-bit RGB is the labelled folder's to say."""
+"""From image files to the squares that a model sees; labelset.to_rgb converts to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ _CHUNK = 64
 
 
 def read_image(path: Path, *, at_least_px: int | None = None) -> Image.Image:
-    """The image as mode RGB, upright; where `at_least_px` will do for the shorter side, perhaps no larger than needed.
+    """The image as upright RGB. With `at_least_px` the shorter side may be reduced to no less than
+    that.
 
     Raises:
-        DataError: the file is not there, not an image, truncated, or of a kind that has no sure 8-bit reading.
+        DataError: the file is missing, not an image, truncated, or of a kind without a definite
+            8-bit reading.
     """
     try:
         return decode_rgb(path.read_bytes(), name=str(path), at_least_px=at_least_px)
@@ -32,7 +34,8 @@ def read_image(path: Path, *, at_least_px: int | None = None) -> Image.Image:
 
 
 def read_thumbnail(path: Path, size_px: int) -> np.ndarray:
-    """The image squeezed to a square, in grey: uint8 [size_px, size_px]. A large JPEG is decoded at a fraction of its size.
+    """The image squeezed to a square, in grey: uint8 [size_px, size_px]. A large JPEG is decoded at
+    a fraction of its size.
 
     Raises:
         DataError: as `read_image`.
@@ -52,7 +55,8 @@ def square(image: Image.Image, size_px: int) -> np.ndarray:
 def iter_pixels(
     paths: Sequence[Path], sizes_px: Iterable[int], *, workers: int | None = None
 ) -> Iterator[dict[int, np.ndarray]]:
-    """Decodes each file once, in order, a chunk at a time: {size: uint8 [n, size, size, 3]} for up to 64 files.
+    """Decodes each file once, in order, a chunk at a time: {size: uint8 [n, size, size, 3]} for up
+    to 64 files.
 
     Raises:
         DataError: as `read_image`.

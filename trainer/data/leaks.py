@@ -1,17 +1,19 @@
-"""Images that are in two parts of a data set which must not share any: found before training, listed, and dropped.
+"""Images shared by parts of a data set that must not share any: found, listed, and dropped.
 
-A test image that is also trained on makes every score too good; a synthetic image that copies a training image adds
-nothing, and gives away the validation images drawn from those. So the test images are compared with everything that
-can be trained on, and the training images with the synthetic and the further real ones. Duplicates within a part are
-nobody's leak and are left alone.
+A test image that is also trained on makes every score too high; a synthetic image that copies a
+training image adds nothing, and may reveal a validation image. So the test images are compared with
+everything that can be trained on, and the training images with the synthetic and the additional
+real ones. Duplicates within a part are not leaks and are ignored.
 
-Kinds, the surest first: "bytes" (the same file), "pixels" (decodes to the same), "mirrored" and "near" (the same
-picture by trainer.data.similarity: re-encoded, resized, cropped by up to a tenth, brighter, and "mirrored" as well).
+Kinds, the most certain first: "bytes" (the same file), "pixels" (decodes to the same), "mirrored"
+and "near" (the same picture by trainer.data.similarity: re-encoded, resized, cropped by up to a
+tenth, brighter, and "mirrored" as well).
 
-How much is found, of 960 flowers of 128 pixels and 1,000 CIFAR-10 images with one copy planted of each: JPEG quality
-20 to 85, half and double size, brightness 0.6 to 1.3, contrast 0.7, grey, mirrored: 99.8 to 100%; random crops to 95%
-of the side: 99 and 100%, to 90%, mirrored or not: 97 to 99%, to 80%: 3 and 17%, which is too far. A picture turned by
-any angle, or pasted into another, is not found.
+Detection rates for 960 flowers of 128 pixels and 1,000 CIFAR-10 images, with one planted copy of
+each: JPEG quality 20 to 85, half and double size, brightness 0.6 to 1.3, contrast 0.7, grey,
+mirrored: 99.8 to 100%; random crops to 95% of the side: 99 and 100%, to 90%, mirrored or not: 97 to
+99%, to 80%: 3 and 17%, which is too far. A picture rotated by any angle, or pasted into another, is
+not found.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ _MAD_TO_STANDARD_DEVIATION = 1.4826
 
 @dataclass(frozen=True)
 class LeakedImage:
-    """One side of a leak. `part` is train, test, synthetic or more; `source` names a synthetic source."""
+    """One side of a leak. `part` is train, test, synthetic or more; `source` names a synthetic
+    source."""
 
     part: str
     source: str
@@ -54,7 +57,8 @@ class LeakedImage:
 
 @dataclass(frozen=True)
 class Leak:
-    """Two images of different parts that show the same. `distance` is 0 for the same pixels, else 1 - edge correlation."""
+    """Two images of different parts that show the same picture. `distance` is 0 for equal pixels,
+    else 1 - edge correlation."""
 
     kind: str
     distance: float
@@ -66,8 +70,8 @@ class Leak:
 class Leaks:
     """All leaks of a data set, worst first. `checked` counts the images of each part.
 
-    `threshold` is the edge correlation that was asked of a pair: SAME_PICTURE, or more where the images of the data set
-    look alike by nature (`alike`), as digits do.
+    `threshold` is the edge correlation required of a pair: SAME_PICTURE, or more if the images of
+    the data set look alike by nature (`alike`), as digits do.
     """
 
     found: tuple[Leak, ...]
@@ -81,7 +85,8 @@ class Leaks:
         return {kind: counter[kind] for kind in KINDS}
 
     def by_parts(self) -> dict[str, int]:
-        """How many leaks there are between two parts: {"test-train": 3, ...}, compared pairs of parts only."""
+        """How many leaks there are between two parts: {"test-train": 3, ...}, for the compared
+        pairs of parts."""
         counter = Counter(f"{leak.kept.part}-{leak.dropped.part}" for leak in self.found)
         pairs = [
             f"{kept}-{part}"
@@ -92,11 +97,12 @@ class Leaks:
         return {pair: counter[pair] for pair in pairs}
 
     def test_images(self) -> int:
-        """How many test images are also trained on, in any kind."""
+        """How many test images leak, in any way."""
         return len({leak.kept for leak in self.found if leak.kept.part == "test"})
 
     def to_dict(self, *, listed: int = _LISTED, dropped: bool = False) -> dict[str, Any]:
-        """As it is stored in grid.json. `pairs` has the worst `listed` of `total`; `dropped` says what was done."""
+        """As it is stored in grid.json. `pairs` has the worst `listed` of `total`; `dropped` says
+        whether they were left out."""
         return {
             "checked": dict(self.checked),
             "total": len(self.found),
@@ -111,7 +117,7 @@ class Leaks:
 
 
 def find_leaks(dataset: Dataset) -> Leaks:
-    """Compares the parts of a data set, which decodes every image once at a small size.
+    """Compares the parts of a data set, decoding every image once at a small size.
 
     Raises:
         DataError: an image cannot be decoded.
@@ -133,7 +139,8 @@ def find_leaks(dataset: Dataset) -> Leaks:
 
 
 def drop_leaks(dataset: Dataset, leaks: Leaks) -> Dataset:
-    """The data set without the training, synthetic and further real images that leak. Test images all stay."""
+    """The data set without the training, synthetic and additional real images that leak. Test
+    images all stay."""
     lost = {(leak.dropped.part, leak.dropped.source, leak.dropped.file) for leak in leaks.found}
 
     def kept(part: str) -> tuple[Sample, ...]:
@@ -217,19 +224,21 @@ def stacked(thumbs: Mapping[str, np.ndarray], samples: Sequence[Sample]) -> np.n
 def _threshold(dataset: Dataset, thumbs: Mapping[str, np.ndarray]) -> float:
     """The edge correlation above which two images of this data set are the same picture.
 
-    Photographs of different things hardly correlate. Drawings do, digits most: where even images of different classes
-    come near SAME_PICTURE, the bar is what images of one class reach by chance. (Not everywhere: frames of one video in
-    each class would lift it above themselves.)
+    Photographs of different things hardly correlate. Drawings do, digits most: where even images of
+    different classes come near SAME_PICTURE, the threshold is what images of one class reach by
+    chance. (Not otherwise: frames of one video in each class would raise it above their own
+    correlation.)
     """
     high = {same: _chance_level(dataset, thumbs, same_class=same) for same in (False, True)}
     return max(SAME_PICTURE, high[True]) if high[False] > SAME_PICTURE else SAME_PICTURE
 
 
 def _chance_level(dataset: Dataset, thumbs: Mapping[str, np.ndarray], *, same_class: bool) -> float:
-    """Five standard deviations above what random training and test images correlate by, after Fisher's z.
+    """Five standard deviations above the mean correlation of random training and test images, in
+    Fisher's z.
 
-    Median and median deviation, so that true duplicates among the pairs do not count. About one chance pair in three
-    million lies above.
+    Median and median absolute deviation are used, so that true duplicates among the pairs do not
+    matter. About one chance pair in three million lies above.
     """
     random = np.random.RandomState(0)
     rows, columns = (

@@ -1,9 +1,11 @@
-"""Real handwritten digits as class folders: the data of the demo, and what the embedded generator may learn from.
+"""Real handwritten digits as class folders: the demo's data, and what the embedded generator may be
+trained on.
 
-The images are scikit-learn's `load_digits` (1,797 digits of 8x8 pixels; a copy of the test part of the UCI "Optical
-Recognition of Handwritten Digits" set), enlarged to 64x64, dark ink on white paper. The split is made once and does not
-depend on how many images are asked for: 30 a class to train on, 30 a class to test on, and the remaining 1,197 set
-aside. Only the generator may see those, so that a synthetic image never is a copy of a demo image.
+The images are scikit-learn's `load_digits` (1,797 digits of 8x8 pixels; a copy of the test part of
+the UCI "Optical Recognition of Handwritten Digits" set), enlarged to 64x64, dark ink on white
+paper. The split is made once and does not depend on how many images are asked for: 30 per class to
+train on, 30 per class to test on, and the remaining 1,197 set aside. Only the generator is trained
+on those, so that a synthetic image is never a copy of a demo image.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _BRIGHTEST = 16.0  # load_digits counts ink from 0 to 16
 
 @dataclass(frozen=True)
 class SampleDataSummary:
-    """What is on disk now: images a class in `train` and `test`, and the number set aside (0 when none was asked)."""
+    """What is on disk now: images per class in `train` and `test`, and the number set aside (0 if
+    not requested)."""
 
     out: Path
     train_per_class: int
@@ -59,13 +62,15 @@ class DigitsSplit:
 def write_sample_data(
     out: Path, *, train_per_class: int, test_per_class: int, set_aside: Path | None = None
 ) -> SampleDataSummary:
-    """Write `out/train/<label>/digit-0123.png` and `out/test/<label>/...`; the number is the load_digits index.
+    """Write `out/train/<label>/digit-0123.png` and `out/test/<label>/...`; the number is the
+    load_digits index.
 
-    Asking for fewer images takes a prefix of the 30, so the 5 of `train_per_class=5` are among the 30 of
-    `train_per_class=30`. `set_aside` names a folder for all images that are in neither part, whatever the counts.
-    Running again over the same files changes nothing.
+    Fewer images are a prefix of the 30, so the 5 of `train_per_class=5` are among the 30 of
+    `train_per_class=30`. `set_aside` names a folder for all images that are in neither part,
+    whatever the counts. Running again over the same files changes nothing.
 
-    Raises DataError when a count is outside 1..30, or when a folder to write holds anything else already.
+    Raises:
+        DataError: a count is outside 1..30, or a folder to write already contains anything else.
     """
     _check_count("train_per_class", train_per_class)
     _check_count("test_per_class", test_per_class)
@@ -94,9 +99,9 @@ def write_sample_data(
 
 
 def split_digits() -> DigitsSplit:
-    """The one fixed split: for each class 30 train, 30 test, and the rest set aside."""
+    """The fixed split: 30 training and 30 test images per class, and the rest set aside."""
     targets = load_digits().target
-    # RandomState's stream is frozen by NumPy's promise; default_rng's may change between versions.
+    # NumPy guarantees RandomState's stream; default_rng's may change between versions.
     random = np.random.RandomState(_SPLIT_SEED)
     split = DigitsSplit(train={}, test={}, set_aside={})
     for digit, label in enumerate(LABELS):
@@ -117,7 +122,7 @@ def render_digit(ink: np.ndarray) -> Image.Image:
 def _check_count(name: str, count: int) -> None:
     if not 1 <= count <= MAX_PER_CLASS:
         raise DataError(
-            f"{name} is {count}, but the sample data has 1 to {MAX_PER_CLASS} images a class; "
+            f"{name} is {count}, but the sample data has 1 to {MAX_PER_CLASS} images per class; "
             f"ask for a number in that range"
         )
 
@@ -131,12 +136,14 @@ def _file_name(index: int) -> str:
 
 
 def _holds_already(folder: Path, indices: dict[str, list[int]], images: np.ndarray) -> bool:
-    """True if `folder` has exactly these images, False if there is nothing yet; anything else is an error."""
+    """True if `folder` has exactly these images, False if there is nothing yet; anything else is an
+    error."""
     if not folder.exists():
         return False
     if not folder.is_dir():
         raise DataError(
-            f"{folder} is a file, but a folder is to be written there; choose another --out"
+            f"{folder} is a file, but a folder must be written there; choose another folder with "
+            "--out"
         )
     expected = {
         f"{label}/{_file_name(index)}": index for label, order in indices.items() for index in order
@@ -146,14 +153,15 @@ def _holds_already(folder: Path, indices: dict[str, list[int]], images: np.ndarr
         return False
     if found != set(expected):
         raise DataError(
-            f"{folder} holds {len(found)} files and they are not the {len(expected)} that would be written "
-            f"(perhaps it was written with other counts); nothing was changed: choose another --out"
+            f"{folder} holds {len(found)} files and they are not the {len(expected)} that would be "
+            "written (perhaps it was written with other counts); nothing was changed: choose "
+            "another folder with --out"
         )
     for name, index in expected.items():
         if not _same_image(folder / name, images[index]):
             raise DataError(
-                f"{folder / name} differs from the image that would be written; nothing was changed: "
-                f"choose another --out"
+                f"{folder / name} differs from the image that would be written; nothing was "
+                "changed: choose another folder with --out"
             )
     return True
 
@@ -167,7 +175,8 @@ def _same_image(path: Path, ink: np.ndarray) -> bool:
 
 
 def _write_folder(folder: Path, indices: dict[str, list[int]], images: np.ndarray) -> None:
-    """Write beside the destination and rename, so that an interrupted run leaves no half-filled folder behind."""
+    """Write next to the destination and rename, so that an interrupted run leaves no half-filled
+    folder behind."""
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:
         for label, order in indices.items():
@@ -183,7 +192,8 @@ def _write_folder(folder: Path, indices: dict[str, list[int]], images: np.ndarra
 
 
 def _remove_empty_folders(folder: Path) -> None:
-    """Clear the way for the rename (Windows refuses to rename over a folder); rmdir fails on any that is not empty."""
+    """Make way for the rename (Windows cannot rename over a folder); rmdir fails on a folder that
+    is not empty."""
     for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
         path.rmdir()
     folder.rmdir()

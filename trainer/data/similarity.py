@@ -1,10 +1,11 @@
-"""Which images of two sets show the same picture: a perceptual hash proposes pairs, correlated edges confirm them.
+"""Which images of two sets show the same picture: a perceptual hash proposes, edges confirm.
 
-An image is a grey thumbnail of 32x32 pixels, whatever its shape, so that re-encoding, resizing and stretching hardly
-matter. Its hash is the signs of 63 low DCT frequencies (as pHash; Zauner 2010, section 3.2.1). A hash does not survive
-cropping, so each image is also hashed through five windows of 30x30 pixels, mirrored and not. On small photographs
-hashes alone cry wolf; what decides is the correlation of the two thumbnails' gradients at the best alignment, which a
-blue sky with a dot in its middle does not fool.
+An image is a grey thumbnail of 32x32 pixels, whatever its shape, so that re-encoding, resizing and
+stretching make little difference. Its hash is the signs of 63 low DCT frequencies (as pHash; Zauner
+2010, section 3.2.1). A hash does not survive cropping, so each image is also hashed through five
+windows of 30x30 pixels, mirrored and not. On small photographs hashes alone give false alarms; what
+decides is the correlation of the two thumbnails' gradients at the best alignment, which a blue sky
+with a dot in the middle does not fool.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 THUMB_PX = 32
-HASH_DISTANCE = 12  # bits of 63 that may differ: finds 98% of random 90% crops; one pair in 70,000 is proposed by chance
-SAME_PICTURE = 0.70  # edge correlation; on CIFAR-10 real pairs of the same photograph lie above, chance pairs below 0.45
+HASH_DISTANCE = 12  # of 63 bits: finds 98% of random 90% crops; proposes one chance pair in 70,000
+# Edge correlation; on CIFAR-10 pairs of the same photograph are above, chance pairs below 0.45.
+SAME_PICTURE = 0.70
 _HASH_SIZE = 8
-_COMPARED_PX = (
-    24  # side at which edges are compared; smooths over JPEG blocks and half-pixel shifts
-)
+# Side at which edges are compared; smooths over JPEG blocks and half-pixel shifts.
+_COMPARED_PX = 24
 _PROMISING = 0.30  # edge correlation at a rough alignment, below which no fine one is tried
-_FLAT = 2.0  # standard deviation in grey levels below which a thumbnail shows nothing
+_FLAT = 2.0  # standard deviation in grey levels below which a thumbnail is blank
 _BLOCK = 64  # rows whose distances to everything fit the processor's cache
 _CHUNK = 2048  # pairs aligned at once
 
@@ -38,7 +39,8 @@ class Window:
 
 @dataclass(frozen=True)
 class Match:
-    """Rows of the first and the second set that show the same picture; `correlation` is at most 1."""
+    """Rows of the first and the second set that show the same picture; `correlation` is at most
+    1."""
 
     first: int
     second: int
@@ -60,10 +62,12 @@ _FINE = tuple(
 def find_matches(
     first: np.ndarray, second: np.ndarray, *, threshold: float = SAME_PICTURE
 ) -> list[Match]:
-    """Every pair of the two sets (uint8 [N,32,32]) whose edges correlate by at least `threshold`, best first.
+    """Every pair of the two sets (uint8 [N,32,32]) with an edge correlation of at least
+    `threshold`, best first.
 
-    Time grows with N1 x N2, in blocks of matrix products: 0.6 s of one core for 2,700 x 2,700 thumbnails, 8 s for
-    10,000 x 10,000, 45 s for 50,000 x 10,000. An image without any detail matches nothing.
+    Time grows with N1 x N2, in blocks of matrix products: 0.6 s of one core for 2,700 x 2,700
+    thumbnails, 8 s for 10,000 x 10,000, 45 s for 50,000 x 10,000. An image without any detail
+    matches nothing.
     """
     best: dict[tuple[int, int], Match] = {}
     for mirrored in (False, True):
@@ -84,7 +88,8 @@ def find_matches(
 
 
 def proposed_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pairs of rows whose hashes are near, whole against whole or against a window of either: int64 [P,2], sorted."""
+    """Pairs of rows whose hashes are near, whole against whole or against a window of either: int64
+    [P,2], sorted."""
     rows, columns = (np.flatnonzero(each.std(axis=(1, 2)) >= _FLAT) for each in (first, second))
     first, second = first[rows], second[columns]
     found: list[np.ndarray] = []
@@ -98,7 +103,8 @@ def proposed_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def hash_signs(thumbs: np.ndarray, window: Window = WHOLE) -> np.ndarray:
-    """The perceptual hash of each thumbnail as float32 [N,63] of -1 and 1: a matrix product then counts equal bits."""
+    """The perceptual hash of each thumbnail as float32 [N,63] of -1 and 1: a matrix product then
+    counts equal bits."""
     part = thumbs[:, window.y : window.y + window.side, window.x : window.x + window.side].astype(
         np.float32
     )
@@ -106,9 +112,8 @@ def hash_signs(thumbs: np.ndarray, window: Window = WHOLE) -> np.ndarray:
     basis = np.cos(
         np.pi * np.arange(_HASH_SIZE)[:, None] * (2 * pixel + 1) / (2 * window.side)
     ).astype(np.float32)
-    frequencies = (basis @ part @ basis.T).reshape(len(thumbs), _HASH_SIZE**2)[
-        :, 1:
-    ]  # without the first, the brightness
+    # Without the first, the brightness.
+    frequencies = (basis @ part @ basis.T).reshape(len(thumbs), _HASH_SIZE**2)[:, 1:]
     return np.where(
         frequencies > np.median(frequencies, axis=1, keepdims=True), np.float32(1), np.float32(-1)
     )
@@ -126,9 +131,10 @@ def _near(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
 def edge_correlation(
     first: np.ndarray, second: np.ndarray, *, windows: Sequence[Window] = _FINE
 ) -> np.ndarray:
-    """Pair by pair, the highest correlation of gradients over all alignments of one whole with a window of the other.
+    """Pair by pair, the highest correlation of gradients over all alignments of one whole with a
+    window of the other.
 
-    Both are uint8 [P,32,32]; the result is float32 [P] in -1..1, and 0 where an image has no edges.
+    Both are uint8 [P,32,32]; the result is float32 [P] in -1..1, and 0 if an image has no edges.
     """
     best = np.full(len(first), -1.0, dtype=np.float32)
     if not len(first):

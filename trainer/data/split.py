@@ -1,10 +1,12 @@
-"""Class folders to train/<class>/ and test/<class>/ with a few images each: the scarce data that a grid asks about.
+"""From class folders to train/<class>/ and test/<class>/ with a few images each.
 
-    <images>/<class>/...   ->   <out>/train/<class>/...  <out>/test/<class>/...  (<out>/val/<class>/...)  <out>/split.json
+    <images>/<class>/...   ->   <out>/train/<class>/...   <out>/test/<class>/...
+                                (<out>/val/<class>/...)   <out>/split.json
 
-Where an image goes depends on its content and the seed, not on its name, its place in a listing, or the other classes.
-Without groups, asking for more training images leaves the test images as they were, and the training images of before
-among the new ones. Images of one group never straddle two parts; equal files are always one group.
+Where an image goes depends on its content and the seed, not on its name, its place in a listing, or
+the other classes. Without groups, asking for more training images keeps the same test images and
+the earlier training images. Images of one group are never in different parts; identical files are
+always one group.
 """
 
 from __future__ import annotations
@@ -29,22 +31,25 @@ from trainer.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 SPLIT_FILE = "split.json"
+# In filling order, so that the test part changes least.
 PARTS = (
     "test",
     "train",
     "val",
-)  # in the order in which they are filled, so that the test part changes least
+)
 _PART_NAMES = {"train", "test", "val", "valid", "validation"}
-_ATTEMPTS = 200  # orders tried until groups fill every part; without groups the first always does
+# Orders tried until groups fill every part; without groups the first one always works.
+_ATTEMPTS = 200
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """What to split and how: `train`, `test` and `val` count images a class; `images` may be "torchvision:NAME".
+    """What to split and how: `train`, `test` and `val` count images per class; `images` may be
+    "torchvision:NAME".
 
-    `group_by` is None, "prefix", "similar", or a CSV or JSON file (trainer.data.groups). `link` makes hard links, which share
-    their content with the source, instead of copies.
+    `group_by` is None, "prefix", "similar", or a CSV or JSON file (trainer.data.groups). `link`
+    makes hard links, which share their content with the source, instead of copies.
     """
 
     images: str
@@ -64,16 +69,16 @@ class SplitConfig:
 
     @property
     def wanted(self) -> dict[str, int]:
-        """Images a class in each part."""
+        """Images per class in each part."""
         return {part: getattr(self, part) for part in PARTS}
 
     @property
     def per_class(self) -> int:
-        """Images a class that the parts take together."""
+        """Images per class that the parts take together."""
         return sum(self.wanted.values())
 
     def asked(self) -> str:
-        """As a message puts it: "30 train + 30 test"."""
+        """For a message: "30 train + 30 test"."""
         return " + ".join(
             f"{count} {part}" for part in ("train", "test", "val") if (count := self.wanted[part])
         )
@@ -81,7 +86,8 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class Split:
-    """Who is where: `parts` has each part's images, by class and file. The rest of the source is in no part."""
+    """`parts` has each part's images, sorted by class and file. The remaining source images are in
+    no part."""
 
     config: SplitConfig
     classes: tuple[str, ...]
@@ -95,7 +101,7 @@ class Split:
         return self.images - sum(len(samples) for samples in self.parts.values())
 
     def to_dict(self) -> dict[str, object]:
-        """As it is stored in split.json. `group` is there for images that share one."""
+        """As it is stored in split.json. Only images that share a group have `group`."""
         shared = {group for group, count in Counter(self.groups.values()).items() if count > 1}
 
         def entry(sample: Sample) -> dict[str, str]:
@@ -122,14 +128,18 @@ def write_split(config: SplitConfig) -> Split:
     """Plans the split and writes it, all of it or nothing. The source is only read.
 
     Raises:
-        DataError: as `plan_split`; or `out` holds something, lies inside `images`, or cannot be written.
+        DataError: as `plan_split`; or `out` holds something, lies inside `images`, or cannot be
+            written.
     """
     out, images = Path(config.out), source_folder(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is not empty; nothing was changed: choose another --out")
+        raise DataError(
+            f"{out} is not empty; nothing was changed: choose another folder with --out"
+        )
     if out.resolve().is_relative_to(images.resolve()):
         raise DataError(
-            f"{out} lies inside {images}, where it would pass for a class; choose another --out"
+            f"{out} is inside {images}, where it would be taken for a class; choose another folder "
+            "with --out"
         )
     split = plan_split(config)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
@@ -151,8 +161,8 @@ def plan_split(config: SplitConfig) -> Split:
     """Reads the source and decides where each image goes; writes nothing.
 
     Raises:
-        DataError: no class folders, an unreadable file, a class with too few images, or groups too large to fill all
-            parts; the message names the class and its counts.
+        DataError: there are no class folders, a file is unreadable, a class has too few images, or
+            groups are too large to fill all parts; the message names the class and its counts.
     """
     samples = _read_source(source_folder(config))
     _check_counts(samples, config)
@@ -174,7 +184,8 @@ def plan_split(config: SplitConfig) -> Split:
 
 
 def source_folder(config: SplitConfig) -> Path:
-    """The class folders to split; of "torchvision:NAME" the training part, so that its test images stay unseen."""
+    """The class folders to split; of "torchvision:NAME" the training part, so that its test images
+    stay unseen."""
     folder = real_folder(config.images)
     return folder / "train" if config.images.startswith(PREFIX) else folder
 
@@ -184,7 +195,7 @@ def _read_source(root: Path) -> tuple[Sample, ...]:
     folders = {Path(sample.file).parts[0] for sample in samples}
     if folders <= _PART_NAMES:
         raise DataError(
-            f"{root} is split already: its folders are {quoted(sorted(folders))}, not classes; "
+            f"{root} is already split: its folders are {quoted(sorted(folders))}, not classes; "
             f"name the folder to split, as in --images {root / min(folders)}"
         )
     if len(folders) == 1:
@@ -209,13 +220,14 @@ def _check_counts(samples: Iterable[Sample], config: SplitConfig) -> None:
     if short:
         more = f" and {len(short) - _SHOWN} more classes" * (len(short) > _SHOWN)
         raise DataError(
-            f"too few images for {config.asked()} a class: {', '.join(short[:_SHOWN])}{more}, "
+            f"too few images for {config.asked()} per class: {', '.join(short[:_SHOWN])}{more}, "
             f"needs {config.per_class}; ask for fewer, or move the class out of {config.images}"
         )
 
 
 def _linked_classes(groups: Iterable[list[Sample]]) -> list[list[list[Sample]]]:
-    """The groups in blocks that share no class, so that each class is filled on its own where its groups allow it."""
+    """The groups in blocks that share no class, so that each class is filled separately if its
+    groups allow it."""
     block_of: dict[str, list[list[Sample]]] = {}
     for group in groups:
         labels = {sample.label for sample in group}
@@ -229,7 +241,8 @@ def _linked_classes(groups: Iterable[list[Sample]]) -> list[list[list[Sample]]]:
 
 
 def _fill_block(groups: Sequence[list[Sample]], config: SplitConfig) -> dict[str, list[Sample]]:
-    """The images of each part, from whole groups: the first of the seed's orders that fills every part."""
+    """The images of each part, in whole groups, from the first of the seed's orders that fills
+    every part."""
     for attempt in range(_ATTEMPTS):
         filled = _fill(sorted(groups, key=lambda group: _rank(group, config.seed, attempt)), config)
         if filled is not None:
@@ -241,13 +254,15 @@ def _fill_block(groups: Sequence[list[Sample]], config: SplitConfig) -> dict[str
     )
     sizes = [size for group in groups if (size := sum(sample.label == label for sample in group))]
     raise DataError(
-        f"class '{label}' has {counts[label]} images in {len(sizes)} groups, the largest of {max(sizes)}; "
-        f"{config.asked()} cannot be taken without parting a group: ask for fewer, or group otherwise with --group-by"
+        f"class '{label}' has {counts[label]} images in {len(sizes)} groups, the largest of "
+        f"{max(sizes)}; {config.asked()} cannot be taken without splitting a group: ask for fewer, "
+        "or group otherwise with --group-by"
     )
 
 
 def _fill(groups: Sequence[list[Sample]], config: SplitConfig) -> dict[str, list[Sample]] | None:
-    """Gives each group in turn to the part that it overfills least; None where a part stays short."""
+    """Gives each group in turn to the part that it overfills least; None if a part cannot be
+    filled."""
     parts: dict[str, list[Sample]] = {part: [] for part, count in config.wanted.items() if count}
     labels = {sample.label for group in groups for sample in group}
     missing = {part: dict.fromkeys(labels, config.wanted[part]) for part in parts}
@@ -268,7 +283,7 @@ def _fill(groups: Sequence[list[Sample]], config: SplitConfig) -> dict[str, list
 
 
 def _rank(group: Iterable[Sample], seed: int, attempt: int) -> bytes:
-    """A group's place in the seed's order, from the contents of its images alone."""
+    """A group's sort key in the seed's order, from the contents of its images alone."""
     contents = "".join(sorted(sample.sha256 for sample in group))
     return hashlib.sha256(f"{seed}\0{attempt}\0{contents}".encode()).digest()
 
@@ -291,7 +306,8 @@ def _link(source: Path, path: Path) -> None:
         os.link(source.resolve(), path)
     except OSError as error:
         raise DataError(
-            f"cannot link {source} ({error.strerror or error}); hard links need one file system: leave --link out"
+            f"cannot link {source} ({error.strerror or error}); hard links work only within one "
+            "file system: leave --link out"
         ) from error
 
 

@@ -1,14 +1,16 @@
-"""`--real torchvision:CIFAR10`: a public data set as train/<class>/ and test/<class>/ folders of PNG files, made once.
+"""`--real torchvision:CIFAR10`: a public data set as train/<class>/ and test/<class>/ folders of
+PNG files, created once.
 
-The download and the folders are kept in torch's cache, under synthgrid/; from then on the set is folders like any.
+The download and the folders are kept in torch's cache, under synthgrid/.
 
-No pickle is opened. torchvision reads CIFAR from pickled batches, so CIFAR is read here from its authors' binary
-archive instead, member by member. The other sets are read by torchvision and hold no pickles: IDX (MNIST,
-FashionMNIST), MATLAB 5 files (SVHN, Flowers102), raw bytes (STL10), JPEG and text (OxfordIIITPet). Every download is
-checked against its known MD5. Food101 is left out: 5 GB of JPEG would become some 45 GB of PNG.
+No pickle is opened. torchvision reads CIFAR from pickled batches, so CIFAR is read here from its
+authors' binary archive instead, member by member. The other sets are read by torchvision and hold
+no pickles: IDX (MNIST, FashionMNIST), MATLAB 5 files (SVHN, Flowers102), raw bytes (STL10), JPEG
+and text (OxfordIIITPet). Every download is checked against its known MD5. Food101 is left out: 5 GB
+of JPEG would become some 45 GB of PNG.
 
-Flowers102 and OxfordIIITPet keep their full size as PNG, 2 to 3 GB each. Their validation images are not used:
-Flowers102 gives its 1,020 training images, OxfordIIITPet its "trainval" ones.
+Flowers102 and OxfordIIITPet keep their full size as PNG, 2 to 3 GB each. Their validation images
+are not used: Flowers102 gives its 1,020 training images, OxfordIIITPet its "trainval" ones.
 """
 
 from __future__ import annotations
@@ -40,12 +42,13 @@ _TIMEOUT_S = 30.0
 _CHUNK = 256
 _CIFAR_SIDE = 32
 
-Labelled = Iterable[tuple[Image.Image, str]]
+LabelledImages = Iterable[tuple[Image.Image, str]]
 
 
 @dataclass(frozen=True)
 class CifarArchive:
-    """The binary version of a CIFAR set: rows of `label_bytes` labels, the last of which counts, and 3x32x32 pixels."""
+    """The binary version of a CIFAR set: rows of `label_bytes` labels, of which the last is used,
+    and 3x32x32 pixels."""
 
     url: str
     md5: str
@@ -58,8 +61,8 @@ class CifarArchive:
         """The archive's name in the downloads folder."""
         return self.url.rsplit("/", 1)[1]
 
-    def read(self, downloads: Path, part: str) -> Labelled:
-        """The images of "train" or "test". Downloads the archive when it is not there or not whole."""
+    def read(self, downloads: Path, part: str) -> LabelledImages:
+        """The images of "train" or "test". Downloads the archive if it is missing or incomplete."""
         from torchvision.datasets.utils import download_url
 
         download_url(self.url, str(downloads), md5=self.md5)
@@ -85,8 +88,8 @@ class TorchvisionSet:
     train: dict[str, Any]
     test: dict[str, Any]
 
-    def read(self, downloads: Path, part: str) -> Labelled:
-        """The images of "train" or "test". Downloads what is not there."""
+    def read(self, downloads: Path, part: str) -> LabelledImages:
+        """The images of "train" or "test". Downloads what is missing."""
         from torchvision import datasets
 
         chosen = self.train if part == "train" else self.test
@@ -130,10 +133,11 @@ SETS: dict[str, CifarArchive | TorchvisionSet] = {
 
 
 def real_folder(real: str) -> Path:
-    """The folder that --real names: itself, or the folder of "torchvision:NAME", which is made when it is not there.
+    """The folder that --real names: itself, or the folder of "torchvision:NAME", which is created
+    if it does not exist.
 
     Raises:
-        ConfigError: there is no such set.
+        ConfigError: the set is unknown.
         DataError: the set cannot be downloaded, read or written.
     """
     if not real.startswith(PREFIX):
@@ -153,14 +157,14 @@ def real_folder(real: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads and folders are kept: beside torchvision's own weights."""
-    import torch  # seconds; folders of the user's own go without
+    """Where downloads and folders are kept: next to torchvision's own weights."""
+    import torch  # takes seconds; the user's own folders do not need it
 
     return Path(torch.hub.get_dir()).parent / "synthgrid"
 
 
 def _make(name: str, folder: Path, *, downloads: Path) -> None:
-    """Writes all images beside the folder, then renames: a set is there whole or not at all."""
+    """Writes all images next to the folder, then renames: a set exists completely or not at all."""
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     logger.info("%s%s: making folders in %s", PREFIX, name, folder)
     try:
@@ -181,14 +185,14 @@ def _make(name: str, folder: Path, *, downloads: Path) -> None:
     ) as error:
         reason = str(error).strip().splitlines()
         raise DataError(
-            f"{PREFIX}{name} cannot be had ({reason[-1] if reason else type(error).__name__}); "
-            f"connect once, or put the files of its download into {downloads}"
+            f"{PREFIX}{name} is not available ({reason[-1] if reason else type(error).__name__}); "
+            f"connect to the internet once, or put the files of its download into {downloads}"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_part(images: Labelled, root: Path) -> None:
+def _write_part(images: LabelledImages, root: Path) -> None:
     """`root/<class>/00042.png`, numbered in the order of the data set."""
     numbered, written = enumerate(images), 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -218,7 +222,7 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torchvision's downloads set none, and a silent network would hang them."""
+    """torchvision's downloads set no timeout, so an unresponsive network would hang them."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

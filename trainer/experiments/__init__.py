@@ -1,5 +1,5 @@
 """Published experiments, one file each: `python -m trainer.experiments.overchuk_grid --help`.
 
-A file only says which grid the paper's experiment is; the grid trains, resumes and reports as any other. What a paper
-leaves open is a choice of ours, and its docstring says which.
+A file only defines the grid of the paper's experiment; it trains, resumes and reports like any
+other grid. What a paper leaves open is our choice, documented in the docstring.
 """

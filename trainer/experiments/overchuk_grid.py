@@ -1,21 +1,25 @@
-"""Overchuk, "Synthetic Training Data for Visual Classification Model Enhancement": the 2x3 grid, and its third row.
+"""Overchuk, "Synthetic Training Data for Visual Classification Model Enhancement": the
+2x3 grid, and its third row.
 
     synthgrid split --images animals --out data/animals --train 30 --test 30 --group-by similar
-    python -m trainer.experiments.overchuk_grid --real data/animals --synthetic made --out runs/overchuk
+    python -m trainer.experiments.overchuk_grid --real data/animals --synthetic made \\
+        --out runs/overchuk
 
-From the proposal: 90 animal classes, 30 real training and 30 test images each; rows: a small CNN of five convolution
-and max-pool blocks with L2, dropout and one fully connected layer, and a frozen pretrained ResNet50 with such a layer;
-columns: 0, 15 and 30 synthetic images a class; a vision transformer if time permits; all hyper-parameters tuned on the
-real training images alone and then held constant (give tune's files with --tuned); accuracy, precision, recall and F1.
+From the proposal: 90 animal classes, 30 real training and 30 test images each; rows: a small CNN of
+five convolution and max-pool blocks with L2, dropout and one fully connected layer, and a frozen
+pretrained ResNet50 with such a layer; columns: 0, 15 and 30 synthetic images per class; a vision
+transformer if time permits; all hyper-parameters tuned on the real training images alone and then
+held constant (give tune's files with --tuned); accuracy, precision, recall and F1.
 
-Choices of ours, which the proposal leaves open: widths and normalisation of the CNN, ViT-B/16 frozen as the
-transformer, optimiser and its hyper-parameters where no --tuned is given, image sizes, five seeds, validation images
-carved out of the 30 training images, and each cell at a matched number of updates as well as of epochs. The proposal
-holds no results, so there is no number to reproduce.
+Our choices where the proposal leaves them open: widths and normalisation of the CNN, ViT-B/16
+frozen as the transformer, optimiser and its hyper-parameters if no --tuned is given, image sizes,
+five seeds, validation images taken from the 30 training images, and each cell at a matched
+number of updates as well as of epochs. The proposal has no results, so there are no numbers to
+reproduce.
 
-Measured: --quick on CIFAR-10 images (10 classes, 8 of 26 training images each, backbones untrained for want of weights):
-15 runs in 23 s of one core; accuracy 16% to 35% by chance of 80 test images, which says nothing but that it runs. The
-whole experiment was not measured here.
+Measured: --quick on CIFAR-10 images (10 classes, 8 of 26 training images each, backbones untrained,
+since no weights were available): 15 runs in 23 s of one core; accuracies of 16% to 35% on 80 test
+images, which only shows that it runs. The whole experiment was not run here.
 """
 
 from __future__ import annotations
@@ -28,11 +32,12 @@ from trainer.config import GridConfig
 from trainer.experiments.running import new_parser, run_experiment, shared_values
 
 MODELS = ("cnn", "resnet50", "vit_b_16")
-RATIOS = (0.0, 0.5, 1.0)  # of 30 real training images a class: 0, 15 and 30 synthetic ones
+RATIOS = (0.0, 0.5, 1.0)  # of 30 real training images per class: 0, 15 and 30 synthetic ones
 
 
 def grid_config(options: argparse.Namespace) -> GridConfig:
-    """The 3x3 grid; `--quick` keeps all nine cells, at small images, few of them, and few updates."""
+    """The 3x3 grid; `--quick` keeps all nine cells, at small images, few of them, and few
+    updates."""
     return GridConfig(
         **shared_values(options),
         synthetic=options.synthetic,
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the experiment and returns the exit code."""
     parser = new_parser("trainer.experiments.overchuk_grid", __doc__ or "")
     parser.add_argument(
-        "--synthetic", required=True, metavar="DIR", help="30 synthetic images a class, or more"
+        "--synthetic", required=True, metavar="DIR", help="30 synthetic images per class, or more"
     )
     parser.add_argument("--models", metavar="A,B", help=f"rows (default {','.join(MODELS)})")
     return run_experiment(parser, grid_config, arguments)

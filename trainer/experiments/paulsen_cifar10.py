@@ -1,31 +1,36 @@
-"""Paulsen, Liu, Gozum, Gorka, "Improving Image Classification through Diffusion-based Dataset Augmentation": Figures 2-7.
+"""Paulsen, Liu, Gozum, Gorka, "Improving Image Classification through Diffusion-based Dataset
+Augmentation": Figures 2-7.
 
-    python -m trainer.experiments.paulsen_cifar10 --real torchvision:CIFAR10 --synthetic syn1=made1 \\
-        --synthetic syn2=made2 --out runs/paulsen
+    python -m trainer.experiments.paulsen_cifar10 --real torchvision:CIFAR10 --out runs/paulsen \\
+        --synthetic syn1=made1 --synthetic syn2=made2
 
-From the paper: CIFAR-10; 60,000 images each of Stable Diffusion 1.4 (fp16, 512x512, guidance 7.5, 50 steps) for the
-prompts "<label>" (syn1) and "a photo of a <label>" (syn2); ResNet18/34/50, VGG16 and DenseNet121; a training procedure
-tuned on the original images and then held constant; basic augmentation of real and synthetic images alike; 250 epochs.
+From the paper: CIFAR-10; 60,000 images each of Stable Diffusion 1.4 (fp16, 512x512, guidance 7.5,
+50 steps) for the prompts "<label>" (syn1) and "a photo of a <label>" (syn2); ResNet18/34/50, VGG16
+and DenseNet121; a training procedure tuned on the original images and then held constant; basic
+augmentation of real and synthetic images alike; 250 epochs.
 
-    Figures 2, 3   all real images, and with syn1, syn2 or both added               (2: architectures, 3: sizes)
-    Figures 4, 5   half of the real images replaced by syn1 or syn2, or left out    (4: architectures, 5: sizes)
-    Figure 6       synthetic images only                                            (architectures)
-    Figure 7       rotated and mirrored copies in place of synthetic images         (ResNet18)
+    Figures 2, 3   all real images, and with syn1, syn2 or both added (architectures; sizes)
+    Figures 4, 5   half of the real images replaced by syn1 or syn2, or left out (the same)
+    Figure 6       synthetic images only (architectures)
+    Figure 7       rotated and mirrored copies instead of synthetic images (ResNet18)
 
-All figures are one grid, so that a cell they share is trained once; --figures chooses. The text describes them as
-"improves" or "significantly degrades"; it gives no numbers to hold ours against.
+All figures are one grid, so that a shared cell is trained once; --figures selects some. The text
+describes the results as "improves" or "significantly degrades"; it gives no numbers to compare
+with.
 
-Choices of ours, which the text leaves open: optimiser, learning rate and batch size where no --tuned is given; random
-shift and mirror as the basic augmentation (it names cropping and horizontal flips among what was tried); torchvision's
-ImageNet architectures, fed 64x64 pixels (32x32 with --quick); whether "both" means as many again of each, as here;
-Figure 6 with both sources as well; five seeds; validation images carved out of the training images; and each cell at a
-matched number of updates beside the paper's matched epochs. Figure 7 of the paper copies half of the original images;
-ours copies all of them, so that it stands beside "add" at the same number of images, and has the half alone beside it.
+Our choices where the text leaves them open: optimiser, learning rate and batch size where no
+--tuned is given; random shift and mirror as the basic augmentation (it names cropping and
+horizontal flips among what was tried); torchvision's ImageNet architectures, fed 64x64 pixels
+(32x32 with --quick); "both" means the full number of each source; Figure 6 with both sources as
+well; five seeds; validation images taken from the training images; and each cell at a matched
+number of updates as well as the paper's matched epochs. Figure 7 of the paper copies half of the
+original images; ours copies all of them, so that it compares with "add" at the same number of
+images; the half alone is there as well.
 
-Measured: --quick with syn1 alone (10 classes, 26 real and 26 synthetic images each of a generator that had seen all of
-CIFAR-10, ResNet18 at 32x32, 10 epochs, one seed, 400 test images): 10 runs in 115 s of one core. Accuracy at matched
-epochs: real 28.5%, add 37.0%, swap 30.0%, fewer 24.8%, only 29.5%, copies 21.8%. One seed settles nothing. The whole
-experiment was not measured here.
+Measured: --quick with syn1 alone (10 classes, 26 real and 26 synthetic images each of a generator
+that had seen all of CIFAR-10, ResNet18 at 32x32, 10 epochs, one seed, 400 test images): 10 runs in
+115 s of one core. Accuracy at matched epochs: real 28.5%, add 37.0%, swap 30.0%, fewer 24.8%, only
+29.5%, copies 21.8%. One seed proves nothing. The whole experiment was not run here.
 """
 
 from __future__ import annotations
@@ -72,7 +77,8 @@ FIGURES = {
 
 
 def grid_config(options: argparse.Namespace) -> GridConfig:
-    """One grid over all models and arms of the chosen figures; arms of a source that is not given are left out."""
+    """One grid over all models and arms of the chosen figures; arms of a source that is not given
+    are left out."""
     figures = [_figure(number) for number in options.figures.split(",")]
     sources = named_sources(options.synthetic)
     sources = {"syn1": sources} if isinstance(sources, str) else sources

@@ -18,7 +18,7 @@ logger = logging.getLogger("trainer")
 
 
 def new_parser(module: str, docstring: str) -> argparse.ArgumentParser:
-    """The options of every experiment, below the file's own docstring."""
+    """The options of every experiment, with the file's docstring as description."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=docstring,
@@ -35,7 +35,7 @@ def new_parser(module: str, docstring: str) -> argparse.ArgumentParser:
         "--out",
         required=True,
         metavar="DIR",
-        help="the grid's folder; finished runs in it are kept",
+        help="the grid's folder; finished runs in it are not trained again",
     )
     add(
         "--seeds",
@@ -48,20 +48,20 @@ def new_parser(module: str, docstring: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="a model's hyper-parameters, made by tune; repeat",
+        help="a model's hyper-parameters, from tune; repeat for more models",
     )
     add(
         "--weights",
         action="append",
         metavar="[MODEL=]FILE",
-        help="a pretrained model's weights; repeat",
+        help="a pretrained model's weights; repeat for more models",
     )
-    add("--allow-untrained", action="store_true", help="go on without pretrained weights")
-    add("--device", choices=DEVICES, default="auto", help="default auto: CUDA where there is one")
+    add("--allow-untrained", action="store_true", help="continue without pretrained weights")
+    add("--device", choices=DEVICES, default="auto", help="default auto: CUDA if available")
     add(
         "--quick",
         action="store_true",
-        help="a smoke run in minutes; its numbers are not the paper's",
+        help="smoke run in minutes; its numbers are not comparable with the paper's",
     )
     add("--json", action="store_true", help="print the results as JSON instead of a table")
     return parser
@@ -85,10 +85,11 @@ def run_experiment(
     build: Callable[[argparse.Namespace], GridConfig],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Runs the grid that `build` makes of the options, writes its report, and prints the table: the exit code."""
+    """Runs the grid that `build` makes from the options, writes its report and prints the table.
+    Returns the exit code."""
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the grid command does, and why
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the grid command
     from trainer.grid.grid import run_grid
 
     try:
@@ -98,7 +99,7 @@ def run_experiment(
         logger.error("error: %s", error)
         return 1
     except KeyboardInterrupt:
-        logger.error("interrupted; the same command takes up where this one stopped")
+        logger.error("interrupted; the same command resumes where this one stopped")
         return 130
     for run in grid.failed():
         logger.error("failed: %s: %s", run.run_id, run.error)

@@ -1,8 +1,9 @@
-"""Where the runs of a grid are trained: in this process, in a process for each device, or on a Ray cluster.
+"""Where the runs of a grid are trained: in this process, in one per device, or on a Ray cluster.
 
-An executor takes runs that are not done and gives back the files of each one's folder as it is finished; the grid
-writes them. So workers need no disk in common, and a run whose worker was killed leaves nothing behind and is trained
-again. Whatever the executor, the same machine with the same number of threads gives the same files.
+An executor takes runs that are not done and returns the files of each run's folder as it finishes;
+the grid writes them. So workers need no shared disk, and a run whose worker was killed leaves
+nothing behind and is trained again. With any executor, the same machine with the same number of
+threads gives the same files.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from trainer.training.inputs import ModelInputs
 from trainer.training.run import PlannedRun, failure, train
 
 logger = logging.getLogger(__name__)
-_TRIES = 3  # how often a run is begun whose worker dies: memory may be short for a moment, but not thrice
+# Tries of a run whose worker dies: memory may be short for a moment, but hardly three times.
+_TRIES = 3
 _KNOCK_TIMEOUT_S = 10.0
 
 Finished = tuple[PlannedRun, Mapping[str, bytes]]
@@ -46,15 +48,16 @@ class Executor(Protocol):
     def finished(
         self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]
     ) -> Iterator[Finished]:
-        """Trains each run on its model's inputs; gives it with its folder's files, in any order."""
+        """Trains each run on its model's inputs; yields it with the files of its folder, in any
+        order."""
         ...
 
 
 def executor_for(config: GridConfig, device: torch.device) -> Executor:
-    """What a grid's options ask for. Several GPUs are all used unless `devices` names some.
+    """The executor that a grid's options ask for. All GPUs are used unless `devices` names some.
 
     Raises:
-        ConfigError: a device that is not there, or Ray is not installed.
+        ConfigError: a device does not exist, or Ray is not installed.
     """
     if config.executor == "ray":
         return RayCluster(config.address, cuda=device.type == "cuda", threads=config.threads or 1)
@@ -62,7 +65,8 @@ def executor_for(config: GridConfig, device: torch.device) -> Executor:
     for name in names:
         if name != "cpu" and int(name.removeprefix("cuda:")) >= torch.cuda.device_count():
             raise ConfigError(
-                f"device '{name}' is not there; torch finds {torch.cuda.device_count()} CUDA devices"
+                f"device '{name}' does not exist; torch finds {torch.cuda.device_count()} CUDA "
+                "devices"
             )
     if len(names) > 1:
         return Processes(
@@ -85,7 +89,7 @@ def _threads_each(config: GridConfig, processes: int) -> int:
 
 @dataclass(frozen=True)
 class InProcess:
-    """One run after another, here."""
+    """One run after another, in this process."""
 
     device: torch.device
 
@@ -100,9 +104,11 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Processes:
-    """A process for each device, each given a run at a time. "cpu" may be named several times.
+    """One process per device, each given one run at a time. "cpu" may be named several times.
 
-    Inputs lie in files in `scratch` meanwhile, which the processes map: shared memory is small in many containers.
+    The processes map their inputs from files in `scratch`, since shared memory is small in many
+    containers. It is not a ProcessPoolExecutor, nor joblib's loky: with both, one worker that dies
+    breaks the whole pool and all its runs.
     """
 
     devices: tuple[str, ...]
@@ -115,7 +121,10 @@ class Processes:
         """See Executor."""
         workers: list[_Worker] = []
         try:
-            stored = {model: _store(each, self.scratch / f"{number}") for number, (model, each) in enumerate(inputs.items())}  # fmt: skip
+            stored = {
+                model: _store(each, self.scratch / f"{number}")
+                for number, (model, each) in enumerate(inputs.items())
+            }
             queue = deque((run, 1) for run in pending)
             workers = [
                 _Worker(device, self.threads, stored) for device in self.devices[: len(pending)]
@@ -142,12 +151,11 @@ class Processes:
 
 
 class _Worker:
-    """A process that trains the runs it is given; when it dies another takes its place."""
+    """A process that trains the runs it is given; if it dies, another one replaces it."""
 
     def __init__(self, device: str, threads: int, stored: Mapping[str, _Stored]) -> None:
-        self.busy: list[
-            tuple[PlannedRun, int]
-        ] = []  # the run it has, and the how manieth try that is
+        # The run it has, and how many times that run has been tried.
+        self.busy: list[tuple[PlannedRun, int]] = []
         self._arguments = (device, threads, stored)
         self._exit_code: int | None = None
         self._start()
@@ -161,11 +169,12 @@ class _Worker:
 
     def give(self, run: PlannedRun, tries: int) -> None:
         self.busy = [(run, tries)]
-        with suppress(OSError):  # it died between two runs; take() sees that
+        with suppress(OSError):  # it died between two runs; take() notices
             self.connection.send(run)
 
     def take(self) -> Mapping[str, bytes] | None:
-        """What came of the run; None where the process died over it, and a new one is there."""
+        """The files of the run; None if the process died during it, in which case a new one was
+        started."""
         self.busy = []
         try:
             files: Mapping[str, bytes] = self.connection.recv()
@@ -181,7 +190,10 @@ class _Worker:
             return None
 
     def last_words(self, tries: int) -> str:
-        return f"its worker process died {tries} times, the last time with exit code {self._exit_code}; is memory short?"
+        return (
+            f"its worker process died {tries} times, the last time with exit code "
+            f"{self._exit_code}; it may have run out of memory"
+        )
 
     def stop(self) -> None:
         self.process.terminate()
@@ -207,7 +219,8 @@ def _store(inputs: ModelInputs, path: Path) -> _Stored:
 
 
 def _packed(values: torch.Tensor) -> torch.Tensor:
-    """Pixels with the channels last, as they lie in memory and are trained on: [N,H,W,C]; features as they are."""
+    """Pixels with the channels last, as they lie in memory and are trained on: [N,H,W,C]; features
+    as they are."""
     return (values.permute(0, 2, 3, 1) if values.ndim == 4 else values).contiguous()
 
 
@@ -216,16 +229,16 @@ def _unpacked(values: torch.Tensor) -> torch.Tensor:
 
 
 def _settle(threads: int) -> None:
-    """What decides the bits of a training, the same in every worker as in the grid's own process."""
+    """Sets what determines a training's bits, the same in every worker as in the grid's own
+    process."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
 
 
 def _work(connection: Connection, device: str, threads: int, stored: Mapping[str, _Stored]) -> None:
-    """The life of a worker process; it ends with its parent, whose end of the connection closes."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the parent, which stops its workers
+    """The main loop of a worker process; it ends when the parent's end of the connection closes."""
+    # Ctrl-C is handled by the parent, which stops its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     _settle(threads)
     inputs: dict[str, ModelInputs] = {}
@@ -246,10 +259,11 @@ def _work(connection: Connection, device: str, threads: int, stored: Mapping[str
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A Ray task for each run; Ray moves a task whose worker or machine dies. `address` None starts Ray here.
+    """One Ray task per run; Ray moves a task whose worker or machine dies. `address` None starts
+    Ray on this machine.
 
-    Every machine of the cluster needs SynthGrid installed and the weights that a fine-tuned model starts from, at the
-    same path, but no image.
+    Every machine of the cluster needs SynthGrid, and the weights that a fine-tuned model starts
+    from at the same path, but no images.
     """
 
     address: str | None
@@ -262,18 +276,21 @@ class RayCluster:
         """See Executor."""
         ray = _connect(self.address)
         try:
-            stored = {model: ray.put((replace(each, values=torch.empty(0)), _packed(each.values).numpy())) for model, each in inputs.items()}  # fmt: skip
+            stored = {
+                model: ray.put((replace(each, values=torch.empty(0)), _packed(each.values).numpy()))
+                for model, each in inputs.items()
+            }
             task = ray.remote(_train_on_ray).options(
                 num_cpus=self.threads, num_gpus=int(self.cuda), max_retries=_TRIES - 1
             )
             device = "cuda" if self.cuda else "cpu"
-            begun = {
+            started = {
                 task.remote(run, stored[run.config.model], device, self.threads): run
                 for run in pending
             }
-            while begun:
-                (ready, *_), _ = ray.wait(list(begun), num_returns=1)
-                run = begun.pop(ready)
+            while started:
+                (ready, *_), _ = ray.wait(list(started), num_returns=1)
+                run = started.pop(ready)
                 try:
                     yield run, ray.get(ready)
                 except ray.exceptions.RayError as error:
@@ -281,7 +298,7 @@ class RayCluster:
                         run,
                         failure(
                             run,
-                            f"Ray gave it up after {_TRIES} tries: {str(error).splitlines()[0]}",
+                            f"Ray gave up after {_TRIES} tries: {str(error).splitlines()[0]}",
                         ),
                     )
         finally:
@@ -299,9 +316,11 @@ def _connect(address: str | None) -> Any:
     try:
         _knock(address)
         ray.init(
-            address=address or "local", include_dashboard=False if address is None else None,
-            logging_level=logging.WARNING, log_to_driver=False,
-        )  # fmt: skip
+            address=address or "local",
+            include_dashboard=False if address is None else None,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
@@ -311,7 +330,7 @@ def _connect(address: str | None) -> Any:
 
 
 def _knock(address: str | None) -> None:
-    """Raises OSError where nobody answers at host:port: Ray itself would wait for minutes."""
+    """Raises OSError if nothing answers at host:port: Ray itself would wait for minutes."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_TIMEOUT_S).close()
@@ -323,9 +342,8 @@ def _train_on_ray(
     shell, values = stored
     _settle(threads)
     with deterministic(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*not writable.*"
-        )  # Ray's memory is read-only, and so is our use
+        # Ray's memory is read-only, which is all we need.
+        warnings.filterwarnings("ignore", message=".*not writable.*")
         return train(
             run,
             replace(shell, values=_unpacked(torch.from_numpy(values))),

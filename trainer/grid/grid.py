@@ -38,45 +38,48 @@ from trainer.runs import (
     write_file,
     write_run,
 )
-from trainer.training.engine import pick_device, pick_precision
+from trainer.training.engine import pick_device, pick_dtype
 from trainer.training.inputs import prepare_inputs
 from trainer.training.run import PlannedRun, versions
-from trainer.training.tuned import Tuned, read_tuned, refuse_test_images
+from trainer.training.tuned import TunedHyperparameters, read_tuned, refuse_test_images
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PreparedGrid:
-    """A grid whose input has been read and checked: what is to be trained, on what, and how.
+    """A grid whose input has been read and checked: what to train, on what, and how.
 
-    `training` is each model's baseline; `weights` and `tuned` have the models that take some.
+    `training` has each model's baseline hyper-parameters; `weights` and `tuned` have only the
+    models that use them.
     """
 
     config: GridConfig
     dataset: Dataset
     leaks: Mapping[str, Any]
     weights: Mapping[str, Weights]
-    tuned: Mapping[str, Tuned]
+    tuned: Mapping[str, TunedHyperparameters]
     training: Mapping[str, TrainingConfig]
     runs: Sequence[PlannedRun]
 
 
 def run_grid(config: GridConfig) -> Grid:
-    """Trains whatever of the grid is not done yet, and returns all of it as read back from disk.
+    """Trains the runs of the grid that are not done yet, and returns the whole grid, read back from
+    disk.
 
-    All input is checked before anything is trained. A run that fails leaves error.txt and the rest go on.
+    All input is checked before anything is trained. A run that fails leaves error.txt, and the
+    others continue.
 
     Raises:
-        TrainerError: the data, the configuration or the weights make no grid, or another one holds the folder.
+        TrainerError: the data, the configuration or the weights are invalid, or another process
+            holds the folder.
     """
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # CUDA is deterministic with it only
+    # Without it CUDA is not deterministic.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.threads:
         torch.set_num_threads(config.threads)
     out, device = Path(config.out), pick_device(config.device)
-    pick_precision(config.precision, device)  # refuses what the device cannot do
+    pick_dtype(config.dtype, device)  # refuses what the device cannot do
     executor = executor_for(config, device)
     grid = prepare_grid(config)
     with grid_locked(out):
@@ -99,7 +102,7 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
     """Reads and checks everything that a grid needs, the quick checks first; writes nothing.
 
     Raises:
-        TrainerError: the data, the configuration or the weights make no grid.
+        TrainerError: the data, the configuration or the weights are invalid.
     """
     for folder in config.sources.values():
         refuse_unfinished(Path(folder))
@@ -125,7 +128,7 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
 
 
 def _without_leaks(dataset: Dataset, config: GridConfig) -> tuple[Dataset, dict[str, Any]]:
-    """The images to train and test on, and what leaks between them as grid.json has it."""
+    """The images to train and test on, and the leaks between them as stored in grid.json."""
     leaks = find_leaks(dataset)
     if leaks.found:
         done = "left out" if config.drop_leaks else "kept; --drop-leaks leaves them out"
@@ -168,7 +171,7 @@ def _train_all(
 
 
 def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> None:
-    """Everything about the grid that its runs do not hold, written before training so that a kill loses nothing."""
+    """Writes what the runs do not contain, before training, so that a kill loses nothing."""
     sheet, layout = contact_sheet(grid.dataset)
     config, dataset = grid.config, grid.dataset
     info = {
@@ -176,7 +179,6 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
         "classes": dataset.classes,
         "images_per_class": dataset.images_per_class(),
         "fingerprints": dataset.fingerprints(),
-        "test_images_also_trained_on": dataset.leaked(),
         "leaks": grid.leaks,
         "models": {model: _model_info(grid, model) for model in config.models},
         "samples": layout.to_dict(),

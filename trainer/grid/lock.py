@@ -1,4 +1,4 @@
-"""One writer at a time for a folder. The lock dies with its process, so nothing is left to clear after a kill."""
+"""One writer at a time for a folder. The lock ends with its process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ GRID_LOCK = ".grid.lock"
 
 @contextmanager
 def grid_locked(root: Path) -> Iterator[None]:
-    """Holds a grid's folder, making it where it is missing. The lock file stays, empty.
+    """Locks a grid's folder, creating it if necessary. The lock file stays, empty.
 
     Raises:
-        ReportError: another process trains a grid there, or the folder cannot be written.
+        ReportError: another process is training a grid there, or the folder cannot be written.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -29,20 +29,24 @@ def grid_locked(root: Path) -> Iterator[None]:
     with file:
         if not try_lock(file):
             raise ReportError(
-                f"another grid is being trained in {root}; wait for it, or give another folder with --out"
+                f"another grid is being trained in {root}; wait for it, or choose another folder "
+                "with --out"
             )
         yield
 
 
 def refuse_unfinished(root: Path) -> None:
-    """Makes sure that no client is writing this synthetic folder: a grid of half of it could not be repeated.
+    """Makes sure that no client is writing this synthetic folder: a grid over half of it could not
+    be repeated.
 
-    What a client that was killed left is no hindrance; its unfinished last line is left out when the folder is read.
+    What a killed client left behind does no harm: its unfinished last line is left out when the
+    folder is read.
 
     Raises:
         DataError: a client holds the folder.
     """
     if is_locked(root / CLIENT_LOCK):
         raise DataError(
-            f"a client is still writing {root}; wait until it is done, or stop it, and run the grid again"
+            f"a client is still writing {root}; wait until it has finished, or stop it, then run "
+            "the grid again"
         )

@@ -13,7 +13,7 @@ from trainer.data.dataset import Dataset
 from trainer.errors import ConfigError
 from trainer.models.weights import Weights
 from trainer.training.run import PlannedRun
-from trainer.training.tuned import Tuned
+from trainer.training.tuned import TunedHyperparameters
 
 
 def plan_runs(
@@ -22,7 +22,8 @@ def plan_runs(
     training: Mapping[str, TrainingConfig],
     weights: Mapping[str, Weights],
 ) -> list[PlannedRun]:
-    """Every run of the grid: by model, then arm, then budget, then seed. `training` is each model's baseline."""
+    """Every run of the grid, ordered by model, arm, budget and seed. `training` has each model's
+    baseline."""
     draws = {
         (arm, seed): cell_images(
             dataset, arm=arm, seed=seed, validation_share=config.validation_share
@@ -56,12 +57,13 @@ def plan_runs(
 
 
 def training_configs(
-    config: GridConfig, dataset: Dataset, tuned: Mapping[str, Tuned]
+    config: GridConfig, dataset: Dataset, tuned: Mapping[str, TunedHyperparameters]
 ) -> dict[str, TrainingConfig]:
-    """Each model's hyper-parameters in the baseline, which those of all other cells follow from.
+    """Each model's hyper-parameters in the baseline, from which those of all other cells are
+    derived.
 
     Raises:
-        ConfigError: tuned ones that are out of range, or leave an arm the same as the baseline.
+        ConfigError: tuned values are out of range, or make an arm the same as the baseline.
     """
     counts = {
         arm.name: len(
@@ -81,13 +83,15 @@ def training_configs(
     for model, training in found.items():
         if training.augment != "none" and "augment" in counts:
             raise ConfigError(
-                f"arm 'augment' is the baseline itself: {model} was tuned to be augmented; leave it out"
+                f"arm 'augment' is the same as the baseline, since {model} was tuned to use "
+                "augmentation; leave it out"
             )
     return found
 
 
 def cell_training(baseline: TrainingConfig, arm: Arm, budget: str, times: float) -> TrainingConfig:
-    """A cell's hyper-parameters: the baseline's, and in budget "epochs" `times` as many updates for so many images."""
+    """A cell's hyper-parameters: the baseline's, but with budget "epochs" `times` as many
+    updates."""
     augment = "standard" if arm.regime == "augment" else baseline.augment
     if budget != "epochs" or baseline.updates is None:
         return replace(baseline, augment=augment)

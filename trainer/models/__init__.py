@@ -1,4 +1,4 @@
-"""The models that a grid can train, and their pretrained weights. Nothing here imports torch before a model is built."""
+"""The models that a grid can train, and their pretrained weights. No torch until one is built."""
 
 from trainer.models.registry import (
     FINETUNE,

@@ -1,7 +1,7 @@
-"""The small CNN of the grid: five convolution and max-pool blocks, dropout, one fully connected layer.
+"""The grid's small CNN: five convolution and max-pool blocks, dropout, a fully connected layer.
 
-L2 regularisation is the optimiser's part (TrainingConfig.l2). Widths and normalisation are choices of ours: the paper
-asks for at least five blocks and gives no more.
+L2 regularisation is done by the optimiser (TrainingConfig.weight_decay). Widths and normalisation
+are our choice: the paper only asks for at least five blocks.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The models that a grid can train: one builder and one line here for each architecture.
 
-A model's name is NAME[:MODE]. MODE says which part is trained and where from:
+A model's name is NAME[:MODE]. MODE says which part is trained, and from which weights:
 
     frozen      pretrained weights; only a new last layer is trained, on features computed once
     finetune    pretrained weights under a new last layer; all of it is trained
     scratch     random weights; all of it is trained
 
-To add an architecture: write `build_x(num_classes, image_size_px)`, an Architecture line below, and a test parameter.
-This file imports neither torch nor timm; they are imported when a model is built, or a timm name is met.
+To add an architecture: write `build_x(num_classes, image_size_px)`, an Architecture line below, and
+a test parameter. This file imports neither torch nor timm; they are imported when a model is built
+or a timm model is named.
 """
 
 from __future__ import annotations
@@ -31,29 +32,44 @@ TIMM = "timm"
 
 @dataclass(frozen=True)
 class Defaults:
-    """How a mode is trained unless told otherwise: fields of TrainingConfig, then how long.
+    """How a mode is trained by default: fields of TrainingConfig, then how long.
 
     Training takes `passes` over a grid's largest cell, and at least `min_updates`.
     """
 
     batch_size: int
     learning_rate: float
-    l2: float
+    weight_decay: float
     passes: int
     min_updates: int
 
 
-# The small CNN's and the frozen ResNet50's were chosen on real digits that are in neither part of the sample data. The
-# others are common starting points for Adam and were not tuned: `tune` finds better ones for the data at hand.
+# Those of the small CNN and the frozen ResNet50 were chosen on real digits outside the sample data.
+# The others are common starting points for Adam and were not tuned: `tune` finds better ones for
+# the data at hand.
 _DEFAULTS = {
-    FROZEN: Defaults(batch_size=64, learning_rate=1e-3, l2=1e-3, passes=30, min_updates=300),
-    FINETUNE: Defaults(batch_size=32, learning_rate=1e-4, l2=1e-4, passes=15, min_updates=150),
-    SCRATCH: Defaults(batch_size=32, learning_rate=1e-3, l2=5e-4, passes=30, min_updates=300),
+    FROZEN: Defaults(
+        batch_size=64, learning_rate=1e-3, weight_decay=1e-3, passes=30, min_updates=300
+    ),
+    FINETUNE: Defaults(
+        batch_size=32, learning_rate=1e-4, weight_decay=1e-4, passes=15, min_updates=150
+    ),
+    SCRATCH: Defaults(
+        batch_size=32, learning_rate=1e-3, weight_decay=5e-4, passes=30, min_updates=300
+    ),
 }
-_CNN = {SCRATCH: Defaults(batch_size=32, learning_rate=3e-3, l2=5e-4, passes=15, min_updates=150)}
-_NO_BATCH_NORM = {  # without batch normalisation the usual rates are too high
-    FINETUNE: Defaults(batch_size=32, learning_rate=3e-5, l2=1e-4, passes=15, min_updates=150),
-    SCRATCH: Defaults(batch_size=32, learning_rate=1e-4, l2=5e-4, passes=30, min_updates=300),
+_CNN = {
+    SCRATCH: Defaults(
+        batch_size=32, learning_rate=3e-3, weight_decay=5e-4, passes=15, min_updates=150
+    )
+}
+_NO_BATCH_NORM = {  # without batch normalisation the usual learning rates are too high
+    FINETUNE: Defaults(
+        batch_size=32, learning_rate=3e-5, weight_decay=1e-4, passes=15, min_updates=150
+    ),
+    SCRATCH: Defaults(
+        batch_size=32, learning_rate=1e-4, weight_decay=5e-4, passes=30, min_updates=300
+    ),
 }
 
 
@@ -61,10 +77,11 @@ _NO_BATCH_NORM = {  # without batch normalisation the usual rates are too high
 class Architecture:
     """One line of the registry.
 
-    `builder` is "module:function" and takes the number of classes and the side of the images in pixels; with `variant`
-    it takes that first. `head` is the path of the last layer, a Linear. Images have a side of at least 32 pixels that is
-    a multiple of `size_step_px`; `image_size_px` is the side for pretrained weights, `scratch_size_px` without them.
-    `mean` and `std` normalise RGB in 0..1 and do not depend on the data. `defaults` replaces a mode's own.
+    `builder` is "module:function" and takes the number of classes and the side of the images in
+    pixels; with `variant` it takes that first. `head` is the path of the last layer, a Linear. The
+    side of the images is at least 32 pixels and a multiple of `size_step_px`; `image_size_px` is
+    the side for pretrained weights, `scratch_size_px` without them. `mean` and `std` normalise RGB
+    in 0..1 and do not depend on the data. `defaults` replaces a mode's own.
     """
 
     title: str
@@ -86,27 +103,46 @@ _SHARED = "trainer.models.torchvision_models"
 _HALF = (0.5, 0.5, 0.5)
 MODELS: dict[str, Architecture] = {
     "cnn": Architecture(
-        "Small CNN", "trainer.models.cnn:build_cnn", "fc", noun="small CNN", default_mode=SCRATCH, image_size_px=64,
-        quick_image_size_px=32, mean=_HALF, std=_HALF, defaults=_CNN,
+        "Small CNN",
+        "trainer.models.cnn:build_cnn",
+        "fc",
+        noun="small CNN",
+        default_mode=SCRATCH,
+        image_size_px=64,
+        quick_image_size_px=32,
+        mean=_HALF,
+        std=_HALF,
+        defaults=_CNN,
     ),
     "resnet18": Architecture("ResNet18", f"{_SHARED}:build_resnet18", "fc"),
     "resnet34": Architecture("ResNet34", f"{_SHARED}:build_resnet34", "fc"),
     "resnet50": Architecture("ResNet50", f"{_SHARED}:build_resnet50", "fc"),
-    "vgg16": Architecture("VGG16", f"{_SHARED}:build_vgg16", "classifier.6", defaults=_NO_BATCH_NORM),
+    "vgg16": Architecture(
+        "VGG16", f"{_SHARED}:build_vgg16", "classifier.6", defaults=_NO_BATCH_NORM
+    ),
     "densenet121": Architecture("DenseNet121", f"{_SHARED}:build_densenet121", "classifier"),
     "vit_b_16": Architecture(
-        "ViT-B/16", f"{_SHARED}:build_vit_b_16", "heads.head", scratch_size_px=224, size_step_px=16,
+        "ViT-B/16",
+        f"{_SHARED}:build_vit_b_16",
+        "heads.head",
+        scratch_size_px=224,
+        size_step_px=16,
         defaults=_NO_BATCH_NORM,
     ),
     "swin_t": Architecture(
-        "Swin-T", f"{_SHARED}:build_swin_t", "head", scratch_size_px=224, defaults=_NO_BATCH_NORM,
+        "Swin-T",
+        f"{_SHARED}:build_swin_t",
+        "head",
+        scratch_size_px=224,
+        defaults=_NO_BATCH_NORM,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """How one model is built, fed and trained: an architecture in a mode. `name` is the canonical spelling."""
+    """How one model is built, fed and trained: an architecture in a mode. `name` is the canonical
+    spelling."""
 
     name: str
     architecture: str
@@ -115,14 +151,15 @@ class ModelSpec:
 
     @property
     def title(self) -> str:
-        """What heads a table row: "ResNet18 (from scratch)"."""
+        """The title in tables: "ResNet18 (from scratch)"."""
         if self.architecture == "cnn" and self.mode == SCRATCH:
             return self.line.title
-        return f"{self.line.title} ({dict(frozen='frozen', finetune='fine-tuned', scratch='from scratch')[self.mode]})"
+        how = {FROZEN: "frozen", FINETUNE: "fine-tuned", SCRATCH: "from scratch"}[self.mode]
+        return f"{self.line.title} ({how})"
 
     @property
     def noun(self) -> str:
-        """What stands in a sentence: "the ResNet18 trained from scratch"."""
+        """The name in a sentence: "the ResNet18 trained from scratch"."""
         noun = self.line.noun or self.line.title
         if self.mode == SCRATCH:
             return f"the {noun}" + " trained from scratch" * (self.architecture != "cnn")
@@ -135,7 +172,7 @@ class ModelSpec:
 
     @property
     def pretrained(self) -> bool:
-        """Whether the model starts from weights of a file."""
+        """Whether the model starts from pretrained weights."""
         return self.mode != SCRATCH
 
     @property
@@ -145,12 +182,12 @@ class ModelSpec:
 
     @property
     def feature_dim(self) -> int:
-        """How many numbers enter the last layer."""
+        """Width of the input of the last layer."""
         return _feature_dim(self.line)
 
     @property
     def image_size_px(self) -> int:
-        """Side of the images unless told otherwise."""
+        """Side of the images by default, in pixels."""
         return self.line.image_size_px if self.pretrained else self.line.scratch_size_px
 
     @property
@@ -160,32 +197,32 @@ class ModelSpec:
 
     @property
     def mean(self) -> tuple[float, float, float]:
-        """Taken off RGB in 0..1."""
+        """Subtracted from RGB in 0..1."""
         return self.line.mean
 
     @property
     def std(self) -> tuple[float, float, float]:
-        """What RGB in 0..1 less the mean is divided by."""
+        """Divides RGB in 0..1 after the mean is subtracted."""
         return self.line.std
 
     @property
     def training(self) -> dict[str, Any]:
-        """Fields of TrainingConfig, unless told otherwise."""
+        """Default fields of TrainingConfig."""
         found = self._defaults
         return {
             "batch_size": found.batch_size,
             "learning_rate": found.learning_rate,
-            "l2": found.l2,
+            "weight_decay": found.weight_decay,
         }
 
     @property
     def passes(self) -> int:
-        """Passes over a grid's largest cell, unless told otherwise."""
+        """Passes over a grid's largest cell by default."""
         return self._defaults.passes
 
     @property
     def min_updates(self) -> int:
-        """The fewest updates, unless told otherwise."""
+        """The fewest updates by default."""
         return self._defaults.min_updates
 
     @property
@@ -193,20 +230,21 @@ class ModelSpec:
         return self.line.defaults.get(self.mode, _DEFAULTS[self.mode])
 
     def check_image_size(self, size_px: int) -> None:
-        """Raises ConfigError when the architecture takes no images of that side."""
+        """Raises ConfigError if the architecture does not take images with that side."""
         step = self.line.size_step_px
         if size_px % step:
             nearest = max(step, size_px // step * step)
             raise ConfigError(
-                f"image size {size_px} does not suit {self.name}, which cuts images into patches of {step} pixels; "
-                f"use a multiple of {step}, such as {max(nearest, 2 * step)}"
+                f"image size {size_px} does not suit {self.name}, which cuts images into patches "
+                f"of {step} pixels; use a multiple of {step}, such as {max(nearest, 2 * step)}"
             )
 
     def build(self, num_classes: int, *, image_size_px: int | None = None) -> nn.Module:
-        """The whole network, freshly initialised from torch's global random state: [N,3,H,W] to [N,num_classes].
+        """The whole network, freshly initialised from torch's global random state: [N,3,H,W] to
+        [N,num_classes].
 
         Raises:
-            ConfigError: the architecture takes no images of that size.
+            ConfigError: the architecture does not take images of that size.
         """
         size_px = image_size_px or self.image_size_px
         self.check_image_size(size_px)
@@ -217,7 +255,7 @@ def model_spec(name: str) -> ModelSpec:
     """The model of that name, NAME[:MODE] or timm:ARCH[:MODE].
 
     Raises:
-        ConfigError: there is none; the message names the nearest, or lists those there are.
+        ConfigError: it is unknown; the message names the nearest or lists the known ones.
     """
     parts = name.split(":")
     if parts[0] == TIMM and len(parts) > 1:

@@ -1,4 +1,4 @@
-"""Any classifier of the timm library (an extra install), by its name there."""
+"""Any classifier of the timm library (an optional dependency), by its name there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.models.registry import TIMM, Architecture
 
 @functools.lru_cache(maxsize=256)
 def timm_line(name: str) -> Architecture:
-    """The registry line of a timm model, read off timm's own configuration.
+    """The registry line of a timm model, from timm's own configuration.
 
     Raises:
         ConfigError: timm knows no such model, or its last layer is not a single named one.
@@ -51,7 +51,7 @@ def build_timm(name: str, num_classes: int, image_size_px: int) -> nn.Module:
     """A timm model with random weights.
 
     Raises:
-        ConfigError: it takes no images of that size, or its last layer is not linear.
+        ConfigError: it does not take images of that size, or its last layer is not linear.
     """
     config: Any = timm.get_pretrained_cfg(name)
     size: dict[str, Any] = {"img_size": image_size_px} if config.fixed_input_size else {}
@@ -67,6 +67,7 @@ def build_timm(name: str, num_classes: int, image_size_px: int) -> nn.Module:
         ) from error
     if not isinstance(last, nn.Linear):
         raise ConfigError(
-            f"model '{TIMM}:{name}' ends in a {type(last).__name__}, not a Linear; choose another timm model"
+            f"model '{TIMM}:{name}' ends in a {type(last).__name__}, not a Linear; choose another "
+            "timm model"
         )
     return network

@@ -1,7 +1,8 @@
-"""Architectures as torchvision has them; their pretrained weights are trainer.models.weights' business.
+"""Architectures from torchvision; trainer.models.weights handles their pretrained weights.
 
-All take the images at the size they come in, 32x32 too: nothing is enlarged and no stem is changed, so a ResNet reduces
-32 pixels to a single position. (The narrower stem that some use for CIFAR is another architecture.)
+All take images at their given size, even 32x32: nothing is enlarged and no stem is changed, so a
+ResNet reduces 32 pixels to a single position. (The smaller stem often used for CIFAR is a different
+architecture.)
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def build_densenet121(num_classes: int, image_size_px: int) -> nn.Module:
 
 
 def build_vit_b_16(num_classes: int, image_size_px: int) -> nn.Module:
-    """Dosovitskiy et al. 2021; last layer `heads.head`. It is built for one image size, a multiple of 16."""
+    """Dosovitskiy et al. 2021; last layer `heads.head`. It is built for one image size, a multiple
+    of 16."""
     return models.vit_b_16(weights=None, num_classes=num_classes, image_size=image_size_px)
 
 

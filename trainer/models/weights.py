@@ -1,6 +1,7 @@
-"""Pretrained weights: the published file, a file of the user's, or, when allowed, none. Never a pickle of code.
+"""Pretrained weights: the published file, the user's file, or, if allowed, none. Pickled code is
+never loaded.
 
-A download goes to torch's own cache, whole or not at all, so torchvision and this program share it.
+A download goes to torch's own cache, complete or not at all, and is shared with torchvision.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ logger = logging.getLogger(__name__)
 UNTRAINED = "untrained"
 _UNTRAINED_SEED = 0
 _CHUNK_BYTES = 1 << 20
-# torchvision's file has 'denselayer1.norm.1.weight' where the module is called 'norm1'.
+# torchvision's file has 'denselayer1.norm.1.weight' while the module is called 'norm1'.
 _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's weights come from; `path` is None for an untrained one. `source` is what the report says."""
+    """Where a backbone's weights come from; `path` is None for an untrained one. `source` is what
+    the report says."""
 
     source: str
     fingerprint: str
@@ -52,7 +54,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Published:
-    """A weights file on the web. `sha256_start` is how its SHA-256 begins, "" where that is not known."""
+    """A weights file on the web. `sha256_start` is the start of its SHA-256, "" if unknown."""
 
     source: str
     url: str
@@ -61,12 +63,15 @@ class Published:
 
 
 def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) -> dict[str, Path]:
-    """The files of `--weights FILE` or `--weights NAME=FILE`, by the name of the model they are for.
+    """The files of `--weights FILE` or `--weights NAME=FILE`, by the name of the model they are
+    for.
 
-    A bare FILE is for the one pretrained model of the grid. NAME may leave the mode out when one model fits.
+    A bare FILE is for the one pretrained model of the grid. NAME may omit the mode if only one
+    model matches.
 
     Raises:
-        WeightsError: a name fits no pretrained model or several, or a bare FILE could be for more than one.
+        WeightsError: a name matches no pretrained model or several, or a bare FILE could be for
+            more than one.
     """
     options = [options] if isinstance(options, str) else list(options or ())
     pretrained = [model_spec(model) for model in models if model_spec(model).pretrained]
@@ -80,7 +85,8 @@ def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) ->
         if len(fitting) != 1 or fitting[0] in found:
             names = ", ".join(spec.name for spec in pretrained) or "none"
             raise WeightsError(
-                f"--weights {option} does not say which model it is for; write NAME=FILE once for each of: {names}"
+                f"--weights {option} does not say which model it is for; write NAME=FILE once for "
+                f"each of: {names}"
             )
         found[fitting[0]] = Path(file)
     return found
@@ -89,14 +95,16 @@ def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) ->
 def find_weights(
     model: str, *, given: Path | None, allow_untrained: bool, timeout_s: float = 5.0
 ) -> Weights:
-    """The weights a pretrained model starts from: `given`, else the cached or downloaded file, else none if allowed.
+    """The weights a pretrained model starts from: `given`, else the cached or downloaded file, else
+    none if allowed.
 
     Raises:
-        WeightsError: `given` is not there, or there are no weights and an untrained backbone was not allowed.
+        WeightsError: `given` does not exist, or there are no weights and an untrained backbone was
+            not allowed.
     """
     if given is not None:
         if not given.is_file():
-            raise WeightsError(f"weights file {given} is not there; check --weights")
+            raise WeightsError(f"weights file {given} does not exist; check --weights")
         return Weights(given.name, file_fingerprint(given), given)
     try:
         file = published_weights(model)
@@ -105,18 +113,18 @@ def find_weights(
     except WeightsError as error:
         if not allow_untrained:
             raise WeightsError(
-                f"{error}; connect once, pass --weights {model}=FILE, or accept an untrained backbone with "
-                f"--allow-untrained"
+                f"{error}; connect to the internet once, pass --weights {model}=FILE, or accept an "
+                "untrained backbone with --allow-untrained"
             ) from error
         logger.warning(
-            "%s; going on with an untrained backbone, which says little about pretrained ones",
+            "%s; continuing with an untrained backbone, which says little about pretrained ones",
             error,
         )
         return Weights(UNTRAINED, f"seed{_UNTRAINED_SEED}", None)
 
 
 def published_weights(model: str) -> Published:
-    """Where torchvision, or timm, says that this architecture's weights are.
+    """Where torchvision or timm publishes this architecture's weights.
 
     Raises:
         WeightsError: none are published.
@@ -140,10 +148,10 @@ def published_weights(model: str) -> Published:
 
 
 def cached_weights(file: Published, *, timeout_s: float) -> Path:
-    """The file in torch's cache, downloaded when it is not there yet.
+    """The file in torch's cache, downloaded if it is missing.
 
     Raises:
-        WeightsError: no connection within `timeout_s` seconds, or the download broke off.
+        WeightsError: no connection within `timeout_s` seconds, or the download failed.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / file.file_name
     if not path.is_file():
@@ -152,9 +160,11 @@ def cached_weights(file: Published, *, timeout_s: float) -> Path:
 
 
 def load_backbone(model: str, weights: Weights, *, image_size_px: int | None = None) -> nn.Module:
-    """`model` without its last layer, with these weights, in evaluation mode: [N,3,H,W] to [N,feature_dim].
+    """`model` without its last layer, with these weights, in evaluation mode: [N,3,H,W] to
+    [N,feature_dim].
 
-    An untrained one is the same every time. Raises WeightsError when the file does not fit the architecture.
+    An untrained one is always the same. Raises WeightsError if the file does not fit the
+    architecture.
     """
     spec = model_spec(model)
     with torch.random.fork_rng(devices=[]):
@@ -167,7 +177,8 @@ def load_backbone(model: str, weights: Weights, *, image_size_px: int | None = N
 
 
 def load_pretrained(network: nn.Module, model: str, weights: Weights) -> None:
-    """Puts these weights into all but the last layer of `network`, a built `model`; untrained ones leave it as it is.
+    """Puts these weights into all but the last layer of `network`, a built `model`; untrained ones
+    change nothing.
 
     Raises:
         WeightsError: the file cannot be read or does not fit the architecture.
@@ -180,10 +191,9 @@ def load_pretrained(network: nn.Module, model: str, weights: Weights) -> None:
 def _as_built(
     network: nn.Module, spec: ModelSpec, state: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """A state dict under the names and in the sizes of the built network."""
-    if {"0.mean", "0.std"} <= set(
-        state
-    ):  # model.safetensors of a run: normalisation, then the network
+    """A state dict converted to the names and sizes of the built network."""
+    # model.safetensors of a run: normalisation, then the network.
+    if {"0.mean", "0.std"} <= set(state):
         state = {name[2:]: value for name, value in state.items() if name.startswith("1.")}
     if spec.architecture == "densenet121":
         state = {_OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
@@ -218,7 +228,8 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         isinstance(value, torch.Tensor) for value in state.values()
     ):
         raise WeightsError(
-            f"{path} holds no state dict (names to tensors); save the model's state_dict()"
+            f"{path} does not contain a state dict (names to tensors); save the model's "
+            "state_dict()"
         )
     return state
 
@@ -242,7 +253,8 @@ def _load_state(
     wrong = missing + result.unexpected_keys
     if wrong:
         raise WeightsError(
-            f"{path} does not fit {model}: {len(wrong)} names differ, such as '{wrong[0]}'; use weights of that architecture"
+            f"{path} does not fit {model}: {len(wrong)} names differ, such as '{wrong[0]}'; use "
+            "weights of that architecture"
         )
 
 
@@ -265,11 +277,12 @@ def _download(published: Published, path: Path, *, timeout_s: float) -> None:
                 progress.advance(len(chunk))
         if not digest.hexdigest().startswith(published.sha256_start):
             raise WeightsError(
-                f"the download of {url} is damaged (SHA-256 does not start with {published.sha256_start}); try again"
+                f"the download of {url} is damaged (SHA-256 does not start with "
+                f"{published.sha256_start}); try again"
             )
         partial.replace(path)
     except (OSError, HTTPException) as error:
-        raise WeightsError(f"the download of {url} broke off ({error})") from error
+        raise WeightsError(f"the download of {url} failed ({error})") from error
     finally:
         response.close()
         if partial is not None:
@@ -277,7 +290,8 @@ def _download(published: Published, path: Path, *, timeout_s: float) -> None:
 
 
 def _open(url: str, *, timeout_s: float) -> HTTPResponse:
-    """Opens in a thread of its own, because looking up a name may block for much longer than any socket time-out."""
+    """Opens in a separate thread, since a name lookup may block for much longer than any socket
+    timeout."""
     result: list[HTTPResponse | Exception] = []
 
     def attempt() -> None:
@@ -293,13 +307,13 @@ def _open(url: str, *, timeout_s: float) -> HTTPResponse:
     if isinstance(answer, Exception):
         reason = answer.reason if isinstance(answer, urllib.error.URLError) else answer
         raise WeightsError(
-            f"pretrained weights are not to be had: {url} cannot be reached ({reason})"
+            f"pretrained weights are not available: {url} cannot be reached ({reason})"
         ) from answer
     return answer
 
 
 def file_fingerprint(path: Path) -> str:
-    """Sixteen hexadecimal digits of a file's SHA-256. Raises WeightsError where it cannot be read."""
+    """Sixteen hexadecimal digits of a file's SHA-256. Raises WeightsError if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""From a grid's folder to results.csv, results.json and one self-contained report.html. No torch."""
+"""From a grid's folder to results.csv, results.json and a self-contained report.html. No torch."""
 
 from trainer.report.page import JSON_FILE, REPORT_FILE, RESULTS_FILE, write_report
 

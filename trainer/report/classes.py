@@ -1,4 +1,4 @@
-"""What happened to single classes: changes with intervals, and what is taken for what."""
+"""What happened to single classes: changes with intervals, and which are confused."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _TOP_CONFUSIONS = 10
 
 
 def class_section(results: Results) -> str:
-    """For each headline cell, each class's share of right answers beside real only."""
+    """For each headline cell, each class's share of correct answers, compared with real only."""
     blocks = []
     for model in results.models:
         for key in results.headlines(model):
             comparison = results.comparison(key)
             if comparison:
-                blocks.append(
-                    f"<figure>{_caption(results, key)}{_class_table(results, key, comparison)}</figure>"
-                )
+                shown = _class_table(results, key, comparison)
+                blocks.append(f"<figure>{_caption(results, key)}{shown}</figure>")
     note = (
-        "Share of a class's test images that are right, mean over seeds, and its change against real only with a 95% "
-        "interval (Agresti and Min's for few images, widened for seeds). These intervals are not corrected for the number "
-        "of classes: of 100 classes that did not change, up to 5 exclude 0 by chance."
+        "Share of a class's test images that are classified correctly (recall), mean over seeds, "
+        "and its change from real only with a 95% interval (Agresti and Min's for few images, "
+        "widened for the variation between seeds). These intervals are not corrected for the "
+        "number of classes: of 100 classes that did not change, about 5 exclude 0 by chance."
     )
     return section(
         "Class by class",
@@ -55,10 +55,11 @@ def _class_table(results: Results, key: CellKey, comparison: Comparison) -> str:
     )
     rows = [
         f"<tr><th scope='row'>{text(results.classes[label])}</th><td>{counts[label]}</td>"
-        f"<td>{percent(before[label])} → {percent(after[label])}</td>{_class_change(comparison.classes[label])}</tr>"
+        f"<td>{percent(before[label])} → {percent(after[label])}</td>"
+        f"{_class_change(comparison.classes[label])}</tr>"
         for label in order
     ]
-    head = "<tr><th>Class</th><th>Images</th><th>Right, percent</th><th>Change, points</th></tr>"
+    head = "<tr><th>Class</th><th>Images</th><th>Correct, percent</th><th>Change, points</th></tr>"
     clear = sum(_excludes_zero(each) for each in comparison.classes)
     tally = f'<p class="note">{clear} of {len(order)} intervals exclude 0.</p>'
     return table(head, rows, kind="grid byclass") + tally
@@ -81,7 +82,8 @@ def _excludes_zero(change: Estimate) -> bool:
 def _class_change(change: Estimate) -> str:
     mark = (" better" if change.value > 0 else " worse") if _excludes_zero(change) else ""
     spread = text(interval(change).removeprefix("95% CI "))
-    return f'<td class="delta{mark}"><b>{points(change.value)}</b> <span class="spread">{spread}</span></td>'
+    value = f'<b>{points(change.value)}</b> <span class="spread">{spread}</span>'
+    return f'<td class="delta{mark}">{value}</td>'
 
 
 def confusion_section(results: Results) -> str:
@@ -98,7 +100,7 @@ def confusion_section(results: Results) -> str:
                 blocks.append(
                     f"<figure>{_caption(results, key)}{draw(matrix, results.classes)}</figure>"
                 )
-    note = "Test images summed over seeds; rows are true classes, columns predicted ones."
+    note = "Test images summed over seeds; rows are true classes, columns are predicted classes."
     return section(
         "Confusion", f'<div class="confusions">{"".join(blocks)}</div>' if blocks else "", note=note
     )
@@ -114,7 +116,8 @@ def _confusion_table(matrix: np.ndarray, classes: Sequence[str]) -> str:
     rows = []
     for row, label in enumerate(classes):
         tinted = "".join(
-            f"<td{_tint(shares[row, column], right=row == column)}>{matrix[row, column] or '·'}</td>"
+            f"<td{_tint(shares[row, column], right=row == column)}>"
+            f"{matrix[row, column] or '·'}</td>"
             for column in range(len(classes))
         )
         rows.append(f"<tr><th scope='row'>{text(label)}</th>{tinted}</tr>")
@@ -131,7 +134,7 @@ def _tint(share: float, *, right: bool) -> str:
 
 
 def confusion_picture(matrix: np.ndarray, classes: Sequence[str]) -> str:
-    """A picture of all cells, and the pairs that are confused most, for grids of many classes."""
+    """All cells as a picture, and the pairs confused most often, for data with many classes."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     pixels = np.stack(
         [255 - shares * (255 - channel) for channel in (36, 87, 166)], axis=-1
@@ -144,6 +147,7 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str]) -> str:
     top = np.argsort(wrong, axis=None)[::-1][:_TOP_CONFUSIONS]
     found = [divmod(int(place), len(classes)) for place in top if wrong.flat[place]]
     items = "".join(
-        f"<li>{text(classes[a])} taken for {text(classes[b])}: {wrong[a, b]}</li>" for a, b in found
+        f"<li>{text(classes[a])} mistaken for {text(classes[b])}: {wrong[a, b]}</li>"
+        for a, b in found
     )
     return picture(buffer.getvalue(), "png", "confusion matrix") + f"<ol>{items}</ol>"

@@ -1,4 +1,4 @@
-"""The grid itself: every cell beside real only, each metric over the ratio, and all metrics."""
+"""The grid itself: every cell compared with real only, metrics over the ratio, all metrics."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _COLUMNS = 5
 
 
 def grid_section(results: Results) -> str:
-    """Every cell by model and budget, with its change against real only."""
+    """Every cell by model and budget, with its change from real only."""
     head = (
-        '<tr><th>Trained on</th><th class="wide">Accuracy</th><th>Macro F1</th><th>Change in macro F1, points</th>'
-        "<th>Corrected</th></tr>"
+        '<tr><th>Trained on</th><th class="wide">Accuracy</th><th>Macro F1</th>'
+        "<th>Change in macro F1, points</th><th>Corrected</th></tr>"
     )
     return section(
         "The grid", table(head, _grid_rows(results), kind="grid"), note=_grid_note(results)
@@ -71,7 +71,8 @@ def _grid_row(results: Results, key: CellKey, scale: _Scale) -> str:
     comparison = results.comparison(key)
     if comparison is None:
         reference = "the reference" if key.is_baseline else "no real-only run to compare with"
-        return f'<tr><td>{name}</td>{scores}<td class="missing" colspan="{_COLUMNS - 3}">{reference}</td></tr>'
+        note = f'<td class="missing" colspan="{_COLUMNS - 3}">{reference}</td>'
+        return f"<tr><td>{name}</td>{scores}{note}</tr>"
     return f"<tr><td>{name}</td>{scores}{_change(comparison, scale)}</tr>"
 
 
@@ -83,9 +84,10 @@ def _score(metric: str, estimate: Estimate) -> str:
 def _change(comparison: Comparison, scale: _Scale) -> str:
     change = comparison.changes[HEADLINE_METRIC]
     label = f'<span class="verdict {comparison.verdict}">{VERDICTS[comparison.verdict]}</span>'
+    bounds = interval(change).removeprefix("95% CI ")
     corrected = f"{text(p_value(comparison.p_holm))}<br>" if comparison.p_holm is not None else ""
     return (
-        f'<td><b>{points(change.value)}</b> <span class="spread">{text(interval(change).removeprefix("95% CI "))}</span>'
+        f'<td><b>{points(change.value)}</b> <span class="spread">{text(bounds)}</span>'
         f"{scale.bar(change, comparison.verdict)}</td><td>{corrected}{label}</td>"
     )
 
@@ -118,12 +120,13 @@ class _Scale:
 def _grid_note(results: Results) -> str:
     count = len(results.verdicts.comparisons)
     notes = [
-        "Percent on the test images, ± half a 95% interval over seeds and test images. Changes are paired with real only "
-        "by seed and test image; their intervals stand for themselves, p-values are corrected (Holm) for "
-        f"all {count} comparisons of this grid, and verdicts follow the corrected ones.",
+        "Percent on the test images, ± half the width of a 95% interval over seeds and test "
+        "images. Changes are paired with real only by seed and test image. Their intervals are "
+        f"not corrected; p-values are corrected (Holm) for all {count} comparisons of this grid, "
+        "and verdicts follow the corrected p-values.",
     ]
     if len(set(results.grid.info["images_per_class"]["test"])) == 1:
-        notes.append("The test set is balanced, so macro recall equals accuracy: read macro F1.")
+        notes.append("The test set is balanced, so macro recall equals accuracy; read macro F1.")
     return " ".join(notes)
 
 
@@ -139,8 +142,9 @@ def curve_section(results: Results) -> str:
             svg = curve_svg(curves, label=title, unit=unit)
             figures.append(picture(svg, "svg+xml", f"{title} over the synthetic ratio"))
     note = (
-        "Means with 95% intervals. Solid lines: same number of optimiser updates; dashed: same number of epochs. Of "
-        "calibration error and negative log-likelihood, whose intervals are over seeds only, less is better."
+        "Means with 95% intervals. Solid lines: same number of optimiser updates; dashed: same "
+        "number of epochs. For calibration error and negative log-likelihood lower is better; "
+        "their intervals are over seeds only."
     )
     return section(
         "Each metric over the synthetic ratio", _gallery(figures), _trend_list(results), note=note
@@ -193,10 +197,12 @@ def _trend_list(results: Results) -> str:
             if trend.falls
             else "rises"
         )
-        where = f"{model_title(results.grid, trend.model)}, {trend.source}, {BUDGET_SHORT[trend.budget]}"
+        title = model_title(results.grid, trend.model)
+        where = f"{title}, {trend.source}, {BUDGET_SHORT[trend.budget]}"
         items.append(
-            f"<li>{text(where)}: {points(trend.slope.value)} points macro F1 for each further synthetic image a real one "
-            f"({text(interval(trend.slope))}, {text(p_value(trend.p_slope))}): <b>{verdict}</b></li>"
+            f"<li>{text(where)}: {points(trend.slope.value)} points of macro F1 for each "
+            f"additional synthetic image per real one ({text(interval(trend.slope))}, "
+            f"{text(p_value(trend.p_slope))}): <b>{verdict}</b></li>"
         )
     return f'<h3>Trend over the ratio</h3><ul class="method">{"".join(items)}</ul>' if items else ""
 
@@ -218,8 +224,9 @@ def metric_section(results: Results) -> str:
             if (found := results.metrics.get(key))
         ]
     note = (
-        f"Mean over seeds, ± half a 95% interval; percent, {TITLES['nll'].lower()} in nats. Votes: test images that the "
-        "majority of seeds gets right only with this arm, and only without it, with McNemar's exact p, uncorrected."
+        f"Mean over seeds, ± half the width of a 95% interval, in percent; {TITLES['nll'].lower()} "
+        "in nats. Votes: test images that the majority of seeds classifies correctly only with "
+        "this arm (won) or only without it (lost), with McNemar's exact p-value, uncorrected."
     )
     head = f"<tr><th>Cell</th>{titles}<th>Votes won : lost</th></tr>"
     return section(

@@ -1,4 +1,4 @@
-"""The top of the page: the answer, what to beware of, and the size of the experiment."""
+"""The top of the page: the answer, the warnings, and the size of the experiment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def header(results: Results) -> str:
     sentences = "".join(f"<p>{text(sentence)}</p>" for sentence in answers(results))
     facts = {
         "classes": str(len(results.classes)),
-        "real images a class": per_class(grid, "train"),
+        "real images per class": per_class(grid, "train"),
         "test images": str(sum(grid.info["images_per_class"]["test"])),
         "runs": f"{sum(run.status == 'done' for run in grid.runs)} of {len(grid.runs)}",
     }
@@ -25,7 +25,8 @@ def header(results: Results) -> str:
     return (
         f'<header><p class="kicker">SynthGrid report · {text(grid.root.resolve().name)}</p>'
         "<h1>Do synthetic images help?</h1>"
-        f'<div class="answer">{sentences}</div>{_alerts(results)}<dl class="facts">{tiles}</dl></header>'
+        f'<div class="answer">{sentences}</div>{_alerts(results)}'
+        f'<dl class="facts">{tiles}</dl></header>'
     )
 
 
@@ -38,4 +39,5 @@ def _alerts(results: Results) -> str:
         return shown
     rest = "".join(found[_SHOWN_WARNINGS:])
     more = len(found) - _SHOWN_WARNINGS
-    return f'{shown}<details><summary>{more} more warnings</summary><ul class="alerts">{rest}</ul></details>'
+    hidden = f'<summary>{more} more warnings</summary><ul class="alerts">{rest}</ul>'
+    return f"{shown}<details>{hidden}</details>"

@@ -16,7 +16,7 @@ def text(value: object) -> str:
 
 
 def section(title: str, *parts: str, note: str = "") -> str:
-    """A titled part of the page; nothing where there are no parts. `note` is plain text."""
+    """A titled part of the page; empty if there are no parts. `note` is plain text."""
     if not any(parts):
         return ""
     note = f'<p class="note">{text(note)}</p>' if note else ""
@@ -24,8 +24,9 @@ def section(title: str, *parts: str, note: str = "") -> str:
 
 
 def table(head: str, rows: Iterable[str], *, kind: str) -> str:
-    """A table that scrolls sideways where the page is too narrow."""
-    return f'<div class="scroll"><table class="{kind}"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    """A table that scrolls sideways if the page is too narrow."""
+    inner = f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table class="{kind}">{inner}</table></div>'
 
 
 def group_row(title: str, *, columns: int, kind: str = "group") -> str:
@@ -34,7 +35,7 @@ def group_row(title: str, *, columns: int, kind: str = "group") -> str:
 
 
 def pairs(values: dict[str, str]) -> str:
-    """Names and values, one pair a line."""
+    """Names and values, one pair per line."""
     rows = [
         f"<tr><th scope='row'>{text(name)}</th><td>{text(value)}</td></tr>"
         for name, value in values.items()
@@ -44,7 +45,8 @@ def pairs(values: dict[str, str]) -> str:
 
 def picture(data: bytes, kind: str, label: str) -> str:
     """A picture inside the page; `kind` is "png", "jpeg" or "svg+xml"."""
-    return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="{text(label)}">'
+    content = base64.b64encode(data).decode()
+    return f'<img src="data:image/{kind};base64,{content}" alt="{text(label)}">'
 
 
 def crop(sheet: Image.Image, box: tuple[int, int, int, int], label: str) -> str:

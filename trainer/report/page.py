@@ -1,7 +1,8 @@
-"""From a grid's folder to results.csv, results.json and one self-contained report.html. Reads runs only; imports no torch.
+"""From a grid's folder to results.csv, results.json and a self-contained report.html. No torch.
 
-No script, no external request: pictures are data URIs, the style is inline. A section is a function that returns HTML;
-trainer.analysis.results has the numbers, wording.py the sentences, tables.py what is to be copied.
+No script, no external request: pictures are data URIs, the style is inline. A section is a function
+that returns HTML; trainer.analysis.results has the numbers, wording.py the sentences, tables.py
+the tables to copy.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ REPORT_FILE, RESULTS_FILE, JSON_FILE = "report.html", "results.csv", "results.js
 
 
 def write_report(root: Path) -> Path:
-    """Writes results.csv, results.json and report.html into the grid's folder and returns the report's path.
+    """Writes results.csv, results.json and report.html into the grid's folder and returns the
+    report's path.
 
     Raises:
         ReportError: the folder holds no grid, or one that is damaged or cannot be written.
@@ -54,9 +56,19 @@ def report_json(results: Results) -> dict[str, object]:
 def report_html(results: Results) -> str:
     """The whole page."""
     sections = (
-        header, grid_section, curve_section, class_section, confusion_section, mistake_section, sample_section,
-        metric_section, leak_section, method_section, copy_section, provenance_section,
-    )  # fmt: skip
+        header,
+        grid_section,
+        curve_section,
+        class_section,
+        confusion_section,
+        mistake_section,
+        sample_section,
+        metric_section,
+        leak_section,
+        method_section,
+        copy_section,
+        provenance_section,
+    )
     name = results.grid.root.resolve().name
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -1,4 +1,4 @@
-"""Images on the page: the worst mistakes beside what was generated, and real beside synthetic."""
+"""Images in the report: the worst mistakes beside similar synthetic images; real and synthetic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer.runs import MISTAKES_FILE, MISTAKES_SHEET, SAMPLES_FILE, read_json_
 
 
 def sample_section(results: Results) -> str:
-    """The first images of each class, real beside synthetic."""
+    """The first images of each class, real and synthetic side by side."""
     layout, sheet = results.grid.info["samples"], _open(results.grid.root / SAMPLES_FILE)
     tile, real, made = layout["tile_px"], layout["real"], layout["synthetic"]
     rows = []
@@ -24,15 +24,16 @@ def sample_section(results: Results) -> str:
         top, split, right = number * tile, real * tile, (real + made) * tile
         strips = f"<td>{crop(sheet, (0, top, split, top + tile), f'real images of {label}')}</td>"
         if made:
-            strips += f"<td>{crop(sheet, (split, top, right, top + tile), f'synthetic images of {label}')}</td>"
+            box = (split, top, right, top + tile)
+            strips += f"<td>{crop(sheet, box, f'synthetic images of {label}')}</td>"
         rows.append(f"<tr><th scope='row'>{text(label)}</th>{strips}</tr>")
     head = "<tr><th>Class</th><th>Real</th>" + "<th>Synthetic</th>" * bool(made) + "</tr>"
-    note = f"The first {real} training images of each class, beside the first synthetic ones."
-    return section("Real beside synthetic", table(head, rows, kind="sheet"), note=note)
+    note = f"The first {real} real training images of each class, beside the first synthetic ones."
+    return section("Real and synthetic images", table(head, rows, kind="sheet"), note=note)
 
 
 def mistake_section(results: Results) -> str:
-    """The worst mistakes of each model's headline cell; nothing where the grid left none."""
+    """The worst mistakes of each model's headline cell; empty if the grid recorded none."""
     path = results.grid.root / MISTAKES_FILE
     if not path.is_file():
         return ""
@@ -47,7 +48,7 @@ def mistake_section(results: Results) -> str:
             f"{path} is damaged ({error!r}); run the same grid command again"
         ) from error
     return section(
-        "The worst mistakes, and the synthetic images most like them", *blocks, note=_note(stored)
+        "The worst mistakes, and the most similar synthetic images", *blocks, note=_note(stored)
     )
 
 
@@ -66,20 +67,22 @@ def _mistake(
 ) -> str:
     label = f"{mistake['file']}, {mistake['true']}"
     facts = (
-        f"<b>{text(mistake['true'])}</b> taken for <b>{text(mistake['predicted'])}</b><br>"
-        f"wrong in {mistake['wrong']} of {cell['seeds']} seeds, real only in {mistake['baseline_wrong']} of "
-        f"{cell['baseline_seeds']}<br>p({text(mistake['predicted'])}) {mistake['p_predicted']:.2f}, "
-        f"p({text(mistake['true'])}) {mistake['p_true']:.2f}<br><span class='spread'>{text(mistake['file'])}</span>"
+        f"<b>{text(mistake['true'])}</b> mistaken for <b>{text(mistake['predicted'])}</b><br>wrong "
+        f"in {mistake['wrong']} of {cell['seeds']} seeds, real only in {mistake['baseline_wrong']} "
+        f"of {cell['baseline_seeds']}<br>p({text(mistake['predicted'])}) "
+        f"{mistake['p_predicted']:.2f}, p({text(mistake['true'])}) "
+        f"{mistake['p_true']:.2f}<br><span class='spread'>{text(mistake['file'])}</span>"
     )
     nearest = "".join(_neighbour(each, sheet, layout) for each in mistake["nearest"])
     return (
-        f'<div class="mistake"><div class="test">{_tile(sheet, mistake["tile"], layout, label)}<p>{facts}</p></div>'
-        f'<div class="near">{nearest}</div></div>'
+        '<div class="mistake"><div '
+        f'class="test">{_tile(sheet, mistake["tile"], layout, label)}<p>{facts}</p></div><div '
+        f'class="near">{nearest}</div></div>'
     )
 
 
 def _neighbour(near: dict[str, Any], sheet: Image.Image, layout: dict[str, Any]) -> str:
-    made = "no prompt on record"
+    made = "no prompt recorded"
     if near["prompt"] is not None:
         made = f"“{near['prompt']}”, seed {near['seed']}"
     return (
@@ -96,9 +99,9 @@ def _tile(sheet: Image.Image, number: int, layout: dict[str, Any], label: str) -
 def _note(stored: dict[str, Any]) -> str:
     kinds = sorted({cell["features"] for cell in stored["cells"]})
     return (
-        "Test images that most seeds get wrong, those with the least probability for the true class first. Beside each the "
-        "synthetic images that were trained on and are most like it, with class, likeness, prompt and seed. Likeness is the "
-        f"cosine of the {' or '.join(kinds)}."
+        "Test images that most seeds get wrong, lowest probability of the true class first. "
+        "Beside each are the most similar synthetic training images, with class, similarity, "
+        f"prompt and seed. Similarity is the cosine similarity of the {' or '.join(kinds)}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Curves of a metric over the synthetic ratio, as SVG. matplotlib is imported when a curve is drawn."""
+"""Curves of a metric over the synthetic ratio, as SVG. matplotlib is imported on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.analysis.stats import Estimate
 COLOURS = ("#2457a6", "#c2571a", "#2f7d4f", "#8a3f8f", "#7a6a1f", "#4a4a4a")
 _INK, _GRID = "#1d2733", "#dfe4ea"
 _LEAST_SPAN_POINTS = 6.0  # an axis that zooms in further makes noise look like an effect
-_SPREAD_OUT = 0.006  # of the axis: bars at the same ratio stand beside each other
+_SPREAD_OUT = 0.006  # of the axis: bars at the same ratio are drawn side by side
 _LONG_TITLE = 30  # letters; two columns of such do not fit
 _SETTINGS = {
     "svg.hashsalt": "synthgrid",
@@ -27,7 +27,8 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: ratios rising, an estimate (share in 0..1, or nats) for each. `colour` counts through COLOURS.
+    """One line: ratios rising, an estimate (share in 0..1, or nats) for each. `colour` counts
+    through COLOURS.
 
     Curves of the same title stand in the legend once.
     """
@@ -40,7 +41,8 @@ class Curve:
 
 
 def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> bytes:
-    """One metric over the ratio, bars are 95% intervals. `unit` is "percent" or "nats". The same input, the same bytes."""
+    """One metric over the ratio, bars are 95% intervals. `unit` is "percent" or "nats". The same
+    input, the same bytes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -79,9 +81,8 @@ def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> 
 
 def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> Any:
     values = [scale * each.value for each in curve.values]
-    most = (
-        1.0 if scale > 1 else float("inf")
-    )  # no share lies outside 0..1, whatever Student's t says
+    # No share lies outside 0..1, even if the t interval does.
+    most = 1.0 if scale > 1 else float("inf")
     low = [scale * max(0.0, each.value if each.low is None else each.low) for each in curve.values]
     high = [
         scale * min(most, each.value if each.high is None else each.high) for each in curve.values
@@ -91,10 +92,18 @@ def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> Any:
         [end - v for v, end in zip(values, high, strict=True)],
     ]
     return axes.errorbar(
-        [ratio + shift for ratio in curve.ratios], values, yerr=bars,
-        color=COLOURS[curve.colour % len(COLOURS)], linestyle="--" if curve.dashed else "-", marker="o",
-        markerfacecolor="white" if curve.dashed else None, markersize=5.5, linewidth=2, capsize=3, elinewidth=1.2,
-    )  # fmt: skip
+        [ratio + shift for ratio in curve.ratios],
+        values,
+        yerr=bars,
+        color=COLOURS[curve.colour % len(COLOURS)],
+        linestyle="--" if curve.dashed else "-",
+        marker="o",
+        markerfacecolor="white" if curve.dashed else None,
+        markersize=5.5,
+        linewidth=2,
+        capsize=3,
+        elinewidth=1.2,
+    )
 
 
 def _finish(axes: Any, curves: Sequence[Curve], *, label: str, unit: str) -> None:

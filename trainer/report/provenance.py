@@ -1,4 +1,4 @@
-"""Why to believe it: leaks, method, tables to copy, and fingerprints of data and configuration."""
+"""Why to trust it: leaks, method, tables to copy, fingerprints of data and configuration."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trainer.report.wording import model_title
 
 _LEAKS_SHOWN = 30
 _LEAK_KINDS = {
-    "bytes": "the same file",
-    "pixels": "the same pixels",
-    "near": "nearly the same picture",
-    "mirrored": "the same picture mirrored",
+    "bytes": "identical file",
+    "pixels": "identical pixels",
+    "near": "nearly identical picture",
+    "mirrored": "mirrored picture",
 }
 
 
@@ -35,14 +35,15 @@ def leak_section(results: Results) -> str:
     done = (
         "They were left out of training."
         if leaks["dropped"]
-        else "They were trained on: scores may be too high."
+        else "They were used for training, so scores may be too high."
     )
     first = (
-        f"<p>{leaks['total']} pairs of images in two parts of the data ({text(kinds)}), {leaks['test_images']} test images "
-        f"among them. {done} Checked: {text(checked)} images.</p>"
+        f"<p>{leaks['total']} pairs of matching images in different parts of the data "
+        f"({text(kinds)}), involving {leaks['test_images']} test images. {done} Checked: "
+        f"{text(checked)} images.</p>"
     )
     rows = [_leak_row(pair) for pair in leaks["pairs"][:_LEAKS_SHOWN]]
-    head = "<tr><th>Kept</th><th>Like it</th><th>Kind</th></tr>"
+    head = "<tr><th>Kept</th><th>Match</th><th>Kind</th></tr>"
     more = leaks["total"] - len(rows)
     note = f"{more} more pairs; `synthgrid leaks` lists them." if more > 0 else ""
     return section("Leaks", first, table(head, rows, kind="grid leaks"), note=note)
@@ -57,10 +58,10 @@ def _leak_row(pair: dict[str, Any]) -> str:
 
 
 def method_section(results: Results) -> str:
-    """How cells were trained and compared, and why so."""
+    """How cells were trained and compared, and why."""
     items = [*_training_notes(results), *_test_notes(results)]
     return section(
-        "How it was done",
+        "Methods",
         f'<ul class="method">{"".join(f"<li>{item}</li>" for item in items)}</ul>',
     )
 
@@ -70,57 +71,66 @@ def _training_notes(results: Results) -> Iterator[str]:
     budgets = {key.budget for key in results.keys}
     if {"updates", "epochs"} & budgets:
         yield (
-            "<b>Same number of optimiser updates:</b> every cell of a model trains for as many updates as real only, so "
-            "more images do not also mean more training. <b>Same number of epochs:</b> a cell with k times the images gets k "
-            "times the updates, as it would in daily use. An effect that shows under one budget only is one of training "
+            "<b>Same number of optimiser updates:</b> every cell of a model trains for as many "
+            "updates as real only, so more images do not also mean more training. <b>Same number "
+            "of epochs:</b> a cell with k times the images gets k times the updates, as is usual "
+            "in practice. An effect that appears under only one budget is an effect of training "
             "length."
         )
     yield (
-        f"Validation is {info['config']['validation_share']:.0%} of the <b>real training images</b> of each class (at least "
-        "one), the same for every cell at a seed. It chooses the checkpoint. Test images are looked at once, at the end."
+        f"The validation set is {info['config']['validation_share']:.0%} of the <b>real training "
+        "images</b> of each class (at least one), the same for every cell of a seed. It selects "
+        "the checkpoint. The test images are used once, at the end."
     )
     yield (
-        "A seed decides initialisation, validation split, batch order and synthetic draw; a larger ratio's draw contains a "
-        "smaller one's. Hyper-parameters are the same in all cells. Images are cropped to their centred square and resized."
+        "The seed determines initialisation, validation split, batch order and which synthetic "
+        "images are drawn; the draw of a larger ratio contains that of a smaller one. "
+        "Hyper-parameters are the same in all cells. Images are cropped to the largest centred "
+        "square and resized."
     )
     if any(entry["frozen"] for entry in info["models"].values()):
         yield (
-            "A frozen backbone's features are standardised with the mean and deviation of the cell's real training images; "
-            "a linear head is trained on them."
+            "The features of a frozen backbone are standardised with the mean and standard "
+            "deviation of the cell's real training images; a linear head is trained on them."
         )
 
 
 def _test_notes(results: Results) -> Iterator[str]:
     yield (
-        "<b>What is tested:</b> whether another grid, with new seeds and new test images of the same kind, would on average "
-        "show a change of macro F1 against real only. Two things vary, and both are counted: the test images (paired "
-        f"bootstrap within classes, {RESAMPLES} resamples, the same for all runs, macro F1 computed anew in each) and the "
-        "seeds (variance between runs, pooled over the cells of a model, since few seeds alone say little of it; never less "
-        "than the cell's own). What a run and an image do together is in both and counted once. Intervals and p-values are "
-        "Student's t with Satterthwaite's degrees of freedom."
+        "<b>What is tested:</b> whether a new grid, with new seeds and new test images of the "
+        "same kind, would on average show a change in macro F1 from real only. Two sources of "
+        "variation are accounted for: the test images (paired bootstrap within classes, "
+        f"{RESAMPLES} resamples, the same for all runs, macro F1 recomputed in each) and the seeds "
+        "(variance between runs, pooled over the cells of a model, since a few seeds alone "
+        "estimate it poorly; never less than the cell's own). The interaction of runs and images "
+        "is part of both and is counted once. Intervals and p-values use Student's t with "
+        "Satterthwaite's degrees of freedom."
     )
     yield (
-        f"<b>Corrected for looking often:</b> Holm's method over all {len(results.verdicts.comparisons)} comparisons with real "
-        "only, so that a grid in which nothing works shows any verdict but “no measurable change” at most once in 20 times. "
-        "Slopes over the ratio, and steps from one ratio to the next, are two families of their own. The sentences at the top "
-        "are about the largest ratio of each source, fixed before the numbers are known."
+        "<b>Correction for multiple comparisons:</b> Holm's method over all "
+        f"{len(results.verdicts.comparisons)} comparisons with real only, so that a grid without "
+        "any real effect shows a verdict other than “no measurable change” at most 1 time in 20. "
+        "Slopes over the ratio, and steps from one ratio to the next, are separate families. The "
+        "sentences at the top are about the largest ratio of each source, a choice fixed before "
+        "the numbers were known."
     )
     yield (
-        "<b>McNemar's exact test</b> compares the majority vote of the seeds image by image. It says whether these trained "
-        "models differ; as it knows nothing of other seeds, no verdict rests on it."
+        "<b>McNemar's exact test</b> compares the majority votes of the seeds image by image. It "
+        "tells whether these trained models differ; since it ignores what other seeds would have "
+        "done, no verdict is based on it."
     )
 
 
 def copy_section(results: Results) -> str:
-    """The grid as a table for a paper, in two notations."""
+    """The grid as a table for a paper, in Markdown and LaTeX."""
     blocks = (("Markdown", markdown_table(results)), ("LaTeX (booktabs)", latex_table(results)))
     shown = "".join(
         f'<h3>{name}</h3><pre class="copy">{text(content)}</pre>' for name, content in blocks
     )
     return section(
-        "To copy",
+        "Tables to copy",
         shown,
-        note="A click selects a whole table. All numbers are in results.json and results.csv.",
+        note="Clicking a table selects all of it. All numbers are in results.json and results.csv.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The grid as a table of plain text, Markdown or LaTeX: a line a cell, percent."""
+"""The grid as a table of plain text, Markdown or LaTeX: one line per cell, percent."""
 
 from __future__ import annotations
 
@@ -30,9 +30,21 @@ _HEADER = (
     "Verdict",
 )
 _LATEX_SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": r"$-$", "<": r"$<$", ">": r"$>$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "<": r"$<$",
+    ">": r"$>$",
+}
 
 
 def text_table(results: Results) -> str:

@@ -14,7 +14,7 @@ from trainer.runs import Grid
 BUDGET_TITLES = {
     "updates": "Same number of optimiser updates",
     "epochs": "Same number of epochs",
-    SHARED_BUDGET: "As many images as real only: both budgets are one",
+    SHARED_BUDGET: "As many images as real only: the two budgets coincide",
 }
 BUDGET_SHORT = {"updates": "same updates", "epochs": "same epochs", SHARED_BUDGET: ""}
 VERDICTS = {
@@ -25,7 +25,7 @@ VERDICTS = {
 }
 _ENOUGH_SEEDS = 5
 _GAPS_LISTED = 4
-_DETECTABLE = 2.8  # standard errors: a true change of so many is found in 80% of grids at p <= 0.05
+_DETECTABLE = 2.8  # standard errors: a true change this large is found in 80% of grids at p <= 0.05
 _MINUS = "−"
 
 
@@ -67,7 +67,7 @@ def p_value(p: float | None) -> str:
 
 
 def model_title(grid: Grid, model: str) -> str:
-    """A model's name for people; an untrained backbone is always named as such."""
+    """A model's display name; an untrained backbone is always marked as such."""
     entry = grid.info["models"][model]
     return (
         f"{entry['title']} - untrained backbone"
@@ -87,12 +87,13 @@ def model_noun(grid: Grid, model: str) -> str:
 
 
 def per_class(grid: Grid, part: str) -> str:
-    """Images a class in "train", "test", "synthetic" or "more": "5", or "4 to 6" where classes differ."""
+    """Images per class of a part (train, test, synthetic, more): "5", or "4 to 6" if classes
+    differ."""
     return _range(grid.info["images_per_class"][part])
 
 
 def added_per_class(grid: Grid, amount: float) -> str:
-    """Images a class that an amount of 1 for each real training image, or so many, comes to."""
+    """Images per class that `amount` images for each real training image come to."""
     return _range([int(amount * count + 0.5) for count in grid.info["images_per_class"]["train"]])
 
 
@@ -108,17 +109,17 @@ def arm_title(grid: Grid, key: CellKey) -> str:
     return {
         "real": "real only",
         "add": f"real + {added} synthetic{named}",
-        "swap": f"{share} of real swapped for synthetic{named}",
+        "swap": f"{share} of real replaced by synthetic{named}",
         "fewer": f"{share} of real",
         "only": f"{added} synthetic only{named}",
         "augment": "real, standard augmentation",
-        "copies": f"real + {added} turned copies",
-        "more": f"real + {added} further real",
+        "copies": f"real + {added} rotated or mirrored copies",
+        "more": f"real + {added} additional real",
     }[key.regime]
 
 
 def budget_note(key: CellKey) -> str:
-    """ ", same updates"; "" where the budgets are one."""
+    """ ", same updates"; "" if the budgets coincide."""
     short = BUDGET_SHORT[key.budget]
     return f", {short}" if short else ""
 
@@ -127,13 +128,14 @@ def budget_note(key: CellKey) -> str:
 
 
 def answers(results: Results) -> list[str]:
-    """For each model a sentence about the most synthetic images that were added from each source."""
+    """For each model one sentence per source, about the most synthetic images added from it."""
     found = []
     for model in results.models:
         keys = results.headlines(model)
         if not keys:
             found.append(
-                f"{model_title(results.grid, model)}: no finished cell with synthetic images to compare with real only."
+                f"{model_title(results.grid, model)}: no finished cell with synthetic images to "
+                "compare with real only."
             )
         found += [_answer(results, key) for key in keys]
     return found
@@ -143,17 +145,22 @@ def _answer(results: Results, key: CellKey) -> str:
     grid, comparison = results.grid, results.comparison(key)
     assert comparison is not None
     change, noun = comparison.changes[HEADLINE_METRIC], model_noun(grid, key.model)
-    start = f"With {per_class(grid, 'train')} real images a class, {_deed(grid, key)}"
+    start = f"With {per_class(grid, 'train')} real images per class, {_deed(grid, key)}"
     amount = f"{points(change.value)} points"
     if comparison.verdict == "untested":
-        return f"{start} changed macro F1 of {noun} by {amount} with the only seed: no interval, no test."
+        return (
+            f"{start} changed the macro F1 of {noun} by {amount} with a single seed: no interval, "
+            "no test."
+        )
     count = len(results.verdicts.comparisons)
     corrected = f" after correction for {count} comparisons" * (count > 1)
     facts = f"{interval(change)}, {p_value(comparison.p_holm)}{corrected}"
     twin = f"{_twin(results, key)}."
     if comparison.verdict == "unclear":
-        return f"{start} made no measurable change to macro F1 of {noun} ({amount}, {facts}){twin}"
-    return f"{start} changed macro F1 of {noun} by {amount} ({facts}){twin}"
+        return (
+            f"{start} made no measurable change to the macro F1 of {noun} ({amount}, {facts}){twin}"
+        )
+    return f"{start} changed the macro F1 of {noun} by {amount} ({facts}){twin}"
 
 
 def _deed(grid: Grid, key: CellKey) -> str:
@@ -164,15 +171,16 @@ def _deed(grid: Grid, key: CellKey) -> str:
 
 
 def _twin(results: Results, key: CellKey) -> str:
-    """The same arm at the other budget, in half a sentence."""
+    """The same arm under the other budget, as the end of a sentence."""
     twin = results.twin(key)
     comparison = results.comparison(twin) if twin else None
     if twin is None or comparison is None or comparison.verdict == "untested":
         return ""
     change = comparison.changes[HEADLINE_METRIC]
+    unclear = ": no measurable change" * (comparison.verdict == "unclear")
     return (
-        f"; at the {BUDGET_SHORT[twin.budget].replace('same', 'same number of')} {points(change.value)} "
-        f"({interval(change)}, {p_value(comparison.p_holm)}{': no measurable change' * (comparison.verdict == 'unclear')})"
+        f"; with the {BUDGET_SHORT[twin.budget].replace('same', 'same number of')} "
+        f"{points(change.value)} ({interval(change)}, {p_value(comparison.p_holm)}{unclear})"
     )
 
 
@@ -180,7 +188,7 @@ def _twin(results: Results, key: CellKey) -> str:
 
 
 def warnings(results: Results) -> list[str]:
-    """What a reader must know before believing the numbers, worst first."""
+    """What a reader must know before relying on the numbers, worst first."""
     return [
         *_harm(results),
         *(f"Run {run.run_id} failed: {run.error}" for run in results.grid.failed()),
@@ -192,14 +200,14 @@ def warnings(results: Results) -> list[str]:
 
 
 def _harm(results: Results) -> Iterator[str]:
-    """Where more synthetic images are worse."""
+    """Where synthetic images, or more of them, make results worse."""
     for key, comparison in results.verdicts.comparisons.items():
         if key.regime == "add" and comparison.verdict == "worse":
             change = comparison.changes[HEADLINE_METRIC]
             yield (
-                f"Synthetic images made {model_noun(results.grid, key.model)} worse: {arm_title(results.grid, key)}"
-                f"{budget_note(key)}, macro F1 {points(change.value)} points "
-                f"({interval(change)}, {p_value(comparison.p_holm)})."
+                f"Synthetic images made {model_noun(results.grid, key.model)} worse: "
+                f"{arm_title(results.grid, key)}{budget_note(key)}, macro F1 "
+                f"{points(change.value)} points ({interval(change)}, {p_value(comparison.p_holm)})."
             )
     for trend in results.verdicts.trends:
         yield from _falling(results, trend)
@@ -207,17 +215,19 @@ def _harm(results: Results) -> Iterator[str]:
 
 def _falling(results: Results, trend: Trend) -> Iterator[str]:
     named = f" from {trend.source}" if len(results.grid.info.get("sources", {})) > 1 else ""
-    where = f"for {model_noun(results.grid, trend.model)}{budget_note(CellKey(trend.model, budget=trend.budget))}"
+    note = budget_note(CellKey(trend.model, budget=trend.budget))
+    where = f"for {model_noun(results.grid, trend.model)}{note}"
     if trend.falls:
         yield (
-            f"The more synthetic images{named}, the worse {where}: macro F1 changes by {points(trend.slope.value)} points "
-            f"for each further synthetic image a real one ({interval(trend.slope)}, {p_value(trend.p_slope)})."
+            f"More synthetic images{named} made results worse {where}: macro F1 changes by "
+            f"{points(trend.slope.value)} points for each additional synthetic image per real one "
+            f"({interval(trend.slope)}, {p_value(trend.p_slope)})."
         )
     for number in trend.worse_steps:
         low, high = trend.amounts[number + 1 : number + 3]
         step = trend.steps[number]
         yield (
-            f"More was not better {where}: from ratio {low:g} to {high:g}{named} macro F1 changed by "
+            f"More was worse {where}: from ratio {low:g} to {high:g}{named} macro F1 changed by "
             f"{points(step.value)} points ({interval(step)}, {p_value(trend.p_steps[number])})."
         )
 
@@ -226,7 +236,10 @@ def _gaps(results: Results) -> Iterator[str]:
     grid = results.grid
     missing = sum(run.status == "missing" for run in grid.runs)
     if missing:
-        yield f"{missing} of {len(grid.runs)} runs have not been trained; the same grid command resumes."
+        yield (
+            f"{missing} of {len(grid.runs)} runs have not been trained; run the same grid command "
+            "to resume."
+        )
     planned = Counter((run.model, run.arm, run.budget) for run in grid.runs)
     names = {
         key: f"{model_title(grid, key.model)}, {arm_title(grid, key)}{budget_note(key)}"
@@ -237,7 +250,7 @@ def _gaps(results: Results) -> Iterator[str]:
         for key in results.keys
     }
     yield from _listed(
-        "Without any finished run", [names[key] for key, (done, _) in counts.items() if not done]
+        "No finished run for", [names[key] for key, (done, _) in counts.items() if not done]
     )
     yield from _listed(
         "Compared on fewer seeds",
@@ -258,19 +271,28 @@ def _listed(what: str, names: list[str]) -> Iterator[str]:
 def _doubts(results: Results) -> Iterator[str]:
     grid = results.grid
     if grid.info["config"]["quick"]:
-        yield "A --quick grid: few images, small images, few updates. Its numbers mean nothing."
+        yield "This is a --quick grid: few and small images, few updates. Its numbers mean nothing."
     for model, entry in grid.info["models"].items():
         if entry["weights"] == "untrained":
-            yield f"{model}: untrained backbone. Its weights are random, so the row says nothing about a pretrained {model}."
+            yield (
+                f"{model}: untrained backbone. Its weights are random, so the result says nothing "
+                f"about a pretrained {model}."
+            )
     seeds = len({run.seed for run in grid.runs})
     if seeds == 1:
-        yield "One seed: nothing is known of how much another seed would change, so nothing is tested. Take --seeds 5."
+        yield (
+            "Only one seed: the variation between seeds is unknown, so nothing is tested. "
+            "Use --seeds 5."
+        )
     elif seeds < _ENOUGH_SEEDS:
-        yield f"Only {seeds} seeds: intervals are wide and real effects are missed. Five or more find more (--seeds 5)."
+        yield (
+            f"Only {seeds} seeds: intervals are wide and real effects may be missed. "
+            "Use five or more (--seeds 5)."
+        )
 
 
 def _blind_spots(results: Results) -> Iterator[str]:
-    """How large a change would have had to be, where none was measured."""
+    """The smallest change likely to be detected, where none was measured."""
     for model in results.models:
         for key in results.headlines(model)[:1]:
             comparison = results.comparison(key)
@@ -278,8 +300,10 @@ def _blind_spots(results: Results) -> Iterator[str]:
                 continue
             error = comparison.changes[HEADLINE_METRIC].se or 0.0
             yield (
-                f"No measurable change is not no change: for {model_noun(results.grid, model)} a true change of less than "
-                f"about {percent(_DETECTABLE * error)} points is easily missed here. More seeds or test images see more."
+                "No measurable change does not mean no change: for "
+                f"{model_noun(results.grid, model)}, a true change of less than about "
+                f"{percent(_DETECTABLE * error)} points is easily missed here. More seeds or test "
+                "images would detect smaller ones."
             )
 
 
@@ -287,9 +311,7 @@ def _leaks(grid: Grid) -> Iterator[str]:
     leaks = grid.info.get("leaks")
     if leaks and leaks["test_images"] and not leaks["dropped"]:
         yield (
-            f"{leaks['test_images']} test images are also among those trained on, exactly or nearly: scores are too high. "
-            f"They are listed under Leaks; --drop-leaks leaves them out of training."
+            f"{leaks['test_images']} test images are also among the training images, exactly or "
+            "nearly, so scores are too high. They are listed under Leaks; --drop-leaks leaves "
+            "them out of training."
         )
-    elif not leaks and grid.info.get("test_images_also_trained_on"):
-        count = grid.info["test_images_also_trained_on"]
-        yield f"{count} test images are, byte for byte, also among the training or synthetic images: scores are too high."

@@ -1,9 +1,9 @@
-"""A trained run as one folder that can be shipped: weights, labels, preprocessing, model card, and ONNX where asked for.
+"""A trained run as a self-contained folder: weights, labels, preprocessing, model card, maybe ONNX.
 
 <out>/model.safetensors    the whole network, backbone included
 <out>/model.json           classes, input, preprocessing, and what the model was trained on
 <out>/README.md            model card
-<out>/model.onnx           with --format onnx; checked against torch before it counts
+<out>/model.onnx           with --format onnx; checked against torch before it is written
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ _CARD_METRICS = {
 
 
 def export_run(run: Path, out: Path, *, with_onnx: bool, weights: Path | None = None) -> Classifier:
-    """Writes the folder; returns the classifier as it is read back from there.
+    """Writes the folder and returns the classifier, read back from it.
 
     Raises:
-        ReportError: `out` holds something already or cannot be written, `run` is no finished run, the packages for ONNX
-            are missing, or ONNX Runtime disagrees with torch.
-        WeightsError: a frozen backbone's weights are not to be had.
+        ReportError: `out` is not empty or cannot be written, `run` is not a finished run, the
+            packages for ONNX are missing, or ONNX Runtime disagrees with torch.
+        WeightsError: a frozen backbone's weights are not available.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ReportError(f"{out} is there already and is left alone; give a new folder with --out")
+        raise ReportError(
+            f"{out} already exists and is left as it is; choose a new folder with --out"
+        )
     classifier = load_classifier(run, weights=weights)
     onnx = _onnx(classifier) if with_onnx else None
     metrics = read_json_file(run / "metrics.json") if (run / "metrics.json").is_file() else {}
@@ -56,9 +58,8 @@ def export_run(run: Path, out: Path, *, with_onnx: bool, weights: Path | None = 
     write_file(out / CARD, model_card(classifier, metrics, onnx=onnx is not None).encode())
     if onnx is not None:
         write_file(out / ONNX_FILE, onnx)
-    write_file(
-        out / MODEL_FILE, to_json(_description(classifier, metrics))
-    )  # last: the folder counts when it is there
+    # Last, since it marks the folder as complete.
+    write_file(out / MODEL_FILE, to_json(_description(classifier, metrics)))
     return load_classifier(out)
 
 
@@ -71,8 +72,14 @@ def _description(classifier: Classifier, metrics: Mapping[str, Any]) -> dict[str
         "classes": list(classifier.classes),
         "image_size_px": size,
         "input": f"uint8 RGB pixels [N, 3, {size}, {size}]; normalisation is part of the network",
-        "preprocessing": f"largest centred square, resized to {size} x {size} (Pillow, bicubic); transparency on white",
-        "output": f"logits [N, {len(classifier.classes)}]; softmax gives probabilities in the order of classes",
+        "preprocessing": (
+            f"largest centred square, resized to {size} x {size} (Pillow, bicubic); "
+            "transparency on white"
+        ),
+        "output": (
+            f"logits [N, {len(classifier.classes)}]; softmax gives probabilities in the order of "
+            "classes"
+        ),
         "test_metrics": {name: metrics[name] for name in _CARD_METRICS if name in metrics},
         "training": {
             name: value
@@ -86,7 +93,8 @@ def _onnx(classifier: Classifier) -> bytes:
     """The network as ONNX bytes, checked.
 
     Raises:
-        ReportError: the packages are missing, torch cannot export the network, or the results differ.
+        ReportError: the packages are missing, torch cannot export the network, or the results
+            differ.
     """
     try:
         import onnxruntime
@@ -97,12 +105,18 @@ def _onnx(classifier: Classifier) -> bytes:
         ) from error
     size = classifier.image_size_px
     example = torch.from_numpy(_test_pixels(2, size))
-    for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they tell every pass
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they log every pass
         logging.getLogger(name).setLevel(logging.ERROR)
     program = torch.onnx.export(
-        classifier.network, (example,), input_names=["pixels"], output_names=["logits"], opset_version=_OPSET,
-        dynamic_shapes=({0: torch.export.Dim("batch")},), dynamo=True, verbose=False,
-    )  # fmt: skip
+        classifier.network,
+        (example,),
+        input_names=["pixels"],
+        output_names=["logits"],
+        opset_version=_OPSET,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -111,12 +125,10 @@ def _onnx(classifier: Classifier) -> bytes:
     )
     if not difference < PARITY:
         raise ReportError(
-            f"ONNX Runtime differs from torch by {difference:.2g} in a probability, more than {PARITY:g}; "
-            "nothing was written: export with --format safetensors instead"
+            f"ONNX Runtime differs from torch by {difference:.2g} in a probability, more than "
+            f"{PARITY:g}; nothing was written: export with --format safetensors instead"
         )
-    logger.info(
-        "ONNX Runtime and torch agree: largest difference of a probability %.1g", difference
-    )
+    logger.info("ONNX Runtime and torch agree: largest probability difference %.1g", difference)
     return data
 
 
@@ -137,7 +149,7 @@ def _difference(classifier: Classifier, session: Any, pixels: np.ndarray) -> flo
 
 
 def model_card(classifier: Classifier, metrics: Mapping[str, Any], *, onnx: bool) -> str:
-    """What the model is, what it was trained on, how well it does, and how to use it; Markdown."""
+    """What the model is, what it was trained on, its scores, and how to use it, in Markdown."""
     spec, details = model_spec(classifier.model), classifier.details
     scores = [
         f"| {title} | {metrics[name]:.3f} |"
@@ -145,10 +157,11 @@ def model_card(classifier: Classifier, metrics: Mapping[str, Any], *, onnx: bool
         if name in metrics
     ]
     made = [
-        f"- {metrics.get('real_images', '?')} real and {metrics.get('synthetic_images', '?')} synthetic training images, "
-        f"{metrics.get('validation_images', '?')} real ones held out to choose the checkpoint.",
-        f"- Data fingerprint {details.get('data_fingerprint', '?')}, seed {details.get('seed', '?')}, "
-        f"run {classifier.name}.",
+        f"- {metrics.get('real_images', '?')} real and {metrics.get('synthetic_images', '?')} "
+        f"synthetic training images, {metrics.get('validation_images', '?')} real ones held out to "
+        "choose the checkpoint.",
+        f"- Data fingerprint {details.get('data_fingerprint', '?')}, seed "
+        f"{details.get('seed', '?')}, run {classifier.name}.",
     ]
     if spec.pretrained:
         made.append(f"- Started from the weights: {details.get('weights', '?')}.")
@@ -167,8 +180,9 @@ def model_card(classifier: Classifier, metrics: Mapping[str, Any], *, onnx: bool
         "| --- | --- |",
         *scores,
         "",
-        "One run of one seed; its grid's report has the uncertainty. The model knows these classes only and names one of "
-        "them for any picture. Probabilities are not calibrated unless the report's ECE says so.",
+        "One run of one seed; its grid's report has the uncertainty. The model knows only these "
+        "classes and names one of them for any image. Probabilities are not calibrated unless the "
+        "report's ECE says so.",
         "",
         "## Use",
         "",
@@ -176,8 +190,9 @@ def model_card(classifier: Classifier, metrics: Mapping[str, Any], *, onnx: bool
         "synthgrid predict <this folder> photo.jpg",
         "```",
         "",
-        f"Input: {classifier.image_size_px} x {classifier.image_size_px} RGB pixels as 8-bit numbers, largest centred "
-        "square of the image; normalisation is inside. `model.json` has classes and preprocessing for machines"
+        f"Input: {classifier.image_size_px} x {classifier.image_size_px} RGB pixels as 8-bit "
+        "numbers, largest centred square of the image; normalisation is inside. `model.json` has "
+        "classes and preprocessing for machines"
         + (", `model.onnx` takes `pixels` [N, 3, S, S] and gives `logits`." if onnx else "."),
         "",
     ]

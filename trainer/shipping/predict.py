@@ -1,4 +1,4 @@
-"""What a trained classifier says of images, and how well it does on labelled ones."""
+"""What a trained classifier predicts for images, and its scores on labelled ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from trainer.training.classifier import Classifier
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """`top` holds (class, probability) pairs, most probable first; empty with `error` for a file that is no image."""
+    """`top` holds (class, probability) pairs, most probable first; empty with `error` for a file
+    that is not an image."""
 
     path: Path
     top: tuple[tuple[str, float], ...] = ()
@@ -28,7 +29,8 @@ class ImagePrediction:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`metrics` as in a run's metrics.json; `confusion` counts [true, predicted] in the order of `classes`."""
+    """`metrics` as in a run's metrics.json; `confusion` counts [true, predicted] in the order of
+    `classes`."""
 
     classes: tuple[str, ...]
     images: int
@@ -41,7 +43,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     """The files themselves, and every image below the folders among them, sorted.
 
     Raises:
-        DataError: a path is not there, or a folder holds no image.
+        DataError: a path does not exist, or a folder holds no image.
     """
     found: list[Path] = []
     for path in paths:
@@ -52,19 +54,22 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
                 if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
             )
             if not inside:
-                raise DataError(f"{path} has no images; known endings: {', '.join(IMAGE_SUFFIXES)}")
+                raise DataError(
+                    f"{path} has no images; supported extensions: {', '.join(IMAGE_SUFFIXES)}"
+                )
             found += inside
         elif path.is_file():
             found.append(path)
         else:
-            raise DataError(f"{path} is not there; give image files or folders of them")
+            raise DataError(f"{path} does not exist; give image files or folders of them")
     return found
 
 
 def predict_images(
     classifier: Classifier, paths: Sequence[Path], *, top: int = 1
 ) -> list[ImagePrediction]:
-    """The `top` classes of every image, in the order given; a file that cannot be read does not stop the others."""
+    """The `top` classes of every image, in the order given; a file that cannot be read does not
+    affect the others."""
     found = []
     with Progress("images", total=len(paths), unit="images") as progress:
         for path in paths:
@@ -89,7 +94,7 @@ def evaluate_folder(classifier: Classifier, folder: Path) -> Evaluation:
     """The metrics on class folders, whose names must be among the classifier's classes.
 
     Raises:
-        DataError: no class folders, an unknown class, or a damaged image.
+        DataError: there are no class folders, an unknown class, or a damaged image.
     """
     samples = read_class_folders(folder)
     _check_classes(classifier, samples, folder)
@@ -110,8 +115,9 @@ def _check_classes(classifier: Classifier, samples: Sequence[Sample], folder: Pa
     unknown = sorted({each.label for each in samples} - set(classifier.classes))
     if unknown:
         raise DataError(
-            f"{folder} has class folders that {classifier.name} does not know: {', '.join(unknown[:5])}; "
-            f"it knows {', '.join(classifier.classes[:10])}{' ...' if len(classifier.classes) > 10 else ''}"
+            f"{folder} has class folders that {classifier.name} does not know: "
+            f"{', '.join(unknown[:5])}; it knows "
+            f"{', '.join(classifier.classes[:10])}{' ...' if len(classifier.classes) > 10 else ''}"
         )
 
 

@@ -1,1 +1,1 @@
-"""Training one network: inputs, augmentation, the loop itself, one run of a grid, and hyper-parameters."""
+"""Training one network: inputs, augmentation, the loop, one run of a grid, hyper-parameters."""

@@ -8,9 +8,11 @@ _SHIFT_SHARE = 8  # an image moves by up to 1/8 of its side
 
 
 def augment(pixels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Each image moved by up to 1/8 of its side, edges repeated, and half of them mirrored: uint8 [N,3,S,S].
+    """Each image moved by up to 1/8 of its side, edges repeated, and half of them mirrored: uint8
+    [N,3,S,S].
 
-    The draw comes from `generator`, or from torch's global random state, and is made on the CPU: the same on any device.
+    Random numbers come from `generator`, or torch's global random state, on the CPU: the same for
+    any device.
     """
     count, side = pixels.shape[0], pixels.shape[-1]
     reach, places = side // _SHIFT_SHARE, torch.arange(side)
@@ -26,7 +28,7 @@ def augment(pixels: torch.Tensor, generator: torch.Generator | None = None) -> t
 
 def _gather(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """These rows and columns of each image: [N,S,S,3], int64 [N,S], int64 [N,S]."""
-    if images.device.type != "cpu":  # one kernel; on a CPU whole rows at a time are 3 times as fast
+    if images.device.type != "cpu":  # one kernel; on a CPU, copying whole rows is 3 times as fast
         return images[
             torch.arange(len(images), device=images.device)[:, None, None],
             rows[:, :, None],

@@ -1,6 +1,7 @@
-"""A trained classifier as one network, from a run's folder or from an exported one: 8-bit pixels in, logits out.
+"""A trained classifier as one network, from a run or an export: 8-bit pixels in, logits out.
 
-A run of a frozen backbone keeps its head only; the backbone is found again by the fingerprint that the run recorded.
+A run of a frozen backbone stores only its head; the backbone is found by the fingerprint that the
+run recorded.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Classifier:
-    """`network` takes uint8 or float pixels 0..255, RGB, [N, 3, image_size_px, image_size_px], to [N, classes] logits.
+    """`network` takes uint8 or float pixels 0..255, RGB, [N, 3, image_size_px, image_size_px], to
+    [N, classes] logits.
 
-    `details` says what it was made from: the run's config and, from an exported folder, its metrics.
+    `details` says what it was made from: the run's config and, from an exported folder, its
+    metrics.
     """
 
     name: str
@@ -62,12 +65,14 @@ class Classifier:
 
 
 def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
-    """The classifier in a run's folder, or in one that `export` wrote. `weights` is for frozen backbones of a run.
+    """The classifier in a run's folder, or in one that `export` wrote. `weights` is the file of a
+    run's frozen backbone.
 
     Raises:
         ReportError: the folder holds neither, or a file in it is damaged.
         RunError: the run is not done.
-        WeightsError: the backbone's weights are not to be had, or are not those the run was trained with.
+        WeightsError: the backbone's weights are not available, or are not those the run was trained
+            with.
     """
     if (folder / MODEL_FILE).is_file():
         return _exported(folder)
@@ -81,12 +86,14 @@ def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
             f"{folder} is a whole grid; name one of its runs: {listed or 'none is finished yet'}"
         )
     raise ReportError(
-        f"{folder} holds no run and no exported model; give a folder such as runs/digits/<run id>"
+        f"{folder} contains neither a run nor an exported model; give a folder such as "
+        "runs/digits/<run id>"
     )
 
 
 def skeleton(model: str, num_classes: int, *, image_size_px: int) -> nn.Sequential:
-    """The network of a model with weights still to be loaded: normalisation, then the model, or backbone and head."""
+    """The network of a model with weights still to be loaded: normalisation, then the model, or
+    backbone and head."""
     spec = model_spec(model)
     if not spec.frozen:
         return nn.Sequential(_normalise(spec), spec.build(num_classes, image_size_px=image_size_px))
@@ -107,11 +114,13 @@ def new_network(
     inputs: ModelInputs,
     standardise_on: torch.Tensor,
 ) -> nn.Sequential:
-    """What is trained of a model: normalisation and the whole of it, or, of a frozen one, standardisation and head.
+    """The part of a model that is trained: normalisation and the whole network, or a frozen model's
+    standardisation and head.
 
-    The same start for a seed, whatever else is trained on. Backbones differ widely in scale, an untrained one most: the
-    rows `standardise_on` [n] of a frozen one's features set it. With the real images there, which every additive arm
-    shares at a seed, cells differ in their images only.
+    The start depends only on the seed. Features of different backbones differ widely in scale,
+    those of untrained ones most, so they are standardised on the rows `standardise_on` [n]. If
+    these are the real images, which all additive arms share at a seed, cells differ only in their
+    images.
     """
     spec = model_spec(model)
     torch.manual_seed(seed)
@@ -135,7 +144,7 @@ def _normalise(spec: ModelSpec) -> Standardise:
 
 
 def _exported(folder: Path) -> Classifier:
-    empty = _described(folder / MODEL_FILE, mend="export the run again")
+    empty = _described(folder / MODEL_FILE, remedy="export the run again")
     _load(empty.network, read_state(folder / STATE_FILE), folder / STATE_FILE)
     return replace(
         empty, name=str(empty.details.get("run", folder.name)), network=empty.network.eval()
@@ -144,8 +153,8 @@ def _exported(folder: Path) -> Classifier:
 
 def _from_run(folder: Path, weights: Path | None) -> Classifier:
     if not (folder / DONE).is_file():
-        raise RunError(f"run {folder.name} is not done; finish it with the same grid command")
-    empty = _described(folder / _RUN_FILE, mend="train the run again")
+        raise RunError(f"run {folder.name} is not done; run the same grid command to finish it")
+    empty = _described(folder / _RUN_FILE, remedy="train the run again")
     network, state = empty.network, read_state(folder / STATE_FILE)
     if model_spec(empty.model).frozen:
         found = backbone_weights(folder, empty.details, given=weights)
@@ -156,7 +165,7 @@ def _from_run(folder: Path, weights: Path | None) -> Classifier:
     return replace(empty, network=network.eval())
 
 
-def _described(path: Path, *, mend: str) -> Classifier:
+def _described(path: Path, *, remedy: str) -> Classifier:
     """The classifier that a JSON file describes, its weights still to be loaded."""
     values = read_json_file(path)
     try:
@@ -167,15 +176,16 @@ def _described(path: Path, *, mend: str) -> Classifier:
         )
         network = skeleton(model, len(classes), image_size_px=size)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise ReportError(f"{path} is damaged ({error!r}); {mend}") from error
+        raise ReportError(f"{path} is damaged ({error!r}); {remedy}") from error
     return Classifier(path.parent.name, model, classes, size, network, values)
 
 
 def backbone_weights(folder: Path, config: Mapping[str, Any], *, given: Path | None) -> Weights:
-    """The weights that a run's frozen backbone had: `given`, the file of its grid, or torchvision's.
+    """The weights that a run's frozen backbone had: `given`, the file of its grid, or
+    torchvision's.
 
     Raises:
-        WeightsError: they are not to be had, or the file has changed.
+        WeightsError: they are not available, or the file has changed.
     """
     source, wanted = str(config.get("weights", "")), str(config.get("weights_fingerprint", ""))
     if source == UNTRAINED:
@@ -185,19 +195,19 @@ def backbone_weights(folder: Path, config: Mapping[str, Any], *, given: Path | N
         path = cached_weights(published_weights(str(config["model"])), timeout_s=5.0)
     if not path.is_file():
         raise WeightsError(
-            f"the backbone's weights {path} are gone; say where they are with --weights FILE"
+            f"the backbone's weights {path} are missing; give their file with --weights FILE"
         )
     found = file_fingerprint(path)
     if found != wanted:
         raise WeightsError(
-            f"{path} is not the file that run {folder.name} was trained with (fingerprint {found}, expected {wanted}); "
-            "give the right one with --weights FILE"
+            f"{path} is not the file that run {folder.name} was trained with (fingerprint {found}, "
+            f"expected {wanted}); give the right file with --weights FILE"
         )
     return Weights(source, found, path)
 
 
 def _weights_of_grid(root: Path, model: str) -> Path | None:
-    """The file that was named when the grid was trained; None where torchvision's was used."""
+    """The file given when the grid was trained; None if torchvision's was used."""
     if not (root / GRID_FILE).is_file():
         return None
     config = read_json_file(root / GRID_FILE).get("config") or {}
@@ -205,7 +215,7 @@ def _weights_of_grid(root: Path, model: str) -> Path | None:
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises ReportError where it is damaged or gone."""
+    """The tensors of a safetensors file. Raises ReportError if it is damaged or missing."""
     try:
         state: dict[str, torch.Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Training and prediction over tensors in memory. One network, one training; knows nothing of folders or grids."""
+"""Training and prediction over tensors in memory. Independent of folders and grids."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainer.config import PRECISIONS, TrainingConfig
+from trainer.config import DTYPES, TrainingConfig
 from trainer.errors import ConfigError, RunError
 from trainer.training.augmentation import augment
 
 logger = logging.getLogger(__name__)
 _PREDICT_BATCH = 256
 _SMALLEST_MICRO_BATCH = 2  # batch normalisation cannot be trained on a single image
-_LOSS_CHECK_EVERY = 25  # updates; each look at the loss makes a GPU wait
+_LOSS_CHECK_EVERY = 25  # updates; reading the loss makes a GPU wait
 _NO_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -31,10 +31,11 @@ _NO_MEMORY = (
 
 @dataclass(frozen=True)
 class Fit:
-    """How a training went. `best_update` is the checkpoint kept: the one with the fewest validation mistakes,
-    and the lower loss among equals (the loss alone would favour early, unsure networks). `micro_batch` is how many
-    images went through the network at once: the batch size, or less where memory ran out. `dtype` is what the network
-    computed in."""
+    """How a training went. `best_update` is the checkpoint kept: the one with the fewest validation
+    mistakes, among equals with the lowest loss (the loss alone would favour early, unsure
+    networks). `micro_batch` is how many images went through the network at once: the batch size, or
+    less if memory ran out. `dtype` is what the network computed in.
+    """
 
     updates: int
     epochs: float
@@ -47,11 +48,11 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledTensors:
     """Rows of an input tensor, int64 [n], with their classes, int64 [n].
 
-    Rows of int64 [n,K] are K views of each image; every time an image is trained on, one of them is drawn. A row may
-    come twice, under two labels even.
+    Rows of int64 [n,K] are K views of each image; whenever an image is trained on, one of them is
+    drawn. A row may occur twice, even with different labels.
     """
 
     rows: torch.Tensor
@@ -62,7 +63,8 @@ class Labelled:
 
 
 class Standardise(nn.Module):
-    """(x - mean) / std with constants that are saved with the network, so that its file holds its preprocessing."""
+    """(x - mean) / std with constants that are saved with the network, so that its file holds its
+    preprocessing."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -78,7 +80,8 @@ class Standardise(nn.Module):
 
 @dataclass
 class _Best:
-    """The best checkpoint so far: (mistakes, loss) on the validation images, its update, its weights."""
+    """The best checkpoint so far: (mistakes, loss) on the validation images, its update, its
+    weights."""
 
     score: tuple[float, float] = (math.inf, math.inf)
     update: int = 0
@@ -86,29 +89,31 @@ class _Best:
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one.
+    """ "auto" is CUDA if available.
 
     Raises:
-        ConfigError: CUDA was asked for and torch has none.
+        ConfigError: CUDA was requested but is not available.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ConfigError(
-            "device 'cuda' was asked for, but torch finds no CUDA device; use --device cpu"
+            "device 'cuda' was requested, but torch finds no CUDA device; use --device cpu"
         )
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
-def pick_precision(name: str, device: torch.device) -> str:
-    """ "auto" is bfloat16 on a CUDA device that computes in it, float16 on an older one, float32 on a CPU.
+def pick_dtype(name: str, device: torch.device) -> str:
+    """ "auto" is bfloat16 on a CUDA device that computes in it, float16 on an older one, float32 on
+    a CPU.
 
     Raises:
-        ConfigError: the name is unknown, or float16 was asked for on a CPU, which cannot train in it.
+        ConfigError: the name is unknown, or float16 was asked for on a CPU, which cannot train in
+            it.
     """
-    if name not in PRECISIONS:
-        raise ConfigError(f"precision '{name}' is unknown; choose from {', '.join(PRECISIONS)}")
+    if name not in DTYPES:
+        raise ConfigError(f"dtype '{name}' is unknown; choose from {', '.join(DTYPES)}")
     if name == "float16" and device.type != "cuda":
-        raise ConfigError("precision 'float16' needs a CUDA device; use float32, or bfloat16")
+        raise ConfigError("dtype 'float16' needs a CUDA device; use float32, or bfloat16")
     if name != "auto":
         return name
     if device.type != "cuda":
@@ -118,10 +123,10 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Deterministic algorithms while inside; where torch has none it warns and goes on.
+    """Uses deterministic algorithms inside the context; if torch has none, it warns and continues.
 
-    Equal predictions still need the same machine, torch version and number of threads, and that memory runs out for
-    both or for neither.
+    Equal predictions still need the same machine, torch version and number of threads, and the same
+    `micro_batch`.
     """
     before, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
@@ -138,28 +143,28 @@ def fit(
     network: nn.Module,
     inputs: torch.Tensor,
     *,
-    train: Labelled,
-    validation: Labelled,
+    train: LabelledTensors,
+    validation: LabelledTensors,
     config: TrainingConfig,
     seed: int,
     device: torch.device,
 ) -> Fit:
     """Trains `network` in place and leaves it at its best checkpoint.
 
-    Where memory runs out, the training starts anew with half as many images at once; each update still takes the mean
-    gradient over a whole batch. (Batch normalisation then sees the smaller groups.) So the result depends on the final
-    size alone, not on when memory ran out.
+    If memory runs out, the training starts again with half as many images at once; each update
+    still takes the mean gradient over a whole batch. (Batch normalisation then sees the smaller
+    groups.) So the result depends only on the final size, not on when memory ran out.
 
     Raises:
-        RunError: the loss is no longer a finite number, or not even two images at once fit into memory.
+        RunError: the loss became infinite or NaN, or not even two images at once fit into memory.
     """
     # A head on features costs next to nothing, so it keeps full precision.
-    precision = pick_precision(config.precision, device) if inputs.ndim == 4 else "float32"
+    dtype = pick_dtype(config.dtype, device) if inputs.ndim == 4 else "float32"
     start = {name: value.detach().clone() for name, value in network.state_dict().items()}
     micro_batch = config.batch_size
     while True:
         training = _Training(
-            network, inputs, train, validation, config, seed, device, precision, micro_batch
+            network, inputs, train, validation, config, seed, device, dtype, micro_batch
         )
         try:
             return training.run()
@@ -169,11 +174,12 @@ def fit(
         training.forget()  # outside the handler, whose traceback keeps the activations alive
         if micro_batch <= _SMALLEST_MICRO_BATCH:
             raise RunError(
-                f"out of memory with {micro_batch} images at once; use a smaller image size or model, or a device with more"
+                f"out of memory with {micro_batch} images at once; use smaller images, a smaller "
+                "model, or a device with more memory"
             )
         micro_batch = math.ceil(micro_batch / 2)
         logger.warning(
-            "out of memory: starting again with %d images at once; %d make an update as before",
+            "out of memory: starting again with %d images at once; still %d images per update",
             micro_batch,
             config.batch_size,
         )
@@ -186,12 +192,10 @@ def predict(
     rows: torch.Tensor,
     *,
     device: torch.device,
-    precision: str = "auto",
+    dtype: str = "auto",
 ) -> np.ndarray:
     """Class probabilities of these rows of `inputs`: float64 [len(rows), classes]."""
-    logits = _logits(
-        network, inputs, rows, device=device, precision=pick_precision(precision, device)
-    )
+    logits = _logits(network, inputs, rows, device=device, dtype=pick_dtype(dtype, device))
     return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
 
@@ -206,21 +210,22 @@ class _Training:
 
     network: nn.Module
     inputs: torch.Tensor
-    train: Labelled
-    validation: Labelled
+    train: LabelledTensors
+    validation: LabelledTensors
     config: TrainingConfig
     seed: int
     device: torch.device
-    precision: str
+    dtype: str
     micro_batch: int
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)  # dropout and augmentation
         _place(self.network, self.inputs, self.device)
-        rate, l2 = self.config.learning_rate, self.config.l2
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=l2)
-        # float16 has few exponents: gradients are scaled up so that small ones do not vanish.
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=decay)
+        # float16 has a small exponent range: gradients are scaled up so that small ones do not
+        # vanish.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == "float16")
         self.updates = self.config.total_updates(len(self.train))
         self.unseen: list[torch.Tensor] = []  # losses still on the device
         self.losses: list[float] = []
@@ -245,7 +250,8 @@ class _Training:
                 self._look(best, update)
         if best.state is None:
             raise RunError(
-                f"the validation loss never was a finite number in {self.updates} updates; try a lower learning rate"
+                f"the validation loss was never a finite number in {self.updates} updates; try a "
+                "lower learning rate"
             )
         self.network.load_state_dict(best.state)
         recent = self.losses[-max(1, self.updates // self.config.checkpoints) :]
@@ -257,11 +263,11 @@ class _Training:
             validation_loss=best.score[1],
             batch_size=self.config.batch_size,
             micro_batch=self.micro_batch,
-            dtype=self.precision,
+            dtype=self.dtype,
         )
 
     def forget(self) -> None:
-        """Lets go of what the attempt holds on the device."""
+        """Frees what the attempt holds on the device."""
         self.optimiser.zero_grad(set_to_none=True)
         self.optimiser.state.clear()
         self.unseen.clear()
@@ -277,7 +283,7 @@ class _Training:
             batch = _take(self.inputs, _one_view(self.train.rows[part]), self.device)
             if self.config.augment == "standard" and batch.ndim == 4:
                 batch = augment(batch)
-            with _autocast(self.device, self.precision):
+            with _autocast(self.device, self.dtype):
                 logits = self.network(batch)
             labels = self.train.labels[part].to(self.device)
             loss = functional.cross_entropy(logits.float(), labels) * (len(part) / len(chosen))
@@ -288,7 +294,7 @@ class _Training:
         return total
 
     def _check_losses(self) -> None:
-        """Looks at the losses since the last look, all in one transfer from the device."""
+        """Checks the losses since the last check, in one transfer from the device."""
         recent = torch.stack(self.unseen).tolist()
         self.unseen.clear()
         for loss in recent:
@@ -296,17 +302,18 @@ class _Training:
             update = len(self.losses)
             if not math.isfinite(loss):
                 raise RunError(
-                    f"the loss became {loss} at update {update} of {self.updates}; try a lower learning rate"
+                    f"the loss became {loss} at update {update} of {self.updates}; try a lower "
+                    "learning rate"
                 )
 
     def _look(self, best: _Best, update: int) -> None:
-        """Keeps the network's weights if they validate better than the best so far."""
+        """Keeps the network's weights if they validate better than any before."""
         logits = _logits(
             self.network,
             self.inputs,
             self.validation.rows,
             device=self.device,
-            precision=self.precision,
+            dtype=self.dtype,
         )
         labels = self.validation.labels.to(self.device)
         mistakes = (logits.argmax(dim=1) != labels).sum().item()
@@ -319,7 +326,8 @@ class _Training:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or Python ran out of memory; on a CPU torch reports it as a plain RuntimeError."""
+    """Whether torch or Python ran out of memory; on a CPU torch reports it as a plain
+    RuntimeError."""
     text = str(error)
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
         part in text for part in _NO_MEMORY
@@ -327,7 +335,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _batches(count: int, *, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
-    """Full batches of 0..count-1 for ever: one shuffle after another, cut without regard to where a shuffle ends."""
+    """Endless full batches of 0..count-1, cut from consecutive shuffles; a batch may span two of
+    them."""
     generator = torch.Generator().manual_seed(seed)
     queue = torch.empty(0, dtype=torch.long)
     while True:
@@ -338,15 +347,15 @@ def _batches(count: int, *, batch_size: int, seed: int) -> Iterator[torch.Tensor
 
 
 def _one_view(rows: torch.Tensor) -> torch.Tensor:
-    """[n] as it is; of [n,K] one of the K, drawn anew each time."""
+    """Rows [n] unchanged; of [n,K] one of the K views each, drawn at random."""
     if rows.ndim == 1:
         return rows
     return rows[torch.arange(len(rows)), torch.randint(0, rows.shape[1], (len(rows),))]
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    kind = torch.float16 if precision == "float16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=kind, enabled=precision != "float32")
+def _autocast(device: torch.device, dtype: str) -> AbstractContextManager[None]:
+    kind = torch.float16 if dtype == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=dtype != "float32")
 
 
 @torch.no_grad()
@@ -356,7 +365,7 @@ def _logits(
     rows: torch.Tensor,
     *,
     device: torch.device,
-    precision: str,
+    dtype: str,
 ) -> torch.Tensor:
     _place(network, inputs, device)
     network.eval()
@@ -364,7 +373,7 @@ def _logits(
     left, at_once = rows, min(_PREDICT_BATCH, max(1, len(rows)))
     while len(left):
         try:
-            with _autocast(device, precision):
+            with _autocast(device, dtype):
                 found.append(network(_take(inputs, left[:at_once], device)).float())
             left = left[at_once:]
         except (RuntimeError, MemoryError) as error:
@@ -382,6 +391,7 @@ def _place(network: nn.Module, inputs: torch.Tensor, device: torch.device) -> No
 
 
 def _take(inputs: torch.Tensor, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Rows of the inputs on the device; pixels with the channels last, which trains 1.6 times as fast on a CPU."""
+    """Rows of the inputs on the device; pixels with the channels last, which trains 1.6 times as
+    fast on a CPU."""
     batch = inputs[rows.to(inputs.device)].to(device, non_blocking=True)
     return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch

@@ -1,8 +1,8 @@
-"""What the models of a grid see, computed once: pixels in memory, or the features of a frozen backbone.
+"""What the models of a grid see, computed once: pixels, or the features of a frozen backbone.
 
-Every file is decoded once for all models. Rows are found by a hash, so cells, seeds and a resumed grid share them;
-features are also kept in the grid's folder. A frozen backbone sees each image once and, where training augments, a few
-augmented views of each training image.
+Every file is decoded once for all models. Rows are found by a hash, so cells, seeds and a resumed
+grid share them; features are also cached in the grid's folder. A frozen backbone sees each image
+once and, if training uses augmentation, a few augmented views of each training image.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from trainer.training.row_store import RowStore
 logger = logging.getLogger(__name__)
 _BACKBONE_BATCH = {"cpu": 16, "cuda": 64}  # larger ones are no faster and take more memory
 _SAVE_EVERY_S = 60.0
-_DEVICE_SHARE = (
-    4  # inputs go to the device whole where they fill no more than this part of what is free
-)
+# Inputs are copied to the device whole if they fill at most 1 part in this many of its free memory.
+_DEVICE_SHARE = 4
 _VIEW = "+view"
 
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """All rows one model needs: uint8 [N,3,S,S] pixels, or float32 [N,D] features; `rows` maps a sample's hash to its row.
+    """All rows one model needs: uint8 [N,3,S,S] pixels, or float32 [N,D] features; `rows` maps a
+    sample's hash to its row.
 
     `weights` is what a pretrained model starts from.
     """
@@ -60,7 +60,8 @@ class ModelInputs:
         return torch.tensor([self.rows[sample.sha256] for sample in samples], dtype=torch.long)
 
     def train_index(self, config: RunConfig, samples: Sequence[Sample]) -> torch.Tensor:
-        """The rows to train on: int64 [n], or [n,K] where a frozen backbone has seen K views of each sample."""
+        """The rows to train on: int64 [n], or [n,K] if a frozen backbone has seen K views of
+        each sample."""
         if not _has_views(config):
             return self.index(samples)
         return self.index(views_of(samples, config.training.views)).view(
@@ -68,7 +69,7 @@ class ModelInputs:
         )
 
     def on(self, device: torch.device) -> torch.Tensor:
-        """`values`, copied to a GPU once where they fit well, so that no update waits for them."""
+        """`values`, copied to a GPU once if they fit well, so that no update waits for them."""
         if device.type != "cuda":
             return self.values
         if device not in self._resident:
@@ -81,13 +82,15 @@ class ModelInputs:
 def needed_samples(
     config: RunConfig, train: Sequence[Sample], others: Sequence[Sample]
 ) -> list[Sample]:
-    """Everything of which a run needs a row: the images it uses, and the views of those it trains on."""
+    """All samples that a run needs rows for: the images it uses, and the views of those it trains
+    on."""
     views = views_of(train, config.training.views) if _has_views(config) else []
     return [*train, *others, *views]
 
 
 def views_of(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """`count` augmented views of each sample, one sample's after the other's; the same for the same image everywhere."""
+    """`count` augmented views of each sample, one sample's after the other's; the same for the same
+    image everywhere."""
     return [
         replace(
             sample,
@@ -119,10 +122,11 @@ def _seen_as(sample: Sample, pixels: np.ndarray) -> np.ndarray:
 
 
 class Backbone:
-    """A frozen backbone: uint8 pixels [N,3,S,S] to float32 features [N,D] on the CPU, in full precision.
+    """A frozen backbone: uint8 pixels [N,3,S,S] to float32 features [N,D] on the CPU, in full
+    precision.
 
-    Every pass takes the same number of images, the last one filled up: an image's features then do not depend, to the
-    bit, on how many others there are.
+    Every pass takes the same number of images; the last one is padded. So an image's features do
+    not depend, to the bit, on how many other images there are.
     """
 
     def __init__(
@@ -155,7 +159,8 @@ class Backbone:
 
 
 def fuse_batch_norm(network: nn.Module) -> None:
-    """Folds each BatchNorm that directly follows a convolution into it, in place: the same function, fewer passes."""
+    """Folds each BatchNorm that directly follows a convolution into it, in place: the same
+    function, fewer passes."""
     children = list(network.named_children())
     for (first, conv), (second, norm) in pairwise(children):
         # Exactly these classes: another library's subclass may do more than normalise.
@@ -188,8 +193,14 @@ class _Collector:
         self.store: RowStore | None = None
 
     def add(self, samples: Iterable[Sequence[Sample]], pixels: np.ndarray) -> None:
-        """Takes what it lacks of a chunk: all samples of each file, and the files' pixels [n,S,S,3]."""
-        wanted = [(one, image) for each, image in zip(samples, pixels, strict=True) for one in each if one.sha256 in self.missing]  # fmt: skip
+        """Adds the missing samples of a chunk: all samples of each file, and the files' pixels
+        [n,S,S,3]."""
+        wanted = [
+            (one, image)
+            for each, image in zip(samples, pixels, strict=True)
+            for one in each
+            if one.sha256 in self.missing
+        ]
         if not wanted:
             return
         shown = np.stack([_seen_as(sample, image) for sample, image in wanted])
@@ -206,7 +217,7 @@ class _Collector:
             self.save()
 
     def save(self) -> None:
-        """Keeps the features so far for a grid that is taken up again."""
+        """Saves the features so far, for a grid that is resumed."""
         if self.cache is not None:
             self.features = [torch.cat(self.features)]
             digests = np.stack(
@@ -217,14 +228,14 @@ class _Collector:
             self.saved_at = time.monotonic()
 
     def take_cached(self) -> None:
-        """Moves what the cache holds of `missing` into the rows."""
+        """Moves the samples of `missing` that are cached into the rows."""
         if self.cache is None or not self.cache.is_file():
             return
         try:
             stored = load_file(self.cache)
             features, digests = stored["features"], stored["sha256"].numpy()
         except (OSError, SafetensorError, KeyError) as error:
-            logger.warning("%s cannot be read and is made again (%s)", self.cache, error)
+            logger.warning("%s cannot be read and is recomputed (%s)", self.cache, error)
             return
         self.features.append(features)
         for row, digest in enumerate(digests):
@@ -280,9 +291,8 @@ def _collector(
     )
     if weights is None or not spec.pretrained:
         return collector
-    if (
-        not spec.frozen
-    ):  # weights that do not fit are found out now, not after other models have trained for hours
+    # Weights that do not fit are found now, not after other models have trained for hours.
+    if not spec.frozen:
         load_pretrained(spec.build(2, image_size_px=size_px), model, weights)
         return collector
     collector.cache = (
@@ -295,7 +305,7 @@ def _collector(
 
 
 def _collect(collectors: Sequence[_Collector], samples: Mapping[str, Sample]) -> None:
-    """Decodes every file that a collector lacks a sample of, once, and hands it to all."""
+    """Decodes every file that any collector still needs, once, for all of them."""
     files: dict[Path, dict[str, Sample]] = {}
     for digest in dict.fromkeys(digest for collector in collectors for digest in collector.missing):
         files.setdefault(samples[digest].path, {})[digest] = samples[digest]

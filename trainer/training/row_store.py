@@ -1,4 +1,4 @@
-"""Rows that are filled in order: in memory, or in a mapped file where they would take too much of it."""
+"""Rows that are filled in order: in memory, or in a memory-mapped file if they are too large."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _UNKNOWN_MEMORY_BYTES = 4 << 30
 class RowStore:
     """`count` rows of one shape and type, uint8 say, appended block by block.
 
-    Rows of more than `limit_bytes` in all go to a file in `folder` that has no name, or vanishes with the process.
+    If all rows take more than `limit_bytes`, they go to a temporary file in `folder` that vanishes
+    with the process.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class RowStore:
             self._rows = np.empty(self.shape, self.dtype)
 
     def append(self, block: np.ndarray) -> None:
-        """Adds [n, *shape]. Raises DataError where the disk is full."""
+        """Adds [n, *shape]. Raises DataError if the disk is full."""
         if self._file is None:
             self._rows[self.filled : self.filled + len(block)] = block
         else:
@@ -74,7 +75,7 @@ class RowStore:
 
 
 def memory_bytes() -> int:
-    """The machine's memory; 4 GB where the system does not say."""
+    """The machine's memory; 4 GiB if the system does not tell."""
     if sys.platform == "win32":
         return _windows_memory_bytes()
     try:

@@ -1,4 +1,4 @@
-"""One run: from its images to the files of its folder. Knows nothing of where it is trained or what else is.
+"""One run: from its images to the files of its folder, independent of where it is trained.
 
 build -> fit -> predict -> files
 """
@@ -24,7 +24,7 @@ from trainer.data.dataset import MORE, Sample
 from trainer.errors import RunError
 from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
 from trainer.training.classifier import new_network
-from trainer.training.engine import Fit, Labelled, fit, predict
+from trainer.training.engine import Fit, LabelledTensors, fit, predict
 from trainer.training.inputs import ModelInputs, needed_samples
 
 logger = logging.getLogger(__name__)
@@ -44,14 +44,16 @@ class PlannedRun:
 
     @property
     def needed_samples(self) -> list[Sample]:
-        """Everything of which the run needs a row: its images, and the views that a frozen backbone has of them."""
+        """All samples that the run needs rows for: its images, and their views for a frozen
+        backbone."""
         return needed_samples(
             self.config, self.images.train, (*self.images.validation, *self.images.test)
         )
 
 
 def train(run: PlannedRun, inputs: ModelInputs, *, device: torch.device) -> dict[str, bytes]:
-    """The files of a run's folder: its results and DONE, or the reason why there are none. Raises nothing of a run."""
+    """The files of a run's folder: its results and DONE, or the reason why it failed, which is not
+    raised."""
     files = {"config.json": to_json({**asdict(run.config), "versions": versions()})}
     try:
         return {**files, **train_run(run.config, run.images, inputs, device=device), DONE: b""}
@@ -71,7 +73,7 @@ def failure(run: PlannedRun, reason: str) -> dict[str, bytes]:
 def train_run(
     config: RunConfig, images: CellImages, inputs: ModelInputs, *, device: torch.device
 ) -> dict[str, bytes]:
-    """Trains, then looks at the test images once: the files of a finished run, without DONE.
+    """Trains, then predicts the test images once: the files of a finished run, without DONE.
 
     Raises:
         RunError: the training diverged.
@@ -96,14 +98,14 @@ def train_run(
     fitted = fit(
         network,
         values,
-        train=Labelled(inputs.train_index(config, images.train), labels(images.train)),
-        validation=Labelled(inputs.index(images.validation), labels(images.validation)),
+        train=LabelledTensors(inputs.train_index(config, images.train), labels(images.train)),
+        validation=LabelledTensors(inputs.index(images.validation), labels(images.validation)),
         config=config.training,
         seed=config.seed,
         device=device,
     )
     probabilities = predict(
-        network, values, inputs.index(images.test), device=device, precision=fitted.dtype
+        network, values, inputs.index(images.test), device=device, dtype=fitted.dtype
     )
     true = labels(images.test).numpy()
     return {

@@ -1,7 +1,7 @@
-"""Hyper-parameters from the real training images alone: Optuna over cross-validation folds, resumable.
+"""Hyper-parameters from the real training images alone: Optuna over cross-validation folds.
 
-The test folder is looked at once, by hash, to make sure that none of its images is among those tuned on. The result is a
-JSON file that `grid --tuned` takes and holds constant over all its cells.
+The test folder is only hashed, to make sure that none of its images is among those tuned on. The
+result is a JSON file that `grid --tuned` takes and holds constant over all its cells.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from trainer.models.weights import find_weights, given_weights
 from trainer.progress import Progress
 from trainer.runs import read_json_file, to_json, write_file
 from trainer.training.classifier import new_network
-from trainer.training.engine import Labelled, deterministic, fit, pick_device, predict
+from trainer.training.engine import LabelledTensors, deterministic, fit, pick_device, predict
 from trainer.training.inputs import ModelInputs, prepare_inputs
 from trainer.training.run import versions
 
 logger = logging.getLogger(__name__)
 
-# What is searched, and between which bounds; rates and penalties on a logarithmic scale.
+# What is searched and in which range; learning rate and weight decay on a logarithmic scale.
 LEARNING_RATES = (1e-4, 1e-1)
-L2_PENALTIES = (1e-6, 1e-1)
+WEIGHT_DECAYS = (1e-6, 1e-1)
 BATCH_SIZES = (16, 32, 64)
-TUNED = ("learning_rate", "l2", "batch_size", "augment")
-_DIVERGED = 0.0  # the score of a training whose loss was no number
+TUNED = ("learning_rate", "weight_decay", "batch_size", "augment")
+_STUDY_NAMES = {"weight_decay": "l2"}  # what studies call it, so that old ones can be resumed
+_DIVERGED = 0.0  # the score of a training whose loss became NaN or infinite
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,26 @@ class TuneConfig:
         self.grid()
 
     def grid(self) -> GridConfig:
-        """The real-only grid that these hyper-parameters are for: its checks and its defaults are ours."""
+        """The real-only grid that these hyper-parameters are for: its checks and defaults apply
+        here."""
         return GridConfig(
-            real=self.real, out=str(Path(self.out).parent), models=(self.model,), ratios=(0.0,),
-            image_size_px=self.image_size_px, weights=self.weights, allow_untrained=self.allow_untrained,
-            device=self.device, threads=self.threads, quick=self.quick,
-        )  # fmt: skip
+            real=self.real,
+            out=str(Path(self.out).parent),
+            models=(self.model,),
+            ratios=(0.0,),
+            image_size_px=self.image_size_px,
+            weights=self.weights,
+            allow_untrained=self.allow_untrained,
+            device=self.device,
+            threads=self.threads,
+            quick=self.quick,
+        )
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The best trial. Scores are macro F1 over all out-of-fold predictions, in 0..1; `default_score` is the defaults'."""
+class TuningResult:
+    """The best trial. Scores are macro F1 over all out-of-fold predictions, in 0..1;
+    `default_score` is the defaults'."""
 
     path: Path
     training: Mapping[str, Any]
@@ -90,7 +100,8 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Folds:
-    """Everything a trial needs: inputs and labels [n] of the real training images, and the folds over them."""
+    """Everything a trial needs: inputs and labels [n] of the real training images, and the folds
+    over them."""
 
     config: TuneConfig
     base: TrainingConfig
@@ -103,12 +114,13 @@ class _Folds:
     device: torch.device
 
 
-def tune(config: TuneConfig) -> Tuned:
+def tune(config: TuneConfig) -> TuningResult:
     """Runs the trials that are still missing and writes the JSON file.
 
     Raises:
-        DataError: too few images a class for the folds, or a test image among the training ones.
-        ConfigError: the study beside `out` was made with other data or settings, or Optuna is missing.
+        DataError: too few images per class for the folds, or a test image among the training ones.
+        ConfigError: the study beside `out` was made with other data or settings, or Optuna is
+            missing.
         WeightsError: no weights for a frozen model.
     """
     optuna = _optuna()
@@ -121,7 +133,9 @@ def tune(config: TuneConfig) -> Tuned:
     if done < config.trials:
         folds = _prepare(config, samples, classes)
         if done == 0:
-            study.enqueue_trial({name: getattr(folds.base, name) for name in TUNED})
+            study.enqueue_trial(
+                {_STUDY_NAMES.get(name, name): getattr(folds.base, name) for name in TUNED}
+            )
         with (
             deterministic(),
             Progress("trials", total=config.trials - done, unit="trials") as progress,
@@ -146,7 +160,7 @@ def _optuna() -> Any:
 
 
 def _training_images(config: TuneConfig) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-    """The real training images and the classes; the test images only by hash."""
+    """The real training images and the classes. Test images are only hashed."""
     dataset = load_dataset(Path(config.real), None, limit_per_class=config.grid().limit_per_class)
     test = {sample.sha256: sample.file for sample in dataset.test}
     shared = [
@@ -154,8 +168,8 @@ def _training_images(config: TuneConfig) -> tuple[tuple[Sample, ...], tuple[str,
     ]
     if shared:
         raise DataError(
-            f"{len(shared)} training images are test images too ({shared[0]}); tuning on them would spoil the test: "
-            "remove them from one of the two"
+            f"{len(shared)} training images are test images too ({shared[0]}); tuning on them "
+            "would spoil the test: remove them from one of the two"
         )
     counts = {
         label: sum(each.label == label for each in dataset.train) for label in dataset.classes
@@ -163,7 +177,8 @@ def _training_images(config: TuneConfig) -> tuple[tuple[Sample, ...], tuple[str,
     least = min(counts, key=lambda label: counts[label])
     if counts[least] < config.folds:
         raise DataError(
-            f"class '{least}' has {counts[least]} training images for {config.folds} folds; use fewer --folds"
+            f"class '{least}' has {counts[least]} training images for {config.folds} folds; use "
+            "fewer --folds"
         )
     return dataset.train, dataset.classes
 
@@ -177,15 +192,19 @@ def _identity(config: TuneConfig, samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def _open_study(optuna: Any, config: TuneConfig, identity: Mapping[str, Any]) -> Any:
-    """The study in the file beside `out`, new or taken up again; trials that a kill cut short are marked as failed."""
+    """The study in the file beside `out`, new or resumed; trials that a kill cut short are marked
+    as failed."""
     path = Path(config.out).with_suffix(".study.db")
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = optuna.create_study(
-            storage=f"sqlite:///{path.as_posix()}", study_name="synthgrid", direction="maximize", load_if_exists=True,
+            storage=f"sqlite:///{path.as_posix()}",
+            study_name="synthgrid",
+            direction="maximize",
+            load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
-        )  # fmt: skip
+        )
     before = study.user_attrs.get("identity")
     if before is not None and before != identity:
         changed = ", ".join(
@@ -194,7 +213,7 @@ def _open_study(optuna: Any, config: TuneConfig, identity: Mapping[str, Any]) ->
             if before.get(name) != identity[name]
         )
         raise ConfigError(
-            f"{path} is the study of something else ({changed}); give another file with --out"
+            f"{path} belongs to another study ({changed}); choose another file with --out"
         )
     study.set_user_attr("identity", dict(identity))
     for trial in study.trials:
@@ -217,9 +236,12 @@ def _prepare(config: TuneConfig, samples: Sequence[Sample], classes: Sequence[st
         )
     size = grid.image_size_for(config.model)
     inputs = prepare_inputs(
-        {config.model: samples}, sizes_px={config.model: size}, weights=weights,
-        cache=Path(config.out).parent / "features", device=device,
-    )[config.model]  # fmt: skip
+        {config.model: samples},
+        sizes_px={config.model: size},
+        weights=weights,
+        cache=Path(config.out).parent / "features",
+        device=device,
+    )[config.model]
     labels = np.array([classes.index(each.label) for each in samples])
     splits = list(
         StratifiedKFold(config.folds, shuffle=True, random_state=config.seed).split(labels, labels)
@@ -239,7 +261,8 @@ def _prepare(config: TuneConfig, samples: Sequence[Sample], classes: Sequence[st
 
 
 def _score(optuna: Any, trial: Any, folds: _Folds) -> float:
-    """Macro F1 over the predictions of all folds, each made by the network that did not see its image."""
+    """Macro F1 over the predictions of all folds, each made by the network that did not see its
+    image."""
     training = replace(folds.base, **_suggest(trial, folds))
     true, guessed = [], []
     for number, (train, held) in enumerate(folds.splits):
@@ -264,7 +287,7 @@ def _suggest(trial: Any, folds: _Folds) -> dict[str, Any]:
     augments = ("none",) if model_spec(folds.config.model).frozen else ("none", "standard")
     return {
         "learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
-        "l2": trial.suggest_float("l2", *L2_PENALTIES, log=True),
+        "weight_decay": trial.suggest_float(_STUDY_NAMES["weight_decay"], *WEIGHT_DECAYS, log=True),
         "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
         "augment": trial.suggest_categorical("augment", augments),
     }
@@ -273,10 +296,11 @@ def _suggest(trial: Any, folds: _Folds) -> dict[str, Any]:
 def _train_fold(
     folds: _Folds, training: TrainingConfig, train: np.ndarray, held: np.ndarray
 ) -> np.ndarray:
-    """Trains on the images `train`, picks the checkpoint on `held` as a grid's run does, and predicts `held`."""
+    """Trains on the images `train`, picks the checkpoint on `held` as a grid's run does, and
+    predicts `held`."""
 
-    def labelled(part: np.ndarray) -> Labelled:
-        return Labelled(folds.rows[part], folds.labels[part])
+    def labelled(part: np.ndarray) -> LabelledTensors:
+        return LabelledTensors(folds.rows[part], folds.labels[part])
 
     values, seed = folds.inputs.values, folds.config.seed
     network = new_network(
@@ -288,9 +312,14 @@ def _train_fold(
         standardise_on=folds.rows[train],
     )
     fit(
-        network, values, train=labelled(train), validation=labelled(held), config=training, seed=seed,
+        network,
+        values,
+        train=labelled(train),
+        validation=labelled(held),
+        config=training,
+        seed=seed,
         device=folds.device,
-    )  # fmt: skip
+    )
     probabilities = predict(network, values, folds.rows[held], device=folds.device)
     return np.asarray(probabilities.argmax(axis=1))
 
@@ -304,7 +333,7 @@ def _best(study: Any) -> float:
 
 def _write(
     config: TuneConfig, study: Any, samples: Sequence[Sample], identity: Mapping[str, Any]
-) -> Tuned:
+) -> TuningResult:
     best, finished = (
         study.best_trial,
         [each for each in study.trials if each.state.name in ("COMPLETE", "PRUNED")],
@@ -312,24 +341,29 @@ def _write(
     default_score = next(
         (each.value for each in study.trials if each.number == 0 and each.value is not None), 0.0
     )
-    training = {name: best.params[name] for name in TUNED if name in best.params}
+    chosen = {name: best.params.get(_STUDY_NAMES.get(name, name)) for name in TUNED}
+    training = {name: value for name, value in chosen.items() if value is not None}
     values = {
         "model": config.model,
         "training": training,
         "study": {
-            "trials": len(finished), "best_trial": best.number, "macro_f1": best.value,
-            "macro_f1_of_defaults": default_score, "folds": config.folds, "seed": config.seed,
+            "trials": len(finished),
+            "best_trial": best.number,
+            "macro_f1": best.value,
+            "macro_f1_of_defaults": default_score,
+            "folds": config.folds,
+            "seed": config.seed,
         },
         "data_fingerprint": identity["data_fingerprint"],
         "images": sorted({each.sha256 for each in samples}),
         "config": asdict(config),
         "versions": versions(),
-    }  # fmt: skip
+    }
     path = Path(config.out)
     if (
         path.is_file()
         and read_json_file(path).get("data_fingerprint") != identity["data_fingerprint"]
     ):
-        raise ConfigError(f"{path} is a tuning of other images; give another file with --out")
+        raise ConfigError(f"{path} was tuned on other images; choose another file with --out")
     write_file(path, to_json(values))
-    return Tuned(path, training, float(best.value), float(default_score), len(finished))
+    return TuningResult(path, training, float(best.value), float(default_score), len(finished))

@@ -1,7 +1,7 @@
 """Hyper-parameters from `tune`, held constant over all cells of a grid. No torch.
 
-{"model": "cnn", "training": {fields of TrainingConfig}, "images": [sha256 of every image used], "study": {...},
- "data_fingerprint": "..."}
+{"model": "cnn", "training": {fields of TrainingConfig}, "images": [sha256 of every image used],
+ "study": {...}, "data_fingerprint": "..."}
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from trainer.config import TrainingConfig, read_json
+from trainer.config import TrainingConfig, read_json, renamed
 from trainer.data.dataset import Sample
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """One model's tuned hyper-parameters: some fields of TrainingConfig. `images` are those they were chosen on."""
+class TunedHyperparameters:
+    """One model's tuned hyper-parameters: some fields of TrainingConfig. `images` are the hashes of
+    those used for tuning."""
 
     path: Path
     model: str
@@ -29,7 +30,7 @@ class Tuned:
     data_fingerprint: str
 
     def to_dict(self) -> dict[str, Any]:
-        """What grid.json says of it."""
+        """The form in which grid.json stores it."""
         return {
             "file": self.path.name,
             "study": dict(self.study),
@@ -37,28 +38,31 @@ class Tuned:
         }
 
 
-def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, Tuned]:
+def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, TunedHyperparameters]:
     """The tuned hyper-parameters by model.
 
     Raises:
-        ConfigError: a file is damaged, names a field that there is not, or is for a model that the grid does not train.
+        ConfigError: a file is damaged, names an unknown field, or is for a model that the grid does
+            not train.
     """
-    found: dict[str, Tuned] = {}
+    found: dict[str, TunedHyperparameters] = {}
     trained = list(models)
     for each in map(_read, map(Path, paths)):
         if each.model not in trained:
             raise ConfigError(
-                f"{each.path} is for model {each.model}; the grid trains {', '.join(trained)}: leave the file out"
+                f"{each.path} is for model {each.model}; the grid trains {', '.join(trained)}: "
+                "leave the file out"
             )
         if each.model in found:
             raise ConfigError(
-                f"{found[each.model].path} and {each.path} are both for model {each.model}; give one"
+                f"{found[each.model].path} and {each.path} are both for model {each.model}; give "
+                "one"
             )
         found[each.model] = each
     return found
 
 
-def refuse_test_images(tuned: Iterable[Tuned], test: Iterable[Sample]) -> None:
+def refuse_test_images(tuned: Iterable[TunedHyperparameters], test: Iterable[Sample]) -> None:
     """Makes sure that nothing was tuned on an image that the grid tests on.
 
     Raises:
@@ -69,24 +73,29 @@ def refuse_test_images(tuned: Iterable[Tuned], test: Iterable[Sample]) -> None:
         shared = sorted(tested[digest] for digest in each.images & tested.keys())
         if shared:
             raise ConfigError(
-                f"{each.path} was tuned on {len(shared)} images that are tested on, {shared[0]} among them; "
-                f"tune again on the training images alone"
+                f"{each.path} was tuned on {len(shared)} test images, {shared[0]} "
+                "among them; tune again on the training images alone"
             )
 
 
-def _read(path: Path) -> Tuned:
+def _read(path: Path) -> TunedHyperparameters:
     values = read_json(path)
     try:
-        training, images = dict(values["training"]), frozenset(map(str, values["images"]))
-        tuned = Tuned(
-            path, model_spec(str(values["model"])).name, training, images, dict(values.get("study", {})),
+        training, images = renamed(values["training"]), frozenset(map(str, values["images"]))
+        tuned = TunedHyperparameters(
+            path,
+            model_spec(str(values["model"])).name,
+            training,
+            images,
+            dict(values.get("study", {})),
             str(values["data_fingerprint"]),
-        )  # fmt: skip
+        )
         known = {field.name for field in fields(TrainingConfig)}
         unknown = sorted(training.keys() - known)
         if unknown:
             raise ConfigError(
-                f"{path} tunes '{unknown[0]}', which is no hyper-parameter; known: {', '.join(sorted(known))}"
+                f"{path} tunes '{unknown[0]}', which is not a hyper-parameter; known: "
+                f"{', '.join(sorted(known))}"
             )
         if not images:
             raise ConfigError(
@@ -94,6 +103,7 @@ def _read(path: Path) -> Tuned:
             )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{path} is no file of tuned hyper-parameters ({error!r}); make it with: synthgrid tune"
+            f"{path} is not a file of tuned hyper-parameters ({error!r}); make it with: synthgrid "
+            "tune"
         ) from error
     return tuned

@@ -1,4 +1,5 @@
-"""Verdicts over whole grids: worked cases, and simulated grids in which nothing, or something, is to be found."""
+"""Verdicts over whole grids: worked cases, and simulated grids in which nothing, or something, is
+to be found."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def adding(ratio: float, budget: str = "updates", model: str = "cnn") -> CellKey
 
 
 def runs_with(shares: list[float], true: np.ndarray, *, seed: int) -> dict[int, np.ndarray]:
-    """A run a share, that gets about so many images right; which ones is drawn from `seed` and the run's number."""
+    """A run a share, that gets about so many images right; which ones is drawn from `seed` and the
+    run's number."""
     found = {}
     for number, share in enumerate(shares):
         random = np.random.RandomState(1000 * seed + number)
@@ -167,15 +169,28 @@ def test_five_points_are_mostly_found_by_five_seeds_on_a_thousand_images(
 @pytest.mark.parametrize(
     "name",
     [
-        "3 seeds, 100 images", "3 seeds, 300 images", "5 seeds, 300 images", "3 seeds, 1000 images", "5 seeds, 1000 images",
-        "runs hardly differ", "runs differ much", "images differ much", "uneven runs", "one comparison", "1 model, 8 arms",
+        "3 seeds, 100 images",
+        "3 seeds, 300 images",
+        "5 seeds, 300 images",
+        "3 seeds, 1000 images",
+        "5 seeds, 1000 images",
+        "runs hardly differ",
+        "runs differ much",
+        "images differ much",
+        "uneven runs",
+        "one comparison",
+        "1 model, 8 arms",
         "20 classes of 5",
     ],
-)  # fmt: skip
-def test_at_most_5_percent_of_1000_grids_cry_wolf(simulation: ModuleType, name: str) -> None:
+)
+def test_at_most_5_percent_of_1000_grids_give_a_false_alarm(
+    simulation: ModuleType, name: str
+) -> None:
     found = simulation.measure(simulation.WORLDS[name], grids=1000, resamples=100, crossed=False)
     print(
-        f"\n{name}: false alarms {found['false_alarm']:.3f}, slopes {found['slope']:.3f}, steps {found['step']:.3f}"
+        "\n"
+        f"{name}: false alarms {found['false_alarm']:.3f}, slopes {found['slope']:.3f}, steps "
+        f"{found['step']:.3f}"
     )
     assert found["false_alarm"] <= 0.05
     assert max(found["slope"], found["step"]) <= most_alarms(1000) / 1000
@@ -187,9 +202,11 @@ def test_a_larger_effect_or_more_images_are_found_more_often(simulation: ModuleT
     found = {
         name: simulation.measure(each, grids=100, resamples=100, crossed=False)["found"]
         for name, each in {
-            "+5": world, "+10": replace(world, effect=0.1), "+5 on 300": replace(world, images_per_class=30),
+            "+5": world,
+            "+10": replace(world, effect=0.1),
+            "+5 on 300": replace(world, images_per_class=30),
         }.items()
-    }  # fmt: skip
+    }
     print(f"\nfound: {found}")
     assert found["+5"] >= 0.7
     assert found["+10"] >= 0.95

@@ -83,7 +83,8 @@ def test_every_metric_is_scikit_learns(classes: int) -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    """Bins of 1/15: three at 0.9 (two right) share one, 0.55 (wrong) has its own: 3/4 |2/3 - 0.9| + 1/4 |0 - 0.55|."""
+    """Bins of 1/15: three at 0.9 (two right) share one, 0.55 (wrong) has its own: 3/4 |2/3 - 0.9| +
+    1/4 |0 - 0.55|."""
     chances = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.45, 0.55]])
     assert calibration_error(np.array([0, 0, 0, 0]), chances) == pytest.approx(
         0.75 * (0.9 - 2 / 3) + 0.25 * 0.55
@@ -102,7 +103,8 @@ def test_calibration_error_is_equation_3() -> None:
 
 
 def test_a_confidence_on_the_edge_of_two_bins_is_in_the_lower() -> None:
-    """0.6 ends bin 9: right at 0.6 and wrong at 0.62 are two gaps, which in one bin would cancel out in part."""
+    """0.6 ends bin 9: right at 0.6 and wrong at 0.62 are two gaps, which in one bin would cancel
+    out in part."""
     chances = np.array([[0.6, 0.4], [0.62, 0.38]])
     assert calibration_error(np.array([0, 1]), chances) == pytest.approx((0.4 + 0.62) / 2)
 
@@ -117,9 +119,8 @@ def test_a_perfectly_sure_and_right_model_is_calibrated_and_a_sure_and_wrong_one
 
 
 def test_top_5_is_right_when_the_true_class_is_fifth_and_wrong_when_it_is_sixth() -> None:
-    chances = (
-        np.arange(12, 0, -1, dtype=float)[None] / 78
-    )  # class 0 the likeliest, class 11 the least
+    # Class 0 the likeliest, class 11 the least.
+    chances = np.arange(12, 0, -1, dtype=float)[None] / 78
     assert classification_metrics([4], chances, 12)["top5"] == 1.0
     assert classification_metrics([5], chances, 12)["top5"] == 0.0
 

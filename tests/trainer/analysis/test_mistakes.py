@@ -1,4 +1,5 @@
-"""The worst mistakes beside the synthetic images like them: found while the images are there, shown when they are gone."""
+"""The worst mistakes beside the synthetic images like them: found while the images are there, shown
+when they are gone."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ RED, GREEN, BLUE = (220, 30, 20), (20, 200, 40), (10, 40, 230)
 def world(
     tmp_path: Path, make_grid: Callable[..., Path], make_labelled: Callable[..., Path]
 ) -> tuple[Path, Dataset]:
-    """A grid in which circle/001.png, which is blue, is taken for a cross by all seeds; one synthetic square is blue."""
+    """A grid in which circle/001.png, which is blue, is taken for a cross by all seeds; one
+    synthetic square is blue."""
     real = {"circle": [RED, BLUE], "cross": [GREEN, GREEN], "square": [BLUE, RED]}
     colour_folder(tmp_path / "real" / "train", real)
     colour_folder(tmp_path / "real" / "test", real)

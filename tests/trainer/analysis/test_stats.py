@@ -60,9 +60,8 @@ def test_weighted_scores_are_scikit_learns_on_the_images_repeated() -> None:
     true, predicted = answers(np.random.RandomState(1), 60)
     counts = np.random.RandomState(2).randint(0, 4, 60)
     weights = np.stack([np.ones(60), counts], axis=1).astype(np.float32)
-    found = weighted_scores(
-        true, predicted, weights, 5
-    )  # a fifth class never occurs and is never predicted
+    # A fifth class never occurs and is never predicted.
+    found = weighted_scores(true, predicted, weights, 5)
     for column, times in ((0, np.ones(60, int)), (1, counts)):
         for prefix, average in (("", "macro"), ("weighted_", "weighted")):
             wanted = precision_recall_fscore_support(
@@ -77,7 +76,8 @@ def test_weighted_scores_are_scikit_learns_on_the_images_repeated() -> None:
 
 
 def test_resampled_images_give_the_standard_error_of_a_share() -> None:
-    """Accuracy over classes of n has the variance sum p(1-p)/(n-1) weighed by size: known without resampling."""
+    """Accuracy over classes of n has the variance sum p(1-p)/(n-1) weighed by size: known without
+    resampling."""
     true = np.repeat([0, 1], [4, 30])
     right = np.r_[[1, 1, 1, 0], np.r_[np.ones(18), np.zeros(12)]].astype(bool)
     weights = bootstrap_weights(true, resamples=20000)
@@ -127,7 +127,8 @@ def test_image_noise_widens_the_interval_and_is_never_left_out() -> None:
 
 
 def test_noise_of_runs_on_images_is_counted_once() -> None:
-    """Resampling sees it in each run, seeds see it between runs; the sum of both would be twice too much."""
+    """Resampling sees it in each run, seeds see it between runs; the sum of both would be twice too
+    much."""
     random = np.random.RandomState(0)
     values, replicates = random.normal(0, 0.03, 400), random.normal(0, 0.03, (400, 3000))
     found = contrast([(1.0, CellScores(tuple(range(400)), values, values[:, None] + replicates))])
@@ -187,13 +188,15 @@ def test_mcnemar_is_exact(won: int, lost: int) -> None:
 
 
 def test_mcnemar_on_agrestis_approval_ratings() -> None:
-    """Agresti, Categorical Data Analysis, table 10.1: 86 and 150 discordant; the exact p is near z = -4.17's."""
+    """Agresti, Categorical Data Analysis, table 10.1: 86 and 150 discordant; the exact p is near z
+    = -4.17's."""
     before = np.r_[np.zeros(86), np.ones(150)].astype(bool)[None]
     assert mcnemar(before, ~before).p == pytest.approx(3.7e-5, rel=0.03)
 
 
 def test_seeds_vote_image_by_image() -> None:
-    """Image 0 is won by two seeds of three; image 1 is lost; image 2 flips in one seed only and counts for neither."""
+    """Image 0 is won by two seeds of three; image 1 is lost; image 2 flips in one seed only and
+    counts for neither."""
     before = np.array([[0, 1, 1], [0, 1, 1], [1, 1, 0]], dtype=bool)
     after = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 1]], dtype=bool)
     found = mcnemar(before, after)
@@ -209,7 +212,8 @@ def test_holm_is_statsmodels_holm() -> None:
 
 
 def test_holm_on_a_worked_example() -> None:
-    """Four hypotheses at 0.01, 0.04, 0.03, 0.005 (Wikipedia, Holm-Bonferroni method): the first and the last fall."""
+    """Four hypotheses at 0.01, 0.04, 0.03, 0.005 (Wikipedia, Holm-Bonferroni method): the first and
+    the last fall."""
     found = holm({"H1": 0.01, "H2": 0.04, "H3": 0.03, "H4": 0.005})
     assert found == pytest.approx({"H1": 0.03, "H2": 0.06, "H3": 0.06, "H4": 0.02})
 
@@ -221,6 +225,79 @@ def test_a_class_of_few_images_gets_no_interval_of_width_zero() -> None:
     assert found.low is not None
     assert -0.5 < found.low < -0.25
     assert found.high == pytest.approx(-found.low)
+
+
+def test_seeds_that_agree_get_agresti_and_mins_interval_by_hand() -> None:
+    """Ten images, 3 won and 1 lost. With half an image more in each cell of the table 3.5 are won
+    and 1.5 lost of 12, so the difference is 1/6 and its variance (5/12 - 1/36) / 12 = 7/216."""
+    before = np.array([[0, 0, 0, 1, 1, 1, 1, 1, 0, 0]] * 3, dtype=bool)
+    after = np.array([[1, 1, 1, 0, 1, 1, 1, 1, 0, 0]] * 3, dtype=bool)
+    found = class_change(before, after)
+    assert (found.n, found.value, found.df) == (3, pytest.approx(0.2), pytest.approx(11))
+    assert found.se == pytest.approx((7 / 216) ** 0.5)
+    half = 2.2009852 * (7 / 216) ** 0.5  # the 97.5% quantile of Student's t with 11 df
+    assert (found.low, found.high) == pytest.approx((1 / 6 - half, 1 / 6 + half))
+    half = 1.7958848 * (7 / 216) ** 0.5
+    found = class_change(before, after, confidence=0.9)
+    assert (found.low, found.high) == pytest.approx((1 / 6 - half, 1 / 6 + half))
+
+
+def test_one_image_and_seeds_that_disagree_by_hand() -> None:
+    """Won by two seeds of three. Seeds: variance 1/3 over 3 seeds, 1/9. Images: centre 2/9 of three
+    images, ((4/9 + 1) / 3 - 4/81) / 3 = 35/243. Both have 2 degrees of freedom."""
+    found = class_change(np.zeros((3, 1), dtype=bool), np.array([[1], [1], [0]], dtype=bool))
+    seeds, images = 1 / 9, 35 / 243
+    assert found.value == pytest.approx(2 / 3)
+    assert found.se == pytest.approx((seeds + images) ** 0.5)
+    assert found.df == pytest.approx((seeds + images) ** 2 / (seeds**2 / 2 + images**2 / 2))
+    assert (found.low, found.high) == (-1.0, 1.0)  # a share cannot change by more
+
+
+@pytest.mark.parametrize(("shift", "seeds_matter"), [(0.0, False), (0.35, True)])
+@pytest.mark.parametrize(("seeds", "n"), [(2, 6), (3, 7), (5, 12)])
+def test_a_class_change_is_the_two_way_analysis_of_variance_of_statsmodels(
+    seeds: int, n: int, shift: float, seeds_matter: bool
+) -> None:
+    """What a seed shifts for all images is counted as seeds; what is left of runs and images, once,
+    with the images. These are Agresti and Min's, of the table with half an image more per cell."""
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    random = np.random.RandomState(seeds + 7)
+    before = random.rand(seeds, n) < 0.5
+    chance = 0.5 + shift * np.where(np.arange(seeds) % 2, 1, -1)[:, None]
+    after = random.rand(seeds, n) < chance
+    differences = after.astype(float) - before
+    seed, image = np.indices(differences.shape)
+    data = {"d": differences.ravel(), "seed": seed.ravel(), "image": image.ravel()}
+    table = anova_lm(ols("d ~ C(seed) + C(image)", data).fit())
+    squares = table["sum_sq"] / table["df"]
+    luck = max(0.0, squares["C(seed)"] - squares["Residual"]) / (n * seeds)
+    by_image = [*differences.mean(axis=0), 1.0, -1.0]
+    padded = DescrStatsW(by_image, weights=[1.0] * n + [0.5, 0.5])
+    centre = padded.sum / (n + 2)  # weighted by n + 1; one image more is a tie
+    images = (np.dot(padded.weights, np.square(by_image)) / (n + 2) - centre**2) / (n + 2)
+    found = class_change(before, after)
+    assert (luck > 0) == seeds_matter
+    assert found.value == pytest.approx(differences.mean())
+    assert found.se == pytest.approx((luck + images) ** 0.5)
+    df = (luck + images) ** 2 / (luck**2 / (seeds - 1) + images**2 / (n + 1))
+    assert found.df == pytest.approx(df)
+    low, high = scipy_stats.t.interval(0.95, df, centre, (luck + images) ** 0.5)
+    assert (found.low, found.high) == pytest.approx((max(-1, low), min(1, high)))
+
+
+def test_a_class_of_one_seed_has_a_change_and_no_interval() -> None:
+    found = class_change(np.array([[0, 0, 1]], dtype=bool), np.array([[1, 1, 1]], dtype=bool))
+    assert (found.n, found.value, found.low) == (1, pytest.approx(2 / 3), None)
+
+
+def test_a_class_interval_stays_within_all_images_lost() -> None:
+    found = class_change(np.ones((3, 4), dtype=bool), np.zeros((3, 4), dtype=bool))
+    assert (found.value, found.low) == (-1.0, -1.0)
+    assert found.high is not None
+    assert found.high < 0
 
 
 @pytest.mark.parametrize(("n", "seeds"), [(5, 3), (30, 3), (30, 5), (100, 5)])

@@ -1,4 +1,5 @@
-"""The images of a cell: counted beforehand, paired by seed, and never a validation image trained on."""
+"""The images of a cell: counted beforehand, paired by seed, and never a validation image trained
+on."""
 
 from __future__ import annotations
 
@@ -11,15 +12,25 @@ import pytest
 from PIL import Image
 
 from trainer.arms import parse_arm
-from trainer.data.cells import CellImages, cell_images, check_counts, share_of
-from trainer.data.copies import TURNS, turned
-from trainer.data.dataset import Dataset, load_dataset
+from trainer.data.cells import CellImages, cell_images, check_counts, held_out, share_of
+from trainer.data.dataset import Dataset, Sample, load_dataset
 from trainer.errors import ConfigError, DataError
 
 ALL_ARMS = (
-    "real", "add:0.5", "add:1", "add:2", "swap:0.5", "swap:1", "fewer:0.5", "only:1", "augment", "copies:1", "more:1",
-    "add:1@syn2", "add:2@syn1+syn2",
-)  # fmt: skip
+    "real",
+    "add:0.5",
+    "add:1",
+    "add:2",
+    "swap:0.5",
+    "swap:1",
+    "fewer:0.5",
+    "only:1",
+    "augment",
+    "copies:1",
+    "more:1",
+    "add:1@syn2",
+    "add:2@syn1+syn2",
+)
 SHARE = 0.2
 
 
@@ -27,7 +38,8 @@ SHARE = 0.2
 def dataset(
     real: Path, synthetic: Path, tmp_path: Path, make_shapes: Callable[..., Path]
 ) -> Dataset:
-    """Six real images a class (five to train on), 12 and 8 synthetic ones, 7 further real ones."""
+    """Six real images per class (five to train on), 12 and 8 synthetic ones, 7 additional real
+    ones."""
     sources = {"syn1": synthetic, "syn2": make_shapes(tmp_path / "syn2", per_class=8, seed=5)}
     return load_dataset(real, sources, more=make_shapes(tmp_path / "more", per_class=7, seed=6))
 
@@ -87,9 +99,8 @@ def test_validation_is_real_the_same_in_every_arm_and_never_trained_or_tested_on
         "square": 1,
     }
     assert held <= {sample.path for sample in dataset.train}
-    assert not held & {
-        sample.path for sample in (*images.train, *images.test)
-    }  # of copies, the path is the original's
+    # Of copies, the path is the original's.
+    assert not held & {sample.path for sample in (*images.train, *images.test)}
     assert not {sample.path for sample in images.train} & {sample.path for sample in images.test}
     assert images.test == dataset.test
     assert len({sample.sha256 for sample in images.train}) == len(images.train)
@@ -128,32 +139,17 @@ def test_copies_are_all_different_and_each_image_is_copied_once_before_any_twice
     assert len({each.path for each in once}) == len(once) == 15
 
 
-def test_turns_are_the_seven_symmetries_of_a_square() -> None:
-    pixels = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-    made = {turn: turned(pixels, turn) for turn in TURNS}
-    assert len({image.tobytes() for image in made.values()} | {pixels.tobytes()}) == 8
-    pillow = {
-        "rotate90": Image.Transpose.ROTATE_90, "rotate180": Image.Transpose.ROTATE_180, "mirror": Image.Transpose.FLIP_LEFT_RIGHT,
-        "rotate270": Image.Transpose.ROTATE_270, "flip": Image.Transpose.FLIP_TOP_BOTTOM,
-        "transpose": Image.Transpose.TRANSPOSE, "transverse": Image.Transpose.TRANSVERSE,
-    }  # fmt: skip
-    for turn, image in made.items():
-        assert np.array_equal(image, np.asarray(Image.fromarray(pixels).transpose(pillow[turn]))), (
-            turn
-        )
-
-
 @pytest.mark.parametrize(
     ("arm", "message"),
     [
         ("add:3", "too few synthetic images for arm add:3: 'circle' has 12, needs 18; 'cross'"),
         ("add:1.5@syn2", "'circle' has 8, needs 9"),
         ("only:4@syn1+syn2", "'circle' has 20, needs 24"),
-        ("more:2", "too few further real images for arm more:2: 'circle' has 7, needs 12"),
+        ("more:2", "too few additional real images for arm more:2: 'circle' has 7, needs 12"),
         ("copies:6", "'circle' has 35, needs 36"),
         ("fewer:0.05", "leaves no image to train on in class 'circle', 'cross', 'square'"),
-        ("add:0.05", "comes to no image in any class"),
-        ("swap:0.05", "comes to no image in any class"),
+        ("add:0.05", "adds no image to any class"),
+        ("swap:0.05", "adds no image to any class"),
     ],
 )
 def test_an_arm_that_cannot_be_filled_is_refused_with_the_counts(
@@ -174,6 +170,78 @@ def test_a_single_training_image_is_too_few_to_validate(real: Path, synthetic: P
         path.unlink()
     with pytest.raises(DataError, match="'cross' has 1 training images; each needs at least 2"):
         check_counts(load_dataset(real, synthetic), [parse_arm("real")], validation_share=SHARE)
+
+
+def real_only(**counts: int) -> Dataset:
+    """A data set with so many real training images per class, and no files."""
+    train = tuple(
+        Sample(Path(f"{label}/{number}"), f"{label}/{number}", label, f"{label}{number}")
+        for label, count in counts.items()
+        for number in range(count)
+    )
+    return Dataset(tuple(counts), train, (), ())
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"a": 2, "b": 2}, None),
+        ({"a": 3, "b": 2}, None),
+        ({"a": 2, "b": 1}, r"class 'b' has 1 training images; each needs at least 2"),
+        ({"a": 0, "b": 5}, r"class 'a' has 0 training images"),  # all of it was left out as leaks
+        ({"a": 9, "b": 1, "c": 0}, r"class 'b', 'c' has 1 training images"),
+    ],
+)
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.9])
+def test_two_training_images_of_each_class_are_enough_and_one_is_not(
+    counts: dict[str, int], message: str | None, share: float
+) -> None:
+    dataset, arms = real_only(**counts), [parse_arm("real")]
+    if message is None:
+        check_counts(dataset, arms, validation_share=share)
+        images = cell_images(dataset, arm=arms[0], seed=0, validation_share=share)
+        for part in (images.train, images.validation):
+            assert {sample.label for sample in part} == set(counts)
+    else:
+        with pytest.raises(DataError, match=message):
+            check_counts(dataset, arms, validation_share=share)
+
+
+@pytest.mark.parametrize(
+    ("real", "share", "expected"),
+    [
+        (10, 0.2, 2),
+        (10, 0.25, 3),  # halves are rounded up
+        (7, 0.2, 1),
+        (8, 0.2, 2),
+        (100, 0.001, 1),  # at least one
+        (2, 0.2, 1),
+        (2, 0.9, 1),  # and one is left to train on
+        (3, 0.9, 2),
+        (5, 0.9, 4),
+        (20, 0.9, 18),
+    ],
+)
+def test_validation_takes_its_share_but_leaves_an_image_on_both_sides(
+    real: int, share: float, expected: int
+) -> None:
+    assert held_out(real, share) == expected
+    images = cell_images(real_only(a=real), arm=parse_arm("real"), seed=0, validation_share=share)
+    assert (len(images.validation), len(images.train)) == (expected, real - expected)
+
+
+@pytest.mark.parametrize(
+    ("arm", "train_images", "fits"),
+    [("fewer:0.4", 2, False), ("fewer:0.5", 2, True), ("swap:0.5", 2, False), ("real", 2, True)],
+)
+def test_what_validates_is_not_counted_for_an_arm(arm: str, train_images: int, fits: bool) -> None:
+    """Of two real images one validates: 0.4 of the other is none, and half of it is one."""
+    dataset, arms = real_only(a=train_images, b=9), [parse_arm(arm)]
+    if fits:
+        check_counts(dataset, arms, validation_share=SHARE)
+    else:
+        with pytest.raises((DataError, ConfigError)):
+            check_counts(dataset, arms, validation_share=SHARE)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Leaks between the parts of a data set: planted ones are found, and nothing else is."""
+"""Leaks between the parts of a data set: planted ones are found, and nothing else is.
+
+Covers: trainer.commands.leaks.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +137,8 @@ def test_what_is_stored_lists_the_surest_pairs_first_and_no_more_than_asked(phot
 
 
 def test_drawings_that_look_alike_by_nature_are_not_called_leaks(tmp_path: Path) -> None:
-    """Handwritten digits of 8x8 pixels: by the measure for photographs, 260 of these 300 test images would leak."""
+    """Handwritten digits of 8x8 pixels: by the measure for photographs, 260 of these 300 test
+    images would leak."""
     write_sample_data(tmp_path / "digits", train_per_class=30, test_per_class=30)
     leaks = find_leaks(load_dataset(tmp_path / "digits", None))
     assert leaks.alike

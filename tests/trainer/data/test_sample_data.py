@@ -106,7 +106,7 @@ def test_other_counts_over_an_existing_folder_are_refused_and_nothing_is_touched
 ) -> None:
     write_sample_data(tmp_path, train_per_class=2, test_per_class=2)
     before = names(tmp_path)
-    with pytest.raises(DataError, match="choose another --out"):
+    with pytest.raises(DataError, match="choose another folder with --out"):
         write_sample_data(
             tmp_path, train_per_class=3, test_per_class=2, set_aside=tmp_path / "aside"
         )

@@ -45,7 +45,8 @@ def write_archive(path: Path, members: dict[str, bytes]) -> str:
 
 
 def cifar_rows(labels: list[tuple[int, ...]], seed: int) -> tuple[bytes, np.ndarray]:
-    """Binary rows and their pixels as [N,32,32,3]: label bytes, then all red, all green, all blue."""
+    """Binary rows and their pixels as [N,32,32,3]: label bytes, then all red, all green, all
+    blue."""
     pixels = np.random.RandomState(seed).randint(0, 256, (len(labels), 3, 32, 32), dtype=np.uint8)
     rows = b"".join(bytes(label) + pixels[index].tobytes() for index, label in enumerate(labels))
     return rows, pixels.transpose(0, 2, 3, 1)
@@ -53,7 +54,8 @@ def cifar_rows(labels: list[tuple[int, ...]], seed: int) -> tuple[bytes, np.ndar
 
 @pytest.fixture
 def cifar10(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """A small CIFAR-10 in the downloads folder, two images a class in each file; returns the test pixels."""
+    """A small CIFAR-10 in the downloads folder, two images per class in each file; returns the test
+    pixels."""
     folder = "cifar-10-batches-bin"
     labels = [(number % 10,) for number in range(20)]
     members = {
@@ -112,11 +114,13 @@ def test_cifar100_goes_by_its_fine_labels(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_archive_that_is_not_the_known_one_is_not_opened(cifar10: np.ndarray) -> None:
-    """Its MD5 differs, so it is fetched anew, for which there is no network here; nothing half-made stays."""
+    """Its MD5 differs, so it is fetched again, for which there is no network here; nothing
+    half-made stays."""
     with (cache_folder() / "downloads" / "cifar-10-binary.tar.gz").open("ab") as file:
         file.write(b"more")
     with pytest.raises(
-        DataError, match=r"torchvision:CIFAR10 cannot be had .*connect once, or put the files"
+        DataError,
+        match=r"torchvision:CIFAR10 is not available .*connect to the internet once, or put",
     ):
         real_folder("torchvision:CIFAR10")
     assert {path.name for path in cache_folder().iterdir()} == {"downloads"}
@@ -167,7 +171,7 @@ def test_an_unknown_set_is_named_with_those_there_are() -> None:
 
 
 def test_without_a_network_the_message_says_what_to_do() -> None:
-    with pytest.raises(DataError, match="torchvision:SVHN cannot be had") as caught:
+    with pytest.raises(DataError, match="torchvision:SVHN is not available") as caught:
         real_folder("torchvision:SVHN")
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,8 @@
-"""The published experiments as grids: which cells they have, and that they run from one command."""
+"""The published experiments as grids: which cells they have, and that they run from one command.
+
+Covers: trainer.experiments.overchuk_grid, trainer.experiments.paulsen_cifar10,
+trainer.experiments.running.
+"""
 
 from __future__ import annotations
 

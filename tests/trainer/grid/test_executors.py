@@ -1,4 +1,4 @@
-"""Wherever runs are trained: the same files, and a killed worker's run is taken up again."""
+"""Wherever runs are trained: the same files, and a killed worker's run is trained again."""
 
 from __future__ import annotations
 
@@ -36,9 +36,17 @@ def one_thread() -> None:
 @pytest.fixture
 def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
     return GridConfig(
-        str(real), str(tmp_path / "grid"), str(synthetic), models=("cnn",), ratios=(0.0, 1.0), seeds=2, image_size_px=32,
-        updates=20, budgets=("updates",), threads=1,
-    )  # fmt: skip
+        str(real),
+        str(tmp_path / "grid"),
+        str(synthetic),
+        models=("cnn",),
+        ratios=(0.0, 1.0),
+        seeds=2,
+        image_size_px=32,
+        updates=20,
+        budgets=("updates",),
+        threads=1,
+    )
 
 
 @pytest.fixture
@@ -110,7 +118,13 @@ def test_a_run_that_kills_every_worker_fails_and_the_others_go_on(
 
 @pytest.mark.slow
 def test_a_run_that_fails_in_a_process_says_why(work: Work, tmp_path: Path) -> None:
-    runs = [replace(run, config=replace(run.config, training=replace(run.config.training, learning_rate=1e30))) for run in work[0][:1]]  # fmt: skip
+    runs = [
+        replace(
+            run,
+            config=replace(run.config, training=replace(run.config.training, learning_rate=1e30)),
+        )
+        for run in work[0][:1]
+    ]
     (files,) = run_all(
         Processes(("cpu",), scratch=tmp_path / "scratch", threads=1), (runs, work[1])
     ).values()
@@ -123,7 +137,7 @@ def test_options_choose_the_executor(config: GridConfig) -> None:
     assert two == Processes(("cpu", "cpu"), scratch=Path(config.out) / ".inputs", threads=1)
     ray = executor_for(replace(config, executor="ray", address="host:6379"), CPU)
     assert ray == RayCluster("host:6379", cuda=False, threads=1)
-    with pytest.raises(ConfigError, match="device 'cuda:99' is not there"):
+    with pytest.raises(ConfigError, match="device 'cuda:99' does not exist"):
         executor_for(replace(config, devices=("cpu", "cuda:99")), CPU)
 
 
@@ -133,7 +147,10 @@ def test_ray_gives_the_same_files_although_a_worker_is_killed(
 ) -> None:
     pytest.importorskip("ray")
     runs, inputs = work
-    longer = [replace(run, config=replace(run.config, training=replace(run.config.training, updates=60))) for run in runs]  # fmt: skip
+    longer = [
+        replace(run, config=replace(run.config, training=replace(run.config.training, updates=60)))
+        for run in runs
+    ]
     killer = make_killer()
     found = run_all(RayCluster(None, cuda=False, threads=1), (longer, inputs))
     killer.join(timeout=1)

@@ -34,7 +34,10 @@ def test_a_second_grid_in_one_folder_is_refused_and_a_killed_one_holds_nothing(
     )
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(ReportError, match=r"another grid is being trained in .*grid; wait for it"), grid_locked(tmp_path / "grid"):  # fmt: skip
+    with (
+        pytest.raises(ReportError, match=r"another grid is being trained in .*grid; wait for it"),
+        grid_locked(tmp_path / "grid"),
+    ):
         pass
     other.kill()
     other.communicate(timeout=30)

@@ -1,4 +1,7 @@
-"""Every model of the registry builds, takes its input sizes, and can be trained."""
+"""Every model of the registry builds, takes its input sizes, and can be trained.
+
+Covers: trainer.models.cnn, trainer.models.timm_models, trainer.models.torchvision_models.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ def test_the_default_mode_is_left_out_of_a_name_and_every_mode_has_a_title() -> 
         ("timm", "did you mean 'timm:ARCH'"),
     ],
 )
-def test_a_misspelt_model_is_told_what_was_meant(name: str, message: str) -> None:
+def test_a_misspelt_model_gets_a_suggestion(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         model_spec(name)
     assert "\n" not in str(caught.value)
@@ -166,14 +169,14 @@ def test_weights_that_do_not_fit_or_are_no_weights_are_named(tmp_path: Path) -> 
         ("other.safetensors", "does not fit resnet50"),
         ("text.pth", "cannot be read|cannot read"),
         ("text.safetensors", "cannot read"),
-        ("list.pth", "no state dict"),
+        ("list.pth", "not contain a state dict"),
     ):
         with pytest.raises(WeightsError, match=message) as caught:
             load_backbone(
                 "resnet50", find_weights("resnet50", given=tmp_path / name, allow_untrained=False)
             )
         assert "\n" not in str(caught.value)
-    with pytest.raises(WeightsError, match=r"gone\.pth is not there"):
+    with pytest.raises(WeightsError, match=r"gone\.pth does not exist"):
         find_weights("resnet50", given=tmp_path / "gone.pth", allow_untrained=True)
 
 

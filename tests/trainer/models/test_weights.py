@@ -59,8 +59,16 @@ def test_timm_weights_are_safetensors_and_the_small_cnn_has_none() -> None:
     [
         ("w.pth", ("cnn", "resnet50"), {"resnet50": "w.pth"}),
         (("resnet50=a.pth", "resnet18=b=c.pth"), ("resnet50", "cnn", "resnet18:finetune"), None),
-        (("resnet50=a.pth", "resnet18=b.pth"), ("resnet50", "cnn", "resnet18:finetune"), {"resnet50": "a.pth", "resnet18:finetune": "b.pth"}),
-        (("resnet18:finetune=b.pth",), ("resnet18", "resnet18:finetune"), {"resnet18:finetune": "b.pth"}),
+        (
+            ("resnet50=a.pth", "resnet18=b.pth"),
+            ("resnet50", "cnn", "resnet18:finetune"),
+            {"resnet50": "a.pth", "resnet18:finetune": "b.pth"},
+        ),
+        (
+            ("resnet18:finetune=b.pth",),
+            ("resnet18", "resnet18:finetune"),
+            {"resnet18:finetune": "b.pth"},
+        ),
         (("resnet18=b.pth",), ("resnet18", "resnet18:finetune"), {"resnet18": "b.pth"}),
         ((f"{TINY}=t.safetensors",), (TINY, "resnet50"), {TINY: "t.safetensors"}),
         ("w.pth", ("resnet18", "resnet50"), None),
@@ -69,7 +77,7 @@ def test_timm_weights_are_safetensors_and_the_small_cnn_has_none() -> None:
         ("w.pth", ("cnn",), None),
         (None, ("resnet50",), {}),
     ],
-)  # fmt: skip
+)
 def test_a_weights_file_goes_to_the_model_it_is_for(
     options: str | tuple[str, ...] | None, models: tuple[str, ...], expected: dict[str, str] | None
 ) -> None:
@@ -123,14 +131,25 @@ def test_fine_tuning_starts_from_the_weights_under_a_new_last_layer_and_trains_a
     state = model_spec(TINY).build(1000).state_dict()
     save_file(state, path)
     config = GridConfig(
-        str(real), str(tmp_path / "grid"), models=(f"{TINY}:finetune",), ratios=(0.0,), seeds=1, image_size_px=32,
-        updates=1, learning_rate=1e-9, weights=(f"{TINY}={path}",), device="cpu",
-    )  # fmt: skip
+        str(real),
+        str(tmp_path / "grid"),
+        models=(f"{TINY}:finetune",),
+        ratios=(0.0,),
+        seeds=1,
+        image_size_px=32,
+        updates=1,
+        learning_rate=1e-9,
+        weights=(f"{TINY}={path}",),
+        device="cpu",
+    )
     (run,) = run_grid(config).runs
     assert run.config["weights"] == "tiny.safetensors"
     trained = load_file(tmp_path / "grid" / run.run_id / "model.safetensors")
-    assert torch.allclose(trained["1.conv1.0.weight" if "1.conv1.0.weight" in trained else "1.conv1.weight"],
-                          state["conv1.0.weight" if "conv1.0.weight" in state else "conv1.weight"], atol=1e-7)  # fmt: skip
+    assert torch.allclose(
+        trained["1.conv1.0.weight" if "1.conv1.0.weight" in trained else "1.conv1.weight"],
+        state["conv1.0.weight" if "conv1.0.weight" in state else "conv1.weight"],
+        atol=1e-7,
+    )
     assert trained["1.fc.weight"].shape[0] == 3
     (moved,) = run_grid(replace(config, learning_rate=1e-2, updates=5)).runs
     after = load_file(tmp_path / "grid" / moved.run_id / "model.safetensors")
@@ -143,9 +162,16 @@ def test_a_file_that_does_not_fit_a_fine_tuned_model_ends_the_grid_before_anythi
 ) -> None:
     save_file({"blocks.0.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     config = GridConfig(
-        str(real), str(tmp_path / "grid"), models=("cnn", f"{TINY}:finetune"), ratios=(0.0,), seeds=1, updates=1,
-        image_size_px=32, weights=str(tmp_path / "other.safetensors"), device="cpu",
-    )  # fmt: skip
+        str(real),
+        str(tmp_path / "grid"),
+        models=("cnn", f"{TINY}:finetune"),
+        ratios=(0.0,),
+        seeds=1,
+        updates=1,
+        image_size_px=32,
+        weights=str(tmp_path / "other.safetensors"),
+        device="cpu",
+    )
     with pytest.raises(WeightsError, match=r"other\.safetensors does not fit timm:test_resnet"):
         run_grid(config)
     assert not list((tmp_path / "grid").glob("*/DONE"))

@@ -1,4 +1,9 @@
-"""The report: from the runs alone, self-contained, without torch."""
+"""The report: from the runs alone, self-contained, without torch.
+
+Covers: trainer.analysis.results, trainer.report.classes, trainer.report.grid,
+trainer.report.header, trainer.report.html, trainer.report.page, trainer.report.pictures,
+trainer.report.plots, trainer.report.provenance, trainer.report.style.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +43,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...
     (root / "made" / "cross").rename(root / "made" / "a <b> & 猫")
     run_grid(
         GridConfig(
-            str(root / "real"), str(root / "grid"), str(root / "made"), models=("cnn",), ratios=(0.0, 1.0, 2.0), seeds=2,
-            image_size_px=32, updates=8, device="cpu", budgets=("updates",),
+            str(root / "real"),
+            str(root / "grid"),
+            str(root / "made"),
+            models=("cnn",),
+            ratios=(0.0, 1.0, 2.0),
+            seeds=2,
+            image_size_px=32,
+            updates=8,
+            device="cpu",
+            budgets=("updates",),
         )
-    )  # fmt: skip
+    )
     shutil.rmtree(root / "real")
     shutil.rmtree(root / "made")
     return root / "grid"
@@ -141,7 +154,7 @@ def test_an_unfinished_grid_still_reports(grid_folder: Path) -> None:
     text = write_report(grid_folder).read_text(encoding="utf-8")
     assert "not trained yet" in text
     assert "4 of 6 runs have not been trained" in text
-    assert "with the only seed" in text
+    assert "with a single seed" in text
 
 
 def test_many_classes_get_a_picture_of_the_confusion(grid_folder: Path) -> None:
@@ -150,7 +163,7 @@ def test_many_classes_get_a_picture_of_the_confusion(grid_folder: Path) -> None:
     matrix = np.diag(np.full(30, 9))
     matrix[3, 7] = 4
     shown = confusion_picture(matrix, [f"class {number}" for number in range(30)])
-    assert "class 3 taken for class 7: 4" in shown
+    assert "class 3 mistaken for class 7: 4" in shown
     assert "data:image/png" in shown
 
 
@@ -191,7 +204,8 @@ def test_json_holds_only_plain_values_and_what_the_page_says(grid_folder: Path) 
 
 
 def test_cells_are_what_scikit_learn_counted_in_training(grid_folder: Path) -> None:
-    """metrics.json, written when trained, and the report, counted from predictions, are the same numbers."""
+    """metrics.json, written when trained, and the report, counted from predictions, are the same
+    numbers."""
     grid = read_grid(grid_folder)
     results = results_of(grid)
     for key in results.keys:
@@ -214,7 +228,7 @@ def test_a_trained_grid_leaves_its_worst_mistakes_for_the_report(grid_folder: Pa
     ]
     text = write_report(grid_folder).read_text(encoding="utf-8")
     assert "The worst mistakes" in text
-    assert "taken for <b>" in text
+    assert "mistaken for <b>" in text
 
 
 def test_all_arms_stand_beside_real_only_with_both_budgets(
@@ -236,7 +250,15 @@ def test_all_arms_stand_beside_real_only_with_both_budgets(
     page = Page()
     page.feed(text)
     assert not page.open
-    order = ["the reference", "standard augmentation", "Same number of optimiser updates", "turned copies", "50% of real", "Same number of epochs", "further real"]  # fmt: skip
+    order = [
+        "the reference",
+        "standard augmentation",
+        "Same number of optimiser updates",
+        "rotated or mirrored copies",
+        "50% of real",
+        "Same number of epochs",
+        "additional real",
+    ]
     places = [text.index(each, text.index("<h2>The grid")) for each in order]
     assert places == sorted(places)
     assert text.count("verdict worse") == 1
@@ -260,8 +282,8 @@ def test_leaks_are_listed(tmp_path: Path, make_grid: Callable[..., Path]) -> Non
         encoding="utf-8"
     )
     assert (
-        "3 pairs of images in two parts of the data (1 the same file, 2 nearly the same picture), 1 test images"
-        in text
+        "3 pairs of matching images in different parts of the data (1 identical file, 2 nearly "
+        "identical picture), involving 1 test images" in text
     )
     assert "circle/&lt;1&gt;.png" in text
     assert "2 more pairs" in text

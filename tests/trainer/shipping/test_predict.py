@@ -1,4 +1,9 @@
-"""Using what was trained: a run and its export say the same, of files, of folders, and of labelled images."""
+"""Using what was trained: a run and its export say the same, of files, of folders, and of labelled
+images.
+
+Covers: trainer.commands.evaluate, trainer.commands.export, trainer.commands.predict,
+trainer.shipping.export, trainer.training.classifier.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +33,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...,
     make_shapes(root / "real" / "test", per_class=5, seed=2)
     run_grid(
         GridConfig(
-            str(root / "real"), str(root / "grid"), models=("cnn", "resnet50"), ratios=(0.0,), seeds=1, image_size_px=32,
-            updates=40, device="cpu", allow_untrained=True,
+            str(root / "real"),
+            str(root / "grid"),
+            models=("cnn", "resnet50"),
+            ratios=(0.0,),
+            seeds=1,
+            image_size_px=32,
+            updates=40,
+            device="cpu",
+            allow_untrained=True,
         )
-    )  # fmt: skip
+    )
     return root
 
 
@@ -149,7 +161,7 @@ def test_one_damaged_image_does_not_stop_the_others(
     assert "b.png is not a whole image" in caplog.text
 
 
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     folders: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_of(folders, "cnn")
@@ -158,10 +170,14 @@ def test_mistakes_are_told_in_one_line(
     assert "is a whole grid; name one of its runs: cnn-" in failure(
         caplog, "predict", folders / "grid", tmp_path
     )
-    assert "holds no run and no exported model" in failure(caplog, "predict", tmp_path, tmp_path)
-    assert "nothing.png is not there" in failure(caplog, "predict", run, tmp_path / "nothing.png")
+    assert "contains neither a run nor an exported model" in failure(
+        caplog, "predict", tmp_path, tmp_path
+    )
+    assert "nothing.png does not exist" in failure(caplog, "predict", run, tmp_path / "nothing.png")
     assert "does not know: zebra" in failure(caplog, "evaluate", run, tmp_path)
-    assert "is there already and is left alone" in failure(caplog, "export", run, "--out", tmp_path)
+    assert "already exists and is left as it is" in failure(
+        caplog, "export", run, "--out", tmp_path
+    )
 
 
 def test_an_unfinished_run_is_refused(folders: Path, tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from trainer.config import TrainingConfig
 from trainer.errors import ConfigError, RunError
 from trainer.training.engine import (
     Fit,
-    Labelled,
+    LabelledTensors,
     Standardise,
     deterministic,
     fit,
     learning_rate_at,
     pick_device,
-    pick_precision,
+    pick_dtype,
     predict,
 )
 from trainer.training.engine import _batches as batches
@@ -24,14 +24,14 @@ from trainer.training.engine import _batches as batches
 CPU = torch.device("cpu")
 
 
-def blobs() -> tuple[torch.Tensor, Labelled, Labelled]:
+def blobs() -> tuple[torch.Tensor, LabelledTensors, LabelledTensors]:
     """Two classes of points, far apart."""
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(40, 4, generator=generator)
     labels = torch.arange(40) % 2
     points[labels == 1] += 4
     rows = torch.arange(40)
-    return points, Labelled(rows[:30], labels[:30]), Labelled(rows[30:], labels[30:])
+    return points, LabelledTensors(rows[:30], labels[:30]), LabelledTensors(rows[30:], labels[30:])
 
 
 def test_it_learns_and_the_same_seed_learns_the_same() -> None:
@@ -43,9 +43,14 @@ def test_it_learns_and_the_same_seed_learns_the_same() -> None:
         torch.seed()  # what came before must not matter
         with deterministic():
             outcome = fit(
-                network, points, train=train, validation=validation, config=TrainingConfig(updates=60, learning_rate=0.03),
-                seed=seed, device=CPU,
-            )  # fmt: skip
+                network,
+                points,
+                train=train,
+                validation=validation,
+                config=TrainingConfig(updates=60, learning_rate=0.03),
+                seed=seed,
+                device=CPU,
+            )
         states.append(network.state_dict())
         assert outcome.updates == 60
         assert outcome.epochs == pytest.approx(60 * 32 / 30)
@@ -61,19 +66,30 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_update() -> None:
     points[3] = float("nan")
     with pytest.raises(RunError, match=r"became nan at update \d+ of 20"):
         fit(
-            nn.Linear(4, 2), points, train=train, validation=validation, config=TrainingConfig(updates=20), seed=0,
+            nn.Linear(4, 2),
+            points,
+            train=train,
+            validation=validation,
+            config=TrainingConfig(updates=20),
+            seed=0,
             device=CPU,
-        )  # fmt: skip
+        )
 
 
 def test_the_checkpoint_that_validates_best_is_kept() -> None:
-    """Validation labels are the wrong way round, so that every update makes it worse: the first look is the best."""
+    """Validation labels are the wrong way round, so that every update makes it worse: the first
+    look is the best."""
     points, train, validation = blobs()
-    wrong = Labelled(validation.rows, 1 - validation.labels)
+    wrong = LabelledTensors(validation.rows, 1 - validation.labels)
     outcome = fit(
-        nn.Linear(4, 2), points, train=train, validation=wrong, seed=0, device=CPU,
+        nn.Linear(4, 2),
+        points,
+        train=train,
+        validation=wrong,
+        seed=0,
+        device=CPU,
         config=TrainingConfig(updates=100, learning_rate=0.1, checkpoints=10),
-    )  # fmt: skip
+    )
     assert outcome.best_update == 10
 
 
@@ -104,7 +120,7 @@ def test_augmentation_changes_pixels_in_training_only(augment: str) -> None:
             return self.fc(pixels.float().flatten(1) / 255)
 
     pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    part = Labelled(torch.arange(4), torch.arange(4) % 2)
+    part = LabelledTensors(torch.arange(4), torch.arange(4) % 2)
     config = TrainingConfig(updates=3, batch_size=4, augment=augment)
     fit(Spy(), pixels, train=part, validation=part, config=config, seed=0, device=CPU)
     shown = [row for batch in seen for row in batch]
@@ -121,7 +137,8 @@ def test_cuda_is_not_promised_where_there_is_none(monkeypatch: pytest.MonkeyPatc
 
 
 class Greedy(nn.Module):
-    """A linear network on a device that holds at most `room` rows at once while it trains, and `look` while it does not."""
+    """A linear network on a device that holds at most `room` rows at once while it trains, and
+    `look` while it does not."""
 
     def __init__(self, room: int, look: int = 1000) -> None:
         super().__init__()
@@ -154,7 +171,7 @@ def test_out_of_memory_halves_what_goes_through_at_once_and_keeps_the_effective_
     assert (parts.batch_size, parts.micro_batch, parts.updates) == (16, 4, 30)
     assert little.seen == [4] * 4 * 30
     assert (
-        "out of memory: starting again with 8 images at once; 16 make an update as before"
+        "out of memory: starting again with 8 images at once; still 16 images per update"
         in caplog.text
     )
     assert torch.allclose(plenty.fc.weight, little.fc.weight, atol=1e-6)
@@ -235,8 +252,8 @@ def test_mixed_precision_computes_in_16_bits_and_trains_as_well() -> None:
     pixels = (labels * 120)[:, None, None, None] + torch.randint(
         0, 100, (24, 3, 32, 32), generator=random
     )
-    part = Labelled(torch.arange(24), labels)
-    for precision, kind in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
+    part = LabelledTensors(torch.arange(24), labels)
+    for dtype, kind in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
         kinds.clear()
         torch.manual_seed(0)
         network = Spy(
@@ -244,7 +261,7 @@ def test_mixed_precision_computes_in_16_bits_and_trains_as_well() -> None:
             nn.Flatten(),
             nn.Linear(3072, 2),
         )
-        config = TrainingConfig(updates=30, batch_size=8, precision=precision)
+        config = TrainingConfig(updates=30, batch_size=8, dtype=dtype)
         found = fit(
             network,
             pixels.to(torch.uint8),
@@ -265,7 +282,7 @@ def test_mixed_precision_computes_in_16_bits_and_trains_as_well() -> None:
 )
 def test_a_precision_that_cannot_be_had_is_refused(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        pick_precision(name, CPU)
+        pick_dtype(name, CPU)
 
 
 def test_of_several_views_of_an_image_every_one_is_trained_on_and_never_anothers() -> None:
@@ -277,8 +294,8 @@ def test_of_several_views_of_an_image_every_one_is_trained_on_and_never_anothers
             return super().forward(rows)
 
     values = torch.arange(12.0)[:, None]
-    train = Labelled(torch.tensor([[4, 5, 6], [9, 10, 11]]), torch.tensor([0, 1]))
-    validation = Labelled(torch.tensor([0, 1]), torch.tensor([0, 1]))
+    train = LabelledTensors(torch.tensor([[4, 5, 6], [9, 10, 11]]), torch.tensor([0, 1]))
+    validation = LabelledTensors(torch.tensor([0, 1]), torch.tensor([0, 1]))
     config = TrainingConfig(updates=20, batch_size=2)
     fit(Spy(1, 2), values, train=train, validation=validation, config=config, seed=0, device=CPU)
     assert set(seen) == {4, 5, 6, 9, 10, 11}

@@ -43,10 +43,18 @@ def prepare(
 def frozen_grid(real: Path, out: Path, **changes: object) -> GridConfig:
     return replace(
         GridConfig(
-            str(real), str(out), models=(TINY,), arms=("real", "augment"), seeds=2, image_size_px=32, updates=12,
-            device="cpu", allow_untrained=True,
-        ), **changes,
-    )  # fmt: skip
+            str(real),
+            str(out),
+            models=(TINY,),
+            arms=("real", "augment"),
+            seeds=2,
+            image_size_px=32,
+            updates=12,
+            device="cpu",
+            allow_untrained=True,
+        ),
+        **changes,
+    )
 
 
 def written(grid: Grid, name: str) -> dict[str, bytes]:

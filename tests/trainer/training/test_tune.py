@@ -1,4 +1,5 @@
-"""Tuning sees real training images only, never does worse than the defaults on them, and goes on after a kill."""
+"""Tuning sees real training images only, never does worse than the defaults on them, and goes on
+after a kill."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def test_the_best_trial_is_at_least_as_good_as_the_defaults(config: TuneConfig, 
     values = json.loads(Path(config.out).read_text(encoding="utf-8"))
     assert found.score >= found.default_score > 0
     assert values["training"] == found.training
-    assert set(found.training) == {"learning_rate", "l2", "batch_size", "augment"}
+    assert set(found.training) == {"learning_rate", "weight_decay", "batch_size", "augment"}
     assert values["images"] == sorted(each.sha256 for each in load_dataset(real, None).train)
 
 
@@ -66,6 +67,17 @@ def test_the_same_command_again_runs_only_the_missing_trials(
     assert (tmp_path / "tuned.json").read_bytes() == before
 
 
+def test_the_weight_decay_keeps_the_name_that_studies_have_for_it(
+    config: TuneConfig, tmp_path: Path
+) -> None:
+    """A study from before the field was renamed goes on: its trials have the parameter `l2`."""
+    found = tune(replace(config, trials=2))
+    storage = f"sqlite:///{tmp_path / 'tuned.study.db'}"
+    study = optuna.load_study(study_name="synthgrid", storage=storage)
+    assert all("l2" in trial.params for trial in study.trials)
+    assert found.training["weight_decay"] == study.best_params["l2"]
+
+
 def test_a_trial_that_was_killed_is_not_counted(config: TuneConfig, tmp_path: Path) -> None:
     tune(replace(config, trials=1))
     study = optuna.load_study(
@@ -81,7 +93,7 @@ def test_a_study_of_other_images_is_not_mixed_up(
     tune(replace(config, trials=1))
     make_shapes(real / "train", per_class=7, seed=5)
     with pytest.raises(
-        ConfigError, match=r"tuned\.study\.db is the study of something else \(data_fingerprint"
+        ConfigError, match=r"tuned\.study\.db belongs to another study \(data_fingerprint"
     ):
         tune(config)
 

@@ -16,7 +16,7 @@ from trainer.grid.grid import run_grid
 from trainer.grid.planning import training_configs
 from trainer.training.tuned import read_tuned, refuse_test_images
 
-TRAINING = {"learning_rate": 0.002, "l2": 0.0, "batch_size": 8}
+TRAINING = {"learning_rate": 0.002, "weight_decay": 0.0, "batch_size": 8}
 
 
 def write(path: Path, real: Path, **change: Any) -> str:
@@ -35,9 +35,17 @@ def write(path: Path, real: Path, **change: Any) -> str:
 @pytest.fixture
 def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
     return GridConfig(
-        str(real), str(tmp_path / "grid"), str(synthetic), models=("cnn",), ratios=(0.0, 1.0), seeds=1, image_size_px=32,
-        updates=4, device="cpu", tuned=(write(tmp_path / "tuned.json", real),),
-    )  # fmt: skip
+        str(real),
+        str(tmp_path / "grid"),
+        str(synthetic),
+        models=("cnn",),
+        ratios=(0.0, 1.0),
+        seeds=1,
+        image_size_px=32,
+        updates=4,
+        device="cpu",
+        tuned=(write(tmp_path / "tuned.json", real),),
+    )
 
 
 def test_every_cell_trains_with_what_was_tuned(config: GridConfig) -> None:
@@ -51,14 +59,20 @@ def test_every_cell_trains_with_what_was_tuned(config: GridConfig) -> None:
     }
 
 
+def test_a_file_that_calls_the_weight_decay_l2_is_still_accepted(
+    real: Path, tmp_path: Path
+) -> None:
+    old = write(tmp_path / "old.json", real, training={"l2": 0.25, "precision": "float32"})
+    training = read_tuned([old], models=("cnn",))["cnn"].training
+    assert training == {"weight_decay": 0.25, "dtype": "float32"}
+
+
 def test_a_file_tuned_on_a_test_image_is_refused_before_anything_is_written(
     config: GridConfig, real: Path, tmp_path: Path
 ) -> None:
     dataset = load_dataset(real, None)
     used = [dataset.train[0].sha256, dataset.test[3].sha256]
-    with pytest.raises(
-        ConfigError, match=r"tuned on 1 images that are tested on, circle/003.png among them"
-    ):
+    with pytest.raises(ConfigError, match=r"tuned on 1 test images, circle/003.png among them"):
         run_grid(replace(config, tuned=(write(tmp_path / "t.json", real, images=used),)))
     assert not Path(config.out).exists()
 
@@ -70,11 +84,11 @@ def test_a_file_tuned_on_a_test_image_is_refused_before_anything_is_written(
         ({"model": "cnnn"}, "model 'cnnn' is unknown"),
         (
             {"training": {"learning": 1}},
-            "tunes 'learning', which is no hyper-parameter; known: augment",
+            "tunes 'learning', which is not a hyper-parameter; known: augment",
         ),
-        ({"training": 3}, "is no file of tuned hyper-parameters"),
+        ({"training": 3}, "is not a file of tuned hyper-parameters"),
         ({"images": []}, "does not list the images it was tuned on"),
-        ({"images": None}, "is no file of tuned hyper-parameters"),
+        ({"images": None}, "is not a file of tuned hyper-parameters"),
     ],
 )
 def test_a_file_that_does_not_fit_says_why(
@@ -97,13 +111,15 @@ def test_what_is_tuned_cannot_be_asked_for_as_well(config: GridConfig, real: Pat
         read_tuned(config.tuned, models=("cnn",)),
     )
     refuse_test_images(tuned.values(), dataset.test)
-    with pytest.raises(ConfigError, match="l2 of cnn is asked for and tuned as well"):
-        training_configs(replace(config, l2=0.1), dataset, tuned)
+    with pytest.raises(
+        ConfigError, match="weight_decay of cnn is both given as an option and tuned"
+    ):
+        training_configs(replace(config, weight_decay=0.1), dataset, tuned)
 
 
 def test_a_model_tuned_to_be_augmented_has_no_arm_augment(
     config: GridConfig, real: Path, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "t.json", real, training={"augment": "standard"})
-    with pytest.raises(ConfigError, match="cnn was tuned to be augmented"):
+    with pytest.raises(ConfigError, match="cnn was tuned to use augmentation"):
         run_grid(replace(config, arms=("augment",), tuned=(path,)))

@@ -1,0 +1,290 @@
+"""A whole grid: models x arms x budgets x seeds, how they train, and where."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trainer.arms import (
+    BASELINE,
+    BUDGETS,
+    NOT_SOURCES,
+    SHARED_BUDGET,
+    SOURCE_NAME,
+    Arm,
+    arm_of_ratio,
+    parse_arm,
+    resolved_source,
+)
+from trainer.config.fields import (
+    check_choice,
+    check_number,
+    check_whole,
+    renamed,
+    strict,
+    to_list,
+)
+from trainer.config.run import MIN_IMAGE_SIZE_PX, TrainingConfig
+from trainer.errors import ConfigError
+from trainer.models.registry import model_spec
+
+DEVICES = ("auto", "cpu", "cuda")
+EXECUTORS = ("local", "ray")
+DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
+_DEFAULT_RATIOS = (0.0, 0.5, 1.0)
+_QUICK_UPDATES = 40
+# Fields that replace a model's own defaults.
+_OVERRIDES = ("updates", "epochs", "batch_size", "learning_rate", "weight_decay")
+_LISTS = {
+    "models": str,
+    "ratios": float,
+    "arms": str,
+    "budgets": str,
+    "tuned": str,
+    "weights": str,
+    "devices": str,
+}
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """A whole grid: models x arms x budgets x seeds on one set of real images.
+
+    `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form
+    of additive arms: 0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how
+    many there are (0, 1, ...). A field that is None leaves each model's own default. `tuned` are
+    files of hyper-parameters, each for one model. `devices` are those of the local executor's
+    processes. `quick` shrinks images, counts and updates to a smoke run whose numbers mean nothing.
+    """
+
+    real: str
+    out: str
+    synthetic: str | Mapping[str, str] | None = None
+    models: tuple[str, ...] = ("cnn", "resnet50")
+    ratios: tuple[float, ...] | None = None
+    arms: tuple[str, ...] = ()
+    budgets: tuple[str, ...] = BUDGETS
+    more_real: str | None = None
+    drop_leaks: bool = False
+    seeds: int = 3
+    validation_share: float = 0.2
+    image_size_px: int | None = None
+    updates: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    augment: str = "none"
+    tuned: tuple[str, ...] = ()
+    dtype: str = "auto"
+    weights: str | tuple[str, ...] | None = None
+    allow_untrained: bool = False
+    device: str = "auto"
+    devices: tuple[str, ...] = ()
+    executor: str = "local"
+    address: str | None = None
+    threads: int | None = None
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_folders()
+        self._check_axes()
+        check_number(
+            "validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9
+        )
+        check_choice("device", self.device, DEVICES)
+        self._check_machine()
+        for name, low in (("image_size_px", MIN_IMAGE_SIZE_PX), ("threads", 1)):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), low=low)
+        for name in ("quick", "allow_untrained", "drop_leaks"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        for model in self.models:
+            model_spec(model).check_image_size(self.image_size_for(model))
+            self.training_for(model, train_images=1)
+        self._check_arms()
+
+    def _check_folders(self) -> None:
+        for name in ("real", "out"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ConfigError(f"{name} must name a folder, not {getattr(self, name)!r}")
+        folders: list[Any] = [] if self.more_real is None else [self.more_real]
+        if isinstance(self.synthetic, Mapping):
+            folders += self.synthetic.values()
+        elif self.synthetic is not None:
+            folders.append(self.synthetic)
+        for folder in folders:
+            if not isinstance(folder, str) or not folder:
+                raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
+
+    def _check_axes(self) -> None:
+        check_whole("seeds", self.seeds, low=1)
+        object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
+        if not self.models or len(set(self.models)) != len(self.models):
+            given = ",".join(map(str, self.models)) or "none"
+            raise ConfigError(f"models must name each model once, not {given}")
+        for ratio in self.ratios or ():
+            check_number("ratio", ratio, low=0.0)
+        if self.ratios is not None and (
+            0 not in self.ratios or sorted(set(self.ratios)) != list(self.ratios)
+        ):
+            given = ",".join(f"{ratio:g}" for ratio in self.ratios)
+            raise ConfigError(
+                f"ratios are {given or 'empty'}; they must rise and start at 0, the real-only cell "
+                f"that the others are compared with, as in 0,0.5,1"
+            )
+        for budget in self.budgets:
+            check_choice("budget", budget, BUDGETS)
+        if not self.budgets or len(set(self.budgets)) != len(self.budgets):
+            given = ",".join(self.budgets) or "none"
+            raise ConfigError(f"budgets must name each budget once, not {given}")
+
+    def _check_machine(self) -> None:
+        check_choice("executor", self.executor, EXECUTORS)
+        if self.address is not None and self.executor != "ray":
+            raise ConfigError(f"address {self.address} is for a Ray cluster; add --executor ray")
+        if self.devices and (self.executor != "local" or self.device != "auto"):
+            raise ConfigError(
+                "devices are for the processes of --executor local; leave --device and --executor "
+                "out"
+            )
+        for name in self.devices:
+            if not re.fullmatch(r"cpu|cuda:\d{1,3}", name):
+                raise ConfigError(
+                    f"devices has '{name}'; expected cpu or cuda:0, cuda:1, ..., as in "
+                    f"cuda:0,cuda:1"
+                )
+
+    def _check_arms(self) -> None:
+        names = [arm.name for arm in self.used_arms]
+        if len(set(names)) != len(names):
+            raise ConfigError(
+                f"arms must name each arm once, not {','.join(names)}; "
+                f"--ratios 0,1 means real,add:1"
+            )
+        if BASELINE not in names:
+            raise ConfigError(
+                f"arms are {','.join(names)}; they must include real, which the others are "
+                f"compared with"
+            )
+        for name in self.sources:
+            if name in NOT_SOURCES or not SOURCE_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"synthetic source '{name}' does not have a valid name; use letters, digits, "
+                    f"'_', '-' and '.', but not {', '.join(NOT_SOURCES)}"
+                )
+        for arm in self.used_arms:
+            resolved_source(arm, tuple(self.sources))
+            if arm.regime == "more" and self.more_real is None:
+                raise ConfigError(
+                    f"arm '{arm.name}' needs additional real images; name their folder with "
+                    f"--more-real"
+                )
+            if arm.regime == "augment" and self.augment != "none":
+                raise ConfigError(
+                    "arm 'augment' is the same as the baseline when --augment standard is on; "
+                    "leave one out"
+                )
+
+    @property
+    def used_arms(self) -> tuple[Arm, ...]:
+        """The arms of this grid, in order: those of `ratios`, then `arms`."""
+        ratios = (_DEFAULT_RATIOS if not self.arms else ()) if self.ratios is None else self.ratios
+        additive = tuple(arm_of_ratio(ratio) for ratio in ratios)
+        return additive + tuple(parse_arm(text) for text in self.arms)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The synthetic folders by name; a single one without a name is "synthetic"."""
+        if self.synthetic is None:
+            return {}
+        if isinstance(self.synthetic, str):
+            return {DEFAULT_SOURCE: self.synthetic}
+        return dict(self.synthetic)
+
+    def budgets_of(self, arm: Arm) -> tuple[str, ...]:
+        """The budgets that an arm is trained under: the one shared by all, or those asked for."""
+        return tuple(each for each in arm.budgets if each == SHARED_BUDGET or each in self.budgets)
+
+    @property
+    def used_seeds(self) -> range:
+        """The seeds of this grid; a quick grid has at most two."""
+        return range(min(self.seeds, 2) if self.quick else self.seeds)
+
+    @property
+    def limit_per_class(self) -> int | None:
+        """How many images per class of train and of test are used: all, or 8 in a quick grid."""
+        return 8 if self.quick else None
+
+    def image_size_for(self, model: str) -> int:
+        """Side of the square images that `model` sees, in pixels."""
+        spec = model_spec(model)
+        default_px = spec.quick_image_size_px if self.quick else spec.image_size_px
+        return self.image_size_px or default_px
+
+    def training_for(
+        self,
+        model: str,
+        *,
+        train_images: int,
+        baseline_images: int | None = None,
+        tuned: Mapping[str, Any] | None = None,
+    ) -> TrainingConfig:
+        """Hyper-parameters of `model` in the baseline: its defaults, then what was tuned or given.
+
+        `train_images` is the number in the largest cell, `baseline_images` in the real-only one. By
+        default the first sets the updates: the model's `passes` over that cell, and no fewer than
+        its `min_updates`. If epochs are the only budget, the second does.
+
+        Raises:
+            ConfigError: a value is out of range, or both given as an option and tuned.
+        """
+        values: dict[str, Any] = {"updates": None, "dtype": self.dtype}
+        values |= model_spec(model).training | self._given_training(model, tuned or {})
+        if not values.get("epochs") and not values["updates"]:
+            checked = TrainingConfig(**values | {"updates": 1})
+        else:
+            checked = TrainingConfig(**values)
+        baseline_images = train_images if baseline_images is None else baseline_images
+        if checked.epochs is not None:
+            updates = math.ceil(checked.epochs * baseline_images / checked.batch_size)
+            return replace(checked, epochs=None, updates=updates)
+        if values["updates"] is not None:
+            return checked
+        if self.quick:
+            return replace(checked, updates=_QUICK_UPDATES)
+        images = train_images if "updates" in self.budgets else baseline_images
+        passes = math.ceil(model_spec(model).passes * images / checked.batch_size)
+        return replace(checked, updates=max(model_spec(model).min_updates, passes))
+
+    def _given_training(self, model: str, tuned: Mapping[str, Any]) -> dict[str, Any]:
+        """What replaces the defaults of `model`: options, and tuned values."""
+        given = {
+            name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None
+        }
+        given |= {"augment": self.augment} if self.augment != "none" else {}
+        given |= {"dtype": self.dtype} if self.dtype != "auto" else {}
+        both = sorted(given.keys() & tuned.keys())
+        if both:
+            raise ConfigError(
+                f"{both[0]} of {model} is both given as an option and tuned; leave out the option "
+                f"or the file"
+            )
+        return given | dict(tuned)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GridConfig:
+        """The config in a parsed JSON object; the old names `l2` and `precision` are accepted.
+
+        Raises:
+            ConfigError: a field is unknown, missing, or out of range.
+        """
+        values = renamed(values)
+        for name, kind in _LISTS.items():
+            if name in values and not (name in ("ratios", "weights") and values[name] is None):
+                values[name] = to_list(name, kind, values[name])
+        return strict(cls, values)

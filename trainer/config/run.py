@@ -1,0 +1,105 @@
+"""One training's hyper-parameters, and one run: everything that its numbers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+
+from trainer.arms import SHARED_BUDGET, parse_arm
+from trainer.config.fields import OLD_NAMES, check_choice, check_number, check_whole
+from trainer.errors import ConfigError
+from trainer.models.registry import model_spec
+
+AUGMENTATIONS = ("none", "standard")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
+_RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One model's hyper-parameters, the same in every cell of a grid.
+
+    Either `updates` (optimiser steps) or `epochs` (passes over the cell's own training images) is
+    set. With a fixed number of updates, a cell with more images does not also train for longer,
+    which is what makes cells comparable. `weight_decay` is the coefficient of the L2 penalty that
+    Adam adds to the gradient. `dtype` is the number format that the network computes in.
+    Validation runs `checkpoints` times, evenly spaced. A frozen backbone sees `views` augmented
+    views of each training image when images are augmented.
+    """
+
+    updates: int | None = 300
+    epochs: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-4
+    augment: str = "none"
+    views: int = 4
+    dtype: str = "auto"
+    checkpoints: int = 10
+
+    def __post_init__(self) -> None:
+        if (self.updates is None) == (self.epochs is None):
+            raise ConfigError("set either updates or epochs, and not both")
+        for name in ("updates", "epochs", "batch_size", "views", "checkpoints"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), low=1)
+        check_number("learning_rate", self.learning_rate, low=0.0, low_excluded=True)
+        check_number("weight_decay", self.weight_decay, low=0.0)
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        check_choice("dtype", self.dtype, DTYPES)
+
+    def total_updates(self, train_images: int) -> int:
+        """Optimiser steps over `train_images` images."""
+        return self.updates or math.ceil(train_images / self.batch_size) * (self.epochs or 0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One cell of a grid at one seed: everything that its numbers depend on, hence its identity.
+
+    `arm` is an arm's canonical name (see trainer.arms). `training` has the run's own number of
+    updates, whatever the budget. `data_fingerprint` covers the images that this run trains,
+    validates and tests on, by name, label and content. `weights` says where a pretrained model's
+    weights came from ("" for a model trained from scratch).
+    """
+
+    model: str
+    arm: str
+    budget: str
+    seed: int
+    image_size_px: int
+    training: TrainingConfig
+    validation_share: float
+    classes: tuple[str, ...]
+    data_fingerprint: str
+    weights: str = ""
+    weights_fingerprint: str = ""
+    run_format: int = _RUN_FORMAT
+
+    def __post_init__(self) -> None:
+        spec = model_spec(self.model)
+        if spec.name != self.model:
+            raise ConfigError(
+                f"model '{self.model}' is not in its shortest spelling, '{spec.name}'"
+            )
+        arm = parse_arm(self.arm)
+        if arm.name != self.arm:
+            raise ConfigError(f"arm '{self.arm}' is not in its shortest spelling, '{arm.name}'")
+        check_choice("budget", self.budget, arm.budgets)
+        check_whole("seed", self.seed, low=0)
+        check_whole("image_size_px", self.image_size_px, low=MIN_IMAGE_SIZE_PX)
+
+    @property
+    def run_id(self) -> str:
+        """Readable, and different whenever anything that matters is: "cnn-real-seed0-1a2b3c4d"."""
+        values = asdict(self)
+        # Hashed under the names that the fields had first, so that finished runs stay finished.
+        for old, new in OLD_NAMES.items():
+            values["training"][old] = values["training"].pop(new)
+        text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        budget = f"-{self.budget}" * (self.budget != SHARED_BUDGET)
+        return f"{self.model}-{self.arm}{budget}-seed{self.seed}-{digest[:8]}".replace(":", "-")
