@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .record import ImageRecord
@@ -15,17 +15,13 @@ CARD_MARK = "<!-- written by SynthGrid and kept up to date by it; remove this li
 class Tally:
     """How many records there are of each label, plan and set of generator settings, and how many from a real image."""
 
-    def __init__(self, records: Iterable[ImageRecord] = ()) -> None:
+    def __init__(self) -> None:
         self.labels: Counter[str] = Counter()
         self.plans: Counter[str] = Counter()
         self.settings: Counter[str] = Counter()
         self.from_real = 0
-        self._latest: tuple[Mapping[str, Any], str] = (
-            {},
-            "{}",
-        )  # most records have the settings of the one before
-        for record in records:
-            self.add(record)
+        # Most records have the settings of the one before.
+        self._latest: tuple[Mapping[str, Any], str] = ({}, "{}")
 
     def add(self, record: ImageRecord, times: int = 1) -> None:
         """Counts a record; `times` -1 takes it out again."""

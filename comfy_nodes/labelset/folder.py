@@ -50,17 +50,16 @@ class Line:
 class LabelledFolder:
     """A labelled folder on disk, for one writer at a time.
 
-    Opening reads nothing; `scan` reads the records and mends the folder, `add` writes one image with its record. `rows`
-    holds the keys and `tally` the counts of the records read or added so far; `records` holds the records themselves and
-    stays empty with `keep_records` off, so that memory does not grow with the folder.
+    Opening reads nothing; `scan` reads the records and repairs the folder, `add` writes one image
+    with its record. `rows` holds the keys and `tally` the counts of the records read or added so
+    far; the records themselves stay on the disk (`lines` reads them), so that a folder of a million
+    images takes little memory.
     """
 
-    def __init__(self, root: Path, *, keep_records: bool = True) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = Path(root)
-        self.records: dict[tuple[str, int], ImageRecord] = {}
         self.rows = RowSet()
         self.tally = Tally()
-        self._keep_records = keep_records
 
     @property
     def metadata_path(self) -> Path:
@@ -84,8 +83,8 @@ class LabelledFolder:
             )
         return self.root / parts[0] / parts[1]
 
-    def scan(self) -> dict[tuple[str, int], ImageRecord]:
-        """Reads every record and makes records and images agree again after a crash; returns (plan_id, index) -> record.
+    def scan(self) -> None:
+        """Reads every record into `rows` and `tally`; makes records and images agree after a crash.
 
         A record whose image is gone is dropped. An image that no record names (a kill between image and record) gets
         its record back from inside the file, if it holds one and is whole. Half-written temporary files are removed.
@@ -105,7 +104,6 @@ class LabelledFolder:
             names = image_names(self.root, clear=True)
             self._read_records(names)
         self._restore(names)
-        return self.records
 
     def find(self, record: ImageRecord) -> Path | None:
         """The file that is there for a record's plan and index, in whatever format; None where there is none."""
@@ -238,20 +236,17 @@ class LabelledFolder:
         self.rewrite(keep)
         for key in gone:
             self.rows.discard(key)
-            self.records.pop(key, None)
 
     def _note(self, record: ImageRecord) -> None:
         self.rows.add(record.key)
         self.tally.add(record)
-        if self._keep_records:
-            self.records[record.key] = record
 
     def _read_records(self, names: FileNames) -> dict[tuple[str, int], int] | None:
         """Takes in the records whose images are there, and claims their names.
 
         Returns None where nothing is to be mended; else the number of the last line of each key that has several.
         """
-        self.records, self.rows, self.tally = {}, RowSet(), Tally()
+        self.rows, self.tally = RowSet(), Tally()
         last: dict[tuple[str, int], int] = {}
         sound = True
         for line in self.lines():

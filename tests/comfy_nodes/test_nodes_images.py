@@ -11,11 +11,11 @@ from PIL import Image
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.graph import generator_settings
-from comfy_nodes.labelset import LabelledFolder, read_record, sha256
+from comfy_nodes.labelset import read_record, sha256
 from comfy_nodes.nodes_images import LabelledImageSaver
 from comfy_nodes.nodes_prompts import PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan
+from tests.comfy_nodes.helpers import scanned_records
 
 GRAPH = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15.safetensors"}},
@@ -53,7 +53,7 @@ def save(batch=None, images=None, **more):
 def test_images_land_in_class_folders_with_true_records(output):
     batch, images = make_batch(), make_images()
     ui = save(batch, images)
-    records = LabelledFolder(output / "animals").scan()
+    records = scanned_records(output / "animals")
     assert len(records) == 4
     for row, (spec, values) in enumerate(zip(batch.specs, ui["synthgrid_records"], strict=True)):
         path = output / "animals" / values["file_name"]
@@ -114,7 +114,7 @@ def test_an_image_that_is_there_is_kept_and_a_deleted_one_comes_back(output):
         False,
         True,
     ]
-    assert len(LabelledFolder(output / "animals").scan()) == 4
+    assert len(scanned_records(output / "animals")) == 4
 
 
 def test_overwrite_replaces_images_and_records(output):
@@ -199,7 +199,7 @@ def test_bad_images_are_kept_on_demand_with_nan_as_black(output):
 def test_every_format_is_saved_with_records_that_come_back(output, name, suffix):
     batch = make_batch()
     ui = save(batch, format=name)
-    records = LabelledFolder(output / "animals").scan()
+    records = scanned_records(output / "animals")
     for spec, place in zip(batch.specs, ui["images"], strict=True):
         path = output / place["subfolder"] / place["filename"]
         assert path.suffix == suffix
@@ -215,7 +215,7 @@ def test_an_image_that_is_there_in_another_format_is_kept_or_replaced(output):
     assert again["text"] == ["0 saved, 4 were there already and kept"]
     save(format="WebP", overwrite=True)
     assert {path.suffix for path in output.glob("*/*/*")} == {".webp"}
-    assert len(LabelledFolder(output / "animals").scan()) == 4
+    assert len(scanned_records(output / "animals")) == 4
 
 
 def test_each_image_tells_a1111_its_own_prompt_and_seed(output):
@@ -320,13 +320,6 @@ def test_a_folder_inside_is_accepted(output):
 def test_outside_any_host_the_saver_says_so(monkeypatch):
     monkeypatch.setattr(host, "_output_directory", None)
     assert "no output directory" in LabelledImageSaver.VALIDATE_INPUTS(folder="animals")
-
-
-def test_a_setting_that_two_nodes_give_differently_is_left_out():
-    graph = GRAPH | {
-        "3": {"class_type": "BasicScheduler", "inputs": {"steps": 30, "scheduler": "normal"}}
-    }
-    assert generator_settings(graph) == {"checkpoint": "sd15.safetensors", "scheduler": "normal"}
 
 
 def test_a_sampler_that_breaks_reproducibility_is_named_in_the_node_and_in_the_log(output, caplog):

@@ -9,11 +9,11 @@ from PIL import Image
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError, PlanError
-from comfy_nodes.labelset import LabelledFolder
 from comfy_nodes.nodes_images import LabelledImageSaver
 from comfy_nodes.nodes_prompts import ClassList, PromptBatch
 from comfy_nodes.nodes_real import RealImageLatent
 from comfy_nodes.plan import ClassEntry, GenerationPlan
+from tests.comfy_nodes.helpers import scanned_records
 
 COLOURS = {"bat": (200, 0, 0), "cat": (0, 200, 0)}
 
@@ -71,7 +71,7 @@ def test_a_row_does_not_depend_on_the_batch_size_or_on_more_images_a_class(base)
 def test_the_record_names_the_real_image(base):
     _, batch, images = load()
     ui = LabelledImageSaver().save(images, batch, "out")["ui"]
-    records = LabelledFolder(base / "output" / "out").scan()
+    records = scanned_records(base / "output" / "out")
     for spec, source, values in zip(
         batch.specs, batch.sources, ui["synthgrid_records"], strict=True
     ):

@@ -11,6 +11,7 @@ from PIL import Image
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import sha256
 from comfy_nodes.realimages import RealFolder, source_of
+from trainer.data.images import read_image
 
 
 @pytest.fixture
@@ -87,6 +88,13 @@ def test_a_photo_on_its_side_is_turned_upright(tmp_path):
 )
 def test_odd_kinds_of_image_become_what_they_look_like(tmp_path, image, expected):
     assert tuple(read(tmp_path, image)[4, 4]) == expected
+
+
+def test_img2img_and_the_classifier_see_the_same_pixels_of_a_16_bit_file(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 65536, (9, 9), dtype=np.uint16)
+    seen = read(tmp_path, Image.fromarray(grey), size=(9, 9))
+    assert np.array_equal(seen[..., 0], np.round(grey / 257))
+    assert np.array_equal(seen, np.asarray(read_image(tmp_path / "bat" / "x.png")))
 
 
 def test_cmyk_is_read(tmp_path):

@@ -7,11 +7,11 @@ import torch
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import LabelledFolder
 from comfy_nodes.nodes_images import LabelledImageSaver
 from comfy_nodes.nodes_prompts import ClassPromptBatcher, PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 from comfy_nodes.subfolders import SubfolderPattern, images_below
+from tests.comfy_nodes.helpers import scanned_records
 
 TEXTS = PromptTemplates(("a {class}, {style}",), styles=("at dusk", "../oil"))
 PLAN = GenerationPlan((ClassEntry("bat"), ClassEntry("a/b")), TEXTS, images_per_class=2)
@@ -41,9 +41,7 @@ def test_every_labelled_folder_has_its_own_images_records_and_card(output, patte
         assert root.relative_to(output / "set").as_posix() == (
             SubfolderPattern(pattern).parent(spec, PLAN.plan_id) or "."
         )
-        assert (
-            LabelledFolder(root).scan()[(PLAN.plan_id, spec.index)].file_name == values["file_name"]
-        )
+        assert scanned_records(root)[(PLAN.plan_id, spec.index)].file_name == values["file_name"]
         assert (root / "README.md").is_file()
     records = [
         json.loads(line)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from sd15_checkpoint import NAME
 
-from comfy_nodes.labelset import LabelledFolder, read_record
+from comfy_nodes.labelset import read_record
+from tests.comfy_nodes.helpers import scanned_records
 
 GRAPH = json.loads(
     (Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text(
@@ -59,7 +60,7 @@ def test_an_interrupted_run_is_finished_by_queueing_it_again(comfyui):
     text, saved = run(comfyui, batcher=resume, saver=saver)
     assert (text, saved) == ("batch 1 of 2: all 4 images are in 'again/animals' already", None)
     run(comfyui, batcher=resume | {"batch_index": 1}, saver=saver)
-    assert sorted(index for _, index in LabelledFolder(root).scan()) == list(range(6))
+    assert sorted(index for _, index in scanned_records(root)) == list(range(6))
     assert all(path.read_bytes() == data for path, data in before.items() if path not in gone)
 
 

@@ -12,8 +12,9 @@ from sd15_checkpoint import NAME
 from client.run.runner import run_plan
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
-from comfy_nodes.labelset import LabelledFolder, folder_name, read_record, sha256
+from comfy_nodes.labelset import folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry
+from tests.comfy_nodes.helpers import scanned_records
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def real_images(comfyui):
 def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path):
     workflow = patched(name)
     summary = run_plan(workflow, comfyui.url, tmp_path / "out")
-    records = LabelledFolder(tmp_path / "out").scan()
+    records = scanned_records(tmp_path / "out")
     assert (summary.made, len(records)) == (9, 9)
     for spec in workflow.plan():
         record = records[(workflow.plan().plan_id, spec.index)]
@@ -70,8 +71,8 @@ def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_rea
     )
     run_plan(whole, comfyui.url, tmp_path / "whole")
     run_plan(alone, comfyui.url, tmp_path / "alone")
-    records = LabelledFolder(tmp_path / "alone").scan()
-    for key, record in LabelledFolder(tmp_path / "whole").scan().items():
+    records = scanned_records(tmp_path / "alone")
+    for key, record in scanned_records(tmp_path / "whole").items():
         assert (record.source_image, record.settings["denoise"]) == (records[key].source_image, 0.4)
         assert record.source_image.startswith(f"{folder_name(record.label)}/photo ")
         assert record.source_sha256 == sha256((real_images / record.source_image).read_bytes())
@@ -117,7 +118,7 @@ def test_a_plan_of_2700_images_loses_and_doubles_none_and_memory_stays_flat(comf
 
     run_plan(workflow, comfyui.url, tmp_path, on_progress=watch)
     log.info("whole run: %.0f s, MiB every 100 images: %s", time.monotonic() - begun, memory)
-    records = LabelledFolder(tmp_path).scan()
+    records = scanned_records(tmp_path)
     assert sorted(index for _, index in records) == list(range(2700))
     assert (
         len({record.sha256 for record in records.values()})

@@ -16,7 +16,6 @@ from comfy_nodes.labelset import (
     sha256,
 )
 from comfy_nodes.labelset.imagefile import SUFFIXES, ImageFormat
-from comfy_nodes.labelset.parameters import parameters_text
 
 TEXTS = {
     "parameters": "a photo of a bat — 蝙蝠",
@@ -154,19 +153,3 @@ def test_half_a_file_is_refused_in_every_format(name):
 def test_an_unknown_format_or_number_is_refused(arguments, message):
     with pytest.raises(LabelsetError, match=message):
         ImageFormat(*arguments)
-
-
-def test_a1111_parameters_tell_this_images_prompt_and_seed():
-    assert parameters_text(make_record(prompt="a bat")) == (
-        "a bat\nNegative prompt: blurry\nSteps: 20, Sampler: euler, CFG scale: 4.0, Seed: 9007199254740991, "
-        "Size: 32x32, Model: v1-5, Version: SynthGrid"
-    )
-
-
-def test_a1111_parameters_leave_out_what_is_not_known():
-    record = make_record(
-        prompt="a bat", negative_prompt="", settings={"denoise": 0.6, "scheduler": "karras"}
-    )
-    assert parameters_text(record) == (
-        "a bat\nSchedule type: karras, Seed: 9007199254740991, Denoising strength: 0.6, Version: SynthGrid"
-    )
