@@ -1,4 +1,4 @@
-"""What a graph says of its images: which sampler, named, keeps them from being made again alone."""
+"""What a graph says about its images: their settings, and why one cannot be made again alone."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def with_sampler(**node):
     return GRAPH | {IDS["KSamplerSelect"]: node}
 
 
-def test_the_saved_workflow_needs_no_word():
+def test_the_saved_workflow_is_accepted():
     assert reproducibility_warnings(GRAPH, SAVER) == []
 
 
@@ -37,17 +37,17 @@ def test_the_sampler_before_the_saver_is_named(node):
     assert "draws noise for the whole batch in every step" in warning
 
 
-def test_a_sampler_elsewhere_in_the_graph_is_nobodys_business():
+def test_a_sampler_elsewhere_in_the_graph_is_ignored():
     other = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "lcm"}}
     assert reproducibility_warnings(GRAPH | {"99": other}, SAVER) == []
 
 
-def test_the_stock_samplers_one_seed_for_a_batch_is_told():
+def test_a_stock_node_with_one_seed_for_the_batch_is_reported():
     graph = GRAPH | {
         IDS["SynthGridPerImageNoise"]: {"class_type": "RandomNoise", "inputs": {"noise_seed": 1}}
     }
     (warning,) = reproducibility_warnings(graph, SAVER)
-    assert warning.startswith("RandomNoise draws one noise for the whole batch from one seed")
+    assert warning.startswith("RandomNoise draws the noise of the whole batch from one seed")
 
 
 def test_the_settings_of_the_saved_workflow_are_those_typed_in():

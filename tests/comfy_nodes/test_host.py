@@ -64,7 +64,7 @@ def test_a_folder_of_real_images_is_one_inside_the_input_folder(folders):
             host.folder_in_input(folder)
 
 
-def test_a_list_lies_in_the_input_folder_or_where_its_whole_path_says(folders, monkeypatch):
+def test_a_list_is_in_the_input_folder_or_at_its_full_path(folders, monkeypatch):
     inside = folders / "input" / "classes.txt"
     assert host.path_to_read(' "classes.txt" ') == inside
     assert host.path_to_read(str(folders / "x.txt")) == folders / "x.txt"
@@ -76,7 +76,7 @@ def test_a_list_lies_in_the_input_folder_or_where_its_whole_path_says(folders, m
     assert host.path_to_read("classes.txt") == inside
 
 
-def test_only_comfyui_can_leave_out_nodes(inside_comfyui, monkeypatch):
+def test_only_comfyui_can_skip_nodes(inside_comfyui, monkeypatch):
     made = types.ModuleType("comfy_execution.graph_utils")
     made.ExecutionBlocker = lambda message: ("blocker", message)
     monkeypatch.setitem(sys.modules, "comfy_execution", types.ModuleType("comfy_execution"))

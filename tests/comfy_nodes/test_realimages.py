@@ -1,4 +1,4 @@
-"""Real images: each row has one of its class, at the wanted size, whatever the file; and what cannot be read is named."""
+"""Real images: each row gets one of its class, at the given size; unreadable files are named."""
 
 import struct
 import zlib
@@ -36,7 +36,7 @@ def test_a_class_has_the_images_below_its_folder_in_a_fixed_order(folder):
     assert folder.images("bat") == ["bat/0.png", "bat/1.png", "bat/2.png", "bat/deeper/x.JPG"]
 
 
-def test_a_label_that_is_no_folder_name_is_found_under_its_safe_name(folder):
+def test_a_label_that_is_not_a_folder_name_is_found_under_its_safe_name(folder):
     assert folder.images("a/b")[0] == "a_b/0.png"
 
 
@@ -60,7 +60,7 @@ def test_what_is_recorded_names_the_file_and_its_bytes(folder):
     )
 
 
-def test_an_image_is_cut_about_its_centre_and_not_squeezed(tmp_path):
+def test_an_image_is_cropped_at_its_centre_and_not_squeezed(tmp_path):
     image = Image.new("RGB", (300, 100), "black")
     image.paste("white", (100, 0, 200, 100))
     assert read(tmp_path, image, size=(64, 64)).min() > 240
@@ -115,7 +115,7 @@ def bomb():
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "bomb"])
-def test_a_file_that_is_no_whole_image_is_named(folder, kind):
+def test_a_file_that_is_not_a_complete_image_is_named(folder, kind):
     path = folder.root / "bat" / "bad.png"
     whole = (folder.root / "bat" / "deeper" / "x.JPG").read_bytes()
     path.write_bytes(
@@ -137,13 +137,13 @@ def test_a_file_that_cannot_be_read_or_has_no_8_bit_reading_is_named(folder):
         folder.read("bat/bright.tif", 8, 8)
 
 
-def test_what_is_missing_is_named_with_what_there_is(folder, tmp_path):
+def test_an_error_names_what_is_missing_and_what_exists(folder, tmp_path):
     with pytest.raises(LabelsetError, match=r"no folder for class 'owl'; it has a_b, bat"):
         folder.images("owl")
     (folder.root / "empty").mkdir()
-    with pytest.raises(LabelsetError, match=r"empty has no image; expected files ending in \.png"):
+    with pytest.raises(LabelsetError, match=r"empty has no images; expected files ending in \.png"):
         folder.images("empty")
-    with pytest.raises(LabelsetError, match="folder 'gone' is not there"):
+    with pytest.raises(LabelsetError, match="folder 'gone' does not exist"):
         RealFolder(tmp_path / "gone", "gone").classes()
     with pytest.raises(LabelsetError, match="has no class folders"):
         RealFolder(folder.root / "empty", "empty").classes()

@@ -1,4 +1,4 @@
-"""Sub-folder patterns: every labelled folder stays one that ImageFolder reads, and nothing leaves the saver's folder."""
+"""Sub-folder patterns: ImageFolder can read every labelled folder, and all stay in the saver's."""
 
 import json
 
@@ -60,7 +60,7 @@ def test_images_are_kept_and_deleted_ones_come_back(output):
     save("{style}/{label}")
     gone = next(output.rglob("*-000002.png"))
     gone.unlink()
-    assert save("{style}/{label}")["text"] == ["1 saved, 3 were there already and kept"]
+    assert save("{style}/{label}")["text"] == ["1 saved, 3 already existed and were kept"]
     assert gone.is_file()
 
 
@@ -104,12 +104,12 @@ def test_a_template_without_style_has_a_folder_too(output):
         ("{label}/{style}", "must end in {label}"),
         ("{label}/{label}", "only there"),
         ("class {label}", "must end in {label}"),
-        ("../{label}", "no folder name"),
-        ("/{label}", "no folder name"),
-        ("a//{label}", "no folder name"),
-        ("..\\{label}", "no folder name"),
-        ("C:/{label}", "no folder name"),
-        ("con/{label}", "no folder name"),
+        ("../{label}", "not a valid folder name"),
+        ("/{label}", "not a valid folder name"),
+        ("a//{label}", "not a valid folder name"),
+        ("..\\{label}", "not a valid folder name"),
+        ("C:/{label}", "not a valid folder name"),
+        ("con/{label}", "not a valid folder name"),
         ("{date}/{label}", "unknown '{date}'"),
     ],
 )

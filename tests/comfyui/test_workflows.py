@@ -37,7 +37,7 @@ def patched(name, **more):
 
 @pytest.fixture
 def real_images(comfyui):
-    """A folder of class folders in the server's input folder: two random images a class."""
+    """A folder of class folders in the server's input folder: two random images per class."""
     for label in CLASSES:
         folder = comfyui.base / "input" / "real" / folder_name(label.name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path
 def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_real_one(
     comfyui, real_images, tmp_path
 ):
-    """Strength decides how far it is from the real image; batch size decides nothing."""
+    """Strength decides how far it moves away from the real image; the batch size has no effect."""
     whole, alone = (
         patched("sd15_from_real_images", batch_size=size, strength=0.4) for size in (9, 1)
     )
@@ -87,7 +87,7 @@ def pixels(path):
         return np.asarray(image).astype(int)
 
 
-def test_more_images_a_class_keeps_what_is_there(comfyui, tmp_path):
+def test_more_images_per_class_keeps_existing_images(comfyui, tmp_path):
     run_plan(patched("sd15_class_prompts"), comfyui.url, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     assert (
@@ -97,7 +97,7 @@ def test_more_images_a_class_keeps_what_is_there(comfyui, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_plan_of_2700_images_loses_and_doubles_none_and_memory_stays_flat(comfyui, tmp_path):
+def test_a_plan_of_2700_images_loses_and_repeats_none_and_memory_stays_flat(comfyui, tmp_path):
     """90 classes x 30 images in batches of 8: 338 queued prompts."""
     classes = tuple(ClassEntry(f"class {number}") for number in range(90))
     workflow = patched(

@@ -6,7 +6,7 @@ from comfy_nodes.labelset.card import CARD_MARK, Tally, data_set_card
 from tests.comfy_nodes.labelset.helpers import add_images, make_record
 
 
-def test_the_card_counts_images_and_a_card_of_ones_own_is_left_alone(tmp_path):
+def test_the_card_counts_images_and_a_handwritten_card_is_left_alone(tmp_path):
     folder = add_images(tmp_path, 3)
     folder.write_card()
     card = tmp_path / "README.md"

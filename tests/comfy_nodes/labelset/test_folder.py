@@ -146,7 +146,7 @@ def test_many_images_at_once_get_the_records_that_single_ones_get(tmp_path):
 
 
 def test_the_disk_is_waited_for_once_an_image_and_not_for_the_records(tmp_path, monkeypatch):
-    """What a power cut takes from the end of metadata.jsonl, `scan` brings back from inside the images."""
+    """Records lost from the end of metadata.jsonl in a power cut are restored by `scan`."""
     waits = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda number: (waits.append(number), fsync(number)))
@@ -205,7 +205,7 @@ def test_two_records_for_one_file_are_refused(tmp_path):
     assert not files(tmp_path)
 
 
-def test_a_folder_of_all_formats_is_mended_as_one_of_png_is(tmp_path):
+def test_a_folder_of_all_formats_is_repaired_like_one_of_png(tmp_path):
     folder, added = LabelledFolder(tmp_path), {}
     for index, how in enumerate((ImageFormat(), ImageFormat("WebP"), ImageFormat("JPEG"))):
         record = replace(
@@ -222,7 +222,7 @@ def image_folder_names(root):
     return [path for path, _ in ImageFolder(str(root)).samples]
 
 
-def test_an_image_has_one_file_also_when_its_format_changes(tmp_path):
+def test_an_image_has_one_file_even_when_its_format_changes(tmp_path):
     folder = add_images(tmp_path, 1)
     old = make_record()
     new = replace(old, file_name=image_file_name("bat", old.plan_id, 0, ".webp"))
@@ -253,14 +253,14 @@ def test_a_record_cannot_lead_out_of_the_folder(tmp_path, name):
 
 
 def doubled(root, change):
-    """The folder's first line a second time at the end, changed."""
+    """Appends the first line of the folder's metadata again, changed."""
     path = root / "metadata.jsonl"
     values = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
     with path.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(values | change) + "\n")
 
 
-def test_of_two_lines_for_one_image_the_later_counts(tmp_path):
+def test_the_later_of_two_lines_for_one_image_counts(tmp_path):
     add_images(tmp_path)
     doubled(tmp_path, {"prompt": "newer"})
     folder = LabelledFolder(tmp_path)
@@ -270,15 +270,15 @@ def test_of_two_lines_for_one_image_the_later_counts(tmp_path):
     assert folder.tally.labels == {"bat": 2, "cat": 1}
 
 
-def test_two_rows_that_name_one_file_are_not_both_there(tmp_path):
+def test_two_rows_that_name_one_file_do_not_both_count(tmp_path):
     add_images(tmp_path)
     doubled(tmp_path, {"index": 9})
     assert [index for _, index in scanned_records(tmp_path)] == [0, 1, 2]
     assert [values["index"] for values in metadata(tmp_path)] == [0, 1, 2]
 
 
-def test_mending_keeps_the_other_lines_byte_for_byte(tmp_path):
-    """Also what a newer version wrote on them."""
+def test_repairing_keeps_the_other_lines_byte_for_byte(tmp_path):
+    """That includes what a newer version has added to them."""
     add_images(tmp_path)
     path = tmp_path / "metadata.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -324,7 +324,7 @@ def test_overwriting_counts_an_image_once(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows")
-def test_what_cannot_be_cleared_away_is_no_error_in_a_folder_to_read(tmp_path):
+def test_leftovers_in_a_read_only_folder_are_no_error(tmp_path):
     add_images(tmp_path)
     (tmp_path / "bat" / ".a.png.1.part").touch()
     code = f"""

@@ -30,7 +30,7 @@ def test_a_truncated_image_is_refused(tmp_path):
         read_record(data[: len(data) // 2])
 
 
-def test_a_record_survives_the_way_through_json():
+def test_a_record_survives_a_trip_through_json():
     record = replace(make_record(), context="at dusk", source_image="bat/IMG 7.jpg")
     assert "\n" not in record.to_json()
     assert ImageRecord.from_json(record.to_json()) == record
