@@ -133,7 +133,13 @@ def _resume(root: Path, images: int, rows: int) -> Callable[[], int]:
 
 
 def _scan(root: Path, images: int, rows: int) -> Callable[[], int]:
-    return lambda: len(LabelledFolder(root).scan())
+    folder = LabelledFolder(root)
+
+    def run() -> int:
+        folder.scan()
+        return len(folder.rows)
+
+    return run
 
 
 def _append(root: Path, images: int, rows: int) -> Callable[[], int]:

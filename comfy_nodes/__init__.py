@@ -1,4 +1,7 @@
-"""SynthGrid's ComfyUI node pack. `plan` and `labelset` are plain Python that the client and the trainer use as well."""
+"""SynthGrid's ComfyUI node pack.
+
+`plan`, `banks`, `samplers` and `labelset` are plain Python that the client and the trainer share.
+"""
 
 from . import nodes_images, nodes_prompts, nodes_real, nodes_sampling, routes
 

@@ -1,9 +1,11 @@
-"""Banks of prompt parts in files: text with an entry a line, JSON, or CSV. Standard library only.
+"""Banks of prompt parts in files: text with one entry per line, JSON, or CSV.
 
-autumn.txt     one entry a line; blank lines and lines that begin with # are left out
-banks.json     ["in the rain", ...], or {"contexts": [...], "styles": [...]} for several banks in one file
-banks.csv      a header and one entry a row, in the column named after the bank ("context" or "contexts"), or the only
-               one; .tsv is the same with tabs
+autumn.txt     one entry per line; blank lines and lines that begin with # are ignored
+banks.json     ["in the rain", ...], or several banks: {"contexts": [...], "styles": [...]}
+banks.csv      a header and one entry per row, in the column named after the bank ("context" or
+               "contexts") or in the only column; .tsv is the same with tabs
+
+Standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 @dataclass(frozen=True)
 class BankEntry:
-    """One entry of a bank, and where it stands: "line 3", or "entry 3" of a JSON list."""
+    """One entry of a bank and its place in the file: "line 3", or "entry 3" of a JSON list."""
 
     text: str
     place: str
@@ -35,7 +37,8 @@ def read_bank(path: Path, bank: str) -> tuple[BankEntry, ...]:
     """The entries of a file; `bank` is "templates", "contexts" or "styles".
 
     Raises:
-        PlanError: the file is missing, is not UTF-8 text, or is malformed (with the line), or has no entry.
+        PlanError: the file is missing, is not UTF-8 text, is malformed (the line is named), or has
+            no entries.
     """
     text = _text(path, bank)
     suffix = path.suffix.lower()
@@ -51,17 +54,18 @@ def read_bank(path: Path, bank: str) -> tuple[BankEntry, ...]:
             if line and not line.startswith("#")
         ]
     if not entries:
-        raise PlanError(f"{bank}_file {path} has no entry; write one a line")
+        raise PlanError(f"{bank}_file {path} has no entries; write one per line")
     return tuple(entries)
 
 
 def _text(path: Path, bank: str) -> str:
-    """The file's text, lines ended by "\\n" alone."""
+    """The file's text, with "\\n" at the end of every line."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise PlanError(
-            f"{bank}_file {path} does not exist; give a text file with one entry a line, a JSON or a CSV file"
+            f"{bank}_file {path} does not exist; "
+            "give a text file with one entry per line, a JSON file or a CSV file"
         ) from None
     except (OSError, ValueError) as error:
         raise PlanError(
@@ -77,7 +81,8 @@ def _text(path: Path, bank: str) -> str:
     if odd := _CONTROL.search(text):
         line = text.count("\n", 0, odd.start()) + 1
         raise PlanError(
-            f"{bank}_file {path} line {line} holds the control character {odd.group()!a}; is it a text file?"
+            f"{bank}_file {path} line {line} has the control character {odd.group()!a}; "
+            "give a plain text file"
         )
     return text
 
@@ -96,7 +101,8 @@ def _from_json(text: str, path: Path, bank: str) -> Iterator[BankEntry]:
     if isinstance(value, dict):
         if bank not in value:
             raise PlanError(
-                f"{bank}_file {path} has no key '{bank}'; it has {', '.join(map(str, value)) or 'none'}"
+                f"{bank}_file {path} has no key '{bank}'; "
+                f"it has {', '.join(map(str, value)) or 'none'}"
             )
         value = value[bank]
     if not isinstance(value, list):
@@ -120,8 +126,8 @@ def _from_table(text: str, path: Path, bank: str, delimiter: str) -> Iterator[Ba
                 column, width = _column(row, path, bank), len(row)
             elif len(row) != width or not row[column].strip() or "\n" in row[column].strip():
                 raise PlanError(
-                    f"{bank}_file {path} line {reader.line_num}: expected {width} cells, with one line of text in column "
-                    f"{column + 1}, not {delimiter.join(row)!r}"
+                    f"{bank}_file {path} line {reader.line_num}: expected {width} cells, with one "
+                    f"line of text in column {column + 1}, not {delimiter.join(row)!r}"
                 )
             else:
                 yield BankEntry(row[column].strip(), f"line {reader.line_num}")

@@ -1,4 +1,4 @@
-"""What the nodes need of the program that runs them: ComfyUI when inside it, else what the host has set."""
+"""What the nodes need from the program that runs them: ComfyUI, or the embedded engine."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _input_directory: Path | None = None
 
 
 def use_output_directory(path: Path) -> None:
-    """Sets the folder that `output_directory` answers outside ComfyUI. Called once by the embedded engine."""
+    """Sets what `output_directory` returns outside ComfyUI; the embedded engine calls this once."""
     global _output_directory
     _output_directory = Path(path)
 
 
 def use_input_directory(path: Path) -> None:
-    """Sets the folder that names of real images and lists refer to outside ComfyUI. Called once by the embedded engine."""
+    """Sets what `input_directory` returns outside ComfyUI; the embedded engine calls this once."""
     global _input_directory
     _input_directory = Path(path)
 
 
 def output_directory() -> Path:
-    """The folder that every saved image must stay inside.
+    """The folder that all saved images must stay inside.
 
     Raises:
-        LabelsetError: neither ComfyUI nor `use_output_directory` has named one.
+        LabelsetError: not inside ComfyUI, and `use_output_directory` was not called.
     """
     if _output_directory is not None:
         return _output_directory
@@ -40,17 +40,20 @@ def output_directory() -> Path:
 
 
 def input_directory() -> Path | None:
-    """The folder that people put files into for a workflow; None where nobody has named one."""
+    """The folder of files that workflows read; None if neither ComfyUI nor a host has set one."""
     if _input_directory is None and "folder_paths" in sys.modules:
         return Path(importlib.import_module("folder_paths").get_input_directory())
     return _input_directory
 
 
 def folder_in_input(folder: str) -> Path:
-    """A folder of the input folder that a widget names. Links in it are followed: who could make them owns the machine.
+    """A folder inside the input folder, as named in a widget.
+
+    Symbolic links are followed: only somebody with access to the machine can have made them.
 
     Raises:
-        LabelsetError: the name is blank, leads out of the input folder, or nobody has named one.
+        LabelsetError: the name is blank or leads out of the input folder, or there is no input
+            folder.
     """
     root, name = input_directory(), folder.strip()
     if root is None:
@@ -60,13 +63,13 @@ def folder_in_input(folder: str) -> Path:
     parts = re.split(r"[/\\]", name)
     if not name.strip("./\\") or ".." in parts or parts[0] == "" or ":" in name or "\0" in name:
         raise LabelsetError(
-            f"folder '{folder}' must be a folder inside {root}; put it there and write its name"
+            f"folder '{folder}' must be a folder inside {root}; put it there and give its name"
         )
     return root.joinpath(*parts)
 
 
 def path_to_read(text: str) -> Path:
-    """Where a list that a widget names lies: a relative path is one in the input folder, a whole path stays itself."""
+    """The file or folder named in a widget; a relative path is looked up in the input folder."""
     path, root = Path(text.strip().strip('"')).expanduser(), input_directory()
     if root is None or path.is_absolute():
         return path
@@ -75,25 +78,28 @@ def path_to_read(text: str) -> Path:
 
 
 def folder_in_output(folder: str) -> Path:
-    """The root of a labelled folder that a widget names, which must lie inside the output folder.
+    """A folder inside the output folder, as named in a widget.
 
     Raises:
-        LabelsetError: it is blank, the output folder itself, or outside it.
+        LabelsetError: the name is blank, the output folder itself, or leads out of it.
     """
     output = output_directory().resolve()
     root = (output / folder.strip()).resolve()
     if not folder.strip() or root == output or not root.is_relative_to(output):
         raise LabelsetError(
-            f"folder '{folder}' must be a folder inside {output}; write a name such as 'synthgrid'"
+            f"folder '{folder}' must be a folder inside {output}; give a name such as 'synthgrid'"
         )
     return root
 
 
 def execution_blocker() -> Any | None:
-    """The value that makes ComfyUI leave out, without an error, all nodes that a link leads to; None outside ComfyUI."""
+    """The value that makes ComfyUI skip, without an error, every node it reaches.
+
+    None outside ComfyUI.
+    """
     if "folder_paths" not in sys.modules:
         return None
     try:
         return importlib.import_module("comfy_execution.graph_utils").ExecutionBlocker(None)
-    except (ImportError, AttributeError):  # before 2024-08
+    except (ImportError, AttributeError):  # a ComfyUI from before 2024-08
         return None

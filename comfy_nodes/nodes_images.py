@@ -1,4 +1,4 @@
-"""The node that saves images into class folders, each with a record of its own."""
+"""The node that saves images into class folders, each with its own record."""
 
 from __future__ import annotations
 
@@ -46,37 +46,47 @@ class LabelledImageSaver:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Saves every image into the folder of its class, with label, prompt, seed and settings in the file itself and in "
-        "metadata.jsonl. The folder opens in torchvision's ImageFolder and Hugging Face's imagefolder as it is. An image "
-        "that is already there is kept. A PNG or WebP dragged into ComfyUI brings its workflow back."
+        "Saves every image into the folder of its class, with label, prompt, seed and settings in "
+        "the file itself and in metadata.jsonl. torchvision's ImageFolder and Hugging Face's "
+        "imagefolder read the folder as it is. Existing images are kept. Dragging a PNG or WebP "
+        "into ComfyUI restores its workflow."
     )
     RETURN_TYPES = ()
     FUNCTION = "save"
     OUTPUT_NODE = True
     SEARCH_ALIASES = [
-        "save image dataset", "class folders", "labelled save", "labeled save", "imagefolder", "save webp", "save jpeg",
-        "save with metadata", "training data",
-    ]  # fmt: skip
+        "save image dataset",
+        "class folders",
+        "labelled save",
+        "labeled save",
+        "imagefolder",
+        "save webp",
+        "save jpeg",
+        "save with metadata",
+        "training data",
+    ]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        folder = "Folder inside ComfyUI's output folder. Sub-folders such as 'animals/first try' are fine."
-        overwrite = (
-            "Off: an image of this plan that is already in the folder is kept. On: it is replaced."
+        folder = (
+            "A folder inside ComfyUI's output folder. "
+            "Sub-folders such as 'animals/first try' are fine."
         )
-        kind = "PNG keeps every pixel. WebP and JPEG are smaller. The record is inside all three."
+        overwrite = "Off: existing images of this plan are kept. On: they are replaced."
+        kind = "PNG is lossless. WebP and JPEG are smaller. All three contain the record."
         level = (
-            "PNG only. 0: not compressed; 1 to 5: fast, and for photographs as small as any; 6 to 9: slow, smaller for "
-            "flat drawings. The pixels are the same."
+            "PNG only. 0: no compression; 1 to 5: fast, and for photographs as small as any; "
+            "6 to 9: slow, but smaller for flat drawings. The pixels are the same."
         )
-        quality = "WebP and JPEG only. WebP at 100 keeps every pixel."
+        quality = "WebP and JPEG only. WebP at 100 is lossless."
         bad = (
-            "Off: a batch with an all-black image, or one with NaN values, is refused and nothing of it is saved. On: such "
-            "images are saved, NaN as black."
+            "Off: a batch with an image that is all black or has NaN values is refused, and "
+            "nothing of it is saved. On: such images are saved, with NaN as black."
         )
         below = (
-            "Folders inside the folder. {label} is the class folder and comes last. '{style}/{label}' makes a labelled folder "
-            "for each style; {context}, {template} and {plan_id} work likewise."
+            "Folders inside the folder. {label} is the class folder and comes last. "
+            "'{style}/{label}' makes one labelled folder per style; {context}, {template} and "
+            "{plan_id} work likewise."
         )
         return {
             "required": {
@@ -101,14 +111,17 @@ class LabelledImageSaver:
 
     @classmethod
     def IS_CHANGED(cls, **_: Any) -> float:
-        """Never cached: queueing again after deleting a file must write it again."""
+        """Never cached, so that queueing again after deleting a file writes it again."""
         return float("nan")
 
     @classmethod
     def VALIDATE_INPUTS(
         cls, folder: str | None = None, subfolders: str | None = LABEL
     ) -> bool | str:
-        """Refuses a folder outside the output folder before anything is sampled; a linked one (None) is not known yet."""
+        """Refuses a bad pattern or a folder outside the output folder before anything is sampled.
+
+        The value of a linked input (None) is not known yet.
+        """
         try:
             if subfolders is not None:
                 SubfolderPattern(subfolders)
@@ -136,13 +149,15 @@ class LabelledImageSaver:
         """`images` is [B, H, W, 3] in 0..1.
 
         Raises:
-            LabelsetError: as many images as records are not there, an image is black or not finite, two classes share a
-                folder, the pattern has no class folder, or the folder cannot be written.
+            LabelsetError: the numbers of images and records differ, an image is all black or not
+                finite, two classes would share a folder, the pattern has no class folder, another
+                file is in the way, or the folder cannot be written.
         """
         if images.shape[0] != len(batch.specs):
             raise LabelsetError(
-                f"{images.shape[0]} images but {len(batch.specs)} records: every image must come from this batch; "
-                "connect SynthGrid Batch Latent to the sampler and nothing that repeats or drops images in between"
+                f"{images.shape[0]} images but {len(batch.specs)} records: every image must come "
+                "from this batch; connect SynthGrid Batch Latent to the sampler, with nothing in "
+                "between that repeats or drops images"
             )
         folder_names(entry.name for entry in batch.plan.classes)
         how = ImageFormat(format, compress_level, quality)
@@ -170,7 +185,7 @@ class LabelledImageSaver:
                 ],
                 "synthgrid_records": [vars(record) for record in records],
                 "text": [
-                    f"{len(written)} saved, {len(kept)} were there already and kept",
+                    f"{len(written)} saved, {len(kept)} already existed and were kept",
                     *warnings,
                 ],
             }
@@ -178,7 +193,7 @@ class LabelledImageSaver:
 
 
 class _Target:
-    """The labelled folders below the saver's folder that the rows of a batch go into; a row is known by its place."""
+    """The labelled folders that the rows of a batch go into; rows are numbered within the batch."""
 
     def __init__(self, root: Path, pattern: SubfolderPattern, batch: PromptBatch) -> None:
         self.root = root
@@ -190,7 +205,7 @@ class _Target:
         }
 
     def existing(self, wanted: Sequence[ImageRecord]) -> dict[int, ImageRecord]:
-        """Row -> the record inside the image that is already there, for the rows that have one."""
+        """Row -> the record inside its existing image, for the rows that have one."""
         existing = {}
         for row, record in enumerate(wanted):
             path = self.folders[self.parents[row]].find(record)
@@ -198,7 +213,8 @@ class _Target:
                 found = read_record(path.read_bytes())
                 if found is None or found.key != record.key:
                     raise LabelsetError(
-                        f"{path} is in the way: it is not an image of this plan; move it or choose another folder"
+                        f"{path} is in the way: it is not an image of this plan; "
+                        "move it or choose another folder"
                     )
                 existing[row] = found
         return existing
@@ -206,7 +222,7 @@ class _Target:
     def write(
         self, records: Mapping[int, ImageRecord], data: Mapping[int, bytes], *, overwrite: bool
     ) -> dict[int, ImageRecord]:
-        """Row -> record as written, with the hash of its file."""
+        """Row -> the record as written, with the hash of its file."""
         written: dict[int, ImageRecord] = {}
         for parent, labelled in self.folders.items():
             rows = [row for row in records if self.parents[row] == parent]
@@ -215,7 +231,7 @@ class _Target:
         return written
 
     def write_cards(self) -> None:
-        """With the plan's last batch every labelled folder gets its card; one that has a card keeps it up to date."""
+        """Updates existing cards; with the last batch, writes one for every labelled folder."""
         folders = {
             labelled.root for labelled in self.folders.values() if (labelled.root / CARD).exists()
         }
@@ -227,12 +243,10 @@ class _Target:
             labelled.write_card()
 
     def location(self, folder: str, row: int, record: ImageRecord) -> dict[str, str]:
-        """Where /view finds the image of a row."""
+        """Where ComfyUI's /view route finds the image of a row."""
         class_folder, _, name = record.file_name.partition("/")
-        subfolder = "/".join(
-            (*Path(folder.strip()).parts, *filter(None, [self.parents[row]]), class_folder)
-        )
-        return {"filename": name, "subfolder": subfolder, "type": "output"}
+        parts = (*Path(folder.strip()).parts, self.parents[row], class_folder)
+        return {"filename": name, "subfolder": "/".join(filter(None, parts)), "type": "output"}
 
 
 def _records(batch: PromptBatch, settings: Mapping[str, Any], suffix: str) -> list[ImageRecord]:
@@ -266,9 +280,9 @@ def _encode_all(
     records: Mapping[int, ImageRecord],
     encode: Callable[..., bytes],
 ) -> dict[int, bytes]:
-    """Row -> the bytes of its file, made in threads where that pays: Pillow releases the interpreter lock.
+    """Row -> the bytes of its file. Large batches use threads: Pillow releases the GIL.
 
-    A refused image ends the wait for the others: nothing has been written then.
+    If one image is refused, the others are not waited for; nothing has been written by then.
     """
     cores = os.cpu_count() or 1
     workers = min(len(records), cores)
@@ -301,19 +315,18 @@ def _encode(
 
 
 def _pixels(image: torch.Tensor, record: ImageRecord, *, keep_bad: bool) -> Any:
-    """[H, W, 3] in 0..1 -> 8-bit values, cut off as ComfyUI's SaveImage does, so that both save the same pixels.
+    """[H, W, 3] in 0..1 -> uint8, truncated as in ComfyUI's SaveImage, so that pixels are equal.
 
-    NumPy works in the thread that calls it; torch would start threads of its own in each of ours.
+    NumPy works in the calling thread; torch would start threads of its own in each of ours.
     """
     import numpy as np
 
     values = image.cpu().float().numpy()
-    if not keep_bad and not np.isfinite(
-        values.sum(dtype=np.float64)
-    ):  # one look at each value; any NaN makes it NaN
+    if not keep_bad and not np.isfinite(values.sum(dtype=np.float64)):  # any NaN makes the sum NaN
         raise LabelsetError(
-            f"image {record.index} ('{record.label}') has NaN values: the sampler or VAE overflowed; "
-            "try --fp32-vae, fewer steps, or check that the checkpoint is whole; keep_bad_images saves it all the same"
+            f"image {record.index} ('{record.label}') has NaN values: the sampler or VAE "
+            "overflowed; try --fp32-vae or fewer steps, or check that the checkpoint file is "
+            "complete; with keep_bad_images it is saved anyway"
         )
     scaled = values * np.float32(255.0)
     if keep_bad:
@@ -321,8 +334,9 @@ def _pixels(image: torch.Tensor, record: ImageRecord, *, keep_bad: bool) -> Any:
     pixels = np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
     if not keep_bad and not pixels.any():
         raise LabelsetError(
-            f"image {record.index} ('{record.label}') is all black: the VAE overflowed in half precision (try --fp32-vae), "
-            "or a safety filter blanked it; keep_bad_images saves it all the same"
+            f"image {record.index} ('{record.label}') is all black: the VAE overflowed in half "
+            "precision (try --fp32-vae), or a safety filter blanked it; "
+            "with keep_bad_images it is saved anyway"
         )
     return pixels
 
@@ -330,9 +344,10 @@ def _pixels(image: torch.Tensor, record: ImageRecord, *, keep_bad: bool) -> Any:
 def _chunks(
     prompt: Mapping[str, Any] | None, extra_pnginfo: Mapping[str, Any] | None
 ) -> dict[str, str]:
-    """ComfyUI's own text chunks, which restore the graph when the image is dragged into the browser.
+    """ComfyUI's own texts, which restore the graph when the image is dragged into the browser.
 
-    While it runs, ComfyUI notes in the prompt what IS_CHANGED answered, our NaN among it, which is no JSON: left out.
+    While a prompt runs, ComfyUI adds the results of IS_CHANGED to it. They are removed, because our
+    NaN is not valid JSON.
     """
     graph = {
         node_id: {key: node[key] for key in node if key != "is_changed"}

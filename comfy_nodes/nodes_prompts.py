@@ -31,9 +31,10 @@ BANKS = ("templates", "contexts", "styles")
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """The value of a SYNTHGRID_BATCH link: the rows that one sampler call makes, and where they stand in their plan.
+    """The value of a SYNTHGRID_BATCH link: the rows of one sampler call and their plan.
 
-    `sources` are the real images that the rows begin as, one a row; none where they begin as noise.
+    `sources` are the real images that the rows start from, one per row; empty if they start from
+    noise.
     """
 
     plan: GenerationPlan
@@ -43,7 +44,7 @@ class PromptBatch:
     sources: tuple[SourceImage, ...] = ()
 
     def summary(self) -> str:
-        """For people: "batch 3 of 19: badger x4, bat x4"."""
+        """The batch in words: "batch 3 of 19: badger x4, bat x4"."""
         counts = Counter(spec.label for spec in self.specs)
         listing = ", ".join(f"{label} x{count}" for label, count in counts.items())
         return f"batch {self.batch_index + 1} of {self.batch_count}: {listing}"
@@ -53,7 +54,10 @@ class ClassList:
     """SynthGrid Class List: text, a file or a folder -> SYNTHGRID_CLASSES."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "The classes to make images of: typed in, or read from a text file, a JSON file or a folder of class folders."
+    DESCRIPTION = (
+        "The classes to make images of: typed in, or read from a text file, a JSON file or a "
+        "folder of class folders."
+    )
     RETURN_TYPES = ("SYNTHGRID_CLASSES",)
     RETURN_NAMES = ("classes",)
     OUTPUT_TOOLTIPS = ("The classes, for the Class-Prompt Batcher.",)
@@ -69,16 +73,18 @@ class ClassList:
                     {
                         "multiline": True,
                         "default": "badger\nbat\nbear",
-                        "tooltip": "One class a line. 'crane: a large long-legged bird' also gives a definition, which "
-                        "templates can use as {definition}. Lines that begin with # are ignored. JSON works too.",
+                        "tooltip": "One class per line. 'crane: a large long-legged bird' adds a "
+                        "definition, which templates can use as {definition}. Lines that begin "
+                        "with # are ignored. JSON works too.",
                     },
                 ),
                 "path": (
                     "STRING",
                     {
                         "default": "",
-                        "tooltip": "Optional. A text file, a JSON file, or a folder whose sub-folders are the classes, in ComfyUI's "
-                        "input folder or with its whole path. When it is filled in, the text above is ignored.",
+                        "tooltip": "Optional. A text file, a JSON file, or a folder whose "
+                        "sub-folders are the classes; either in ComfyUI's input folder or with its "
+                        "full path. If this is filled in, the text above is ignored.",
                     },
                 ),
             }
@@ -86,14 +92,14 @@ class ClassList:
 
     @classmethod
     def IS_CHANGED(cls, classes: str, path: str) -> str:
-        """A file or folder may have changed on disk; what was read from it decides, not the widgets."""
+        """The classes themselves, because a file or folder may have changed on disk."""
         try:
             return repr(_read_classes(classes, path))
         except PlanError as error:
             return str(error)
 
     def read(self, classes: str, path: str) -> tuple[tuple[ClassEntry, ...]]:
-        """Raises PlanError: no class, a class twice, or a path that is not there."""
+        """The classes. Raises PlanError: none, one given twice, or a path that does not exist."""
         return (_read_classes(classes, path),)
 
 
@@ -102,8 +108,9 @@ class PromptTemplatesNode:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "How a class name becomes a prompt. Placeholders: {class}, {definition}, {context}, {style}. With several "
-        "templates, contexts or styles, each class goes through all of them evenly, in an order of its own."
+        "How a class name becomes a prompt. Placeholders: {class}, {definition}, {context}, "
+        "{style}. With several templates, contexts or styles, each class uses all of them equally "
+        "often, in its own shuffled order."
     )
     RETURN_TYPES = ("SYNTHGRID_TEMPLATES",)
     RETURN_NAMES = ("templates",)
@@ -121,24 +128,26 @@ class PromptTemplatesNode:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         def bank(name: str, example: str) -> tuple[str, dict[str, Any]]:
-            tooltip = f"One {name} a line, for {{{name}}} in a template; for example '{example}'."
+            tooltip = f"One {name} per line, for {{{name}}} in a template; for example '{example}'."
             return "STRING", {"multiline": True, "default": "", "tooltip": tooltip}
 
         def file(name: str) -> tuple[str, dict[str, Any]]:
             tooltip = (
-                f"Optional. A file of {name} in ComfyUI's input folder, or its whole path: one a line, or JSON, or CSV with a "
-                f"column '{name}'. When it is filled in, the text of {name} above is ignored."
+                f"Optional. A file of {name}, in ComfyUI's input folder or with its full path: one "
+                f"per line, or JSON, or CSV with a column '{name}'. If this is filled in, the text "
+                f"of {name} above is ignored."
             )
             return "STRING", {"default": "", "tooltip": tooltip}
 
         templates = {
             "multiline": True,
             "default": DEFAULT_TEMPLATE,
-            "tooltip": "One prompt template a line, for example 'a photo of a {class}, {context}, {style}'.",
+            "tooltip": "One prompt template per line, for example "
+            "'a photo of a {class}, {context}, {style}'.",
         }
         negative = {
             "default": "",
-            "tooltip": "What no image should show. The same for every image of the plan.",
+            "tooltip": "What images should not show. The same for every image of the plan.",
         }
         return {
             "required": {
@@ -152,7 +161,7 @@ class PromptTemplatesNode:
 
     @classmethod
     def IS_CHANGED(cls, **inputs: Any) -> str:
-        """A file may have changed on disk; what was read from it decides, not the widgets."""
+        """The entries of the files, because a file may have changed on disk."""
         files = {name: inputs.get(f"{name}_file") or "" for name in BANKS}
         try:
             return repr([_bank(name, "", file) for name, file in files.items()])
@@ -169,8 +178,12 @@ class PromptTemplatesNode:
         contexts_file: str = "",
         styles_file: str = "",
     ) -> tuple[PromptTemplates]:
-        """Raises PlanError: an unknown placeholder (named), no template, a placeholder whose bank is empty, or a bank file
-        that is missing or malformed (with its line)."""
+        """The templates with their banks.
+
+        Raises:
+            PlanError: no template, an unknown placeholder, a placeholder whose bank is empty, or a
+                bank file that is missing or malformed (the message names the line).
+        """
         entries = _bank("templates", templates, templates_file)
         made = partial(
             PromptTemplates,
@@ -184,14 +197,15 @@ class PromptTemplatesNode:
 
 
 class ClassPromptBatcher:
-    """SynthGrid Class-Prompt Batcher: one batch of the plan a queued prompt -> SYNTHGRID_BATCH."""
+    """SynthGrid Class-Prompt Batcher: one batch of the plan per prompt -> SYNTHGRID_BATCH."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Plans images_per_class images for every class and hands out one batch of them each time the workflow is queued. "
-        "batch_index goes up by itself: set the queue count to the number of batches and press Run. Every image has its "
-        "own label, prompt and seed, and does not depend on the batch size or on how many images there will be. Past the "
-        "last batch it says that the plan is finished and nothing is sampled."
+        "Plans images_per_class images for every class and gives out one batch of them each time "
+        "the workflow is queued. batch_index counts up by itself: set the queue count to the "
+        "number of batches and press Run. Every image has its own label, prompt and seed, which "
+        "depend neither on the batch size nor on the number of images. After the last batch the "
+        "node says that the plan is finished, and nothing is sampled."
     )
     RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
     RETURN_NAMES = ("batch", "summary")
@@ -211,67 +225,48 @@ class ClassPromptBatcher:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        def number(
-            default: int, lowest: int, highest: int, tooltip: str, **more: Any
-        ) -> tuple[str, dict[str, Any]]:
-            return "INT", {
-                "default": default,
-                "min": lowest,
-                "max": highest,
-                "tooltip": tooltip,
-            } | more
+        def number(default: int, least: int, most: int, tooltip: str) -> dict[str, Any]:
+            return {"default": default, "min": least, "max": most, "tooltip": tooltip}
 
+        per_class = number(
+            30, 1, 1_000_000, "Images for each class. Raising it later keeps the existing images."
+        )
+        size = number(8, 1, 4096, "Images per sampler call: as many as fit in the GPU's memory.")
+        seed = number(
+            0, 0, MAX_SEED, "Every image's own seed follows from this number, class and position."
+        )
+        index = number(
+            0, 0, 2**31 - 1, "Which batch to make, from 0. Counts up by itself with every run."
+        )
+        only = (
+            "Leave this empty for the whole batch. Numbers such as '3, 7' make only those images "
+            "of this batch; the SynthGrid client uses it to fill gaps."
+        )
+        resume = (
+            "Leave this empty to make every image. With the saver's folder, such as 'synthgrid', "
+            "only missing images are made: set batch_index to 0 and queue again to finish an "
+            "interrupted run."
+        )
+        templates = "From SynthGrid Prompt Templates."
         return {
             "required": {
                 "classes": ("SYNTHGRID_CLASSES", {"tooltip": "From SynthGrid Class List."}),
-                "templates": (
-                    "SYNTHGRID_TEMPLATES",
-                    {"tooltip": "From SynthGrid Prompt Templates."},
-                ),
-                "images_per_class": number(
-                    30, 1, 1_000_000, "Images for each class. More later keeps what is there."
-                ),
-                "batch_size": number(
-                    8, 1, 4096, "Images a sampler call: as many as fit in the GPU's memory."
-                ),
-                # Not called "seed": the browser would give it a randomise control, and a plan must keep its seed.
-                "plan_seed": number(
-                    0,
-                    0,
-                    MAX_SEED,
-                    "Every image's own seed follows from this number, class and position.",
-                ),
-                "batch_index": number(
-                    0,
-                    0,
-                    2**31 - 1,
-                    "Which batch to make, from 0. Steps by itself after every queued run.",
-                    control_after_generate="increment",
-                ),
+                "templates": ("SYNTHGRID_TEMPLATES", {"tooltip": templates}),
+                "images_per_class": ("INT", per_class),
+                "batch_size": ("INT", size),
+                # Not "seed": the browser would add a randomise control, and a plan keeps its seed.
+                "plan_seed": ("INT", seed),
+                "batch_index": ("INT", index | {"control_after_generate": "increment"}),
             },
             "optional": {
-                "only": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "Leave empty for the whole batch. Numbers such as '3, 7' make only those images of this "
-                        "batch; the SynthGrid client uses it to fill gaps.",
-                    },
-                ),
-                "resume_folder": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "Leave empty to make every image. The saver's folder, such as 'synthgrid', makes only the "
-                        "images that are not in it yet: set batch_index to 0 and queue again to finish an interrupted run.",
-                    },
-                ),
+                "only": ("STRING", {"default": "", "tooltip": only}),
+                "resume_folder": ("STRING", {"default": "", "tooltip": resume}),
             },
         }
 
     @classmethod
     def IS_CHANGED(cls, resume_folder: str | None = "", **_: Any) -> float | str:
-        """Cached as any node, unless files on disk decide; a linked folder (None) is not known here."""
+        """Cached like any node, unless it depends on a folder; a linked one (None) is not known."""
         return "" if resume_folder is not None and not resume_folder.strip() else float("nan")
 
     @classmethod
@@ -295,11 +290,11 @@ class ClassPromptBatcher:
         only: str = "",
         resume_folder: str = "",
     ) -> dict[str, Any]:
-        """The batch, or, where nothing is left to make, an answer in words that leaves out all nodes after this one.
+        """The batch; if nothing is left to make, a message, and later nodes are skipped.
 
         Raises:
-            PlanError: the classes or templates make no plan; outside ComfyUI, which alone can leave out nodes, also where
-                nothing is left to make.
+            PlanError: the classes or templates make no plan. Outside ComfyUI, which alone can skip
+                nodes, also if nothing is left to make.
         """
         plan = GenerationPlan(classes, templates, images_per_class, plan_seed)
         count = plan.batch_count(batch_size)
@@ -308,36 +303,36 @@ class ClassPromptBatcher:
         specs = _only(plan.batch(batch_index, batch_size), only)
         missing = _missing(specs, plan.plan_id, resume_folder)
         if not missing:
-            text = f"batch {batch_index + 1} of {count}: all {len(specs)} images are in '{resume_folder.strip()}' already"
+            where = f"batch {batch_index + 1} of {count}"
+            text = f"{where}: all {len(specs)} images already exist in '{resume_folder.strip()}'"
             if answer := _nothing(text):
                 return answer
             raise PlanError(f"{text}; nothing is left to make")
         batch = PromptBatch(plan, missing, batch_index, count)
-        there = len(specs) - len(missing)
-        summary = batch.summary() + (f" ({there} are there already)" if there else "")
+        existing = len(specs) - len(missing)
+        summary = batch.summary() + (f" ({existing} already exist)" if existing else "")
         return {"ui": {"text": [summary]}, "result": (batch, summary)}
 
 
 def _finished(plan: GenerationPlan, count: int) -> str:
     return (
-        f"plan finished: all {len(plan)} images are queued in {count} batches, numbered 0 to {count - 1}; "
-        "set batch_index back to 0 for another plan"
+        f"plan finished: all {len(plan)} images have been queued in {count} batches, numbered 0 to "
+        f"{count - 1}; set batch_index back to 0 for another plan"
     )
 
 
 def _nothing(text: str) -> dict[str, Any] | None:
-    """The node's answer that shows a text and makes no batch; None where the host cannot leave out nodes."""
+    """A node result that shows a text and makes no batch; None if the host cannot skip nodes."""
     blocker = host.execution_blocker()
     return None if blocker is None else {"ui": {"text": [text]}, "result": (blocker, text)}
 
 
 def _missing(specs: tuple[ImageSpec, ...], plan_id: str, folder: str) -> tuple[ImageSpec, ...]:
-    """The rows whose image is nowhere below the folder, in any format; all of them when no folder is named."""
+    """The rows without an image anywhere below the folder; all rows if no folder is named."""
     if not folder.strip():
         return specs
-    root = host.folder_in_output(folder)
-    there = images_below(root, plan_id)
-    return tuple(spec for spec in specs if spec.index not in there)
+    existing = images_below(host.folder_in_output(folder), plan_id)
+    return tuple(spec for spec in specs if spec.index not in existing)
 
 
 def _read_classes(text: str, path: str) -> tuple[ClassEntry, ...]:
@@ -345,7 +340,7 @@ def _read_classes(text: str, path: str) -> tuple[ClassEntry, ...]:
 
 
 def _bank(name: str, text: str, file: str) -> tuple[BankEntry, ...]:
-    """The entries of a bank: those of the file where one is named, else the lines of the text."""
+    """The entries of a bank: those of the file if one is named, otherwise the lines of the text."""
     if file.strip():
         return read_bank(host.path_to_read(file), name)
     return tuple(BankEntry(line, "") for line in parse_lines(text))
@@ -358,7 +353,7 @@ def _texts(entries: tuple[BankEntry, ...]) -> tuple[str, ...]:
 def _refuse_bad_lines(
     entries: tuple[BankEntry, ...], file: str, made: Callable[..., PromptTemplates]
 ) -> None:
-    """What is wrong with a template, with the line it stands in."""
+    """Raises PlanError for the first template that is wrong, with its line in the file."""
     for entry in entries:
         try:
             made(templates=(entry.text,))
@@ -369,7 +364,7 @@ def _refuse_bad_lines(
 
 
 def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
-    """The rows of the batch that `only` names; all of them when it is blank."""
+    """The rows of the batch that `only` names; all rows if it is blank."""
     if not only.strip():
         return specs
     try:
@@ -381,7 +376,8 @@ def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
     unknown = wanted - {spec.index for spec in specs}
     if unknown:
         raise PlanError(
-            f"'only' names images {sorted(unknown)}, but this batch has {specs[0].index} to {specs[-1].index}"
+            f"'only' names images {sorted(unknown)}, but this batch has "
+            f"{specs[0].index} to {specs[-1].index}"
         )
     return tuple(spec for spec in specs if spec.index in wanted)
 

@@ -1,4 +1,4 @@
-"""The node that begins every image of a batch as a real image of its class (img2img)."""
+"""The node that starts every image of a batch from a real image of its class (img2img)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-MOST_READERS = 4  # threads that decode images
+_READERS = 4  # threads that decode images
 
 
 class RealImageLatent:
-    """SynthGrid Real Image Latent: a real image of each row's class, as the latent to start from."""
+    """SynthGrid Real Image Latent: a real image of each row's class as the latent to start from."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Starts every image from a real image of its class, for classes that the model does not know by name. How far the "
-        "result may go from it is BasicScheduler's denoise: 0.3 stays close, 0.8 keeps little. Every class uses its images "
-        "about equally often, and each record names the real image it came from."
+        "Starts every image from a real image of its class, for classes that the model does not "
+        "know by name. BasicScheduler's denoise sets how far the result may move away from it: 0.3 "
+        "stays close, 0.8 keeps little. Every class uses its images about equally often, and each "
+        "record names the real image it came from."
     )
     RETURN_TYPES = ("LATENT", "SYNTHGRID_BATCH", "IMAGE")
     RETURN_NAMES = ("latent", "batch", "images")
     OUTPUT_TOOLTIPS = (
-        "The encoded images, a row each, for the sampler.",
-        "The batch with the real images noted: connect it to the saver.",
-        "The real images as they are used, for a preview.",
+        "The encoded images, one per row, for the sampler.",
+        "The batch with the names of the real images: connect it to the saver.",
+        "The real images as used, for a preview.",
     )
     FUNCTION = "load"
     SEARCH_ALIASES = [
@@ -48,28 +49,24 @@ class RealImageLatent:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         folder = (
-            "Folder in ComfyUI's input folder with one sub-folder of images a class: the same as Class List's path. Only "
-            "training images, never those you test with."
+            "A folder in ComfyUI's input folder with one sub-folder of images per class: the same "
+            "as Class List's path. Training images only, never test images."
         )
+        width = "Width in pixels; images are scaled and cropped to it."
+        height = "Height in pixels; images are scaled and cropped to it."
         return {
             "required": {
                 "batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."}),
                 "vae": ("VAE", {"tooltip": "The VAE of the checkpoint."}),
                 "folder": ("STRING", {"default": "real", "tooltip": folder}),
-                "width": (
-                    "INT",
-                    IMAGE_SIZE | {"tooltip": "Width in pixels; images are scaled and cut to it."},
-                ),
-                "height": (
-                    "INT",
-                    IMAGE_SIZE | {"tooltip": "Height in pixels; images are scaled and cut to it."},
-                ),
+                "width": ("INT", IMAGE_SIZE | {"tooltip": width}),
+                "height": ("INT", IMAGE_SIZE | {"tooltip": height}),
             }
         }
 
     @classmethod
     def IS_CHANGED(cls, folder: str | None = None, **_: Any) -> float | str:
-        """Cached until a file of the folder changes; a linked folder (None) is not known here."""
+        """Cached until a file in the folder changes; a linked folder (None) is not known here."""
         try:
             return float("nan") if folder is None else _folder(folder).state()
         except (LabelsetError, OSError) as error:
@@ -77,7 +74,7 @@ class RealImageLatent:
 
     @classmethod
     def VALIDATE_INPUTS(cls, folder: str | None = None) -> bool | str:
-        """Refuses a folder that is not there or leads out of the input folder before anything is sampled."""
+        """Refuses a missing folder, or one outside the input folder, before anything is sampled."""
         try:
             if folder is not None:
                 _folder(folder).classes()
@@ -88,11 +85,11 @@ class RealImageLatent:
     def load(
         self, batch: PromptBatch, vae: Any, folder: str, width: int, height: int
     ) -> tuple[dict[str, Any], PromptBatch, torch.Tensor]:
-        """(LATENT of B rows, the batch with its sources, IMAGE [B, height, width, 3]).
+        """(LATENT of B rows, the batch with its sources, IMAGE [B, height, width, 3] in 0..1).
 
         Raises:
             PlanError: the checkpoint has no VAE.
-            LabelsetError: a class has no folder or no image, or a file is not a whole image (named).
+            LabelsetError: a class has no folder or no images, or a file is not a complete image.
         """
         if vae is None:
             raise PlanError(
@@ -111,7 +108,7 @@ class RealImageLatent:
             )
             for spec in batch.specs
         ]
-        with ThreadPoolExecutor(min(len(chosen), MOST_READERS)) as pool:
+        with ThreadPoolExecutor(min(len(chosen), _READERS)) as pool:
             read = list(pool.map(lambda file: real.read(file, width, height), chosen))
         images = _tensor([image for image, _ in read])
         return (
@@ -126,7 +123,7 @@ def _folder(name: str) -> RealFolder:
 
 
 def _tensor(images: list[Image.Image]) -> torch.Tensor:
-    """RGB images of one size -> [B, H, W, 3] in 0..1."""
+    """RGB images of the same size -> float32 [B, H, W, 3] in 0..1."""
     import numpy as np
     import torch
 

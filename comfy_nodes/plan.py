@@ -1,14 +1,16 @@
-"""GenerationPlan: which images to make, known exactly before the first one is made. Standard library only.
+"""GenerationPlan: which images to make, known exactly before the first one is made.
 
-    plan = GenerationPlan(parse_classes("badger\nbat"), PromptTemplates(("a photo of a {class}",)), images_per_class=30)
+    templates = PromptTemplates(("a photo of a {class}",))
+    plan = GenerationPlan(parse_classes("badger\nbat"), templates, images_per_class=30)
     len(plan)          # 60
     plan.row(7)        # ImageSpec(index=7, label='bat', prompt='a photo of a bat', seed=..., ...)
     plan.batch(0, 8)   # the first eight rows
 
-Row order goes round the classes: row i is image `i // len(classes)` of class `i % len(classes)`. Therefore a row never
-depends on batch size, on how many rows are asked for, or on how many images a class has or is later extended to; more
-images per class only appends rows. For the same reason `plan_id` leaves `images_per_class` out: an extended plan is the
-same plan, longer, and its finished images keep their names.
+Rows cycle through the classes: row i is image `i // len(classes)` of class `i % len(classes)`. So a
+row never depends on the batch size, on how many rows are asked for, or on how many images a class
+has now or later; more images per class only append rows. For the same reason `plan_id` ignores
+`images_per_class`: an extended plan is the same plan, only longer, and its finished images keep
+their names. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from .draws import draw, hash_integer
 from .errors import PlanError
 
 MAX_SEED = 2**53 - 1  # browsers hold numbers as doubles and mangle larger integers
@@ -33,7 +36,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True)
 class ClassEntry:
-    """A class: its label, verbatim, and optionally what the word means ("crane": "a large long-legged bird")."""
+    """A class: its label, verbatim, and optionally a definition, "a large long-legged bird"."""
 
     name: str
     definition: str = ""
@@ -43,8 +46,8 @@ class ClassEntry:
 class ImageSpec:
     """One row of a plan: everything that decides one image, apart from the generator's settings.
 
-    `seed` is in [0, 2**53). `template`, `context` and `style` are the entries the prompt was made of; the last two are
-    None where the template does not use them.
+    `seed` is in [0, 2**53). `template`, `context` and `style` are the entries that the prompt was
+    made from; the last two are None where the template does not use them.
     """
 
     index: int
@@ -89,21 +92,23 @@ class PromptTemplates:
         for name, bank in (("context", self.contexts), ("style", self.styles)):
             if name in names and not bank:
                 raise PlanError(
-                    f"template '{template}' uses {{{name}}} but there are no {name}s; add some, one a line"
+                    f"template '{template}' uses {{{name}}} but there are no {name}s; "
+                    "add some, one per line"
                 )
         if "class" not in names and "definition" not in names:
             raise PlanError(
-                f"template '{template}' names no class: every class would get the same prompt; add {{class}}"
+                f"template '{template}' does not name the class: every class would get the same "
+                "prompt; add {class}"
             )
 
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """A pure function of (classes, templates, images per class, seed) to a sequence of ImageSpec rows.
+    """A pure function from (classes, templates, images per class, seed) to ImageSpec rows.
 
     Raises:
-        PlanError: no classes, a class twice, a count below 1, a seed outside [0, 2**53), or a template that uses
-            {definition} where a class has none.
+        PlanError: no classes, a class given twice, a count below 1, a seed outside [0, 2**53), or a
+            template that uses {definition} where a class has none.
     """
 
     classes: tuple[ClassEntry, ...]
@@ -133,7 +138,7 @@ class GenerationPlan:
 
     @cached_property
     def plan_id(self) -> str:
-        """Twelve hexadecimal digits that name everything a row depends on. `images_per_class` is not among it."""
+        """Twelve hexadecimal digits of all that a row depends on; not of `images_per_class`."""
         return fingerprint(self.to_dict() | {"images_per_class": None})
 
     def __len__(self) -> int:
@@ -143,7 +148,7 @@ class GenerationPlan:
         return (self.row(index) for index in range(len(self)))
 
     def row(self, index: int) -> ImageSpec:
-        """Row `index`, 0 <= index < len(self), by itself; what it costs does not grow with the index.
+        """Row `index`, 0 <= index < len(self), in a time that does not grow with the index.
 
         Raises:
             PlanError: the index is outside the plan.
@@ -153,18 +158,13 @@ class GenerationPlan:
         position, class_index = divmod(index, len(self.classes))
         entry = self.classes[class_index]
         texts = self.templates
-        template = _draw(texts.templates, self.seed, entry.name, "template", position)
+        template = draw(texts.templates, self.seed, entry.name, "template", position)
         used = _pieces(template)[1::2]
-        context = (
-            _draw(texts.contexts, self.seed, entry.name, "context", position)
-            if "context" in used
-            else None
-        )
-        style = (
-            _draw(texts.styles, self.seed, entry.name, "style", position)
-            if "style" in used
-            else None
-        )
+        context = style = None
+        if "context" in used:
+            context = draw(texts.contexts, self.seed, entry.name, "context", position)
+        if "style" in used:
+            style = draw(texts.styles, self.seed, entry.name, "style", position)
         values = {
             "class": entry.name,
             "definition": entry.definition,
@@ -176,14 +176,18 @@ class GenerationPlan:
             label=entry.name,
             prompt=fill(template, values),
             negative_prompt=texts.negative_prompt,
-            seed=_hash_integer(self.seed, entry.name, "seed", position) >> 11,
+            seed=hash_integer(self.seed, entry.name, "seed", position) >> 11,
             template=template,
             context=context,
             style=style,
         )
 
     def batch_count(self, batch_size: int) -> int:
-        """How many batches of `batch_size` rows the plan has; the last may be smaller."""
+        """How many batches of `batch_size` rows the plan has; the last one may be smaller.
+
+        Raises:
+            PlanError: the batch size is below 1.
+        """
         if batch_size < 1:
             raise PlanError(f"batch size is {batch_size}; it must be 1 or more")
         return -(-len(self) // batch_size)
@@ -192,13 +196,14 @@ class GenerationPlan:
         """The rows of batch `batch_index`, counted from 0.
 
         Raises:
-            PlanError: past the end of the plan, or a batch size below 1.
+            PlanError: the batch is past the end of the plan, or the batch size is below 1.
         """
         count = self.batch_count(batch_size)
         if not 0 <= batch_index < count:
             raise PlanError(
-                f"batch_index {batch_index} is past the end: this plan has {count} batches of {batch_size}, "
-                f"numbered 0 to {count - 1}. All {len(self)} images have been queued; set batch_index back to 0 to start over"
+                f"batch_index {batch_index} is past the end: this plan has {count} batches of "
+                f"{batch_size}, numbered 0 to {count - 1}. All {len(self)} images have been "
+                "queued; set batch_index back to 0 to start over"
             )
         start = batch_index * batch_size
         return tuple(self.row(index) for index in range(start, min(start + batch_size, len(self))))
@@ -208,7 +213,7 @@ class GenerationPlan:
         return {entry.name: self.images_per_class for entry in self.classes}
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan's inputs as plain JSON values; `GenerationPlan.from_dict` takes them back."""
+        """The plan's inputs as plain JSON values; `GenerationPlan.from_dict` reads them back."""
         return {
             "classes": [
                 {"name": entry.name, "definition": entry.definition} for entry in self.classes
@@ -245,7 +250,7 @@ def placeholders(template: str) -> list[str]:
 
 
 def fill(template: str, values: Mapping[str, str | None]) -> str:
-    """The template with every placeholder replaced; text that was put in is never looked at again."""
+    """The template with every placeholder replaced; braces in the values stay as they are."""
     pieces = list(_pieces(template))
     pieces[1::2] = [values[name] or "" for name in pieces[1::2]]
     return "".join(pieces)
@@ -253,12 +258,12 @@ def fill(template: str, values: Mapping[str, str | None]) -> str:
 
 @lru_cache(maxsize=256)
 def _pieces(template: str) -> tuple[str, ...]:
-    """Text and placeholder names in turn, text first and last: "a {class}!" -> ("a ", "class", "!")."""
+    """Text and names by turns, text first and last: "a {class}!" -> ("a ", "class", "!")."""
     return tuple(_PLACEHOLDER.split(template))
 
 
 def fingerprint(value: Any) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of a JSON value, the same for equal values on every machine."""
+    """The first 12 hexadecimal digits of the SHA-256 of a JSON value, equal on every machine."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
 
@@ -270,30 +275,38 @@ def parse_lines(text: str) -> tuple[str, ...]:
 
 
 def parse_classes(text: str) -> tuple[ClassEntry, ...]:
-    """Classes from text: one a line, optionally "name: definition"; or JSON (see `classes_from_json`).
+    """Classes from text, one per line, optionally "name: definition"; or `classes_from_json`.
 
     Raises:
-        PlanError: nothing but blank lines, a class twice, a line without a name, or malformed JSON.
+        PlanError: only blank lines, a class given twice, a line without a name, or malformed JSON.
     """
     stripped = text.lstrip("\ufeff").strip()
     if stripped[:1] in ("[", "{"):
         try:
             return classes_from_json(json.loads(stripped))
         except json.JSONDecodeError as error:
-            raise PlanError(f"the class list begins like JSON but is not: {error}") from error
+            raise PlanError(f"the class list starts like JSON but is not: {error}") from error
     entries = []
     for line in parse_lines(text):
         name, _, definition = line.partition(":")
         if not name.strip():
             raise PlanError(
-                f"line '{line}' has no class name before the colon; write 'name' or 'name: definition'"
+                f"line '{line}' has no class name before the colon; "
+                "write 'name' or 'name: definition'"
             )
         entries.append(ClassEntry(name.strip(), definition.strip()))
     return _checked(entries)
 
 
 def classes_from_json(value: Any) -> tuple[ClassEntry, ...]:
-    """Classes from parsed JSON: ["bat", ...], [{"name": ..., "definition": ...}, ...] or {"bat": "a definition", ...}."""
+    """Classes from parsed JSON.
+
+    Either ["bat", ...], [{"name": "bat", "definition": "a flying mammal"}, ...] or
+    {"bat": "a flying mammal", ...}.
+
+    Raises:
+        PlanError: anything else, no class, or a class given twice.
+    """
     if isinstance(value, dict):
         value = [
             {"name": name, "definition": definition or ""} for name, definition in value.items()
@@ -308,20 +321,19 @@ def classes_from_json(value: Any) -> tuple[ClassEntry, ...]:
 def _entry_from_json(item: Any, number: int) -> ClassEntry:
     if isinstance(item, str):
         item = {"name": item}
-    if (
-        not isinstance(item, dict)
-        or not isinstance(item.get("name"), str)
-        or not item["name"].strip()
-    ):
+    name = item.get("name") if isinstance(item, dict) else None
+    if not isinstance(name, str) or not name.strip():
         raise PlanError(
-            f"entry {number} of the JSON class list must be a name or an object with a 'name', not {item!r}"
+            f"entry {number} of the JSON class list must be a name or an object with a 'name', "
+            f"not {item!r}"
         )
     definition = item.get("definition") or ""
     if not isinstance(definition, str):
         raise PlanError(
-            f"entry {number} of the JSON class list: the definition must be text, not {definition!r}"
+            f"entry {number} of the JSON class list: the definition must be text, "
+            f"not {definition!r}"
         )
-    return ClassEntry(item["name"], definition)
+    return ClassEntry(name, definition)
 
 
 def read_classes(path: Path) -> tuple[ClassEntry, ...]:
@@ -336,7 +348,9 @@ def read_classes(path: Path) -> tuple[ClassEntry, ...]:
             each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")
         )
         if not names:
-            raise PlanError(f"folder {path} has no class folders; expected one sub-folder a class")
+            raise PlanError(
+                f"folder {path} has no class folders; expected one sub-folder per class"
+            )
         return tuple(ClassEntry(name) for name in names)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -346,14 +360,12 @@ def read_classes(path: Path) -> tuple[ClassEntry, ...]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(
-            f"cannot read classes from {path}: {error}; expected UTF-8 text, one class a line"
+            f"cannot read classes from {path}: {error}; expected UTF-8 text, one class per line"
         ) from error
     try:
-        return (
-            classes_from_json(json.loads(text))
-            if path.suffix.lower() == ".json"
-            else parse_classes(text)
-        )
+        if path.suffix.lower() == ".json":
+            return classes_from_json(json.loads(text))
+        return parse_classes(text)
     except json.JSONDecodeError as error:
         raise PlanError(f"{path} is not valid JSON: {error}") from error
     except PlanError as error:
@@ -362,60 +374,18 @@ def read_classes(path: Path) -> tuple[ClassEntry, ...]:
 
 def _checked(entries: Sequence[ClassEntry]) -> tuple[ClassEntry, ...]:
     if not entries:
-        raise PlanError("no classes; give at least one class name, one a line")
+        raise PlanError("no classes; give at least one class name, one per line")
     _refuse_duplicates([entry.name for entry in entries])
     return tuple(entries)
 
 
 def _refuse_duplicates(names: Sequence[str]) -> None:
-    seen: set[str] = set()
-    twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise PlanError(
-            f"named more than once: {_listing(sorted(set(twice)))}; each class must appear once"
-        )
+        raise PlanError(f"named more than once: {_listing(twice)}; each class must appear once")
 
 
 def _listing(names: Sequence[str], most: int = 10) -> str:
-    """'a, b, c' with the tail counted instead of printed."""
+    """ "'a', 'b' and 7 more": the first names, and how many follow."""
     shown = ", ".join(f"'{name}'" for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def _hash_integer(*parts: str | int) -> int:
-    """A 64-bit integer of the parts: the only source of chance in a plan, equal on every Python and machine.
-
-    It is the head of the SHA-256 of the parts as a JSON list, as json.dumps writes it. The last part is a number.
-    """
-    text = f"{_json_head(*parts[:-1])}{parts[-1]}]"
-    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big")
-
-
-@lru_cache(maxsize=4096)
-def _json_head(*parts: str | int) -> str:
-    """A JSON list of the parts up to where a further one goes: (7, "bat") -> '[7, "bat", '."""
-    return json.dumps(parts, ensure_ascii=True)[:-1] + ", "
-
-
-def _draw(bank: Sequence[str], seed: int, label: str, kind: str, position: int) -> str:
-    """Entry for a class's image number `position`: the bank is gone through in a new shuffled order each time round.
-
-    So over any len(bank) images in a row every entry is used about equally, and entry `position` is known by itself.
-    """
-    if len(bank) == 1:
-        return bank[0]
-    round_number, place = divmod(position, len(bank))
-    return bank[_shuffled(len(bank), seed, label, kind, round_number)[place]]
-
-
-@lru_cache(
-    maxsize=4096
-)  # the templates, contexts and styles of a thousand classes: rows go round them
-def _shuffled(size: int, seed: int, label: str, kind: str, round_number: int) -> array[int]:
-    """The numbers 0..size-1 in the order of one round, four bytes each."""
-    head = _json_head(seed, label, kind, round_number)
-    order = sorted(
-        range(size),
-        key=lambda entry: hashlib.sha256(f"{head}{entry}]".encode("ascii")).digest()[:8],
-    )
-    return array("I", order)

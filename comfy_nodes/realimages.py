@@ -1,9 +1,10 @@
-"""Real images by class: which file belongs to which row of a plan, and its pixels at a wanted size. Pillow and NumPy only.
+"""Real images by class: which file a row of a plan starts from, and its pixels at a given size.
 
     <ComfyUI's input folder>/<folder>/<class folder>/<any depth>/<image>
 
-Every class goes through its images in shuffled rounds, as the plan goes through a bank of prompts: each image is used about
-equally often, and the file of a row follows from the plan's seed, the class and the image's position in it alone.
+Every class cycles through its images in shuffled rounds, as a plan does through a bank of prompts:
+each image is used about equally often, and the file for a row follows only from the plan's seed,
+the class and the image's position in it. Pillow and NumPy only.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from .draws import draw
 from .errors import LabelsetError
 from .labelset import folder_name, sha256
 from .labelset.to_rgb import IMAGE_SUFFIXES, decode_rgb
-from .plan import _draw, fingerprint
+from .plan import fingerprint
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """The real image that a generated one began as: its path in the folder, "bat/IMG 7.jpg", and its hash."""
+    """The real image that a generated one started from.
+
+    `file` is its path in the folder, "bat/IMG 7.jpg"; `sha256` is of the file.
+    """
 
     file: str
     sha256: str
@@ -31,7 +36,7 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class RealFolder:
-    """A folder of class folders. `shown` is how it is called in messages; nothing is kept between calls."""
+    """A folder of class folders. `shown` is its name in messages; nothing is kept between calls."""
 
     root: Path
     shown: str
@@ -40,7 +45,7 @@ class RealFolder:
         """Folder name -> class folder, sorted.
 
         Raises:
-            LabelsetError: the folder is not there or has no class folders.
+            LabelsetError: the folder does not exist, cannot be read, or has no class folders.
         """
         try:
             found = sorted(
@@ -50,7 +55,8 @@ class RealFolder:
             )
         except FileNotFoundError:
             raise LabelsetError(
-                f"folder '{self.shown}' is not there ({self.root}); put a folder with one sub-folder a class there"
+                f"folder '{self.shown}' does not exist ({self.root}); "
+                "create it, with one sub-folder of images per class"
             ) from None
         except OSError as error:
             raise LabelsetError(
@@ -58,22 +64,22 @@ class RealFolder:
             ) from error
         if not found:
             raise LabelsetError(
-                f"folder '{self.shown}' has no class folders; expected one sub-folder a class"
+                f"folder '{self.shown}' has no class folders; expected one sub-folder per class"
             )
         return {each.name: each for each in found}
 
     def images(self, label: str) -> list[str]:
-        """The image files of a class, sorted, as paths relative to the folder, with forward slashes.
+        """The image files of a class, sorted: paths relative to the folder, with forward slashes.
 
         Raises:
-            LabelsetError: the class has no folder, or no image in it (the endings that count are named).
+            LabelsetError: the class has no folder, or no image in it (the message lists the file
+                name endings that count).
         """
         folders = self.classes()
         folder = folders.get(label) or folders.get(folder_name(label))
         if folder is None:
-            listed = ", ".join(list(folders)[:10]) + (
-                f" and {len(folders) - 10} more" if len(folders) > 10 else ""
-            )
+            more = f" and {len(folders) - 10} more" if len(folders) > 10 else ""
+            listed = ", ".join(list(folders)[:10]) + more
             raise LabelsetError(
                 f"folder '{self.shown}' has no folder for class '{label}'; it has {listed}. "
                 "Give the same folder as the path of SynthGrid Class List"
@@ -81,21 +87,25 @@ class RealFolder:
         found = sorted(path.relative_to(self.root).as_posix() for path in _files(folder))
         if not found:
             raise LabelsetError(
-                f"class folder {folder} has no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+                f"class folder {folder} has no images; "
+                f"expected files ending in {', '.join(IMAGE_SUFFIXES)}"
             )
         return found
 
     def state(self) -> str:
-        """Twelve hexadecimal digits that change with the folder's files: names, sizes and times."""
+        """Twelve hexadecimal digits that change with the files' names, sizes and times."""
         files = sorted(_files(self.root)) if self.root.is_dir() else []
         stats = [(path, path.stat()) for path in files]
         return fingerprint([[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
 
     def read(self, file: str, width: int, height: int) -> tuple[Image.Image, SourceImage]:
-        """One image, upright, RGB, scaled and cut about its centre to the wanted size, and what to record of it.
+        """One image, upright, in RGB, scaled and centre-cropped to `width` x `height` pixels.
+
+        The second value is what the record says about it.
 
         Raises:
-            LabelsetError: the file is not a whole image, or of a kind that has no sure 8-bit reading (named).
+            LabelsetError: the file, which is named, cannot be read, is not a complete image, or has
+                pixel values without a definite 8-bit meaning.
         """
         path = self.root / file
         try:
@@ -108,8 +118,8 @@ class RealFolder:
 
 
 def source_of(files: Sequence[str], *, plan_seed: int, label: str, position: int) -> str:
-    """The file for a class's image number `position`, counted from 0."""
-    return _draw(files, plan_seed, label, "real image", position)
+    """The file that a class's image number `position`, counted from 0, starts from."""
+    return draw(files, plan_seed, label, "real image", position)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,7 +1,8 @@
-"""What the browser extension asks the server: what a plan would make, and how much of it is there. Nothing is run.
+"""What the browser extension asks the server: what a plan would make, and how much of it exists.
 
-POST /synthgrid/preview answers from the widget values alone, with the same GenerationPlan that the nodes use, so that the
-browser holds no plan logic of its own. Registered only inside ComfyUI.
+POST /synthgrid/preview answers from the widget values alone and runs nothing. It uses the same
+GenerationPlan as the nodes, so that the browser needs no plan logic of its own. The route is
+registered only inside ComfyUI.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from .plan import GenerationPlan
 from .subfolders import images_below
 
 PATH = "/synthgrid/preview"
-MOST_ROWS = 16  # prompts of the next batch that are sent; a node shows no more
+MOST_ROWS = 16  # how many prompts of the next batch are sent; the node shows no more
 
 
 def register() -> None:
-    """Adds the route to ComfyUI's server; does nothing outside ComfyUI, or when another copy of the pack has added it."""
+    """Adds the route to ComfyUI's server, if there is one and no other copy of the pack has."""
     prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)
     routes = getattr(getattr(prompt_server, "instance", None), "routes", None)
     if routes is None or any(getattr(route, "path", "") == PATH for route in routes):
@@ -42,26 +43,31 @@ def register() -> None:
 
 
 def preview(asked: Any) -> dict[str, Any]:
-    """What the plan would make, from widget values as they stand in the browser.
+    """What the plan would make, from the widget values in the browser.
 
-    `asked` is {"classes": {"classes", "path"}, "templates": {"templates", "negative_prompt", "contexts", "styles", and
-    optionally each bank's file}, "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index", "resume_folder":
-    optional}, "folder": optional}. The answer has counts, "batches" and the first rows of the next batch ("rows": none when
-    the plan is finished). With a resume folder the rows are those that are not in it, and "batch_there" and "missing" say
-    how many of the batch are there and how many of the plan are not. With a folder it has "done": {label: images of this
-    plan that are there}. Or it is only "error", a sentence for the artist.
+    `asked` has an object of widget values for each node, and optionally the saver's folder:
+
+        {"classes": {"classes", "path"},
+         "templates": {"templates", "negative_prompt", "contexts", "styles",
+                       optionally "templates_file", "contexts_file", "styles_file"},
+         "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index",
+                     optionally "resume_folder"},
+         "folder": optional}
+
+    The answer has counts, and in "rows" the first rows of the next batch, none if the plan is
+    finished. With a resume folder only missing rows are listed; "batch_existing" is how many images
+    of the batch exist, and "missing" how many of the plan do not. With a folder, "done" is
+    {label: existing images of this plan}. If something is wrong, the answer is {"error": sentence}.
     """
     try:
         plan, batch_size, batch_index = _plan(asked)
         batches = plan.batch_count(batch_size)
         rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
         resume_folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
-        there = (
-            images_below(host.folder_in_output(resume_folder), plan.plan_id)
-            if resume_folder
-            else set()
-        )
-        left = [row for row in rows if row.index not in there]
+        existing: set[int] = set()
+        if resume_folder:
+            existing = images_below(host.folder_in_output(resume_folder), plan.plan_id)
+        left = [row for row in rows if row.index not in existing]
         answer = {
             "classes": len(plan.classes),
             "images_per_class": plan.images_per_class,
@@ -73,25 +79,24 @@ def preview(asked: Any) -> dict[str, Any]:
             "rows": [{"label": row.label, "prompt": row.prompt} for row in left[:MOST_ROWS]],
         }
         if resume_folder:
-            missing = len(plan) - sum(index < len(plan) for index in there)
+            missing = len(plan) - sum(index < len(plan) for index in existing)
             answer |= {
                 "resume_folder": resume_folder,
-                "batch_there": len(rows) - len(left),
+                "batch_existing": len(rows) - len(left),
                 "missing": missing,
             }
         folder = asked.get("folder")
         return answer if folder is None else answer | {"done": _done(plan, _text(asked, "folder"))}
     except SynthGridError as error:
         return {"error": str(error)}
-    except (OSError, ValueError) as error:  # a path that the file system refuses, half typed in
+    except (OSError, ValueError) as error:  # a half-typed path that the file system refuses
         return {"error": f"cannot read the class list or the folder: {error}"}
 
 
 def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
-    """(plan, batch size, batch index) of widget values; the nodes themselves read them."""
-    classes, templates, batcher = (
-        _part(asked, name) for name in ("classes", "templates", "batcher")
-    )
+    """(plan, batch size, batch index) from widget values, read by the nodes themselves."""
+    classes, templates = _part(asked, "classes"), _part(asked, "templates")
+    batcher = _part(asked, "batcher")
     (entries,) = ClassList().read(_text(classes, "classes"), _text(classes, "path"))
     (texts,) = PromptTemplatesNode().read(
         **{
@@ -123,13 +128,13 @@ def _text(values: Mapping[str, Any], name: str, default: str | None = None) -> s
 def _number(values: Mapping[str, Any], name: str) -> int:
     value = values.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise PlanError(f"{name} must be a whole number from 0, not {value!r}")
+        raise PlanError(f"{name} must be a whole number, 0 or more, not {value!r}")
     return value
 
 
 def _done(plan: GenerationPlan, folder: str) -> dict[str, int]:
-    """Images of the plan in a folder of the output folder, per class, in class order."""
+    """Label -> existing images of the plan in a folder of the output folder, in class order."""
     found = images_below(host.folder_in_output(folder), plan.plan_id)
-    # Row i is of class i % len(classes): the order that plan.py promises.
+    # Row i belongs to class i % len(classes), as plan.py promises.
     counts = Counter(index % len(plan.classes) for index in found if index < len(plan))
     return {entry.name: counts[place] for place, entry in enumerate(plan.classes)}

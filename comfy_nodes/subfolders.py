@@ -1,10 +1,10 @@
-"""Where below the saver's folder a labelled folder is, and which images of a plan are anywhere below it.
+"""Where labelled folders are below the saver's folder, and which of a plan's images are in them.
 
-    {label}                     the folder itself is the labelled folder: <folder>/<class>/<image>
-    {style}/{label}             one labelled folder a style, each with its records: <folder>/<style>/<class>/<image>
-    {plan_id}/{label}           one labelled folder a plan
+    {label}              the folder itself is the labelled folder: <folder>/<class>/<image>
+    {style}/{label}      one labelled folder per style: <folder>/<style>/<class>/<image>
+    {plan_id}/{label}    one labelled folder per plan
 
-The class folder is always the last part, so that each labelled folder is one that ImageFolder reads as it is.
+The class folder always comes last, so that ImageFolder can read each labelled folder as it is.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ _TOKEN = re.compile(r"\{(\w*)\}")
 
 @dataclass(frozen=True)
 class SubfolderPattern:
-    """Parts between slashes; the last is {label}, the ones before may hold {plan_id}, {template}, {context} and {style}.
+    """Parts between slashes: {label} comes last.
+
+    The parts before it may contain {plan_id}, {template}, {context} and {style}.
 
     Raises:
-        LabelsetError: no class folder at the end, an unknown token, or a part that leaves the folder or is no folder name.
+        LabelsetError: no class folder at the end, an unknown token, a part that leads out of the
+            folder, or one that is not a valid folder name everywhere.
     """
 
     text: str = LABEL
@@ -38,25 +41,29 @@ class SubfolderPattern:
         *parents, last = self._parts()
         if last != LABEL or any(LABEL in part for part in parents):
             raise LabelsetError(
-                f"subfolders '{self.text}' must end in {LABEL} and have it only there: the class folder holds the images"
+                f"subfolders '{self.text}' must end in {LABEL} and have it only there: "
+                "the class folder holds the images"
             )
         for part in parents:
             for token in placeholders(part):
                 if token not in TOKENS:
                     known = ", ".join("{" + each + "}" for each in TOKENS)
                     raise LabelsetError(
-                        f"subfolders '{self.text}' has the unknown '{{{token}}}'; known: {known}, {LABEL}"
+                        f"subfolders '{self.text}' has the unknown '{{{token}}}'; "
+                        f"known: {known}, {LABEL}"
                     )
             plain = _TOKEN.sub("x", part)
             if not plain.strip() or folder_name(plain) != plain:
                 raise LabelsetError(
-                    f"subfolders '{self.text}': '{part}' is no folder name on every file system; change it"
+                    f"subfolders '{self.text}': '{part}' is not a valid folder name on every "
+                    "file system; change it"
                 )
 
     def parent(self, spec: ImageSpec, plan_id: str) -> str:
-        """The labelled folder of a row below the saver's folder, with forward slashes; "" for the folder itself.
+        """A row's labelled folder, relative to the saver's folder: "at dusk", or "" for itself.
 
-        Where a row's template uses no {style}, the folder is "no style"; likewise for {context}.
+        It has forward slashes. If the row's template does not use {style}, the folder is
+        "no style"; likewise for {context}.
         """
         values = {
             "plan_id": plan_id,
@@ -70,7 +77,7 @@ class SubfolderPattern:
         )
 
     def depth(self) -> int:
-        """How many folders lie between the saver's folder and a labelled folder."""
+        """How many levels a labelled folder is below the saver's folder; 0 if it is the same."""
         return len(self._parts()) - 1
 
     def _parts(self) -> list[str]:
@@ -78,9 +85,9 @@ class SubfolderPattern:
 
 
 def images_below(root: Path, plan_id: str) -> set[int]:
-    """Indices of the plan's images at any depth below the folder, in any format, told by their file names.
+    """Indices of the plan's images at any depth below the folder, in any format, by file name.
 
-    Only looks: LabelledFolder.scan would mend the folder, which is not for an onlooker to do while the saver writes.
+    Nothing is changed: LabelledFolder.scan would repair the folder, perhaps while the saver writes.
     """
     suffixes = "|".join(re.escape(suffix) for suffix in SUFFIXES.values())
     images = re.compile(rf"{re.escape(plan_id)}-(\d+)(?:{suffixes}|\.jpeg)", re.IGNORECASE)

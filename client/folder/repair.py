@@ -72,7 +72,7 @@ def _take_away(root: Path, reading: Reading, report: Report, place: Path) -> Non
 
 
 def _mend(root: Path, reading: Reading) -> None:
-    labelled = LabelledFolder(root, keep_records=False)
+    labelled = LabelledFolder(root)
     labelled.rewrite(lambda line, record: line.number not in reading.drop)
     labelled.append(reading.add)
     labelled.scan()

@@ -110,7 +110,7 @@ class RunFolder:
 
     def __init__(self, root: Path, workflow: Workflow, plan: GenerationPlan) -> None:
         self.root = Path(root).expanduser()
-        self.labelled = LabelledFolder(self.root, keep_records=False)
+        self.labelled = LabelledFolder(self.root)
         self.run_id = ""
         self._workflow = workflow
         self._plan = plan

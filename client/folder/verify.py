@@ -231,7 +231,7 @@ class Reading:
         if not self.root.is_dir():
             raise FolderError(f"{self.root} is no folder; give a labelled folder")
         self.plan = read_generation(self.root).plan if (self.root / GENERATION).exists() else None
-        self.labelled = LabelledFolder(self.root, keep_records=False)
+        self.labelled = LabelledFolder(self.root)
         self.rows = RowSet()  # those whose image is sound, or whose record can be restored
         self.groups: dict[object, list[tuple[Line, ImageRecord]]] = {}
         self.names = self.labelled.image_names()

@@ -329,7 +329,7 @@ def _alive(root: Path, state: RunState) -> bool:
 
 def _counted(root: Path, plan_id: str | None) -> Counter[str]:
     """Label -> images that are there with a record, of one plan or of all."""
-    labelled = LabelledFolder(root, keep_records=False)
+    labelled = LabelledFolder(root)
     names, rows, counts = labelled.image_names(), RowSet(), Counter[str]()
     for line in labelled.lines():
         try:

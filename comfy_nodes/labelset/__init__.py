@@ -1,12 +1,13 @@
-"""The labelled folder: images in class folders, with one true record for each. Standard library and Pillow only.
+"""The labelled folder: images in class folders, with exactly one record for each.
 
-    <root>/<class folder>/<plan_id>-<index>.png     the image (or .webp, .jpg); the file itself holds the record too
-    <root>/metadata.jsonl                           one record an image
-    <root>/README.md                                data set card
+    <root>/<class folder>/<plan_id>-<index>.png   the image (or .webp, .jpg), with its record inside
+    <root>/metadata.jsonl                         one record per image
+    <root>/README.md                              data set card
 
-torchvision's ImageFolder and Hugging Face's `imagefolder` read it as it is. Whatever happens to the process, a record
-exists if and only if its image does: the image is written first (temporary file, fsync, rename), its record second, and
-`LabelledFolder.scan` mends what a kill between the two left behind from the record inside the file.
+torchvision's ImageFolder and Hugging Face's `imagefolder` read it as it is. Whatever happens to the
+process, a record exists if and only if its image does: the image is written first (temporary file,
+fsync, rename) and its record second, and `LabelledFolder.scan` restores, from the record inside the
+file, what a kill between the two left behind. Standard library, Pillow and NumPy only.
 """
 
 from ..errors import LabelsetError, SynthGridError

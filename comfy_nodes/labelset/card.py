@@ -1,60 +1,76 @@
-"""The data set card of a labelled folder, from counts that are kept record by record. Standard library only."""
+"""The data set card of a labelled folder, made from running counts. Standard library only."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .record import ImageRecord
 
-CARD_MARK = "<!-- written by SynthGrid and kept up to date by it; remove this line to keep changes of your own -->"
+CARD_MARK = (
+    "<!-- written by SynthGrid and kept up to date by it; "
+    "remove this line to keep changes of your own -->"
+)
+_BAR = "\\|"  # inside a Markdown table
 
 
 class Tally:
-    """How many records there are of each label, plan and set of generator settings, and how many from a real image."""
+    """Counts of records by label, plan and generator settings, and of those from a real image."""
 
-    def __init__(self, records: Iterable[ImageRecord] = ()) -> None:
+    def __init__(self) -> None:
         self.labels: Counter[str] = Counter()
         self.plans: Counter[str] = Counter()
         self.settings: Counter[str] = Counter()
         self.from_real = 0
-        self._latest: tuple[Mapping[str, Any], str] = (
-            {},
-            "{}",
-        )  # most records have the settings of the one before
-        for record in records:
-            self.add(record)
+        # Settings and their JSON text: most records have the settings of the one before.
+        self._latest: tuple[Mapping[str, Any], str] = ({}, "{}")
 
     def add(self, record: ImageRecord, times: int = 1) -> None:
-        """Counts a record; `times` -1 takes it out again."""
+        """Counts a record; `times` = -1 removes it again."""
         self.labels[record.label] += times
         self.plans[record.plan_id] += times
         self.from_real += times * bool(record.source_image)
         if record.settings != self._latest[0]:
-            self._latest = (
-                record.settings,
-                json.dumps(dict(record.settings), sort_keys=True, ensure_ascii=False),
-            )
+            text = json.dumps(dict(record.settings), sort_keys=True, ensure_ascii=False)
+            self._latest = (record.settings, text)
         self.settings[self._latest[1]] += times
 
 
 def data_set_card(tally: Tally) -> str:
-    """The text of a data set card: what the images are, how many a class, and the settings they were made with."""
+    """The text of a data set card: what the images are, how many per class, and their settings."""
     counts = {label: count for label, count in sorted(tally.labels.items()) if count > 0}
+    plans = sorted(plan for plan, count in tally.plans.items() if count > 0)
     settings = sorted(each for each, count in tally.settings.items() if count > 0)
     lines = [
-        "---", "task_categories:", "- image-classification", "tags:", "- synthetic", "- synthgrid", "---",
-        CARD_MARK, "", "# Synthetic images by class", "",
-        f"{sum(counts.values())} images of {len(counts)} classes, made by a diffusion model from {_made_from(tally)}. "
-        "None is a photograph.",
-        "Each line of `metadata.jsonl` gives one image's label, prompt, seed, settings and SHA-256.", "",
-        "| class | images |", "| --- | --- |",
-        *(f"| {label.replace('|', chr(92) + '|')} | {count} |" for label, count in counts.items()), "",
-        "Plans: " + ", ".join(f"`{plan}`" for plan, count in sorted(tally.plans.items()) if count > 0), "",
-        "Generator settings:", "", *(f"- `{each}`" for each in settings), "",
-    ]  # fmt: skip
+        "---",
+        "task_categories:",
+        "- image-classification",
+        "tags:",
+        "- synthetic",
+        "- synthgrid",
+        "---",
+        CARD_MARK,
+        "",
+        "# Synthetic images by class",
+        "",
+        f"{sum(counts.values())} images of {len(counts)} classes, made by a diffusion model from "
+        f"{_made_from(tally)}. None is a photograph.",
+        "Each line of `metadata.jsonl` gives one image's label, prompt, seed, settings and "
+        "SHA-256.",
+        "",
+        "| class | images |",
+        "| --- | --- |",
+        *(f"| {label.replace('|', _BAR)} | {count} |" for label, count in counts.items()),
+        "",
+        "Plans: " + ", ".join(f"`{plan}`" for plan in plans),
+        "",
+        "Generator settings:",
+        "",
+        *(f"- `{each}`" for each in settings),
+        "",
+    ]
     return "\n".join(lines)
 
 

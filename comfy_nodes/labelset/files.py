@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and their hashes. Standard library only."""
+"""Files that are either complete or absent, and their hashes. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ def sha256(data: bytes) -> str:
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Puts a whole file at `path` or nothing: temporary file beside it, fsync, rename. Creates the folder.
+    """Writes the whole file or nothing: temporary file beside it, fsync, rename.
+
+    The folder is created if needed.
 
     Raises:
-        LabelsetError: the folder cannot be written or the disk is full; the temporary file is gone then.
+        LabelsetError: the folder cannot be written or the disk is full; no temporary file is left.
     """
-    # Not tempfile.mkstemp, whose files only their owner may read: images are shared, and the umask decides with whom.
+    # Not tempfile.mkstemp, whose files only their owner may read: the umask should decide who may.
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

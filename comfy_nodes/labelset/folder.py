@@ -17,30 +17,34 @@ from .record import ImageRecord, read_record
 
 METADATA = "metadata.jsonl"
 CARD = "README.md"
-_WRITERS = 16  # they wait for the disk, which takes many files in one go
+_WRITERS = 16  # threads; they mostly wait for the disk, which takes many files at once
 _BOM = b"\xef\xbb\xbf"
-_CHUNK = 1000  # records that are written with one wait for the disk
+_CHUNK = 1000  # records per write
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of metadata.jsonl: its number, counted from 1, and its bytes as they are. Only the last may be `torn`."""
+    """A line of metadata.jsonl: its number, counted from 1, and its bytes unchanged."""
 
     number: int
     data: bytes
 
     @property
     def torn(self) -> bool:
-        """Whether a kill or a full disk left the line without its end."""
+        """Whether the line has no end, after a kill or a full disk; only the last line can be."""
         return not self.data.endswith(b"\n")
 
     @property
     def blank(self) -> bool:
-        """Whether there is nothing on it."""
+        """Whether the line is empty or has only spaces."""
         return not self.data.strip()
 
     def record(self, *, errors: str = "replace") -> ImageRecord:
-        """The record on the line; `errors` as in bytes.decode. Raises LabelsetError where there is none."""
+        """The record on the line; `errors` is as in bytes.decode.
+
+        Raises:
+            LabelsetError: the line is not a record.
+        """
         try:
             return ImageRecord.from_json(self.data.decode("utf-8", errors))
         except UnicodeDecodeError as error:
@@ -50,28 +54,28 @@ class Line:
 class LabelledFolder:
     """A labelled folder on disk, for one writer at a time.
 
-    Opening reads nothing; `scan` reads the records and mends the folder, `add` writes one image with its record. `rows`
-    holds the keys and `tally` the counts of the records read or added so far; `records` holds the records themselves and
-    stays empty with `keep_records` off, so that memory does not grow with the folder.
+    Opening reads nothing; `scan` reads the records and repairs the folder, `add` writes one image
+    with its record. `rows` holds the keys and `tally` the counts of the records read or added so
+    far; the records themselves stay on the disk (`lines` reads them), so that a folder of a million
+    images takes little memory.
     """
 
-    def __init__(self, root: Path, *, keep_records: bool = True) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = Path(root)
-        self.records: dict[tuple[str, int], ImageRecord] = {}
         self.rows = RowSet()
         self.tally = Tally()
-        self._keep_records = keep_records
 
     @property
     def metadata_path(self) -> Path:
-        """Where the records are."""
+        """The file of the records."""
         return self.root / METADATA
 
     def path_of(self, record: ImageRecord) -> Path:
-        """Where a record's image is or belongs.
+        """The path at which a record's image is or should be.
 
         Raises:
-            LabelsetError: the record's file_name leads out of the folder or is not "<class folder>/<image file>".
+            LabelsetError: the record's file_name leads out of the folder, or is not
+                "<class folder>/<image file>".
         """
         parts = record.file_name.split("/")
         if (
@@ -80,35 +84,38 @@ class LabelledFolder:
             or folder_name(parts[1]) != parts[1]
         ):
             raise LabelsetError(
-                f"record names the file '{record.file_name}'; expected '<class folder>/<image file>'"
+                f"record names the file '{record.file_name}'; "
+                "expected '<class folder>/<image file>'"
             )
         return self.root / parts[0] / parts[1]
 
-    def scan(self) -> dict[tuple[str, int], ImageRecord]:
-        """Reads every record and makes records and images agree again after a crash; returns (plan_id, index) -> record.
+    def scan(self) -> None:
+        """Reads every record into `rows` and `tally`; makes records and images agree after a crash.
 
-        A record whose image is gone is dropped. An image that no record names (a kill between image and record) gets
-        its record back from inside the file, if it holds one and is whole. Half-written temporary files are removed.
+        A record whose image is gone is dropped. An image without a record (after a kill between the
+        two) gets back the record inside its file, if there is one and the file is complete.
+        Half-written temporary files are removed.
 
         Raises:
-            LabelsetError: metadata.jsonl has a malformed line that is not merely its unfinished last one.
+            LabelsetError: metadata.jsonl has a malformed line other than an unfinished last one, or
+                the folder cannot be read or written.
         """
         names = image_names(self.root, clear=True)
         last = self._read_records(names)
         if last is not None:
             names = image_names(self.root, clear=True)
-            self.rewrite(
-                lambda line, record: (
-                    last.get(record.key, line.number) == line.number and self._there(record, names)
-                )
-            )
+
+            def keep(line: Line, record: ImageRecord) -> bool:
+                is_last = last.get(record.key, line.number) == line.number
+                return is_last and self._has_image(record, names)
+
+            self.rewrite(keep)
             names = image_names(self.root, clear=True)
             self._read_records(names)
         self._restore(names)
-        return self.records
 
     def find(self, record: ImageRecord) -> Path | None:
-        """The file that is there for a record's plan and index, in whatever format; None where there is none."""
+        """The existing file for a record's plan and index, in any format; None if there is none."""
         path = self.path_of(record)
         others = (
             path.with_name(path.stem + suffix)
@@ -118,20 +125,23 @@ class LabelledFolder:
         return next((each for each in (path, *others) if each.exists()), None)
 
     def add(self, record: ImageRecord, data: bytes, *, overwrite: bool = False) -> ImageRecord:
-        """Writes one image's bytes and then its record. Returns and raises as `add_all` does."""
+        """Writes one image's bytes, then its record. Returns the record and raises as `add_all`."""
         return self.add_all([(record, data)], overwrite=overwrite)[0]
 
     def add_all(
         self, items: Sequence[tuple[ImageRecord, bytes]], *, overwrite: bool = False
     ) -> list[ImageRecord]:
-        """Writes many images' bytes, in threads, and then all their records with one write; the hashes are filled in.
+        """Writes many images' bytes, in threads, then all their records with one write.
 
-        Every image is on the disk before the first record is, and waiting for the disk is paid once for all records.
+        Every image is on the disk before the first record is.
+
+        Returns:
+            The records as written, with the hashes of their files.
 
         Raises:
-            LabelsetError: an image of that plan and index exists and `overwrite` is off: nothing is written then. Or
-                the folder cannot be written: whole images stay with their records; new images whose records cannot be
-                written are taken away again.
+            LabelsetError: an image of that plan and index exists and `overwrite` is off: then
+                nothing is written. Or the folder cannot be written: complete images keep their
+                records, and new images whose records cannot be written are deleted again.
         """
         self._make_way([record for record, _ in items], overwrite=overwrite)
         workers = min(len(items), _WRITERS)
@@ -155,37 +165,42 @@ class LabelledFolder:
         return written
 
     def _make_way(self, records: Sequence[ImageRecord], *, overwrite: bool) -> None:
-        """Refuses what is there already or, when overwriting, forgets it first: a kill leaves no false record then."""
+        """Refuses existing images or, when overwriting, drops their records first.
+
+        So a kill in between leaves no record of a file that was replaced.
+        """
         if len({record.file_name for record in records}) < len(records):
             raise LabelsetError(
                 "two records of one call name the same file; give every image a name of its own"
             )
-        there = [path for record in records if (path := self.find(record)) is not None]
-        if there and not overwrite:
+        existing = [path for record in records if (path := self.find(record)) is not None]
+        if existing and not overwrite:
             raise LabelsetError(
-                f"{there[0]} exists; it is kept. Choose another folder, or turn on overwrite"
+                f"{existing[0]} exists; it is kept. Choose another folder, or turn on overwrite"
             )
-        if there:
+        if existing:
             self._forget(records)
 
     def _write_image(self, item: tuple[ImageRecord, bytes]) -> ImageRecord | LabelsetError:
-        """Puts one image in place; the error is an answer, since the other images of its call go on."""
+        """Writes one image. An error is returned, because the other images of the call go on."""
         record, data = item
         path = self.path_of(record)
         try:
             write_atomically(path, data)
         except LabelsetError as error:
             return error
-        for suffix in set(SUFFIXES.values()) - {
-            path.suffix
-        }:  # an image has one file, also when its format changes
+        # An image has one file, also when its format changes.
+        for suffix in set(SUFFIXES.values()) - {path.suffix}:
             path.with_name(path.stem + suffix).unlink(missing_ok=True)
         return replace(record, sha256=sha256(data))
 
     def write_card(self) -> None:
-        """Writes the data set card README.md from the records read or added so far.
+        """Writes the data set card, README.md, from the records read or added so far.
 
-        A card that somebody wrote by hand is left alone.
+        A card without SynthGrid's mark, such as one written by hand, is left alone.
+
+        Raises:
+            LabelsetError: the folder cannot be written.
         """
         path = self.root / CARD
         if path.exists() and CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
@@ -193,7 +208,11 @@ class LabelledFolder:
         write_atomically(path, data_set_card(self.tally).encode("utf-8"))
 
     def lines(self) -> Iterator[Line]:
-        """The lines of metadata.jsonl, none where it is missing; a byte order mark is left out."""
+        """The lines of metadata.jsonl without a byte order mark; none if the file does not exist.
+
+        Raises:
+            LabelsetError: the file cannot be read.
+        """
         try:
             with self.metadata_path.open("rb") as file:
                 for number, data in enumerate(file, 1):
@@ -206,9 +225,9 @@ class LabelledFolder:
             ) from error
 
     def rewrite(self, keep: Callable[[Line, ImageRecord], bool]) -> None:
-        """Writes metadata.jsonl anew without the lines that are no records and those that `keep` refuses.
+        """Rewrites metadata.jsonl without lines that are not records or for which `keep` is false.
 
-        Kept lines stay byte for byte, in their order.
+        The lines that stay are unchanged, byte for byte, and in the same order.
 
         Raises:
             LabelsetError: the folder cannot be written.
@@ -224,7 +243,7 @@ class LabelledFolder:
                 continue
 
     def _forget(self, records: Iterable[ImageRecord]) -> None:
-        """Takes records away before their images are replaced."""
+        """Removes records before their images are replaced."""
         self.scan()
         gone = {record.key for record in records if record.key in self.rows}
         if not gone:
@@ -238,20 +257,19 @@ class LabelledFolder:
         self.rewrite(keep)
         for key in gone:
             self.rows.discard(key)
-            self.records.pop(key, None)
 
     def _note(self, record: ImageRecord) -> None:
         self.rows.add(record.key)
         self.tally.add(record)
-        if self._keep_records:
-            self.records[record.key] = record
 
     def _read_records(self, names: FileNames) -> dict[tuple[str, int], int] | None:
-        """Takes in the records whose images are there, and claims their names.
+        """Counts the records whose images exist, and claims those images' names.
 
-        Returns None where nothing is to be mended; else the number of the last line of each key that has several.
+        Returns:
+            None if nothing needs repair; otherwise, for each key with several lines, the number of
+            the last one.
         """
-        self.records, self.rows, self.tally = {}, RowSet(), Tally()
+        self.rows, self.tally = RowSet(), Tally()
         last: dict[tuple[str, int], int] = {}
         sound = True
         for line in self.lines():
@@ -263,29 +281,30 @@ class LabelledFolder:
             except LabelsetError as error:
                 if not line.torn:
                     raise LabelsetError(
-                        f"{self.metadata_path} line {line.number}: {error}; mend or remove that line, or run: "
-                        f"synthgrid verify {self.root} --repair"
+                        f"{self.metadata_path} line {line.number}: {error}; fix or remove that "
+                        f"line, or run: synthgrid verify {self.root} --repair"
                     ) from error
                 continue
-            there = self._there(record, names)
+            has_image = self._has_image(record, names)
             if record.key in self.rows:
                 last[record.key] = line.number
-            elif there:
+            elif has_image:
                 self._note(record)
-            sound &= there
+            sound &= has_image
         return None if sound and not last else last
 
-    def _there(self, record: ImageRecord, names: FileNames) -> bool:
-        """Whether the image is there and no earlier line has claimed it; a file system may spell its name otherwise."""
+    def _has_image(self, record: ImageRecord, names: FileNames) -> bool:
+        """Whether the image exists and no earlier line has claimed it."""
         claimed = names.claim(record.file_name)
+        # None: no such name in the listing, but a file system may list it in another spelling.
         return (self.root / record.file_name).is_file() if claimed is None else claimed
 
     def image_names(self) -> FileNames:
-        """The images in the class folders. Raises LabelsetError where one cannot be read."""
+        """The images in the class folders. Raises LabelsetError if a folder cannot be read."""
         return image_names(self.root)
 
     def _restore(self, names: FileNames) -> None:
-        """Gives whole images that no line names the record inside them back."""
+        """Adds the records inside complete images that no line names."""
         found: list[ImageRecord] = []
         for name in sorted(names):
             record = self._stray_record(self.root / name)
@@ -305,10 +324,10 @@ class LabelledFolder:
             return None
 
     def append(self, records: Iterable[ImageRecord]) -> None:
-        """Adds the lines of records whose images are there: all or none. `add` is the way for new images.
+        """Appends the records of existing images, all or none; for new images use `add`.
 
-        The disk is not waited for: what a power cut takes from the end, `scan` brings back from inside the images, which
-        are on the disk by now.
+        This does not wait for the disk: if a power cut loses the last lines, `scan` restores them
+        from inside the images, which are on the disk by now.
 
         Raises:
             LabelsetError: the folder cannot be written.

@@ -1,10 +1,13 @@
-"""Image files with their story inside: PNG, WebP and JPEG bytes that carry texts, and the way back. Pillow only.
+"""PNG, WebP and JPEG files with texts inside, such as the image's record; writing and reading.
 
-               PNG                     WebP, JPEG
-record         text chunk "synthgrid"  XMP, element synthgrid:record
-graph          text chunk a name       EXIF "prompt:{...}" in Model, "workflow:{...}" in Make, as ComfyUI writes WebP
-parameters     text chunk              EXIF UserComment, as A1111 writes it
+               PNG                        WebP, JPEG
+record         text chunk "synthgrid"     XMP, element synthgrid:record
+graph          text chunks "prompt",      EXIF "prompt:{...}" in Model, "workflow:{...}" in Make, as
+               "workflow"                 ComfyUI writes WebP
+parameters     text chunk "parameters"    EXIF UserComment, as A1111 writes it
 made by an AI  XMP DigitalSourceType trainedAlgorithmicMedia, in all three
+
+Pillow and NumPy only.
 """
 
 from __future__ import annotations
@@ -33,13 +36,16 @@ _RLE_LEVELS = range(1, 6)
 _XMP_CHUNK = "XML:com.adobe.xmp"
 _RECORD_IN_XMP = re.compile(rb"<synthgrid:record>(.*?)</synthgrid:record>", re.DOTALL)
 _MODEL, _MAKE, _EXIF_FOLDER, _USER_COMMENT = 0x0110, 0x010F, 0x8769, 0x9286
-_LONGEST_EXIF = 65_000  # bytes; a JPEG segment ends at 65,535, its own head included
-# https://cv.iptc.org/newscodes/digitalsourcetype/: "created algorithmically using a model trained on sampled content"
+_LONGEST_EXIF = 65_000  # bytes; a JPEG segment holds at most 65,535, including its header
+# "Created algorithmically using a model trained on sampled content", according to
+# https://cv.iptc.org/newscodes/digitalsourcetype/
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<x:xmpmeta xmlns:x="adobe:ns:meta/">\
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
 xmlns:synthgrid="urn:synthgrid:1">
-<Iptc4xmpExt:DigitalSourceType>http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia\
+<Iptc4xmpExt:DigitalSourceType>\
+http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia\
 </Iptc4xmpExt:DigitalSourceType>{more}
 </rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>"""
@@ -47,14 +53,15 @@ xmlns:synthgrid="urn:synthgrid:1">
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How images are written. `compress_level` 0..9 is for PNG, `quality` 1..100 for WebP and JPEG.
+    """How images are written. `compress_level`, 0..9, is for PNG; `quality`, 1..100, for others.
 
-    PNG levels 1 to 5 look only for runs of equal bytes after PNG's own filters (zlib's RLE strategy). Photographs hardly
-    ever repeat themselves, so that this is about twice as fast as the usual search at level 4 and no larger; 6 to 9
-    search for repeats, which pays for flat drawings. WebP at quality 100 is lossless.
+    PNG levels 1 to 5 only look for runs of equal bytes after PNG's own filters (zlib's RLE
+    strategy). Photographs hardly ever repeat themselves, so this is about twice as fast as the
+    usual search at level 4, and files are no larger; 6 to 9 search for repeats, which pays off for
+    flat drawings. WebP at quality 100 is lossless.
 
     Raises:
-        LabelsetError: an unknown format or a number out of its range.
+        LabelsetError: an unknown format, or a number outside its range.
     """
 
     name: str = "PNG"
@@ -73,7 +80,7 @@ class ImageFormat:
 
     @property
     def suffix(self) -> str:
-        """The end of a file's name: ".png", ".webp" or ".jpg"."""
+        """The file name's ending: ".png", ".webp" or ".jpg"."""
         return SUFFIXES[self.name]
 
     def encode(
@@ -84,10 +91,12 @@ class ImageFormat:
         texts: Mapping[str, str] | None = None,
         threads: int = 1,
     ) -> bytes:
-        """The RGB image as a whole file's bytes, with the record's JSON and the texts inside. PNG may use `threads`.
+        """The bytes of a whole file: the RGB image with the record's JSON and the texts inside.
+
+        PNG may use up to `threads` threads.
 
         Raises:
-            LabelsetError: a JPEG cannot hold so long a record.
+            LabelsetError: the record is too long for a JPEG.
         """
         if self.name == "PNG" and self.compress_level in _RLE_LEVELS and image.mode == "RGB":
             return _fast_png(self, image, record, texts or {}, threads)
@@ -137,19 +146,16 @@ def _png(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str, A
 
 
 def _other(how: ImageFormat, record: str, texts: Mapping[str, str]) -> dict[str, Any]:
-    # ASCII only: some code points of JSON text may not stand in XML
-    more = (
-        f"\n<synthgrid:record>{escape(json.dumps(json.loads(record)))}</synthgrid:record>"
-        if record
-        else ""
-    )
+    more = ""
+    if record:  # as ASCII, because XML does not allow all code points of JSON text
+        text = escape(json.dumps(json.loads(record)))
+        more = f"\n<synthgrid:record>{text}</synthgrid:record>"
     options = {"quality": how.quality, "xmp": _XMP.format(more=more).encode("utf-8")}
-    if how.name == "JPEG":  # full colour resolution: a classifier may look at it
+    if how.name == "JPEG":  # full colour resolution, because a classifier may use it
         return options | {"subsampling": 0, "exif": _fitting_exif(texts)}
-    lossless = (
-        {"lossless": True, "quality": 50} if how.quality == 100 else {}
-    )  # quality is effort then
-    return options | {"exif": _exif(texts)} | lossless
+    if how.quality == 100:  # for lossless WebP, "quality" is the effort
+        options |= {"lossless": True, "quality": 50}
+    return options | {"exif": _exif(texts)}
 
 
 def _exif(texts: Mapping[str, str]) -> bytes:
@@ -157,9 +163,8 @@ def _exif(texts: Mapping[str, str]) -> bytes:
     tag = _MAKE
     for key, value in texts.items():
         if key == PARAMETERS:
-            exif.get_ifd(_EXIF_FOLDER)[_USER_COMMENT] = b"UNICODE\0" + value.encode(
-                "utf-16-be", "replace"
-            )
+            comment = b"UNICODE\0" + value.encode("utf-16-be", "replace")
+            exif.get_ifd(_EXIF_FOLDER)[_USER_COMMENT] = comment
         elif key == "prompt":
             exif[_MODEL] = f"prompt:{value}"
         else:
@@ -169,20 +174,17 @@ def _exif(texts: Mapping[str, str]) -> bytes:
 
 
 def _fitting_exif(texts: Mapping[str, str]) -> bytes:
-    """Without the longest texts where a JPEG could not hold all of them."""
+    """EXIF without the longest texts, if a JPEG cannot hold all of them."""
     left = dict(texts)
     while len(data := _exif(left)) > _LONGEST_EXIF:
         longest = max(left, key=lambda key: len(left[key]))
-        log.warning(
-            "'%s' has %d characters, too many for a JPEG; PNG and WebP hold it",
-            longest,
-            len(left.pop(longest)),
-        )
+        message = "'%s' has %d characters, too many for a JPEG; PNG and WebP can hold it"
+        log.warning(message, longest, len(left.pop(longest)))
     return data
 
 
 def record_inside(image: Image.Image) -> str | None:
-    """The JSON text of the record in a loaded image; None where there is none."""
+    """The JSON text of the record in a loaded image; None if there is none."""
     text = getattr(image, "text", {}).get(RECORD_CHUNK)
     if text is not None:
         return str(text)

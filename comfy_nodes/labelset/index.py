@@ -1,4 +1,4 @@
-"""Which rows and which files there are, a few bytes each, so that a folder of a million images is no matter of memory."""
+"""Compact sets of rows and file names, so that a folder of a million images takes little memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ _USUAL = re.compile(
     rf"([^/]*)/(.*)-(\d{{6}}|[1-9]\d{{6,}})({'|'.join(map(re.escape, _KINDS))})",
     re.ASCII | re.DOTALL,
 )
-_LARGEST_INDEX = (
-    2**22
-)  # what lies above is kept one by one, so that a record of row 10**12 asks for no 4 TB
+# Larger indices are kept one by one, so that one record of row 10**12 does not take a terabyte.
+_LARGEST_INDEX = 2**22
 _CLAIMED = 2**31
 
 
 class RowSet:
-    """A set of keys (plan_id, index), one byte for each index of a plan up to its largest."""
+    """A set of keys (plan_id, index): one byte per index of a plan, up to its largest."""
 
     def __init__(self) -> None:
         self._flags: dict[str, bytearray] = {}
         self._others: set[tuple[str, int]] = set()
 
     def add(self, key: tuple[str, int]) -> None:
-        """Adds a key that may be there already."""
+        """Adds a key; it may already be in the set."""
         plan_id, index = key
         if not 0 <= index < _LARGEST_INDEX:
             self._others.add(key)
@@ -42,7 +41,7 @@ class RowSet:
         flags[index] = 1
 
     def discard(self, key: tuple[str, int]) -> None:
-        """Takes a key away, if it is there."""
+        """Removes a key, if it is in the set."""
         if key in self._others:
             self._others.remove(key)
         elif key in self:
@@ -59,10 +58,9 @@ class RowSet:
         return sum(flags.count(1) for flags in self._flags.values()) + len(self._others)
 
     def plan_ids(self) -> set[str]:
-        """The plans that have a key here."""
-        return {plan_id for plan_id, flags in self._flags.items() if 1 in flags} | {
-            each for each, _ in self._others
-        }
+        """The plans with at least one key in the set."""
+        flagged = {plan_id for plan_id, flags in self._flags.items() if 1 in flags}
+        return flagged | {plan_id for plan_id, _ in self._others}
 
     def count(self, plan_id: str, below: int) -> int:
         """How many keys of a plan have an index in 0..below-1."""
@@ -71,33 +69,32 @@ class RowSet:
 
 
 class FileNames:
-    """File names "<folder>/<plan_id>-<index>.<kind>", four bytes for each index of a plan; any other name as text.
+    """File names "<folder>/<plan_id>-<index>.<kind>", four bytes per index of a plan.
 
-    Each can be claimed once; iterating gives those that nobody claimed, in no certain order.
+    Any other name is kept as text. Each name can be claimed once; iterating gives those that have
+    not been claimed, in no particular order.
     """
 
     def __init__(self) -> None:
         self._folders: dict[str, int] = {}
-        self._codes: dict[
-            str, array[int]
-        ] = {}  # plan_id -> by index 0, or 1 + folder number * kinds + kind number
+        # plan_id -> for each index 0, or 1 + folder number * kinds + kind number
+        self._codes: dict[str, array[int]] = {}
         self._others: dict[str, bool] = {}  # name -> claimed
 
     def add(self, name: str) -> None:
-        """Adds a name that is not there yet."""
+        """Adds a name that has not been added yet."""
         plan_id, index, code = self._coded(name, new=True)
         codes = self._codes.setdefault(plan_id, array("I")) if code else array("I")
         if code and index >= len(codes):
-            codes.frombytes(
-                bytes(codes.itemsize * (max(index + 1, len(codes) * 5 // 4) - len(codes)))
-            )
+            added = max(index + 1, len(codes) * 5 // 4) - len(codes)
+            codes.frombytes(bytes(codes.itemsize * added))
         if code and not codes[index]:
             codes[index] = code
         else:
             self._others[name] = False
 
     def claim(self, name: str) -> bool | None:
-        """True the first time, False afterwards, None where there is no such name."""
+        """True the first time, False afterwards, None if there is no such name."""
         if name in self._others:
             claimed, self._others[name] = self._others[name], True
             return not claimed
@@ -119,25 +116,20 @@ class FileNames:
                     yield f"{folders[folder]}/{plan_id}-{index:06d}{_KINDS[kind]}"
 
     def _coded(self, name: str, *, new: bool) -> tuple[str, int, int]:
-        """(plan_id, index, code) of a name; code 0 where it is not of the usual form, or its folder is unknown."""
+        """(plan_id, index, code) of a name; code 0 if it has another form or an unknown folder."""
         match = _USUAL.fullmatch(name)
         if match is None or int(match[3]) >= _LARGEST_INDEX:
             return "", 0, 0
         folder, plan_id, digits, kind = match.groups()
-        number = (
+        if new:
             self._folders.setdefault(folder, len(self._folders))
-            if new
-            else self._folders.get(folder)
-        )
-        return (
-            plan_id,
-            int(digits),
-            0 if number is None else 1 + number * len(_KINDS) + _KINDS.index(kind),
-        )
+        number = self._folders.get(folder)
+        code = 0 if number is None else 1 + number * len(_KINDS) + _KINDS.index(kind)
+        return plan_id, int(digits), code
 
 
 def image_names(root: Path, *, clear: bool = False) -> FileNames:
-    """The images in the class folders of `root`; `clear` removes unfinished temporary files on the way.
+    """The images in the class folders of `root`; with `clear`, removes unfinished temporary files.
 
     Raises:
         LabelsetError: a folder cannot be read.
@@ -156,7 +148,7 @@ def image_names(root: Path, *, clear: bool = False) -> FileNames:
 
 
 def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing where there is none."""
+    """The entries of a folder; none if it does not exist."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -169,8 +161,8 @@ def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
 
 
 def _clear(entries: Iterable[os.DirEntry[str]]) -> None:
-    """Removes what a killed writer left half-written."""
+    """Removes the half-written files that a killed writer left behind."""
     for entry in entries:
         if entry.name.startswith(".") and entry.name.endswith(".part") and entry.is_file():
-            with suppress(OSError):  # in a folder that may only be read
+            with suppress(OSError):  # the folder may be read-only
                 Path(entry.path).unlink()

@@ -1,4 +1,7 @@
-"""One writer at a time: a locked file tells everybody else to wait. The lock dies with its process. Standard library only."""
+"""One writer at a time: a locked file tells other processes to wait.
+
+The lock ends with its process, however that ends. Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from typing import IO
 
 log = logging.getLogger(__name__)
 
-CLIENT_LOCK = ".synthgrid.lock"  # in a labelled folder: what a client holds while it writes there
+CLIENT_LOCK = ".synthgrid.lock"  # in a labelled folder; a client holds it while it writes there
 
 
 def try_lock(file: IO[bytes]) -> bool:
-    """Whether the open file is locked now for this process; closing it gives it up. False where another holds it."""
+    """Tries to lock the open file; False if another process holds the lock.
+
+    Closing the file gives the lock up. True as well on a file system without locks, with a warning.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -27,20 +33,15 @@ def try_lock(file: IO[bytes]) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:  # some network file systems have no locks
-        log.warning(
-            "%s cannot be locked (%s); make sure that only one process writes there",
-            file.name,
-            error,
-        )
+        message = "%s cannot be locked (%s); make sure that only one process writes there"
+        log.warning(message, file.name, error)
     return True
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock file at this moment; changes nothing."""
+    """Whether some process holds the lock file now; changes nothing."""
     try:
         with path.open("r+b") as file:
             return not try_lock(file)
-    except (
-        OSError
-    ):  # no lock file, or one that we may not open: whoever holds it is no process of ours
+    except OSError:  # no lock file, or one that we may not open, so it is not held by our own user
         return False

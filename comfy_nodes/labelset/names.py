@@ -1,4 +1,4 @@
-"""Names of class folders and image files that every file system takes."""
+"""Names of class folders and image files that are valid on every file system."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from .imagefile import SUFFIXES
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
-_LONGEST_NAME = 120  # bytes; leaves room for the path around it on Windows and for the file systems that allow 255
+# Bytes; file systems allow 255, and on Windows the whole path must fit into about as many letters.
+_LONGEST_NAME = 120
 
 
 def folder_name(label: str) -> str:
-    """A folder name for a class that is legal on every file system: "a/b" -> "a_b", "CON" -> "_CON", "../x" -> "_x".
+    """A folder name for a class that is valid on every file system.
 
-    Letters of any language stay. The label itself is kept verbatim in the records.
+    "a/b" -> "a_b", "CON" -> "_CON", "../x" -> "_x". Letters of any language stay as they are. The
+    records keep the label itself, verbatim.
 
     Raises:
         LabelsetError: the label is blank.
@@ -31,9 +33,8 @@ def folder_name(label: str) -> str:
         name = "_" + name
     if len(name.encode()) > _LONGEST_NAME:
         digest = hashlib.sha256(label.encode()).hexdigest()[:8]
-        name = (
-            name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore").rstrip(". ") + "-" + digest
-        )
+        start = name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore").rstrip(". ")
+        name = f"{start}-{digest}"
     return name or "_"
 
 
@@ -41,7 +42,8 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     """Label -> folder name for all classes of a folder.
 
     Raises:
-        LabelsetError: two labels would share a folder on some file system ("Bat" and "bat", "a/b" and "a_b").
+        LabelsetError: a label is blank, or two labels would share a folder on some file system
+            ("Bat" and "bat", "a/b" and "a_b").
     """
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
@@ -50,17 +52,18 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
         other = owners.setdefault(unicodedata.normalize("NFKC", name).casefold(), label)
         if other != label:
             raise LabelsetError(
-                f"classes '{other}' and '{label}' would share the folder '{name}' on some file systems; rename one"
+                f"classes '{other}' and '{label}' would share the folder '{name}' on some file "
+                "systems; rename one"
             )
         names[label] = name
     return names
 
 
 def image_file_name(label: str, plan_id: str, index: int, suffix: str = ".png") -> str:
-    """The record's file_name: "<class folder>/<plan_id>-<index>.png", the index with at least six digits."""
+    """The record's file_name: "<class folder>/<plan_id>-<index>.png", with a six-digit index."""
     return f"{folder_name(label)}/{plan_id}-{index:06d}{suffix}"
 
 
 def image_file_names(label: str, plan_id: str, index: int) -> tuple[str, ...]:
-    """Every file_name that the image of this plan and index may have, one for each format."""
+    """Every file_name that the image of this plan and index may have: one per format."""
     return tuple(image_file_name(label, plan_id, index, suffix) for suffix in SUFFIXES.values())

@@ -1,4 +1,7 @@
-"""A record in A1111's words, the `parameters` text that many galleries and tools read."""
+"""A record as A1111's `parameters` text, which many galleries and tools read.
+
+https://github.com/AUTOMATIC1111/stable-diffusion-webui writes and reads the same format.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,23 @@ from .record import ImageRecord
 
 
 def parameters_text(record: ImageRecord) -> str:
-    """The image's story in A1111's words, which many galleries and tools read: this image's own prompt and seed."""
+    """The `parameters` text of one image, with its own prompt and seed.
+
+    The lines are the prompt, "Negative prompt: ..." if there is one, and "Steps: 20, Sampler: ...",
+    from which unknown settings are omitted.
+    """
     settings = record.settings
+    has_size = {"width", "height"} <= settings.keys()
+    denoise = settings.get("denoise")
     values = {
         "Steps": settings.get("steps"),
         "Sampler": settings.get("sampler"),
         "Schedule type": settings.get("scheduler"),
         "CFG scale": settings.get("cfg"),
         "Seed": record.seed,
-        "Size": f"{settings['width']}x{settings['height']}"
-        if {"width", "height"} <= settings.keys()
-        else None,
+        "Size": f"{settings['width']}x{settings['height']}" if has_size else None,
         "Model": _stem(settings.get("checkpoint")),
-        "Denoising strength": settings.get("denoise")
-        if settings.get("denoise") not in (None, 1)
-        else None,
+        "Denoising strength": denoise if denoise != 1 else None,
         "Version": "SynthGrid",
     }
     negative = [f"Negative prompt: {record.negative_prompt}"] if record.negative_prompt else []

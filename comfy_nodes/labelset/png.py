@@ -1,8 +1,9 @@
-"""8-bit RGB as PNG, faster than Pillow writes it: PNG's filters by NumPy on blocks of rows, deflate over several threads.
+"""8-bit RGB as PNG, faster than Pillow: NumPy filters blocks of rows, threads deflate.
 
-PNG 1.2 (RFC 2083) chapters 4 to 6. Each row gets the filter whose output has the least sum of absolute values, as chapter 9.6
-suggests. An image may be cut into bands of rows that are deflated at the same time and joined into one stream: with zlib's RLE
-strategy, which looks back one byte, that costs a few bytes a band.
+PNG 1.2 (RFC 2083), chapters 4 to 6. Each row gets the filter whose output has the smallest sum of
+absolute values, as chapter 9.6 suggests. An image may be cut into bands of rows that are deflated
+at the same time and joined into one stream: with zlib's RLE strategy, which looks back one byte,
+this costs a few bytes per band.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_BLOCK = 64  # rows that are filtered together: what they need fits into a core's cache
-_SUB = 1  # number of the first filter tried; Up, Average and Paeth follow
+_BLOCK = 64  # rows that are filtered together, so that they fit into a core's cache
+_SUB = 1  # the number of the first filter tried; Up, Average and Paeth follow
 
 
 def png_bytes(
@@ -32,9 +33,9 @@ def png_bytes(
 
     Args:
         pixels: uint8 [H, W, 3].
-        chunks: (four-letter type, data) of further chunks, which stand before the pixels.
-        compress_level: 1 to 9, of zlib.
-        threads: bands that the image is cut into, one thread each.
+        chunks: (four-letter type, data) of further chunks, which come before the pixels.
+        compress_level: zlib's, 1 to 9.
+        threads: how many bands to cut the image into, one thread each.
     """
     height, width, _ = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -44,12 +45,8 @@ def png_bytes(
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(data))
-        + kind
-        + data
-        + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
-    )
+    checksum = zlib.crc32(data, zlib.crc32(kind))
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)])
 
 
 def _zlib_stream(pixels: np.ndarray, level: int, threads: int) -> bytes:
@@ -59,13 +56,12 @@ def _zlib_stream(pixels: np.ndarray, level: int, threads: int) -> bytes:
     edges = [height * band // bands for band in range(bands + 1)]
 
     def band(number: int) -> tuple[bytes, bytes]:
-        raw = b"".join(_filtered(pixels, row, min(row + _BLOCK, edges[number + 1]))
-                       for row in range(edges[number], edges[number + 1], _BLOCK))  # fmt: skip
+        first, end = edges[number], edges[number + 1]
+        blocks = [(row, min(row + _BLOCK, end)) for row in range(first, end, _BLOCK)]
+        raw = b"".join(_filtered(pixels, *block) for block in blocks)
         deflate = zlib.compressobj(level, zlib.DEFLATED, -15, 9, zlib.Z_RLE)
-        is_last = number == bands - 1
-        return raw, deflate.compress(raw) + deflate.flush(
-            zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH
-        )
+        ending = zlib.Z_FINISH if number == bands - 1 else zlib.Z_SYNC_FLUSH
+        return raw, deflate.compress(raw) + deflate.flush(ending)
 
     if bands == 1:
         done = [band(0)]
@@ -79,7 +75,7 @@ def _zlib_stream(pixels: np.ndarray, level: int, threads: int) -> bytes:
 
 
 def _filtered(pixels: np.ndarray, first: int, last: int) -> bytes:
-    """Rows first..last - 1, each as its filter's number and its filtered bytes."""
+    """Rows first..last - 1, each as the number of its filter and its filtered bytes."""
     import numpy as np
 
     rows = pixels[first:last].reshape(last - first, -1)
@@ -105,7 +101,7 @@ def _filtered(pixels: np.ndarray, first: int, last: int) -> bytes:
 
 
 def _paeth(left: np.ndarray, up: np.ndarray, up_left: np.ndarray) -> np.ndarray:
-    """Of left, up and up_left the one nearest to left + up - up_left; ties go in that order."""
+    """The nearest of left, up and up_left to left + up - up_left; ties go in that order."""
     import numpy as np
 
     a, b, c = left.astype(np.int16), up.astype(np.int16), up_left.astype(np.int16)

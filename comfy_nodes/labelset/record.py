@@ -1,4 +1,4 @@
-"""ImageRecord: what is known of one image, as a line of JSON and inside the image file itself."""
+"""ImageRecord: what is known about one image, as a line of JSON and inside the image file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from .imagefile import PNG, ImageFormat, record_inside
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is known of one image. `file_name` is relative to the folder's root, with forward slashes.
+    """What is known about one image. `file_name` is relative to the root, with forward slashes.
 
-    `sha256` is of the whole file; in the copy inside the image it is "" since a file cannot hold its own hash.
-    `source_image` and its hash name the real image that it began as, in the folder of real images; None where it began as
-    noise. `settings` are the generator's (checkpoint, sampler, steps, cfg, width, height, ...).
+    `sha256` is of the whole file; in the copy inside the image it is "", because a file cannot
+    contain its own hash. `source_image` is the real image that this one started from, relative to
+    the folder of real images, and `source_sha256` its hash; both are None if it started from noise.
+    `settings` are the generator's (checkpoint, sampler, steps, cfg, width, height, ...).
     """
 
     file_name: str
@@ -41,19 +42,19 @@ class ImageRecord:
 
     @property
     def key(self) -> tuple[str, int]:
-        """(plan_id, index): what makes an image the one that was planned."""
+        """(plan_id, index), which identifies the planned image."""
         return self.plan_id, self.index
 
     def to_json(self) -> str:
-        """One line of JSON, keys in declaration order, so that equal records are equal text."""
+        """One line of JSON, keys in the order of the fields: equal records are equal text."""
         return json.dumps(vars(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ImageRecord:
-        """The record in one line of JSON. Unknown keys are ignored, so that newer folders stay readable.
+        """The record in one line of JSON; unknown keys are ignored, for folders of newer versions.
 
         Raises:
-            LabelsetError: not JSON, not an object, or a field is missing or of the wrong type.
+            LabelsetError: not JSON, not an object, or a field is missing or has the wrong type.
         """
         try:
             return cls.from_dict(json.loads(text))
@@ -71,18 +72,8 @@ class ImageRecord:
             record = cls(**values)
         except TypeError as error:
             raise LabelsetError(f"a record lacks a field: {error}") from error
-        texts = (
-            record.file_name,
-            record.label,
-            record.prompt,
-            record.negative_prompt,
-            record.plan_id,
-            record.sha256,
-        )
-        numbers = (record.seed, record.index)
-        if not all(isinstance(each, str) for each in texts) or not all(
-            type(each) is int for each in numbers
-        ):
+        texts_are_text = all(isinstance(getattr(record, name), str) for name in _TEXTS)
+        if not texts_are_text or type(record.seed) is not int or type(record.index) is not int:
             raise LabelsetError(f"a record has a field of the wrong type: {values!r}")
         if not isinstance(record.settings, dict):
             raise LabelsetError(f"a record's settings must be an object, not {record.settings!r}")
@@ -90,6 +81,7 @@ class ImageRecord:
 
 
 _FIELDS = frozenset(each.name for each in fields(ImageRecord))
+_TEXTS = ("file_name", "label", "prompt", "negative_prompt", "plan_id", "sha256")
 
 
 def encode_image(
@@ -100,17 +92,21 @@ def encode_image(
     texts: Mapping[str, str] | None = None,
     threads: int = 1,
 ) -> bytes:
-    """The RGB image as the bytes of a file with the record, and further texts, inside. Raises LabelsetError."""
+    """The bytes of an image file with the record, and further texts, inside.
+
+    Raises:
+        LabelsetError: the record is too long for a JPEG.
+    """
     return how.encode(
         image, record=replace(record, sha256="").to_json(), texts=texts, threads=threads
     )
 
 
 def read_record(data: bytes) -> ImageRecord | None:
-    """The record inside an image file, PNG, WebP or JPEG, with the hash of these bytes; None where there is none.
+    """The record inside a PNG, WebP or JPEG file, with the file's hash; None without a record.
 
     Raises:
-        LabelsetError: the bytes are not a whole image, or what is inside is no record.
+        LabelsetError: the bytes are not a complete image, or the record inside is malformed.
     """
     return inspect_image(data)[0]
 

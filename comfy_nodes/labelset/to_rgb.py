@@ -1,7 +1,7 @@
-"""Image files of any mode to 8-bit RGB, the same for a node that starts from a real image and for a classifier.
+"""Image files of any mode to 8-bit RGB, the same for img2img and for the classifier.
 
-16-bit grey is scaled to 8 bits, not clipped; transparency goes onto white; EXIF orientation is applied; of an animation
-the first frame counts. Pillow and NumPy only.
+16-bit grey is scaled to 8 bits, not clipped; transparency becomes white; EXIF orientation is
+applied; of an animation the first frame is taken. Pillow and NumPy only.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ _TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
 def decode_rgb(data: bytes, *, name: str, at_least_px: int | None = None) -> Image.Image:
-    """The bytes of an image file as mode RGB, upright. Errors call it `name`.
+    """The bytes of an image file as an upright image in mode RGB. Errors call the file `name`.
 
-    Where `at_least_px` will do for the shorter side, a large JPEG may come at a fraction of its size.
+    With `at_least_px`, a large JPEG may be decoded at a fraction of its size, as long as its
+    shorter side keeps that many pixels.
 
     Raises:
-        LabelsetError: not a whole image, or one of a kind that has no sure 8-bit reading.
+        LabelsetError: not a complete image, or pixel values without a definite 8-bit meaning.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if at_least_px is not None:
-                image.draft(
-                    "RGB", (at_least_px, at_least_px)
-                )  # JPEG alone: skips high frequencies, not pixels
+            if at_least_px is not None:  # has an effect on JPEG only
+                image.draft("RGB", (at_least_px, at_least_px))
             image.load()
             return to_rgb(ImageOps.exif_transpose(image))
     except LabelsetError as error:
         raise LabelsetError(f"{name}: {error}") from error
-    # Pillow's decoders raise nearly anything on damaged bytes (SyntaxError, struct.error, IndexError, ...).
+    # On damaged bytes Pillow's decoders raise nearly anything (SyntaxError, struct.error, ...).
     except Exception as error:
         raise LabelsetError(
             f"{name} is not a whole image ({error}); replace or remove the file"
@@ -47,7 +46,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as 8-bit RGB on white.
 
     Raises:
-        LabelsetError: floating point pixels outside 0..1, or whole numbers outside 0..65535.
+        LabelsetError: floating-point pixels outside 0..1, or integer pixels outside 0..65535.
     """
     if image.mode.startswith("I"):
         return _from_numbers(np.asarray(image).astype(np.float64), full_scale=_WIDEST_16_BIT)

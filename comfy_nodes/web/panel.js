@@ -1,8 +1,10 @@
-// A read-only text panel in a node: an answer, not a setting. Neither the saved workflow nor the queued prompt has it.
+// A read-only panel in a node. It shows answers, not settings: neither the saved workflow nor the
+// queued prompt contains it.
 
 /**
- * Adds the panel and returns it. `show(list)` shows {text, kind?} lines, kind "head", "error", "warning" or "dim", and {figures: list of
- * {url, caption}}: images with a caption under each. Heights are functions, asked anew whenever the node is laid out.
+ * Adds the panel and returns it. `show(list)` shows lines {text, kind?}, with kind "head", "error",
+ * "warning" or "dim", and {figures: list of {url, caption}}: images, each with a caption below it.
+ * The heights are functions, called whenever the node is laid out.
  */
 export function addPanel(node, name, { minHeight, maxHeight }) {
   const element = document.createElement("div");
@@ -26,10 +28,11 @@ export function addPanel(node, name, { minHeight, maxHeight }) {
     getMaxHeight: maxHeight,
   });
   widget.serialize = false;
-  return { show: (list) => element.replaceChildren(...list.map((each) => (each.figures ? gallery(each) : line(each)))) };
+  const made = (each) => (each.figures ? gallery(each) : line(each));
+  return { show: (list) => element.replaceChildren(...list.map(made)) };
 }
 
-// Text is put in as text: class names and prompts may hold anything.
+// Set as text, not as HTML: class names and prompts may contain anything.
 function line({ text, kind }) {
   const element = document.createElement("div");
   element.textContent = text;
@@ -57,7 +60,8 @@ function figure({ url, caption }) {
   element.style.margin = "0";
   const image = document.createElement("img");
   Object.assign(image, { src: url, alt: caption, title: caption, loading: "lazy" });
-  Object.assign(image.style, { display: "block", width: "100%", aspectRatio: "1", objectFit: "contain" });
+  const style = { display: "block", width: "100%", aspectRatio: "1", objectFit: "contain" };
+  Object.assign(image.style, style);
   const label = document.createElement("figcaption");
   label.textContent = caption;
   Object.assign(label.style, { textAlign: "center", fontWeight: "bold" });

@@ -1,15 +1,22 @@
-// From the graph to the question for the server: widget values as they stand, never results. No plan logic here.
+// Turns the graph into the question for the server: current widget values, never results.
+// There is no plan logic here.
 
 export const CLASS_LIST = "SynthGridClassList";
 export const TEMPLATES = "SynthGridPromptTemplates";
 export const BATCHER = "SynthGridClassPromptBatcher";
 export const SAVER = "SynthGridLabelledImageSaver";
-export const REAL_IMAGES = "SynthGridRealImageLatent"; // hands the batch on
+const REAL_IMAGES = "SynthGridRealImageLatent"; // passes the batch on
 
 const WIDGETS = {
   [CLASS_LIST]: ["classes", "path"],
   [TEMPLATES]: [
-    "templates", "negative_prompt", "contexts", "styles", "templates_file", "contexts_file", "styles_file",
+    "templates",
+    "negative_prompt",
+    "contexts",
+    "styles",
+    "templates_file",
+    "contexts_file",
+    "styles_file",
   ],
   [BATCHER]: ["images_per_class", "batch_size", "plan_seed", "batch_index", "resume_folder"],
 };
@@ -26,11 +33,13 @@ function slotOf(node, name) {
   return node.inputs?.findIndex((input) => input.name === name) ?? -1;
 }
 
-/** The node that feeds an input, through reroutes; null when nothing does. */
+/** The node that feeds an input, through reroutes; null if nothing does. */
 function sourceOf(node, name) {
   const slot = slotOf(node, name);
   let source = slot < 0 ? null : node.getInputNode(slot);
-  for (let hops = 0; source?.type === "Reroute" && hops < 50; hops++) source = source.getInputNode(0);
+  for (let hops = 0; source?.type === "Reroute" && hops < 50; hops++) {
+    source = source.getInputNode(0);
+  }
   return source ?? null;
 }
 
@@ -43,7 +52,8 @@ function valueOf(node, name) {
   if (!isLinked(node, name)) return node.widgets?.find((widget) => widget.name === name)?.value;
   const source = sourceOf(node, name);
   if (source?.type === "PrimitiveNode") return source.widgets?.[0]?.value;
-  throw new Unanswerable(`No preview: '${name}' comes from another node and is known only when it runs.`);
+  const reason = `'${name}' comes from another node and is only known when that node runs`;
+  throw new Unanswerable(`No preview: ${reason}.`);
 }
 
 function valuesOf(node) {
@@ -66,7 +76,7 @@ function batcherRequest(node) {
   };
 }
 
-/** {request} to post to the server for a batcher or a saver, or {problem} to show instead. */
+/** {request}, to post to the server for a batcher or a saver, or {problem}, to show instead. */
 export function requestFor(node) {
   try {
     if (node.comfyClass === BATCHER) return { request: batcherRequest(node) };

@@ -1,16 +1,23 @@
-// Shows, before anything runs, what a batcher would make, and how far each class of a saver is. The server computes both
-// (comfy_nodes/routes.py) from the widgets of the linked nodes. Also sees to it that a fresh batcher counts up.
+// Shows, before anything runs, what a batcher would make, and how many images of each class a saver
+// has. The server computes both (comfy_nodes/routes.py) from the widgets of the linked nodes. Also
+// makes sure that a new batcher counts up.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addPanel } from "./panel.js";
 import { BATCHER, SAVER, requestFor } from "./request.js";
 
-const LOOK_MS = 400; // a change is asked about when it has stood still for one look
+const LOOK_MS = 400; // a change is sent to the server once it has stayed the same for one interval
 const PANELS = {
   [BATCHER]: { name: "plan", show: batcherLines, minHeight: () => 150, maxHeight: () => 600 },
-  [SAVER]: { name: "progress", show: saverLines, minHeight: (ran) => (ran ? 330 : 90), maxHeight: (ran) => (ran ? 2000 : 160) },
+  [SAVER]: {
+    name: "progress",
+    show: saverLines,
+    minHeight: (ran) => (ran ? 330 : 90),
+    maxHeight: (ran) => (ran ? 2000 : 160),
+  },
 };
-const watched = new Map(); // node -> {panel, seen, asked, ran}; ran is the node's answer to its last run, if any
+// node -> {panel, seen, asked, ran}; `ran` is the output of the node's last run, if any
+const watched = new Map();
 
 const plural = (count, word, words = `${word}s`) => `${count} ${count === 1 ? word : words}`;
 
@@ -23,22 +30,30 @@ function batcherLines(answer, ran) {
         `${plural(answer.images, "image")} in ${plural(answer.batches, "batch", "batches")}`,
     },
   ];
-  if (answer.missing !== undefined) lines.push({ text: `${answer.missing} of them are not in '${answer.resume_folder}' yet` });
+  if (answer.missing !== undefined) {
+    lines.push({ text: `${answer.missing} of them are not in '${answer.resume_folder}' yet` });
+  }
   if (ran) lines.push({ text: `Made: ${ran.text?.[0] ?? ""}`, kind: "dim" });
   if (answer.batch_index >= answer.batches) {
-    return [...lines, { text: "The plan is finished. Set batch_index to 0 to start over, or ask for more images." }];
+    const text = "The plan is finished. Set batch_index to 0 to start over, or add images.";
+    return [...lines, { text }];
   }
   const next = `Next: batch ${answer.batch_index + 1} of ${answer.batches}`;
-  if (answer.batch_images === 0) return [...lines, { text: `${next}: all of it is there, nothing will be sampled` }];
-  lines.push({ text: answer.batch_there ? `${next}, without the ${answer.batch_there} that are there` : next });
+  if (answer.batch_images === 0) {
+    return [...lines, { text: `${next}: all of its images exist, nothing will be sampled` }];
+  }
+  const skipped = answer.batch_existing ? `, without ${answer.batch_existing} existing` : "";
+  lines.push({ text: next + skipped });
   lines.push(...answer.rows.map((row) => ({ text: `${row.label}: ${row.prompt}` })));
   const hidden = answer.batch_images - answer.rows.length;
-  return hidden > 0 ? [...lines, { text: `and ${plural(hidden, "more image")}`, kind: "dim" }] : lines;
+  if (hidden > 0) lines.push({ text: `and ${plural(hidden, "more image")}`, kind: "dim" });
+  return lines;
 }
 
 function saverLines(answer, ran) {
   const total = Object.values(answer.done).reduce((sum, count) => sum + count, 0);
-  const lines = [{ text: `${total} of ${plural(answer.images, "image")} of this plan are there`, kind: "head" }];
+  const head = `${total} of this plan's ${plural(answer.images, "image")} exist`;
+  const lines = [{ text: head, kind: "head" }];
   const [summary, ...warnings] = ran?.text ?? [];
   if (summary) lines.push({ text: summary, kind: "dim" });
   lines.push(...warnings.map((text) => ({ text, kind: "warning" })));
@@ -52,13 +67,14 @@ function saverLines(answer, ran) {
 
 function figures({ images, synthgrid_records: records = [] }) {
   return images.map((image, row) => {
-    const hash = records[row]?.sha256 ?? ""; // so that an overwritten image is not shown from the browser's cache
+    // With the hash, the browser does not show an overwritten image from its cache.
+    const hash = records[row]?.sha256 ?? "";
     const query = new URLSearchParams({ ...image, hash });
     return { url: api.apiURL(`/view?${query}`), caption: records[row]?.label ?? "" };
   });
 }
 
-// The frontend keeps answers when a workflow is left and opened again; its nodes are new ones then.
+// The frontend keeps outputs when a workflow is closed and opened again, but its nodes are new.
 function ranOf(node, state) {
   return state.ran ?? app.nodeOutputs?.[node.id] ?? null;
 }
@@ -70,11 +86,12 @@ async function ask(node, state, body) {
     const response = await api.fetchApi("/synthgrid/preview", { method: "POST", body });
     answer = await response.json();
   } catch {
-    answer = { error: "No preview: ComfyUI does not answer." };
+    answer = { error: "No preview: ComfyUI does not respond." };
   }
-  if (state.asked !== body) return; // a newer question is on its way
+  if (state.asked !== body) return; // a newer question has been sent
   const { show } = PANELS[node.comfyClass];
-  state.panel.show(answer.error ? [{ text: answer.error, kind: "error" }] : show(answer, ranOf(node, state)));
+  const failed = [{ text: answer.error, kind: "error" }];
+  state.panel.show(answer.error ? failed : show(answer, ranOf(node, state)));
 }
 
 function look(node, state) {
@@ -91,7 +108,8 @@ function look(node, state) {
   }
 }
 
-// One clock instead of a hook on every widget: it also sees undo, loaded files, reroutes and other extensions' changes.
+// One timer instead of a hook on every widget: it also notices undo, loaded files, reroutes and
+// changes by other extensions.
 function lookAtAll() {
   if (document.hidden) return;
   for (const [node, state] of watched) if (node.graph) look(node, state);
@@ -110,7 +128,7 @@ function watch(node) {
   node.onExecuted = function (message) {
     onExecuted?.apply(this, arguments);
     state.ran = message;
-    for (const each of watched.values()) each.asked = null; // ask again: there are more images now
+    for (const each of watched.values()) each.asked = null; // ask again: more images exist now
     grow(this);
   };
   node.onRemoved = function () {
@@ -120,20 +138,21 @@ function watch(node) {
   grow(node, 360);
 }
 
-// The panel shows the images with their labels; the frontend would show them once more, without.
+// The panel shows the images with their labels; the frontend would show them again without.
 function showNoOtherImages(node) {
-  node.hideOutputImages = true; // where nodes are HTML
-  Object.defineProperty(node, "imgs", { get: () => undefined, set: () => {}, configurable: true }); // on the canvas
+  node.hideOutputImages = true; // for nodes drawn as HTML
+  const nothing = { get: () => undefined, set: () => {}, configurable: true };
+  Object.defineProperty(node, "imgs", nothing); // for nodes drawn on the canvas
 }
 
-// To the size that its content needs; never smaller than the artist has made it.
+// Enlarges the node to what its content needs; never makes it smaller than it is.
 function grow(node, width = 0) {
   const [least, high] = node.computeSize();
   node.setSize([Math.max(node.size[0], least, width), Math.max(node.size[1], high)]);
 }
 
 function countUp(node) {
-  // Older frontends start every such control at "randomize", which would make the same batch twice and skip others.
+  // Older frontends set this to "randomize", which would repeat some batches and skip others.
   const control = node.widgets?.find((widget) => widget.name === "control_after_generate");
   if (control) control.value = "increment";
 }

@@ -23,7 +23,7 @@ def test_the_benchmark_prints_busy_share_overhead_and_scaling():
     assert len(re.findall(r"\d servers: +[\d.]+ images/s, efficiency +[\d.]+%", out)) == 2
 
 
-def test_the_memory_of_the_books_is_flat():
+def test_the_memory_of_the_bookkeeping_is_flat():
     sizes = [
         float(each)
         for each in re.findall(r"images: +([\d.]+) MiB", run("memory", "--images", "1000,20000"))

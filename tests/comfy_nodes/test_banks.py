@@ -1,4 +1,4 @@
-"""Banks in files: text, JSON and CSV give the same entries, and whatever is wrong is named with file and line."""
+"""Banks in files: text, JSON and CSV give the same entries; errors name the file and the line."""
 
 import pytest
 
@@ -41,8 +41,8 @@ def test_every_format_gives_the_same_entries(tmp_path, name, data):
             b"fine\nfine\ncaf\xe9\n",
             r"contexts_file \S+x\.txt line 3 is not UTF-8 text; save the file as UTF-8",
         ),
-        ("x.txt", b"fine\nb\x00d\n", r"x\.txt line 2 holds the control character '\\x00'"),
-        ("x.txt", "\n# nothing\n", r"x\.txt has no entry; write one a line"),
+        ("x.txt", b"fine\nb\x00d\n", r"x\.txt line 2 has the control character '\\x00'"),
+        ("x.txt", "\n# nothing\n", r"x\.txt has no entries; write one per line"),
         ("x.json", '["fine",\n "torn', r"x\.json line 2 is not valid JSON: "),
         ("x.json", '["fine", 7]', r"x\.json entry 2 must be one line of text, not 7"),
         ("x.json", '["two\\nlines"]', r"x\.json entry 1 must be one line of text"),
@@ -61,10 +61,10 @@ def test_every_format_gives_the_same_entries(tmp_path, name, data):
             "place,style\nUK,fine\n",
             r"x\.csv has no column 'contexts' in line 1; it has place, style",
         ),
-        ("x.csv", "context\n", r"x\.csv has no entry"),
+        ("x.csv", "context\n", r"x\.csv has no entries"),
     ],
 )
-def test_what_is_malformed_is_named_with_file_and_line(tmp_path, name, data, message):
+def test_errors_name_the_file_and_the_line(tmp_path, name, data, message):
     with pytest.raises(PlanError, match=message):
         bank(tmp_path, name, data)
 
@@ -89,7 +89,7 @@ def inputs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_file_takes_the_place_of_the_text_and_lies_in_the_input_folder(inputs):
+def test_a_file_replaces_the_text_and_is_found_in_the_input_folder(inputs):
     node = PromptTemplatesNode()
     for name in ("banks/rain.txt", str(inputs / "banks" / "rain.txt"), ' "banks/rain.txt" '):
         (made,) = node.read(**(EMPTY | {"contexts": "at dusk"}), contexts_file=name)

@@ -1,12 +1,11 @@
-"""What a graph says of its images: which sampler, named, keeps them from being made again alone."""
+"""What a graph says about its images: their settings, and why one cannot be made again alone."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from comfy_nodes.graph import reproducibility_warnings
-from comfy_nodes.samplers import sampler_warning
+from comfy_nodes.graph import generator_settings, reproducibility_warnings
 
 GRAPH = json.loads(
     (Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text(
@@ -21,26 +20,7 @@ def with_sampler(**node):
     return GRAPH | {IDS["KSamplerSelect"]: node}
 
 
-@pytest.mark.parametrize(
-    "name", ["euler", "heun", "heunpp2", "dpmpp_2m", "ddim", "lms", "dpm_fast", "euler_cfg_pp"]
-)
-def test_a_sampler_without_step_noise_needs_no_word(name):
-    assert sampler_warning(name) is None
-
-
-@pytest.mark.parametrize(
-    "name", ["euler_ancestral", "dpm_2_ancestral", "dpmpp_2m_sde_gpu", "er_sde", "lcm", "ddpm", "seeds_2", "sa_solver_pece", "dpm_adaptive"]
-)  # fmt: skip
-def test_a_sampler_with_step_noise_is_named(name):
-    assert sampler_warning(name).startswith(f"sampler {name} draws noise for the whole batch")
-
-
-@pytest.mark.parametrize("name", ["dpm_2", "uni_pc", "uni_pc_bh2"])
-def test_a_sampler_with_other_sigmas_is_named(name):
-    assert sampler_warning(name).startswith(f"sampler {name} gets other sigmas")
-
-
-def test_the_saved_workflow_needs_no_word():
+def test_the_saved_workflow_is_accepted():
     assert reproducibility_warnings(GRAPH, SAVER) == []
 
 
@@ -57,14 +37,29 @@ def test_the_sampler_before_the_saver_is_named(node):
     assert "draws noise for the whole batch in every step" in warning
 
 
-def test_a_sampler_elsewhere_in_the_graph_is_nobodys_business():
+def test_a_sampler_elsewhere_in_the_graph_is_ignored():
     other = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "lcm"}}
     assert reproducibility_warnings(GRAPH | {"99": other}, SAVER) == []
 
 
-def test_the_stock_samplers_one_seed_for_a_batch_is_told():
+def test_a_stock_node_with_one_seed_for_the_batch_is_reported():
     graph = GRAPH | {
         IDS["SynthGridPerImageNoise"]: {"class_type": "RandomNoise", "inputs": {"noise_seed": 1}}
     }
     (warning,) = reproducibility_warnings(graph, SAVER)
-    assert warning.startswith("RandomNoise draws one noise for the whole batch from one seed")
+    assert warning.startswith("RandomNoise draws the noise of the whole batch from one seed")
+
+
+def test_the_settings_of_the_saved_workflow_are_those_typed_in():
+    settings = generator_settings(GRAPH)
+    assert set(settings) == {"checkpoint", "sampler", "scheduler", "steps", "denoise", "cfg"}
+    assert settings["steps"] == GRAPH[IDS["BasicScheduler"]]["inputs"]["steps"]
+
+
+def test_a_setting_that_two_nodes_give_differently_is_left_out():
+    graph = {
+        "1": {"class_type": "BasicScheduler", "inputs": {"steps": 20, "scheduler": "normal"}},
+        "2": {"class_type": "BasicScheduler", "inputs": {"steps": 30, "scheduler": "normal"}},
+        "3": {"class_type": "CFGGuider", "inputs": {"cfg": ["4", 0]}},
+    }
+    assert generator_settings(graph) == {"scheduler": "normal"}

@@ -23,7 +23,7 @@ def listed(text):
     return re.findall(r"^\| `(\w+)` \| \S", text, re.MULTILINE)
 
 
-def test_there_is_one_page_a_node_and_no_other():
+def test_there_is_one_page_per_node_and_no_other():
     assert {path.stem for path in FOLDER.iterdir()} == set(NODE_CLASS_MAPPINGS)
 
 

@@ -1,4 +1,4 @@
-"""The saver writes what the labelled folder promises, inside the output folder, and refuses what it cannot vouch for."""
+"""The saver writes a correct labelled folder inside the output folder, and refuses bad images."""
 
 import json
 import subprocess
@@ -11,11 +11,11 @@ from PIL import Image
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.graph import generator_settings
-from comfy_nodes.labelset import LabelledFolder, read_record, sha256
+from comfy_nodes.labelset import read_record, sha256
 from comfy_nodes.nodes_images import LabelledImageSaver
 from comfy_nodes.nodes_prompts import PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan
+from tests.comfy_nodes.helpers import scanned_records
 
 GRAPH = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15.safetensors"}},
@@ -53,7 +53,7 @@ def save(batch=None, images=None, **more):
 def test_images_land_in_class_folders_with_true_records(output):
     batch, images = make_batch(), make_images()
     ui = save(batch, images)
-    records = LabelledFolder(output / "animals").scan()
+    records = scanned_records(output / "animals")
     assert len(records) == 4
     for row, (spec, values) in enumerate(zip(batch.specs, ui["synthgrid_records"], strict=True)):
         path = output / "animals" / values["file_name"]
@@ -92,7 +92,7 @@ def test_the_graph_is_inside_the_png_for_dragging_it_back(output):
         assert json.loads(image.text["workflow"]) == {"nodes": []}
 
 
-def test_what_comfyui_notes_in_a_running_graph_is_not_saved(output):
+def test_what_comfyui_adds_to_a_running_graph_is_not_saved(output):
     """is_changed: [NaN], which no browser reads as JSON."""
     running = {node_id: node | {"is_changed": [float("nan")]} for node_id, node in GRAPH.items()}
     ui = save(prompt=running)
@@ -100,13 +100,13 @@ def test_what_comfyui_notes_in_a_running_graph_is_not_saved(output):
         assert json.loads(image.text["prompt"]) == GRAPH
 
 
-def test_an_image_that_is_there_is_kept_and_a_deleted_one_comes_back(output):
+def test_an_existing_image_is_kept_and_a_deleted_one_comes_back(output):
     first = save()
     paths = [output / "animals" / values["file_name"] for values in first["synthgrid_records"]]
     before = [path.read_bytes() for path in paths]
     paths[2].unlink()
     again = save(images=1 - make_images())
-    assert again["text"] == ["1 saved, 3 were there already and kept"]
+    assert again["text"] == ["1 saved, 3 already existed and were kept"]
     assert again["synthgrid_records"][0] == first["synthgrid_records"][0]
     assert [path.read_bytes() == data for path, data in zip(paths, before, strict=True)] == [
         True,
@@ -114,7 +114,7 @@ def test_an_image_that_is_there_is_kept_and_a_deleted_one_comes_back(output):
         False,
         True,
     ]
-    assert len(LabelledFolder(output / "animals").scan()) == 4
+    assert len(scanned_records(output / "animals")) == 4
 
 
 def test_overwrite_replaces_images_and_records(output):
@@ -179,13 +179,13 @@ def test_an_overflow_is_refused_as_nan_is(output, value):
         save(images=images)
 
 
-def test_a_very_dark_image_is_none_that_is_black(output):
+def test_a_very_dark_image_is_not_all_black(output):
     images = torch.zeros(4, 8, 8, 3)
     images[:, 0, 0, 0] = 1.01 / 255
     assert len(save(images=images)["images"]) == 4
 
 
-def test_bad_images_are_kept_on_demand_with_nan_as_black(output):
+def test_bad_images_are_kept_on_request_with_nan_as_black(output):
     images = make_images()
     images[0] = 0.0
     images[1, 0, 0] = float("nan")
@@ -199,7 +199,7 @@ def test_bad_images_are_kept_on_demand_with_nan_as_black(output):
 def test_every_format_is_saved_with_records_that_come_back(output, name, suffix):
     batch = make_batch()
     ui = save(batch, format=name)
-    records = LabelledFolder(output / "animals").scan()
+    records = scanned_records(output / "animals")
     for spec, place in zip(batch.specs, ui["images"], strict=True):
         path = output / place["subfolder"] / place["filename"]
         assert path.suffix == suffix
@@ -208,22 +208,25 @@ def test_every_format_is_saved_with_records_that_come_back(output, name, suffix)
         assert found == records[found.key]
 
 
-def test_an_image_that_is_there_in_another_format_is_kept_or_replaced(output):
+def test_an_existing_image_in_another_format_is_kept_or_replaced(output):
     first = save()["synthgrid_records"]
     again = save(format="WebP")
     assert again["synthgrid_records"] == first
-    assert again["text"] == ["0 saved, 4 were there already and kept"]
+    assert again["text"] == ["0 saved, 4 already existed and were kept"]
     save(format="WebP", overwrite=True)
     assert {path.suffix for path in output.glob("*/*/*")} == {".webp"}
-    assert len(LabelledFolder(output / "animals").scan()) == 4
+    assert len(scanned_records(output / "animals")) == 4
 
 
-def test_each_image_tells_a1111_its_own_prompt_and_seed(output):
+def test_a1111_finds_each_images_own_prompt_and_seed(output):
     batch = make_batch()
     for spec, values in zip(batch.specs, save(batch)["synthgrid_records"], strict=True):
         with Image.open(output / "animals" / values["file_name"]) as image:
             assert image.text["parameters"].splitlines()[0] == spec.prompt
-            assert f"Steps: 20, Schedule type: normal, Seed: {spec.seed}, Size: 8x8, Model: sd15," in image.text["parameters"]  # fmt: skip
+            settings = (
+                f"Steps: 20, Schedule type: normal, Seed: {spec.seed}, Size: 8x8, Model: sd15"
+            )
+            assert f"{settings}, " in image.text["parameters"]
 
 
 def test_half_precision_images_are_saved(output):
@@ -233,8 +236,8 @@ def test_half_precision_images_are_saved(output):
     assert np.array_equal(pixels, (images[3].float().numpy() * np.float32(255)).astype(np.uint8))
 
 
-def test_the_new_widgets_are_optional_and_stand_last():
-    """So that workflows saved before them stay valid: the browser matches widgets by their order."""
+def test_the_new_widgets_are_optional_and_come_last():
+    """The browser matches widgets by their order, so older saved workflows stay valid."""
     inputs = LabelledImageSaver.INPUT_TYPES()
     assert list(inputs["required"]) == ["images", "batch", "folder", "overwrite"]
     assert list(inputs["optional"]) == [
@@ -261,8 +264,8 @@ def test_the_card_follows_when_a_finished_folder_is_completed(output):
     assert "4 images of 2 classes" in (output / "animals" / "README.md").read_text()
 
 
-def test_a_disk_that_fills_up_leaves_no_half_image_and_no_record_without_one(output):
-    """A real file size limit, in a process of its own, lets the small images through and not the large one."""
+def test_a_disk_that_fills_up_leaves_neither_half_an_image_nor_a_record_without_one(output):
+    """A real file size limit, in a separate process, stops only the large image."""
     pytest.importorskip("resource", reason="Windows has no file size limits")
     code = f"""
 import resource, signal, sys
@@ -322,20 +325,13 @@ def test_outside_any_host_the_saver_says_so(monkeypatch):
     assert "no output directory" in LabelledImageSaver.VALIDATE_INPUTS(folder="animals")
 
 
-def test_a_setting_that_two_nodes_give_differently_is_left_out():
-    graph = GRAPH | {
-        "3": {"class_type": "BasicScheduler", "inputs": {"steps": 30, "scheduler": "normal"}}
-    }
-    assert generator_settings(graph) == {"checkpoint": "sd15.safetensors", "scheduler": "normal"}
-
-
 def test_a_sampler_that_breaks_reproducibility_is_named_in_the_node_and_in_the_log(output, caplog):
     graph = GRAPH | {
         "3": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "dpmpp_sde"}},
         "4": {"class_type": "SynthGridLabelledImageSaver", "inputs": {"images": ["3", 0]}},
     }
     text = save(prompt=graph, unique_id="4")["text"]
-    assert text[0] == "4 saved, 0 were there already and kept"
+    assert text[0] == "4 saved, 0 already existed and were kept"
     assert text[1].startswith("sampler dpmpp_sde draws noise")
     assert "sampler dpmpp_sde" in caplog.text
     assert len(save(prompt=GRAPH, unique_id="2")["text"]) == 1

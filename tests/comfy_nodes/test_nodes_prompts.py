@@ -1,4 +1,4 @@
-"""The prompt nodes, called as ComfyUI calls them: by their FUNCTION, with what INPUT_TYPES declares."""
+"""The prompt nodes, called as ComfyUI calls them: FUNCTION with the inputs of INPUT_TYPES."""
 
 import math
 import sys
@@ -103,7 +103,7 @@ def test_the_batcher_past_the_end_says_so():
 
 
 class Blocker:
-    """Stands where ComfyUI's ExecutionBlocker does; tests/comfyui has the real one."""
+    """Stands in for ComfyUI's ExecutionBlocker; tests/comfyui uses the real one."""
 
     def __init__(self, message):
         self.message = message
@@ -120,17 +120,17 @@ def inside_comfyui(monkeypatch):
 
 @pytest.fixture
 def output(tmp_path, monkeypatch):
-    """Our output folder, with the second batch (images 8 to 11) saved in it and the first one not."""
+    """An output folder in which only the second batch (images 8 to 11) has been saved."""
     monkeypatch.setattr(host, "_output_directory", tmp_path)
     saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
     saver.save(torch.rand(4, 8, 8, 3), batch(batch_index=1)["result"][0], "animals")
     return tmp_path
 
 
-def test_inside_comfyui_a_finished_plan_is_told_and_samples_nothing(inside_comfyui):
+def test_inside_comfyui_a_finished_plan_is_reported_and_samples_nothing(inside_comfyui):
     answer = batch(batch_index=2)
     text = (
-        "plan finished: all 12 images are queued in 2 batches, numbered 0 to 1; "
+        "plan finished: all 12 images have been queued in 2 batches, numbered 0 to 1; "
         "set batch_index back to 0 for another plan"
     )
     assert answer["ui"] == {"text": [text]}
@@ -139,7 +139,7 @@ def test_inside_comfyui_a_finished_plan_is_told_and_samples_nothing(inside_comfy
 
 
 @pytest.mark.usefixtures("inside_comfyui")
-def test_inside_comfyui_other_mistakes_are_errors_still():
+def test_inside_comfyui_other_mistakes_are_still_errors():
     with pytest.raises(PlanError, match="batch size is 0"):
         batch(batch_size=0)
 
@@ -150,36 +150,36 @@ def test_an_older_comfyui_without_a_blocker_gets_the_error(inside_comfyui, monke
         batch(batch_index=2)
 
 
-def test_resuming_leaves_out_the_images_that_are_there(output):
+def test_resuming_skips_existing_images(output):
     names = sorted(path.name for path in output.glob("animals/*/*.png"))
     assert [name[-10:-4] for name in names] == ["000008", "000009", "000010", "000011"]
     for path in output.glob("animals/*/*-000009.png"):
         path.unlink()
     value, summary = batch(batch_index=1, resume_folder="animals")["result"]
     assert [spec.index for spec in value.specs] == [9]
-    assert summary == "batch 2 of 2: badger x1 (3 are there already)"
+    assert summary == "batch 2 of 2: badger x1 (3 already exist)"
     assert len(batch(batch_index=0, resume_folder=" animals ")["result"][0].specs) == 8
     for blank in ("", "  "):
         assert len(batch(batch_index=1, resume_folder=blank)["result"][0].specs) == 4
 
 
-def test_resuming_knows_an_image_in_any_format_and_no_image_of_another_plan(output):
+def test_resuming_recognises_images_in_any_format_but_not_of_another_plan(output):
     for path in output.glob("animals/*/*.png"):
         path.rename(path.with_suffix(".webp"))
     with pytest.raises(
-        PlanError, match="all 4 images are in 'animals' already; nothing is left to make"
+        PlanError, match="all 4 images already exist in 'animals'; nothing is left to make"
     ):
         batch(batch_index=1, resume_folder="animals")
     assert len(batch(batch_index=1, resume_folder="animals", plan_seed=1)["result"][0].specs) == 4
 
 
-def test_inside_comfyui_a_batch_that_is_there_is_told_and_samples_nothing(output, inside_comfyui):
+def test_inside_comfyui_an_existing_batch_is_reported_and_samples_nothing(output, inside_comfyui):
     answer = batch(batch_index=1, resume_folder="animals")
-    assert answer["ui"] == {"text": ["batch 2 of 2: all 4 images are in 'animals' already"]}
+    assert answer["ui"] == {"text": ["batch 2 of 2: all 4 images already exist in 'animals'"]}
     assert type(answer["result"][0]) is Blocker
 
 
-def test_what_resuming_left_out_and_what_it_made_are_one_whole_folder(output):
+def test_skipped_and_new_images_make_one_complete_folder(output):
     value, _ = batch(batch_index=0, resume_folder="animals")["result"]
     NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]().save(
         torch.rand(8, 8, 8, 3), value, "animals"

@@ -1,4 +1,4 @@
-"""Real Image Latent: row i starts from a real image of row i's class, however the plan is cut, and the record says which."""
+"""Real Image Latent: each row starts from a real image of its class, and the record names it."""
 
 import math
 
@@ -9,17 +9,17 @@ from PIL import Image
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError, PlanError
-from comfy_nodes.labelset import LabelledFolder
 from comfy_nodes.nodes_images import LabelledImageSaver
 from comfy_nodes.nodes_prompts import ClassList, PromptBatch
 from comfy_nodes.nodes_real import RealImageLatent
 from comfy_nodes.plan import ClassEntry, GenerationPlan
+from tests.comfy_nodes.helpers import scanned_records
 
 COLOURS = {"bat": (200, 0, 0), "cat": (0, 200, 0)}
 
 
 class Vae:
-    """A VAE with ComfyUI's method: one latent pixel is the mean of 8 x 8 image pixels, four channels."""
+    """A VAE with ComfyUI's method: each of four channels has the means of 8 x 8 image pixels."""
 
     def encode(self, pixels):
         rows = torch.nn.functional.avg_pool2d(pixels.movedim(-1, 1), 8)
@@ -60,7 +60,7 @@ def test_every_row_is_an_image_of_its_own_class(base):
         assert blue == 10 * int(source.file[-5])
 
 
-def test_a_row_does_not_depend_on_the_batch_size_or_on_more_images_a_class(base):
+def test_a_row_does_not_depend_on_the_batch_size_or_on_more_images_per_class(base):
     whole = load()
     halves = [load(make_batch(3, index)) for index in range(3)]
     assert [source for half in halves for source in half[1].sources] == list(whole[1].sources)
@@ -71,7 +71,7 @@ def test_a_row_does_not_depend_on_the_batch_size_or_on_more_images_a_class(base)
 def test_the_record_names_the_real_image(base):
     _, batch, images = load()
     ui = LabelledImageSaver().save(images, batch, "out")["ui"]
-    records = LabelledFolder(base / "output" / "out").scan()
+    records = scanned_records(base / "output" / "out")
     for spec, source, values in zip(
         batch.specs, batch.sources, ui["synthgrid_records"], strict=True
     ):
@@ -79,7 +79,7 @@ def test_the_record_names_the_real_image(base):
         assert records[(batch.plan.plan_id, spec.index)].source_image == source.file
 
 
-def test_a_batch_from_noise_has_no_source(base):
+def test_a_batch_from_noise_has_no_sources(base):
     ui = LabelledImageSaver().save(torch.rand(8, 8, 8, 3), make_batch(), "out")["ui"]
     assert {values["source_image"] for values in ui["synthgrid_records"]} == {None}
 
@@ -98,8 +98,8 @@ def test_only_folders_inside_the_input_folder_are_read(base, folder):
         load(folder=folder)
 
 
-def test_a_folder_that_is_not_there_is_refused_before_sampling(base):
-    assert "folder 'gone' is not there" in RealImageLatent.VALIDATE_INPUTS(folder="gone")
+def test_a_missing_folder_is_refused_before_sampling(base):
+    assert "folder 'gone' does not exist" in RealImageLatent.VALIDATE_INPUTS(folder="gone")
     assert (
         RealImageLatent.VALIDATE_INPUTS(folder="set/real")
         is RealImageLatent.VALIDATE_INPUTS()

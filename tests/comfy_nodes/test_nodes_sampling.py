@@ -17,7 +17,7 @@ from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 
 
 class WordClip:
-    """A text encoder with ComfyUI's methods: one fixed random vector a word, padded to multiples of 7 tokens."""
+    """A text encoder with ComfyUI's methods: a fixed vector per word, padded to multiples of 7."""
 
     calls = 0
 
@@ -82,7 +82,7 @@ def test_a_checkpoint_without_text_encoder_is_named():
         EncodeClassPrompts().encode(None, make_batch())
 
 
-def test_the_latent_has_a_row_an_image_in_the_last_batch_too():
+def test_the_latent_has_one_row_per_image_in_the_last_batch_too():
     (latent,) = BatchLatent().create(make_batch(batch_size=3, index=1), 64, 32)
     assert latent["samples"].shape == (1, 4, 4, 8)
 

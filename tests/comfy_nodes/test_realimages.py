@@ -1,4 +1,4 @@
-"""Real images: each row has one of its class, at the wanted size, whatever the file; and what cannot be read is named."""
+"""Real images: each row gets one of its class, at the given size; unreadable files are named."""
 
 import struct
 import zlib
@@ -11,6 +11,7 @@ from PIL import Image
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import sha256
 from comfy_nodes.realimages import RealFolder, source_of
+from trainer.data.images import read_image
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_class_has_the_images_below_its_folder_in_a_fixed_order(folder):
     assert folder.images("bat") == ["bat/0.png", "bat/1.png", "bat/2.png", "bat/deeper/x.JPG"]
 
 
-def test_a_label_that_is_no_folder_name_is_found_under_its_safe_name(folder):
+def test_a_label_that_is_not_a_folder_name_is_found_under_its_safe_name(folder):
     assert folder.images("a/b")[0] == "a_b/0.png"
 
 
@@ -59,7 +60,7 @@ def test_what_is_recorded_names_the_file_and_its_bytes(folder):
     )
 
 
-def test_an_image_is_cut_about_its_centre_and_not_squeezed(tmp_path):
+def test_an_image_is_cropped_at_its_centre_and_not_squeezed(tmp_path):
     image = Image.new("RGB", (300, 100), "black")
     image.paste("white", (100, 0, 200, 100))
     assert read(tmp_path, image, size=(64, 64)).min() > 240
@@ -89,6 +90,13 @@ def test_odd_kinds_of_image_become_what_they_look_like(tmp_path, image, expected
     assert tuple(read(tmp_path, image)[4, 4]) == expected
 
 
+def test_img2img_and_the_classifier_see_the_same_pixels_of_a_16_bit_file(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 65536, (9, 9), dtype=np.uint16)
+    seen = read(tmp_path, Image.fromarray(grey), size=(9, 9))
+    assert np.array_equal(seen[..., 0], np.round(grey / 257))
+    assert np.array_equal(seen, np.asarray(read_image(tmp_path / "bat" / "x.png")))
+
+
 def test_cmyk_is_read(tmp_path):
     assert tuple(read(tmp_path, Image.new("CMYK", (9, 9), 0), "x.jpg", quality=100)[4, 4]) == (
         255,
@@ -107,7 +115,7 @@ def bomb():
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "bomb"])
-def test_a_file_that_is_no_whole_image_is_named(folder, kind):
+def test_a_file_that_is_not_a_complete_image_is_named(folder, kind):
     path = folder.root / "bat" / "bad.png"
     whole = (folder.root / "bat" / "deeper" / "x.JPG").read_bytes()
     path.write_bytes(
@@ -129,13 +137,13 @@ def test_a_file_that_cannot_be_read_or_has_no_8_bit_reading_is_named(folder):
         folder.read("bat/bright.tif", 8, 8)
 
 
-def test_what_is_missing_is_named_with_what_there_is(folder, tmp_path):
+def test_an_error_names_what_is_missing_and_what_exists(folder, tmp_path):
     with pytest.raises(LabelsetError, match=r"no folder for class 'owl'; it has a_b, bat"):
         folder.images("owl")
     (folder.root / "empty").mkdir()
-    with pytest.raises(LabelsetError, match=r"empty has no image; expected files ending in \.png"):
+    with pytest.raises(LabelsetError, match=r"empty has no images; expected files ending in \.png"):
         folder.images("empty")
-    with pytest.raises(LabelsetError, match="folder 'gone' is not there"):
+    with pytest.raises(LabelsetError, match="folder 'gone' does not exist"):
         RealFolder(tmp_path / "gone", "gone").classes()
     with pytest.raises(LabelsetError, match="has no class folders"):
         RealFolder(folder.root / "empty", "empty").classes()

@@ -1,4 +1,4 @@
-"""What the browser is told about a plan: counts, the next prompts, how much is there; or why there is no plan."""
+"""What the browser learns about a plan: counts, next prompts, existing images, or what is wrong."""
 
 import asyncio
 import json
@@ -92,13 +92,13 @@ def test_a_large_batch_is_shown_in_part():
         (None, "'classes' must be an object"),
     ],
 )
-def test_what_makes_no_plan_is_answered_with_a_sentence(request_, words):
+def test_an_invalid_plan_gets_a_sentence(request_, words):
     answer = routes.preview(request_)
     assert list(answer) == ["error"]
     assert words in answer["error"]
 
 
-def test_done_counts_the_images_of_this_plan_per_class_wherever_they_lie(output):
+def test_done_counts_the_images_of_this_plan_per_class_wherever_they_are(output):
     made = [0, 1, 3, 11, 12, 300]  # 12 and 300 are past the plan's end
     for index in made:
         label = plan().row(index).label if index < 12 else "bat"
@@ -118,7 +118,7 @@ def test_done_counts_the_images_of_this_plan_per_class_wherever_they_lie(output)
     assert answer["done"] == {"bat": 2, "bear": 1, "bee": 1}
 
 
-def test_nothing_is_done_in_a_folder_that_is_not_there_yet(output):
+def test_nothing_is_done_in_a_folder_that_does_not_exist_yet(output):
     assert routes.preview(asked(folder="new"))["done"] == {"bat": 0, "bear": 0, "bee": 0}
     assert list(output.iterdir()) == []
 
@@ -178,7 +178,7 @@ def test_the_next_rows_are_those_that_the_resume_folder_lacks(output):
     ]
     assert (
         answer["batch_images"],
-        answer["batch_there"],
+        answer["batch_existing"],
         answer["missing"],
         answer["resume_folder"],
     ) == (
@@ -191,7 +191,7 @@ def test_the_next_rows_are_those_that_the_resume_folder_lacks(output):
     assert "missing" not in routes.preview(request)
 
 
-def test_a_resume_folder_outside_the_output_folder_is_told(output):
+def test_a_resume_folder_outside_the_output_folder_is_reported(output):
     request = asked()
     request["batcher"]["resume_folder"] = "../x"
     assert "must be a folder inside" in routes.preview(request)["error"]

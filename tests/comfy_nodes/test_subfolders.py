@@ -1,4 +1,4 @@
-"""Sub-folder patterns: every labelled folder stays one that ImageFolder reads, and nothing leaves the saver's folder."""
+"""Sub-folder patterns: ImageFolder can read every labelled folder, and all stay in the saver's."""
 
 import json
 
@@ -7,11 +7,11 @@ import torch
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import LabelledFolder
 from comfy_nodes.nodes_images import LabelledImageSaver
 from comfy_nodes.nodes_prompts import ClassPromptBatcher, PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 from comfy_nodes.subfolders import SubfolderPattern, images_below
+from tests.comfy_nodes.helpers import scanned_records
 
 TEXTS = PromptTemplates(("a {class}, {style}",), styles=("at dusk", "../oil"))
 PLAN = GenerationPlan((ClassEntry("bat"), ClassEntry("a/b")), TEXTS, images_per_class=2)
@@ -41,9 +41,7 @@ def test_every_labelled_folder_has_its_own_images_records_and_card(output, patte
         assert root.relative_to(output / "set").as_posix() == (
             SubfolderPattern(pattern).parent(spec, PLAN.plan_id) or "."
         )
-        assert (
-            LabelledFolder(root).scan()[(PLAN.plan_id, spec.index)].file_name == values["file_name"]
-        )
+        assert scanned_records(root)[(PLAN.plan_id, spec.index)].file_name == values["file_name"]
         assert (root / "README.md").is_file()
     records = [
         json.loads(line)
@@ -62,7 +60,7 @@ def test_images_are_kept_and_deleted_ones_come_back(output):
     save("{style}/{label}")
     gone = next(output.rglob("*-000002.png"))
     gone.unlink()
-    assert save("{style}/{label}")["text"] == ["1 saved, 3 were there already and kept"]
+    assert save("{style}/{label}")["text"] == ["1 saved, 3 already existed and were kept"]
     assert gone.is_file()
 
 
@@ -106,12 +104,12 @@ def test_a_template_without_style_has_a_folder_too(output):
         ("{label}/{style}", "must end in {label}"),
         ("{label}/{label}", "only there"),
         ("class {label}", "must end in {label}"),
-        ("../{label}", "no folder name"),
-        ("/{label}", "no folder name"),
-        ("a//{label}", "no folder name"),
-        ("..\\{label}", "no folder name"),
-        ("C:/{label}", "no folder name"),
-        ("con/{label}", "no folder name"),
+        ("../{label}", "not a valid folder name"),
+        ("/{label}", "not a valid folder name"),
+        ("a//{label}", "not a valid folder name"),
+        ("..\\{label}", "not a valid folder name"),
+        ("C:/{label}", "not a valid folder name"),
+        ("con/{label}", "not a valid folder name"),
         ("{date}/{label}", "unknown '{date}'"),
     ],
 )

@@ -1,7 +1,7 @@
 """A real ComfyUI as a process of its own: make test-comfyui COMFYUI_DIR=... [COMFYUI_PYTHON=...].
 
-It runs on the CPU, on a free loopback port, with a scratch base directory, and is stopped afterwards. The pack is linked
-into custom_nodes as a whole repository, which is what a git clone gives.
+It runs on the CPU, on a free loopback port, with a temporary base directory, and is stopped
+afterwards. The whole repository is linked into custom_nodes, as a git clone would put it there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ START_S = 180.0
 
 @dataclass(frozen=True)
 class ComfyUI:
-    """A running ComfyUI: where it listens, where it keeps its files, what it wrote to its log, and its process."""
+    """A running ComfyUI: its address, its base directory, its log file and its process."""
 
     url: str
     base: Path
@@ -39,7 +39,7 @@ class ComfyUI:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def memory(self) -> int:
-        """Bytes of main memory that the server's process holds: of its own, not of the machine, where others work too."""
+        """Bytes of main memory that the server's process holds."""
         shown = subprocess.run(
             ["ps", "-o", "rss=", "-p", str(self.process.pid)],
             capture_output=True,
@@ -65,7 +65,7 @@ class ComfyUI:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below this folder needs a real ComfyUI, and says so where there is none."""
+    """Marks everything below this folder as needing a real ComfyUI, and skips it without one."""
     skip = pytest.mark.skip(
         reason="no COMFYUI_DIR; run: make test-comfyui COMFYUI_DIR=/path/to/ComfyUI"
     )
@@ -91,10 +91,9 @@ def running_comfyui(base: Path, packs: dict[str, Path]) -> Iterator[ComfyUI]:
     for name, target in packs.items():
         (base / "custom_nodes" / name).symlink_to(target, target_is_directory=target.is_dir())
     port, log_path = free_port(), base / "comfyui.log"
-    command = [
-        os.environ.get("COMFYUI_PYTHON") or sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1",
-        "--port", str(port), "--base-directory", str(base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes",
-    ]  # fmt: skip
+    command = [os.environ.get("COMFYUI_PYTHON") or sys.executable, "main.py", "--cpu"]
+    command += ["--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
+    command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     with log_path.open("wb") as log:
         process = subprocess.Popen(

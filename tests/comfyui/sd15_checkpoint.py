@@ -1,8 +1,9 @@
-"""A checkpoint with the shape of Stable Diffusion 1.5 that is small enough for a test: random, meaningless, under 2 MB.
+"""A random checkpoint in the shape of Stable Diffusion 1.5, small enough for a test: under 2 MB.
 
-ComfyUI tells a model by the names and shapes of its tensors. Here every large tensor is a view of one random storage of
-65,536 numbers, which torch.save writes once. The UNet has one level (13.6M parameters), the VAE is of the small TAESD
-kind, CLIP is whole: 12 layers of width 768, since ComfyUI leaves absent layers uninitialised.
+ComfyUI recognises a model by the names and shapes of its tensors. Here every large tensor is a view
+of one random storage of 65,536 numbers, which torch.save writes once. The UNet has one level (13.6M
+parameters) and the VAE is a small TAESD; CLIP is complete, 12 layers of width 768, because ComfyUI
+leaves missing layers uninitialised.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def _unet() -> Shapes:
 
 
 def _autoencoder() -> Shapes:
-    """TAESD: numbered layers; those not listed have no weights. Resampling convolutions have no bias."""
+    """TAESD: numbered layers; those not listed have no weights. Resampling layers have no bias."""
     encoder, decoder = "first_stage_model.taesd_encoder", "first_stage_model.taesd_decoder"
     yield from _layer(f"{encoder}.0", 64, 3, 3, 3)
     yield from _layer(f"{decoder}.1", 64, 4, 3, 3)

@@ -1,4 +1,4 @@
-"""What artists meet in their browser: a finished plan, an interrupted one, and the three image formats."""
+"""What artists see in their browser: a finished plan, an interrupted one, three image formats."""
 
 import copy
 import json
@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from sd15_checkpoint import NAME
 
-from comfy_nodes.labelset import LabelledFolder, read_record
+from comfy_nodes.labelset import read_record
+from tests.comfy_nodes.helpers import scanned_records
 
 GRAPH = json.loads(
     (Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text(
@@ -32,7 +33,7 @@ def graph(*, batcher=None, saver=None):
 
 
 def run(comfyui, **changes):
-    """(the batcher's words, None where it was cached; the saver's answer, None where it was left out); nothing failed."""
+    """(the batcher's text, None if cached; the saver's output, None if skipped); nothing failed."""
     entry = comfyui.run(graph(**changes))
     assert entry["status"]["status_str"] == "success", entry["status"]
     return entry["outputs"].get(BATCHER, {}).get("text", [None])[0], entry["outputs"].get(SAVER)
@@ -40,7 +41,7 @@ def run(comfyui, **changes):
 
 def test_a_finished_plan_says_so_and_neither_fails_nor_samples(comfyui):
     text, saved = run(comfyui, batcher={"batch_index": 2}, saver={"folder": "finished"})
-    assert text.startswith("plan finished: all 6 images are queued in 2 batches")
+    assert text.startswith("plan finished: all 6 images have been queued in 2 batches")
     assert saved is None
     assert not (comfyui.base / "output" / "finished").exists()
 
@@ -54,12 +55,12 @@ def test_an_interrupted_run_is_finished_by_queueing_it_again(comfyui):
     before = {path: path.read_bytes() for path in root.glob("*/*")}
     gone[0].unlink()
     text, saved = run(comfyui, batcher=resume, saver=saver)
-    assert text == "batch 1 of 2: 蝙蝠 x1 (3 are there already)"
+    assert text == "batch 1 of 2: 蝙蝠 x1 (3 already exist)"
     assert [record["index"] for record in saved["synthgrid_records"]] == [1]
     text, saved = run(comfyui, batcher=resume, saver=saver)
-    assert (text, saved) == ("batch 1 of 2: all 4 images are in 'again/animals' already", None)
+    assert (text, saved) == ("batch 1 of 2: all 4 images already exist in 'again/animals'", None)
     run(comfyui, batcher=resume | {"batch_index": 1}, saver=saver)
-    assert sorted(index for _, index in LabelledFolder(root).scan()) == list(range(6))
+    assert sorted(index for _, index in scanned_records(root)) == list(range(6))
     assert all(path.read_bytes() == data for path, data in before.items() if path not in gone)
 
 

@@ -1,4 +1,4 @@
-"""What the browser extension needs of a real ComfyUI: its files, the help pages, and an answer about the plan."""
+"""What the browser extension needs from a real ComfyUI: files, help pages and plan previews."""
 
 import pytest
 import requests

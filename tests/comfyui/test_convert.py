@@ -1,4 +1,4 @@
-"""Conversion with a real server's /object_info, and what that server makes of nodes that a muted one leaves without input."""
+"""Conversion with a real server's /object_info, and how that server treats muted nodes."""
 
 import json
 from pathlib import Path
@@ -27,8 +27,8 @@ def test_with_the_servers_own_description_the_pairs_convert_as_with_the_stored_o
     assert convert(read(name)["editor"], info) == convert(read(name)["editor"], read("object_info"))
 
 
-def test_the_server_too_runs_only_what_does_not_need_the_muted_node(comfyui):
-    """Sampling is left away: the small graph has an output that stays and two that a muted node leaves without input."""
+def test_the_server_also_runs_only_what_does_not_need_the_muted_node(comfyui):
+    """A small graph without sampling; a muted node leaves two of three outputs without input."""
     exported = read("muted")["api"]
     graph = {key: exported[key] for key in ("3", "8", "5")}
     answer = requests.post(f"{comfyui.url}/prompt", json={"prompt": graph}, timeout=30)

@@ -1,4 +1,4 @@
-"""The pack loads in a real ComfyUI, cloned as a whole or linked alone, without a word of complaint."""
+"""The pack loads in a real ComfyUI without complaint, cloned as a whole or linked alone."""
 
 import os
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def complaints(log):
-    """Lines of the server's log that name the pack and are not its import time."""
+    """Lines of the server's log that name the pack, other than its import time."""
     lines = [
         line for line in log.splitlines() if re.search("synthgrid|comfy_nodes", line, re.IGNORECASE)
     ]

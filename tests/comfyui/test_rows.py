@@ -1,4 +1,4 @@
-"""Every image of a mixed batch is what the stock KSampler makes alone from that image's prompt and seed."""
+"""Every image of a mixed batch is what the stock KSampler makes alone from its prompt and seed."""
 
 import copy
 import json
@@ -42,10 +42,20 @@ def batch_graph(sampler, *, batch_size, batch_index=0):
 
 def stock_graph(sampler, prompt, seed):
     """ComfyUI's own default workflow for one image."""
-    inputs = {
-        "model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0], "seed": seed,
-        "steps": STEPS, "cfg": CFG, "sampler_name": sampler, "scheduler": "normal", "denoise": 1.0,
-    }  # fmt: skip
+    links = {
+        "model": ["1", 0],
+        "positive": ["2", 0],
+        "negative": ["3", 0],
+        "latent_image": ["4", 0],
+    }
+    inputs = links | {
+        "seed": seed,
+        "steps": STEPS,
+        "cfg": CFG,
+        "sampler_name": sampler,
+        "scheduler": "normal",
+        "denoise": 1.0,
+    }
     return {
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": NAME}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"text": prompt, "clip": ["1", 1]}},

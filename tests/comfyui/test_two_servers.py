@@ -1,4 +1,4 @@
-"""Two real ComfyUI processes, one killed in the middle: the folder is exactly the plan, and other people's jobs run on."""
+"""Two real ComfyUI servers, one killed halfway: the folder is exact, other people's jobs finish."""
 
 import json
 import uuid
@@ -25,14 +25,20 @@ def workflow(seed):
     return patch(
         load_workflow(ROOT / "workflows" / "api" / "sd15_class_prompts.json"),
         Options(
-            classes=(ClassEntry("bat"), ClassEntry("bear")), images_per_class=6, batch_size=2, steps=2, width=64, height=64,
-            checkpoint=NAME, plan_seed=seed,
+            classes=(ClassEntry("bat"), ClassEntry("bear")),
+            images_per_class=6,
+            batch_size=2,
+            steps=2,
+            width=64,
+            height=64,
+            checkpoint=NAME,
+            plan_seed=seed,
         ),
-    )  # fmt: skip
+    )
 
 
 def theirs(url):
-    """Queues three jobs of somebody else; their ids."""
+    """Queues three jobs of somebody else and returns their ids."""
     graph = {
         "1": {"class_type": "ContractWait", "inputs": {"steps": 2, "seconds": 0.3, "salt": "x"}}
     }

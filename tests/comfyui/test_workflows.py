@@ -12,8 +12,9 @@ from sd15_checkpoint import NAME
 from client.run.runner import run_plan
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
-from comfy_nodes.labelset import LabelledFolder, folder_name, read_record, sha256
+from comfy_nodes.labelset import folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry
+from tests.comfy_nodes.helpers import scanned_records
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def patched(name, **more):
 
 @pytest.fixture
 def real_images(comfyui):
-    """A folder of class folders in the server's input folder: two random images a class."""
+    """A folder of class folders in the server's input folder: two random images per class."""
     for label in CLASSES:
         folder = comfyui.base / "input" / "real" / folder_name(label.name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def real_images(comfyui):
 def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path):
     workflow = patched(name)
     summary = run_plan(workflow, comfyui.url, tmp_path / "out")
-    records = LabelledFolder(tmp_path / "out").scan()
+    records = scanned_records(tmp_path / "out")
     assert (summary.made, len(records)) == (9, 9)
     for spec in workflow.plan():
         record = records[(workflow.plan().plan_id, spec.index)]
@@ -64,14 +65,14 @@ def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path
 def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_real_one(
     comfyui, real_images, tmp_path
 ):
-    """Strength decides how far it is from the real image; batch size decides nothing."""
+    """Strength decides how far it moves away from the real image; the batch size has no effect."""
     whole, alone = (
         patched("sd15_from_real_images", batch_size=size, strength=0.4) for size in (9, 1)
     )
     run_plan(whole, comfyui.url, tmp_path / "whole")
     run_plan(alone, comfyui.url, tmp_path / "alone")
-    records = LabelledFolder(tmp_path / "alone").scan()
-    for key, record in LabelledFolder(tmp_path / "whole").scan().items():
+    records = scanned_records(tmp_path / "alone")
+    for key, record in scanned_records(tmp_path / "whole").items():
         assert (record.source_image, record.settings["denoise"]) == (records[key].source_image, 0.4)
         assert record.source_image.startswith(f"{folder_name(record.label)}/photo ")
         assert record.source_sha256 == sha256((real_images / record.source_image).read_bytes())
@@ -86,7 +87,7 @@ def pixels(path):
         return np.asarray(image).astype(int)
 
 
-def test_more_images_a_class_keeps_what_is_there(comfyui, tmp_path):
+def test_more_images_per_class_keeps_existing_images(comfyui, tmp_path):
     run_plan(patched("sd15_class_prompts"), comfyui.url, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
     assert (
@@ -96,7 +97,7 @@ def test_more_images_a_class_keeps_what_is_there(comfyui, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_plan_of_2700_images_loses_and_doubles_none_and_memory_stays_flat(comfyui, tmp_path):
+def test_a_plan_of_2700_images_loses_and_repeats_none_and_memory_stays_flat(comfyui, tmp_path):
     """90 classes x 30 images in batches of 8: 338 queued prompts."""
     classes = tuple(ClassEntry(f"class {number}") for number in range(90))
     workflow = patched(
@@ -117,7 +118,7 @@ def test_a_plan_of_2700_images_loses_and_doubles_none_and_memory_stays_flat(comf
 
     run_plan(workflow, comfyui.url, tmp_path, on_progress=watch)
     log.info("whole run: %.0f s, MiB every 100 images: %s", time.monotonic() - begun, memory)
-    records = LabelledFolder(tmp_path).scan()
+    records = scanned_records(tmp_path)
     assert sorted(index for _, index in records) == list(range(2700))
     assert (
         len({record.sha256 for record in records.values()})

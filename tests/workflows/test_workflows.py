@@ -1,4 +1,4 @@
-"""The saved workflows: both formats are the same graph, made of nodes that exist, with nothing lying on anything else."""
+"""The saved workflows: both formats are the same graph of existing nodes, and none overlap."""
 
 import json
 from itertools import combinations
@@ -62,7 +62,7 @@ def test_our_nodes_get_exactly_the_inputs_they_declare(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_widgets_stand_in_the_order_in_which_the_node_declares_them(name):
+def test_widgets_are_in_the_order_in_which_the_node_declares_them(name):
     for node in load(FOLDER / f"{name}.json")["nodes"]:
         if node["type"] in NODE_CLASS_MAPPINGS:
             declared = NODE_CLASS_MAPPINGS[node["type"]].INPUT_TYPES()
@@ -72,7 +72,7 @@ def test_widgets_stand_in_the_order_in_which_the_node_declares_them(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_node_lies_on_another_and_every_group_has_a_title(name):
+def test_no_nodes_overlap_and_every_group_has_a_title(name):
     editor = load(FOLDER / f"{name}.json")
     boxes = {node["id"]: (*node["pos"], *node["size"]) for node in editor["nodes"]}
     for (first, a), (second, b) in combinations(boxes.items(), 2):
@@ -88,7 +88,7 @@ def test_no_node_lies_on_another_and_every_group_has_a_title(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_link_joins_what_both_of_its_ends_name(name):
+def test_both_ends_of_a_link_name_it(name):
     editor = load(FOLDER / f"{name}.json")
     nodes = {node["id"]: node for node in editor["nodes"]}
     for link, source, source_slot, target, target_slot, kind in editor["links"]:

@@ -17,9 +17,10 @@ from client.folder.repair import quarantine_of, repair
 from client.folder.run_folder import GENERATION, RunFolder, is_locked
 from client.folder.verify import KINDS, Problem, verify
 from client.workflow.options import Options, patch
-from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
+from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name
 from comfy_nodes.labelset.imagefile import ImageFormat
 from comfy_nodes.plan import ClassEntry
+from tests.comfy_nodes.helpers import scanned_records
 
 CLASSES = (ClassEntry("ant"), ClassEntry("bat/../x"), ClassEntry("蝙蝠"))
 
@@ -319,7 +320,7 @@ def test_a_folder_damaged_at_random_is_true_after_one_repair(folder, seed):
     report = verify(root)
     assert report.problems == ()
     assert report.images + sum(report.missing.values()) == 9
-    assert len(LabelledFolder(root).scan()) == report.images
+    assert len(scanned_records(root)) == report.images
 
 
 def test_a_problem_names_its_kind():

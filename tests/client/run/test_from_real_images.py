@@ -10,8 +10,9 @@ from client.__main__ import main
 from client.errors import WorkflowError
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
-from comfy_nodes.labelset import LabelledFolder, sha256
+from comfy_nodes.labelset import sha256
 from comfy_nodes.plan import ClassEntry
+from tests.comfy_nodes.helpers import scanned_records
 
 FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "api"
 WORKFLOW = FOLDER / "sd15_from_real_images.json"
@@ -101,7 +102,7 @@ def test_a_whole_run_on_the_embedded_engine(tmp_path, capsys):
         "--per-class", "3", "--batch-size", "4", "--steps", "5", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     assert main(command) == 0, capsys.readouterr().err
-    records = LabelledFolder(tmp_path / "out").scan()
+    records = scanned_records(tmp_path / "out")
     assert sorted(index for _, index in records) == list(range(6))
     for record in records.values():
         source = tmp_path / "input" / "photos" / record.source_image

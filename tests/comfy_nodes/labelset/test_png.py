@@ -1,4 +1,4 @@
-"""Our PNG writer: every decoder reads back the pixels exactly, whatever the image, its size, and the threads."""
+"""Our PNG writer is lossless for every image and size, with any number of threads."""
 
 import io
 import struct

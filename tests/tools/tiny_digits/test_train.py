@@ -1,4 +1,9 @@
-"""Training the generator: it never sees the demo's images, and its quick mode goes the whole way."""
+"""Training the generator: it never sees the demo's images, and quick mode covers every step.
+
+Covers: tools.tiny_digits.autoencoder, tools.tiny_digits.checkpoint, tools.tiny_digits.diffusion,
+tools.tiny_digits.recipe, tools.tiny_digits.sampling, tools.tiny_digits.schedule,
+tools.tiny_digits.text_encoder, tools.tiny_digits.tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def write_digit(path: Path, *, ink: int) -> None:
-    """A picture that no other `ink` gives."""
+    """Writes a picture that is different for every `ink`."""
     pixels = np.full((64, 64, 3), 255, np.uint8)
     pixels[10:50, 20 : 20 + ink] = 0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +33,7 @@ def write_digit(path: Path, *, ink: int) -> None:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Two images a class to learn from, one a class to exclude, and where to write."""
+    """Two images per class to learn from, one per class to exclude, and an output folder."""
     for digit in range(10):
         write_digit(tmp_path / "images" / str(digit) / f"digit-{digit:04d}.png", ink=digit + 1)
         write_digit(
@@ -41,17 +46,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 def arguments(images: Path, exclude: Path, out: Path) -> list[str]:
-    return [
-        "--images",
-        str(images),
-        "--exclude",
-        str(exclude),
-        "--out",
-        str(out),
-        "--quick",
-        "--threads",
-        "1",
-    ]
+    folders = ["--images", str(images), "--exclude", str(exclude), "--out", str(out)]
+    return [*folders, "--quick", "--threads", "1"]
 
 
 def test_refuses_an_image_that_the_demo_uses_even_under_another_name(
@@ -75,7 +71,7 @@ def test_refuses_an_empty_exclude_folder_rather_than_trusting_it(
     assert "has no PNG images" in capsys.readouterr().err
 
 
-def test_refuses_a_class_that_is_no_digit(
+def test_refuses_a_class_that_is_not_a_digit(
     folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_digit(folders[0] / "cat" / "digit-0500.png", ink=35)
@@ -84,7 +80,7 @@ def test_refuses_a_class_that_is_no_digit(
 
 
 @pytest.mark.slow
-def test_quick_training_writes_a_checkpoint_that_loads_and_says_what_it_saw(
+def test_quick_training_writes_a_checkpoint_that_loads_and_lists_its_data(
     folders: tuple[Path, Path, Path],
 ) -> None:
     from tools.tiny_digits.sampling import load_checkpoint, sample

@@ -1,0 +1,40 @@
+"""The data set card counts what is there, and a card that somebody wrote by hand is left alone."""
+
+from dataclasses import replace
+
+from comfy_nodes.labelset.card import CARD_MARK, Tally, data_set_card
+from tests.comfy_nodes.labelset.helpers import add_images, make_record
+
+
+def test_the_card_counts_images_and_a_handwritten_card_is_left_alone(tmp_path):
+    folder = add_images(tmp_path, 3)
+    folder.write_card()
+    card = tmp_path / "README.md"
+    assert "| bat | 2 |" in card.read_text(encoding="utf-8")
+    card.write_text("my own words")
+    folder.write_card()
+    assert card.read_text() == "my own words"
+
+
+def test_a_record_taken_out_again_leaves_no_trace():
+    tally = Tally()
+    tally.add(make_record(0, "bat"))
+    before = data_set_card(tally)
+    other = replace(make_record(1, "owl", "ffffffffffff"), settings={"steps": 9}, source_image="x")
+    tally.add(other)
+    assert data_set_card(tally) != before
+    tally.add(other, -1)
+    assert data_set_card(tally) == before
+
+
+def test_the_card_says_how_the_images_were_made():
+    tally = Tally()
+    tally.add(make_record(0, "a|b"))
+    tally.add(replace(make_record(1, "bat"), source_image="bat/IMG 7.jpg"))
+    card = data_set_card(tally)
+    assert CARD_MARK in card
+    assert "2 images of 2 classes" in card
+    assert "1 of them also from a real image" in card
+    assert "| a\\|b | 1 |" in card
+    assert "Plans: `0123456789ab`" in card
+    assert '- `{"steps": 20}`' in card

@@ -1,0 +1,48 @@
+"""A record is one line of JSON and lives inside its image too; anything else is refused."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+from PIL import Image
+
+from comfy_nodes.errors import LabelsetError
+from comfy_nodes.labelset import ImageRecord, encode_image, inspect_image, read_record
+from tests.comfy_nodes.labelset.helpers import make_record
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{}", "nope", '{"file_name": 3}', json.dumps(asdict(make_record()) | {"seed": "1"})],
+)
+def test_a_malformed_record_is_refused(text):
+    with pytest.raises(LabelsetError):
+        ImageRecord.from_json(text)
+
+
+def test_a_record_of_a_newer_version_is_read():
+    assert ImageRecord.from_json(json.dumps(asdict(make_record()) | {"new": 1})) == make_record()
+
+
+def test_a_truncated_image_is_refused(tmp_path):
+    data = encode_image(Image.new("RGB", (64, 64)), make_record())
+    with pytest.raises(LabelsetError, match="not a whole image"):
+        read_record(data[: len(data) // 2])
+
+
+def test_a_record_survives_a_trip_through_json():
+    record = replace(make_record(), context="at dusk", source_image="bat/IMG 7.jpg")
+    assert "\n" not in record.to_json()
+    assert ImageRecord.from_json(record.to_json()) == record
+
+
+def test_inspecting_an_image_gives_its_record_and_its_width_and_height():
+    data = encode_image(Image.new("RGB", (30, 20)), make_record())
+    assert inspect_image(data) == (read_record(data), (30, 20))
+
+
+def test_an_image_without_a_record_is_no_error(tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "plain.png")
+    data = (tmp_path / "plain.png").read_bytes()
+    assert read_record(data) is None
+    assert inspect_image(data) == (None, (30, 20))
