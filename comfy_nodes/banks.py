@@ -5,7 +5,8 @@ banks.json     ["in the rain", ...], or several banks: {"contexts": [...], "styl
 banks.csv      a header and one entry per row, in the column named after the bank ("context" or
                "contexts") or in the only column; .tsv is the same with tabs
 
-Standard library only.
+A message names the file and the line, and never quotes what is there: whoever opens somebody
+else's workflow did not choose the file. Standard library only.
 """
 
 from __future__ import annotations
@@ -102,16 +103,14 @@ def _from_json(text: str, path: Path, bank: str) -> Iterator[BankEntry]:
         if bank not in value:
             raise PlanError(
                 f"{bank}_file {path} has no key '{bank}'; "
-                f"it has {', '.join(map(str, value)) or 'none'}"
+                'expected ["...", ...] or {"' + bank + '": ["...", ...]}'
             )
         value = value[bank]
     if not isinstance(value, list):
         raise PlanError(f"{bank}_file {path}: expected a list of texts, not {type(value).__name__}")
     for number, entry in enumerate(value, 1):
         if not isinstance(entry, str) or not entry.strip() or "\n" in entry.strip():
-            raise PlanError(
-                f"{bank}_file {path} entry {number} must be one line of text, not {entry!r}"
-            )
+            raise PlanError(f"{bank}_file {path} entry {number} must be one line of text")
         yield BankEntry(entry.strip(), f"entry {number}")
 
 
@@ -127,7 +126,7 @@ def _from_table(text: str, path: Path, bank: str, delimiter: str) -> Iterator[Ba
             elif len(row) != width or not row[column].strip() or "\n" in row[column].strip():
                 raise PlanError(
                     f"{bank}_file {path} line {reader.line_num}: expected {width} cells, with one "
-                    f"line of text in column {column + 1}, not {delimiter.join(row)!r}"
+                    f"line of text in column {column + 1}"
                 )
             else:
                 yield BankEntry(row[column].strip(), f"line {reader.line_num}")
@@ -144,6 +143,4 @@ def _column(header: list[str], path: Path, bank: str) -> int:
             return names.index(name)
     if len(names) == 1:
         return 0
-    raise PlanError(
-        f"{bank}_file {path} has no column '{bank}' in line 1; it has {', '.join(header)}"
-    )
+    raise PlanError(f"{bank}_file {path} has no column '{bank}' in line 1")

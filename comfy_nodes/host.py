@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,52 +43,6 @@ def input_directory() -> Path | None:
     if _input_directory is None and "folder_paths" in sys.modules:
         return Path(importlib.import_module("folder_paths").get_input_directory())
     return _input_directory
-
-
-def folder_in_input(folder: str) -> Path:
-    """A folder inside the input folder, as named in a widget.
-
-    Symbolic links are followed: only somebody with access to the machine can have made them.
-
-    Raises:
-        LabelsetError: the name is blank or leads out of the input folder, or there is no input
-            folder.
-    """
-    root, name = input_directory(), folder.strip()
-    if root is None:
-        raise LabelsetError(
-            "no input directory: run this node inside ComfyUI or the embedded engine"
-        )
-    parts = re.split(r"[/\\]", name)
-    if not name.strip("./\\") or ".." in parts or parts[0] == "" or ":" in name or "\0" in name:
-        raise LabelsetError(
-            f"folder '{folder}' must be a folder inside {root}; put it there and give its name"
-        )
-    return root.joinpath(*parts)
-
-
-def path_to_read(text: str) -> Path:
-    """The file or folder named in a widget; a relative path is looked up in the input folder."""
-    path, root = Path(text.strip().strip('"')).expanduser(), input_directory()
-    if root is None or path.is_absolute():
-        return path
-    inside = root / path
-    return path if path.exists() and not inside.exists() else inside
-
-
-def folder_in_output(folder: str) -> Path:
-    """A folder inside the output folder, as named in a widget.
-
-    Raises:
-        LabelsetError: the name is blank, the output folder itself, or leads out of it.
-    """
-    output = output_directory().resolve()
-    root = (output / folder.strip()).resolve()
-    if not folder.strip() or root == output or not root.is_relative_to(output):
-        raise LabelsetError(
-            f"folder '{folder}' must be a folder inside {output}; give a name such as 'synthgrid'"
-        )
-    return root
 
 
 def execution_blocker() -> Any | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from . import host
+from . import paths
 from .errors import LabelsetError
 from .graph import generator_settings, reproducibility_warnings
 from .labelset import (
@@ -126,7 +126,7 @@ class LabelledImageSaver:
             if subfolders is not None:
                 SubfolderPattern(subfolders)
             if folder is not None:
-                host.folder_in_output(folder)
+                paths.folder_in_output(folder)
         except LabelsetError as error:
             return str(error)
         return True
@@ -161,7 +161,7 @@ class LabelledImageSaver:
             )
         folder_names(entry.name for entry in batch.plan.classes)
         how = ImageFormat(format, compress_level, quality)
-        target = _Target(host.folder_in_output(folder), SubfolderPattern(subfolders), batch)
+        target = _Target(paths.folder_in_output(folder), SubfolderPattern(subfolders), batch)
         settings = generator_settings(prompt or {}) | {
             "width": int(images.shape[2]),
             "height": int(images.shape[1]),

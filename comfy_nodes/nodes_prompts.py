@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from . import host
+from . import host, paths
 from .banks import BankEntry, read_bank
-from .errors import LabelsetError, PlanError
+from .errors import LabelsetError, PlanError, SynthGridError
 from .plan import (
     DEFAULT_TEMPLATE,
     MAX_SEED,
@@ -27,6 +27,8 @@ from .subfolders import images_below
 
 CATEGORY = "SynthGrid"
 BANKS = ("templates", "contexts", "styles")
+MOST_PER_CLASS = 1_000_000  # images
+MOST_PER_BATCH = 4096  # images
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class ClassList:
                     {
                         "default": "",
                         "tooltip": "Optional. A text file, a JSON file, or a folder whose "
-                        "sub-folders are the classes; either in ComfyUI's input folder or with its "
-                        "full path. If this is filled in, the text above is ignored.",
+                        "sub-folders are the classes; in ComfyUI's input folder. If this is filled "
+                        "in, the text above is ignored.",
                     },
                 ),
             }
@@ -95,7 +97,7 @@ class ClassList:
         """The classes themselves, because a file or folder may have changed on disk."""
         try:
             return repr(_read_classes(classes, path))
-        except PlanError as error:
+        except SynthGridError as error:
             return str(error)
 
     def read(self, classes: str, path: str) -> tuple[tuple[ClassEntry, ...]]:
@@ -133,7 +135,7 @@ class PromptTemplatesNode:
 
         def file(name: str) -> tuple[str, dict[str, Any]]:
             tooltip = (
-                f"Optional. A file of {name}, in ComfyUI's input folder or with its full path: one "
+                f"Optional. A file of {name} in ComfyUI's input folder: one "
                 f"per line, or JSON, or CSV with a column '{name}'. If this is filled in, the text "
                 f"of {name} above is ignored."
             )
@@ -165,7 +167,7 @@ class PromptTemplatesNode:
         files = {name: inputs.get(f"{name}_file") or "" for name in BANKS}
         try:
             return repr([_bank(name, "", file) for name, file in files.items()])
-        except PlanError as error:
+        except SynthGridError as error:
             return str(error)
 
     def read(
@@ -229,9 +231,14 @@ class ClassPromptBatcher:
             return {"default": default, "min": least, "max": most, "tooltip": tooltip}
 
         per_class = number(
-            30, 1, 1_000_000, "Images for each class. Raising it later keeps the existing images."
+            30,
+            1,
+            MOST_PER_CLASS,
+            "Images for each class. Raising it later keeps the existing images.",
         )
-        size = number(8, 1, 4096, "Images per sampler call: as many as fit in the GPU's memory.")
+        size = number(
+            8, 1, MOST_PER_BATCH, "Images per sampler call: as many as fit in the GPU's memory."
+        )
         seed = number(
             0, 0, MAX_SEED, "Every image's own seed follows from this number, class and position."
         )
@@ -274,7 +281,7 @@ class ClassPromptBatcher:
         """Refuses a folder outside the output folder before anything is sampled."""
         try:
             if resume_folder and resume_folder.strip():
-                host.folder_in_output(resume_folder)
+                paths.folder_in_output(resume_folder)
         except LabelsetError as error:
             return f"resume_folder: {error}"
         return True
@@ -331,18 +338,18 @@ def _missing(specs: tuple[ImageSpec, ...], plan_id: str, folder: str) -> tuple[I
     """The rows without an image anywhere below the folder; all rows if no folder is named."""
     if not folder.strip():
         return specs
-    existing = images_below(host.folder_in_output(folder), plan_id)
+    existing = images_below(paths.folder_in_output(folder), plan_id)
     return tuple(spec for spec in specs if spec.index not in existing)
 
 
 def _read_classes(text: str, path: str) -> tuple[ClassEntry, ...]:
-    return read_classes(host.path_to_read(path)) if path.strip() else parse_classes(text)
+    return read_classes(paths.list_to_read(path)) if path.strip() else parse_classes(text)
 
 
 def _bank(name: str, text: str, file: str) -> tuple[BankEntry, ...]:
     """The entries of a bank: those of the file if one is named, otherwise the lines of the text."""
     if file.strip():
-        return read_bank(host.path_to_read(file), name)
+        return read_bank(paths.list_to_read(file), name)
     return tuple(BankEntry(line, "") for line in parse_lines(text))
 
 
@@ -359,7 +366,7 @@ def _refuse_bad_lines(
             made(templates=(entry.text,))
         except PlanError as error:
             raise PlanError(
-                f"templates_file {host.path_to_read(file)} {entry.place}: {error}"
+                f"templates_file {paths.list_to_read(file)} {entry.place}: {error}"
             ) from error
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import host
+from . import paths
 from .errors import LabelsetError, PlanError
 from .nodes_prompts import CATEGORY, PromptBatch
 from .nodes_sampling import IMAGE_SIZE
@@ -119,7 +119,7 @@ class RealImageLatent:
 
 
 def _folder(name: str) -> RealFolder:
-    return RealFolder(host.folder_in_input(name), name.strip())
+    return RealFolder(paths.folder_in_input(name), name.strip())
 
 
 def _tensor(images: list[Image.Image]) -> torch.Tensor:

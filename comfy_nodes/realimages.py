@@ -9,7 +9,6 @@ the class and the image's position in it. Pillow and NumPy only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from .draws import draw
 from .errors import LabelsetError
 from .labelset import folder_name, sha256
 from .labelset.to_rgb import IMAGE_SUFFIXES, decode_rgb
+from .paths import files_below
 from .plan import fingerprint
 
 
@@ -124,8 +124,7 @@ def source_of(files: Sequence[str], *, plan_seed: int, label: str, position: int
 
 def _files(folder: Path) -> list[Path]:
     return [
-        Path(where) / name
-        for where, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        path
+        for path in files_below(folder)
+        if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
     ]

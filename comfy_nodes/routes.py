@@ -8,18 +8,26 @@ registered only inside ComfyUI.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from . import host
+from . import paths
 from .errors import PlanError, SynthGridError
-from .nodes_prompts import BANKS, ClassList, PromptTemplatesNode
-from .plan import GenerationPlan
+from .nodes_prompts import (
+    BANKS,
+    MOST_PER_BATCH,
+    MOST_PER_CLASS,
+    ClassList,
+    PromptTemplatesNode,
+)
+from .plan import MAX_SEED, GenerationPlan
 from .subfolders import images_below
 
 PATH = "/synthgrid/preview"
+LARGEST_BODY = 4 * 2**20  # bytes
 MOST_ROWS = 16  # how many prompts of the next batch are sent; the node shows no more
 
 
@@ -32,9 +40,14 @@ def register() -> None:
     from aiohttp import web
 
     async def answer(request: web.Request) -> web.Response:
+        body = bytearray()
+        async for chunk in request.content.iter_chunked(2**16):
+            body += chunk
+            if len(body) > LARGEST_BODY:
+                return web.json_response({"error": "the widget values are too long"}, status=413)
         try:
-            asked = await request.json()
-        except ValueError:
+            asked = json.loads(body)
+        except (ValueError, RecursionError):
             return web.json_response({"error": "the body is not JSON"}, status=400)
         # In a thread: a class list on a slow disk must not hold up the server.
         return web.json_response(await asyncio.to_thread(preview, asked))
@@ -66,7 +79,7 @@ def preview(asked: Any) -> dict[str, Any]:
         resume_folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
         existing: set[int] = set()
         if resume_folder:
-            existing = images_below(host.folder_in_output(resume_folder), plan.plan_id)
+            existing = images_below(paths.folder_in_output(resume_folder), plan.plan_id)
         left = [row for row in rows if row.index not in existing]
         answer = {
             "classes": len(plan.classes),
@@ -106,9 +119,16 @@ def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
         **{f"{name}_file": _text(templates, f"{name}_file", "") for name in BANKS},
     )
     plan = GenerationPlan(
-        entries, texts, _number(batcher, "images_per_class"), _number(batcher, "plan_seed")
+        entries,
+        texts,
+        _number(batcher, "images_per_class", most=MOST_PER_CLASS),
+        _number(batcher, "plan_seed"),
     )
-    return plan, _number(batcher, "batch_size"), _number(batcher, "batch_index")
+    return (
+        plan,
+        _number(batcher, "batch_size", most=MOST_PER_BATCH),
+        _number(batcher, "batch_index"),
+    )
 
 
 def _part(asked: Any, name: str) -> Mapping[str, Any]:
@@ -125,16 +145,17 @@ def _text(values: Mapping[str, Any], name: str, default: str | None = None) -> s
     return value
 
 
-def _number(values: Mapping[str, Any], name: str) -> int:
+def _number(values: Mapping[str, Any], name: str, *, most: int = MAX_SEED) -> int:
+    """A whole number within the limits of its widget."""
     value = values.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise PlanError(f"{name} must be a whole number, 0 or more, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise PlanError(f"{name} must be a whole number from 0 to {most}, not {str(value)[:40]!r}")
     return value
 
 
 def _done(plan: GenerationPlan, folder: str) -> dict[str, int]:
     """Label -> existing images of the plan in a folder of the output folder, in class order."""
-    found = images_below(host.folder_in_output(folder), plan.plan_id)
+    found = images_below(paths.folder_in_output(folder), plan.plan_id)
     # Row i belongs to class i % len(classes), as plan.py promises.
     counts = Counter(index % len(plan.classes) for index in found if index < len(plan))
     return {entry.name: counts[place] for place, entry in enumerate(plan.classes)}

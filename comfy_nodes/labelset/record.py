@@ -13,6 +13,7 @@ from PIL import Image
 from ..errors import LabelsetError
 from .files import sha256
 from .imagefile import PNG, ImageFormat, record_inside
+from .openimage import OWN_FORMATS, open_image
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def read_record(data: bytes) -> ImageRecord | None:
 def inspect_image(data: bytes) -> tuple[ImageRecord | None, tuple[int, int]]:
     """What `read_record` returns, and (width, height) in pixels. Raises as `read_record` does."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(io.BytesIO(data), formats=OWN_FORMATS) as image:
             image.load()
             size, text = image.size, record_inside(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

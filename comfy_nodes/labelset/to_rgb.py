@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import LabelsetError
+from .openimage import open_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _WIDEST_16_BIT = 65535
@@ -28,7 +29,7 @@ def decode_rgb(data: bytes, *, name: str, at_least_px: int | None = None) -> Ima
         LabelsetError: not a complete image, or pixel values without a definite 8-bit meaning.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(io.BytesIO(data)) as image:
             if at_least_px is not None:  # has an effect on JPEG only
                 image.draft("RGB", (at_least_px, at_least_px))
             image.load()

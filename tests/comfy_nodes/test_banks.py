@@ -44,9 +44,9 @@ def test_every_format_gives_the_same_entries(tmp_path, name, data):
         ("x.txt", b"fine\nb\x00d\n", r"x\.txt line 2 has the control character '\\x00'"),
         ("x.txt", "\n# nothing\n", r"x\.txt has no entries; write one per line"),
         ("x.json", '["fine",\n "torn', r"x\.json line 2 is not valid JSON: "),
-        ("x.json", '["fine", 7]', r"x\.json entry 2 must be one line of text, not 7"),
+        ("x.json", '["fine", 7]', r"x\.json entry 2 must be one line of text$"),
         ("x.json", '["two\\nlines"]', r"x\.json entry 1 must be one line of text"),
-        ("x.json", '{"styles": ["fine"]}', r"x\.json has no key 'contexts'; it has styles"),
+        ("x.json", '{"styles": ["fine"]}', r"x\.json has no key 'contexts'; expected"),
         ("x.json", '"fine"', r"x\.json: expected a list of texts, not str"),
         ("x.json", "[" * 100_000, r"x\.json is not a list of texts"),
         (
@@ -59,7 +59,7 @@ def test_every_format_gives_the_same_entries(tmp_path, name, data):
         (
             "x.csv",
             "place,style\nUK,fine\n",
-            r"x\.csv has no column 'contexts' in line 1; it has place, style",
+            r"x\.csv has no column 'contexts' in line 1$",
         ),
         ("x.csv", "context\n", r"x\.csv has no entries"),
     ],

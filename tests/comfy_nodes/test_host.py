@@ -1,25 +1,15 @@
-"""Paths that a widget names stay where they may be, inside ComfyUI and in the embedded engine.
+"""What the nodes ask of the program that runs them.
 
 Covers: comfy_nodes.host, comfy_nodes.errors.
 """
 
 import sys
 import types
-from pathlib import Path
 
 import pytest
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
-
-
-@pytest.fixture
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(host, "_output_directory", None)
-    monkeypatch.setattr(host, "_input_directory", None)
-    host.use_output_directory(tmp_path / "output")
-    host.use_input_directory(tmp_path / "input")
-    return tmp_path
 
 
 @pytest.fixture
@@ -44,36 +34,7 @@ def test_outside_any_host_the_message_says_where_to_run(monkeypatch):
     monkeypatch.setattr(host, "_input_directory", None)
     assert host.input_directory() is None
     with pytest.raises(LabelsetError, match="no output directory: run this node inside ComfyUI"):
-        host.folder_in_output("x")
-    with pytest.raises(LabelsetError, match="no input directory: run this node inside ComfyUI"):
-        host.folder_in_input("x")
-
-
-def test_a_folder_is_one_inside_the_output_folder(folders):
-    root = (folders / "output").resolve()
-    assert host.folder_in_output(" animals/first try ") == root / "animals" / "first try"
-    for folder in ("", " ", ".", "..", "../x", "a/../../b", str(folders / "elsewhere")):
-        with pytest.raises(LabelsetError, match="must be a folder inside"):
-            host.folder_in_output(folder)
-
-
-def test_a_folder_of_real_images_is_one_inside_the_input_folder(folders):
-    assert host.folder_in_input(" set/real ") == folders / "input" / "set" / "real"
-    for folder in ("", ".", "../x", "set/../../x", "/tmp", "C:\\x", "a\0b"):
-        with pytest.raises(LabelsetError, match="must be a folder inside"):
-            host.folder_in_input(folder)
-
-
-def test_a_list_is_in_the_input_folder_or_at_its_full_path(folders, monkeypatch):
-    inside = folders / "input" / "classes.txt"
-    assert host.path_to_read(' "classes.txt" ') == inside
-    assert host.path_to_read(str(folders / "x.txt")) == folders / "x.txt"
-    monkeypatch.chdir(folders)
-    (folders / "classes.txt").touch()
-    assert host.path_to_read("classes.txt") == Path("classes.txt")
-    inside.parent.mkdir()
-    inside.touch()
-    assert host.path_to_read("classes.txt") == inside
+        host.output_directory()
 
 
 def test_only_comfyui_can_skip_nodes(inside_comfyui, monkeypatch):

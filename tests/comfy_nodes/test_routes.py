@@ -156,8 +156,13 @@ def test_the_route_answers_over_http_and_two_copies_of_the_pack_register_it_once
         url = f"http://127.0.0.1:{runner.addresses[0][1]}{routes.PATH}"
         try:
             good = await asyncio.to_thread(post, url, json.dumps(asked()).encode())
-            with pytest.raises(urllib.error.HTTPError, match="400"):
-                await asyncio.to_thread(post, url, b"{")
+            for body, status in (
+                (b"{", "400"),
+                (b"[" * 10**5, "400"),
+                (b" " * (routes.LARGEST_BODY + 1), "413"),
+            ):
+                with pytest.raises(urllib.error.HTTPError, match=status):
+                    await asyncio.to_thread(post, url, body)
             return good
         finally:
             await runner.cleanup()
@@ -204,3 +209,13 @@ def test_banks_come_from_files_too(output, monkeypatch):
     assert {row["prompt"][-11:] for row in answer["rows"]} == {"in the rain"}
     answer = routes.preview(asked(templates=TEXTS | {"contexts_file": "gone.txt"}))
     assert "gone.txt does not exist" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", 4097), ("batch_size", 10**20), ("images_per_class", 1_000_001), ("plan_seed", 2**53), ("batch_index", 10**30)],
+)  # fmt: skip
+def test_numbers_beyond_what_a_widget_takes_are_refused_before_any_row_is_made(output, name, value):
+    given = asked()
+    given["batcher"] |= {name: value}
+    assert f"{name} must be a whole number from 0 to" in routes.preview(given)["error"]
