@@ -131,7 +131,7 @@ def test_the_report_shows_them_when_the_images_are_gone(
     shutil.rmtree(tmp_path / "real")
     shutil.rmtree(tmp_path / "made")
     text = write_report(root).read_text(encoding="utf-8")
-    assert "<b>circle</b> taken for <b>cross</b>" in text
+    assert "<b>circle</b> mistaken for <b>cross</b>" in text
     assert "“a prompt”, seed 0" in text
     assert "wrong in 2 of 2 seeds, real only in 0 of 2" in text
 

@@ -198,9 +198,7 @@ def test_a_batch_that_is_no_power_of_two_is_cut_evenly() -> None:
 
 
 def test_memory_for_not_even_two_images_fails_the_run() -> None:
-    with pytest.raises(
-        RunError, match="out of memory with 2 images at once; use a smaller image size"
-    ):
+    with pytest.raises(RunError, match="out of memory with 2 images at once; use smaller images"):
         train_greedy(Greedy(room=1))
 
 
