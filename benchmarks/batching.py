@@ -1,11 +1,14 @@
-"""One sampler call for a batch of mixed classes against one call an image, on the same server: images a second and ratio.
+"""One sampler call for a batch of mixed classes compared with one call per image.
 
-    python benchmarks/batching.py                                      # the embedded engine and its own small checkpoint
-    python benchmarks/batching.py --server http://127.0.0.1:8188 --checkpoint v1-5-pruned-emaonly.safetensors --size 512
+    python benchmarks/batching.py          # the embedded engine and its own small checkpoint
+    python benchmarks/batching.py --server http://127.0.0.1:8188 --size 512 \
+        --checkpoint v1-5-pruned-emaonly.safetensors
 
-Both ways run the saved workflow with the same rows: prompts, seeds, steps and size are equal, and so are the images. They take
-turns, each round with another plan seed, so that nothing is cached. Times are the server's own, from the start of the first
-prompt to the end of the last; all prompts of a round are queued before the first one runs.
+Prints images per second and their ratio, on the same server. Both ways run the saved workflow with
+the same rows: prompts, seeds, steps and size are equal, and so are the images. They take turns,
+each round with a different plan seed, so that nothing is cached. Times are the server's own, from
+the start of the first prompt to the end of the last; all prompts of a round are queued before the
+first one runs.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ _POLL_S = 0.02
 
 
 def seconds_on(url: str, graphs: Sequence[dict[str, Any]]) -> float:
-    """Queues the graphs and returns the seconds from the start of the first to the end of the last, by the server's clock."""
+    """Queues the graphs; returns the seconds, by the server's clock, until the last one is done."""
     ids = [_ask(f"{url}/prompt", {"prompt": graph})["prompt_id"] for graph in graphs]
     times: list[float] = []
     for prompt_id in ids:
@@ -61,7 +64,10 @@ def _ask(url: str, body: Any = None) -> Any:
 def graphs(
     workflow: Workflow, *, images: int, batch_size: int, plan_seed: int
 ) -> list[dict[str, Any]]:
-    """The prompts that make the plan's first `images` rows, `batch_size` at a time, each round into a new folder."""
+    """The prompts that make the plan's first `images` rows, `batch_size` at a time.
+
+    Every call uses a new output folder.
+    """
     options = Options(
         plan_seed=plan_seed, batch_size=batch_size, images_per_class=-(-images // len(CLASSES))
     )
@@ -71,7 +77,10 @@ def graphs(
 
 
 def compare(url: str, workflow: Workflow, *, images: int, rounds: int) -> list[float]:
-    """Prints both rates; returns batch / single of each round. The first round of each, which loads the model, is not counted."""
+    """Prints both rates; returns batch / single for each round.
+
+    An additional first round, which loads the model, is not counted.
+    """
     rates: dict[int, list[float]] = {images: [], 1: []}
     for number in range(rounds + 1):
         for batch_size, each in rates.items():
@@ -109,10 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--steps", type=int, default=20, help="sampling steps (default: %(default)s)"
     )
     parser.add_argument(
-        "--images", type=int, default=8, help="images of the batch (default: %(default)s)"
+        "--images", type=int, default=8, help="images in the batch (default: %(default)s)"
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, help="turns of each way (default: %(default)s)"
+        "--rounds", type=int, default=5, help="rounds of each way (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     size = {"width": options.size, "height": options.size}
@@ -124,12 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         url = options.server.rstrip("/")
         if url == "embedded":
             url = stack.enter_context(EmbeddedServer()).open().url
-        print(
-            f"{options.images} images {options.size}x{options.size}, {options.steps} steps, {options.server}"
-        )
+        what = f"{options.images} images {options.size}x{options.size}, {options.steps} steps"
+        print(f"{what}, {options.server}")
         ratios = compare(url, workflow, images=options.images, rounds=options.rounds)
     print(
-        f"  one call of {options.images} against {options.images} calls: {statistics.median(ratios):.2f} times as fast"
+        f"  one call of {options.images} compared with {options.images} calls: "
+        f"{statistics.median(ratios):.2f} times as fast"
     )
 
 

@@ -1,11 +1,13 @@
-"""Images a second through SynthGrid's Labelled Image Saver and through what ComfyUI's SaveImage does, side by side.
+"""Images per second: SynthGrid's Labelled Image Saver compared with what ComfyUI's SaveImage does.
 
-    python benchmarks/saver.py [--images 64] [--per-call 64] [--size 512] [--rounds 5] [--folder DIR]
+    python benchmarks/saver.py [--images 64] [--per-call 64] [--size 512] [--rounds 5]
+        [--folder DIR]
 
-Both get the same tensor and the same prompt and workflow, and save PNG; they take turns, and the ratio is the median over
-the rounds. SaveImage's way, after ComfyUI's nodes.py: one image after the other, Pillow at compress_level 4, the two text
-chunks dumped for every image, no fsync. Ours does more: a record in every file and in metadata.jsonl, SHA-256, fsync. The
-images are smooth noise of every scale, which compresses about as a photograph does.
+Both get the same tensor, prompt and workflow, and save PNG. They take turns, and the ratio is the
+median over the rounds. SaveImage's way, as in ComfyUI's nodes.py: one image after the other, Pillow
+at compress_level 4, both text chunks serialized for every image, no fsync. Ours does more: a record
+in every file and in metadata.jsonl, SHA-256, fsync. The images are smooth noise of every scale,
+which compresses about as well as a photograph.
 """
 
 from __future__ import annotations
@@ -30,12 +32,7 @@ from PIL import Image, PngImagePlugin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from comfy_nodes import (  # noqa: E402
-    graph,
-    host,
-    labelset,
-    nodes_images,
-)
+from comfy_nodes import graph, host, labelset, nodes_images  # noqa: E402
 from comfy_nodes.labelset import imagefile, parameters, png  # noqa: E402
 from comfy_nodes.nodes_prompts import PromptBatch  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402
@@ -49,7 +46,7 @@ CORE, OURS = "SaveImage's way", "Labelled Image Saver"
 
 
 def photo_like(count: int, size: int, *, seed: int = 0) -> torch.Tensor:
-    """[count, size, size, 3] in 0..1: noise of every scale, the finer the fainter, as in photographs."""
+    """[count, size, size, 3] in 0..1: noise of every scale, fainter if finer, as in photographs."""
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros(count, 3, size, size)
     side, weight = 4, 1.0
@@ -74,7 +71,7 @@ def save_as_core(images: torch.Tensor, folder: Path, *, compress_level: int) -> 
 def save_as_ours(
     images: torch.Tensor, folder: Path, *, batches: Sequence[PromptBatch], compress_level: int
 ) -> None:
-    """A call of the saver node for each batch, as ComfyUI makes it."""
+    """One call of the saver node per batch, as ComfyUI makes it."""
     host.use_output_directory(folder)
     rows = iter(images.split([len(batch.specs) for batch in batches]))
     for batch in batches:
@@ -91,9 +88,10 @@ def save_as_ours(
 def metadata_share(
     image: torch.Tensor, batch: PromptBatch, *, rounds: int = 50
 ) -> tuple[float, float]:
-    """What record, parameters, graph and XMP add to encoding, and what SHA-256 does: shares of processor time.
+    """What metadata and SHA-256 add to encoding, as shares of its processor time.
 
-    The first is measured on an 8x8 corner, where it does not drown in how much two encodings of the whole image differ.
+    Metadata is the record, parameters, graph and XMP. Its cost is measured on an 8x8 corner,
+    because for whole images it is smaller than the variation between two encodings.
     """
     spec, settings = batch.specs[0], graph.generator_settings(GRAPH)
     record = nodes_images._record(spec, batch.plan.plan_id, settings, ".png")
@@ -130,7 +128,7 @@ def _encoded(picture: Image.Image, record: labelset.ImageRecord) -> bytes:
 def timed(
     save: Callable[[torch.Tensor, Path], None], images: torch.Tensor, where: Path
 ) -> tuple[float, float]:
-    """(images a second, mean kB an image) of one call into an empty folder."""
+    """(images per second, mean kB per image) of one call into an empty folder."""
     folder = Path(tempfile.mkdtemp(dir=where))
     begun = time.perf_counter()
     save(images, folder)
@@ -143,7 +141,10 @@ def timed(
 def compare(
     ways: dict[str, Any], images: torch.Tensor, where: Path, rounds: int
 ) -> dict[str, list[float]]:
-    """Images a second of each way and round; the ways take turns, after one call each that is not counted."""
+    """Images per second of each way in each round.
+
+    The ways take turns, after one call of each that is not counted.
+    """
     rates: dict[str, list[float]] = {name: [] for name in ways}
     sizes: dict[str, float] = {}
     for number in range(rounds + 1):
@@ -152,9 +153,8 @@ def compare(
             if number:
                 rates[name].append(rate)
     for name, each in rates.items():
-        print(
-            f"  {name:28} {statistics.median(each):7.1f} images/s   {sizes[name]:6.0f} kB an image"
-        )
+        rate = f"{statistics.median(each):7.1f} images/s"
+        print(f"  {name:28} {rate}   {sizes[name]:6.0f} kB per image")
     return rates
 
 
@@ -167,9 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=64, help="images a round (default: 64)")
+    parser.add_argument("--images", type=int, default=64, help="images per round (default: 64)")
     parser.add_argument(
-        "--per-call", type=int, metavar="N", help="images a call of our saver (default: all)"
+        "--per-call", type=int, metavar="N", help="images per call of our saver (default: all)"
     )
     parser.add_argument(
         "--size", type=int, default=512, help="width and height in pixels (default: 512)"
@@ -191,7 +191,8 @@ def main() -> None:
         for index in range(options.images // size)
     ]
     print(
-        f"{options.images} images {options.size}x{options.size}, {size} a call, {os.cpu_count()} cores, median of {options.rounds}"
+        f"{options.images} images {options.size}x{options.size}, {size} per call, "
+        f"{os.cpu_count()} cores, median of {options.rounds}"
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as where:
         for level in (4, 1):

@@ -14,19 +14,10 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "grid.py"
 def test_the_benchmark_prints_seconds_ratios_and_accuracies_of_both_rows(tmp_path):
     command = [sys.executable, str(SCRIPT), "--quick"]
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    assert re.findall(r"^(cnn|resnet50): 3 ratios x 2 seeds, 3 epochs", out, re.MULTILINE) == [
-        "cnn",
-        "resnet50",
-    ]
+    models = re.findall(r"^(cnn|resnet50): 3 ratios x 2 seeds, 3 epochs", out, re.MULTILINE)
+    assert models == ["cnn", "resnet50"]
     assert len(re.findall(r"SynthGrid +[\d.]+ s", out)) == 2
-    assert (
-        len(
-            re.findall(
-                r"tutorial loop +[\d.]+ s +SynthGrid is [\d.]+ times as fast .*accuracy [\d.]+%",
-                out,
-            )
-        )
-        == 2
-    )
+    row = r"tutorial loop +[\d.]+ s +SynthGrid is [\d.]+ times as fast .*accuracy [\d.]+%"
+    assert len(re.findall(row, out)) == 2
     assert len(re.findall(r"images, SynthGrid +[\d.]+ s per cell, accuracy +[\d.]+%", out)) == 6
     assert not list(tmp_path.iterdir())

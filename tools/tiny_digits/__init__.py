@@ -1,4 +1,5 @@
 """How the embedded engine's tiny latent diffusion checkpoint is made and measured.
 
-The story is tools/tiny_digits/train.py; the engine itself needs none of this, only the checkpoint on disk.
+Start reading at tools/tiny_digits/train.py. The engine needs none of this, only the checkpoint on
+disk.
 """

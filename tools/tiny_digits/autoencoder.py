@@ -1,4 +1,4 @@
-"""The VAE: 64x64 pixels to 4 latent channels of 8x8, the same factor of eight as Stable Diffusion's."""
+"""The VAE: 64x64 pixels to 4 latent channels of 8x8, a factor of eight as in Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from .schedule import warmup_cosine
 
 logger = logging.getLogger(__name__)
 
-SCALING_FACTOR = (
-    0.18215  # Stable Diffusion's; our latents are scaled to it, so that any engine may assume it
-)
+# Stable Diffusion's; our latents are scaled to fit it, so that any engine may assume it.
+SCALING_FACTOR = 0.18215
 _KL_WEIGHT = 1e-4
-_POLISH_NOISE = 0.03  # of a latent's deviation of 1
+_POLISH_NOISE = 0.03  # as a share of the latents' standard deviation
 
 
 def build_autoencoder() -> AutoencoderKL:
@@ -44,7 +43,7 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
 def train_autoencoder(
     vae: AutoencoderKL, images: np.ndarray, *, steps: int, batch: int, seed: int
 ) -> None:
-    """Train in place on uint8 [N,64,64,3] to reproduce the pixels; a little KL keeps the latents smooth."""
+    """Train in place to reproduce uint8 [N,64,64,3]; a small KL term keeps the latents smooth."""
     generator = torch.Generator().manual_seed(seed)
     vae.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=3e-3, weight_decay=0.0)
@@ -83,16 +82,17 @@ def encode_all(vae: AutoencoderKL, images: np.ndarray, *, batch: int = 128) -> t
 
 @torch.no_grad()
 def standardize(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-    """Fold a shift and a scale a channel into the 1x1 convolutions, so that scaling_factor gives mean 0, variance 1.
+    """Fold a shift and a scale per channel into the VAE's 1x1 convolutions.
 
-    Returns `latents` as the changed VAE would encode them. What the VAE decodes is unchanged.
+    After that, latents times scaling_factor have mean 0 and variance 1. Decoded images stay the
+    same. Returns `latents`, [N,4,8,8], as the changed VAE would encode them.
     """
     mean = latents.mean((0, 2, 3))
     scale = (1.0 / SCALING_FACTOR) / latents.std((0, 2, 3))
     into, out = vae.quant_conv, vae.post_quant_conv
     into.weight[:4] *= scale[:, None, None, None]
     into.bias[:4] = (into.bias[:4] - mean) * scale
-    into.bias[4:] += 2.0 * scale.log()  # the other half is the log variance
+    into.bias[4:] += 2.0 * scale.log()  # the other half is log variance
     out.bias += out.weight[:, :, 0, 0] @ mean
     out.weight /= scale[None, :, None, None]
     return (latents - mean[:, None, None]) * scale[:, None, None]
@@ -107,9 +107,10 @@ def polish_decoder(
     batch: int,
     seed: int,
 ) -> None:
-    """Train the decoder alone, in place, on fixed latents [N,4,8,8] (before scaling_factor) of uint8 [N,64,64,3].
+    """Train only the decoder, in place, on fixed latents [N,4,8,8] of images, uint8 [N,64,64,3].
 
-    It costs half of a whole step, and a little noise teaches the decoder to forgive what the UNet leaves unfinished.
+    The latents are those before scaling_factor. A step costs half as much as a full one, and a
+    little noise teaches the decoder to tolerate the UNet's remaining errors.
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()]
@@ -118,9 +119,8 @@ def polish_decoder(
     started = time.monotonic()
     for step in range(steps):
         rows = torch.randint(len(images), (batch,), generator=generator)
-        noise = torch.randn((batch, *latents.shape[1:]), generator=generator) * (
-            _POLISH_NOISE / SCALING_FACTOR
-        )
+        noise = torch.randn((batch, *latents.shape[1:]), generator=generator)
+        noise = noise * (_POLISH_NOISE / SCALING_FACTOR)
         difference = vae.decode(latents[rows] + noise).sample - to_tensor(images[rows.numpy()])
         squared = difference.square().mean()
         loss = squared + 0.2 * difference.abs().mean()
@@ -136,7 +136,7 @@ def polish_decoder(
 
 @torch.no_grad()
 def reconstruction_psnr(vae: AutoencoderKL, images: np.ndarray, *, batch: int = 128) -> float:
-    """Peak signal to noise in dB of encode-decode on uint8 [N,64,64,3]."""
+    """Peak signal-to-noise ratio, in dB, of encoding and decoding uint8 [N,64,64,3]."""
     squared = 0.0
     for at in range(0, len(images), batch):
         pixels = to_tensor(images[at : at + batch])
@@ -146,5 +146,5 @@ def reconstruction_psnr(vae: AutoencoderKL, images: np.ndarray, *, batch: int = 
 
 
 def _psnr(squared_error: float) -> float:
-    """Pixels span 2 (-1..1), so the peak's square is 4."""
+    """Pixels range over 2 (-1..1), so the square of the peak is 4."""
     return float(10.0 * np.log10(4.0 / max(squared_error, 1e-12)))

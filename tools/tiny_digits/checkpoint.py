@@ -1,4 +1,4 @@
-"""Write the checkpoint folder in the diffusers layout, float16 safetensors only."""
+"""Write the checkpoint folder in the layout of diffusers, with float16 safetensors only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRAINING_DATA_FILE = "training_data.json"
 
 
 def write_model_index(folder: Path) -> None:
-    """Name the parts as a StableDiffusionPipeline has them; a safety checker has nothing to check on digits."""
+    """Name the parts of a StableDiffusionPipeline; digits need no safety checker."""
     index = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": diffusers.__version__,
@@ -43,19 +43,18 @@ def write_model_index(folder: Path) -> None:
 
 
 def write_part(folder: Path, name: str, model: torch.nn.Module) -> None:
-    """Save one model as float16; in memory it stays float32, with its values rounded to what was saved."""
+    """Save one model as float16; in memory it stays float32, rounded to the values saved."""
     round_to_half(model)
-    halved: Any = copy.deepcopy(
-        model
-    ).half()  # all three are diffusers or transformers models, which can save themselves
+    # Any: all three are diffusers or transformers models, which can save themselves.
+    halved: Any = copy.deepcopy(model).half()
     halved.save_pretrained(folder / name)
     for path in (folder / name).glob("*.safetensors"):
-        path.chmod(0o644)  # safetensors leaves them readable by their owner alone
+        path.chmod(0o644)  # safetensors makes them readable only by their owner
 
 
 @torch.no_grad()
 def round_to_half(model: torch.nn.Module) -> None:
-    """Round in place to values that float16 can hold, so that later stages learn beside what will be loaded."""
+    """Round in place to float16 values, so that later stages train with what will be loaded."""
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
@@ -64,9 +63,11 @@ def round_to_half(model: torch.nn.Module) -> None:
 def write_training_data(
     folder: Path, digits: list[Digit], recipe: Recipe, measured: dict[str, object]
 ) -> None:
-    """Record what the checkpoint saw and how it was made; `measured` is filled further by the fidelity command."""
+    """Record the training data and the recipe; the fidelity command adds to `measured`."""
     record = {
-        "source": "scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, test part)",
+        "source": (
+            "scikit-learn load_digits (UCI Optical Recognition of Handwritten Digits, test part)"
+        ),
         "images": len(digits),
         "load_digits_indices": sorted(digit.index for digit in digits),
         "recipe": asdict(recipe),

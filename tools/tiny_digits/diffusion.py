@@ -29,7 +29,7 @@ _MIN_SNR_GAMMA = 5.0
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Text is attended to at 4x4 only: at 8x8 it costs half of all time and brings little to one centred object."""
+    """Cross-attention only at 4x4: at 8x8 it takes half of the time and helps one object little."""
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
@@ -45,7 +45,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def alphas_cumprod() -> torch.Tensor:
-    """Share of signal variance that is left at each of the 1000 training timesteps, float32 [1000]."""
+    """Remaining share of signal variance at each of the 1000 training timesteps, float32 [1000]."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, 0).float()
 
@@ -62,14 +62,15 @@ def train_unet(
     learning_rate: float = 1.5e-3,
     on_checkpoint: Callable[[UNet2DConditionModel], None] | None = None,
 ) -> UNet2DConditionModel:
-    """Train on scaled latents [N,4,8,8]; returns the moving average of the weights, which samples better.
+    """Train on scaled latents [N,4,8,8]; returns a moving average of the weights.
 
-    `contexts(rows, rng)` draws captions for these rows of `latents` and encodes them, float32 [B,40,64].
-    `on_checkpoint` is called with the average every third of the way, so that a long run leaves something usable.
+    The average samples better than the weights themselves. `contexts(rows, rng)` draws captions for
+    these rows of `latents` and encodes them, float32 [B,40,64]. `on_checkpoint` is called with the
+    average after each third of the steps, so that a long run that is stopped leaves something.
     """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     kept = alphas_cumprod()
-    # Min-SNR weighting: nearly clean latents are easy, and should not fill the loss.
+    # Min-SNR weighting: nearly clean latents are easy and should not dominate the loss.
     weight = (_MIN_SNR_GAMMA / (kept / (1.0 - kept))).clamp(max=1.0)
     unet.to(memory_format=torch.channels_last).train()
     average = copy.deepcopy(unet).eval().requires_grad_(False)
@@ -94,13 +95,8 @@ def train_unet(
         _follow(average, unet, decay=min(0.999, (step + 1) / (step + 20)))
         smooth = 0.99 * smooth + 0.01 * loss.item() if step else loss.item()
         if (step + 1) % 200 == 0 or step + 1 == steps:
-            logger.info(
-                "unet: step %d of %d, loss %.4f, %.0f s",
-                step + 1,
-                steps,
-                smooth,
-                time.monotonic() - started,
-            )
+            seconds = time.monotonic() - started
+            logger.info("unet: step %d of %d, loss %.4f, %.0f s", step + 1, steps, smooth, seconds)
         if on_checkpoint and (step + 1) % max(1, steps // 3) == 0:
             on_checkpoint(average)
     return average

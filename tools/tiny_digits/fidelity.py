@@ -1,11 +1,11 @@
-"""Measure a checkpoint: does it draw what the prompt says, does it copy, and how fast is it?
+"""Measure a checkpoint: does it draw what the prompt says, does it copy, how fast is it?
 
     python -m tools.tiny_digits.fidelity --checkpoint client/embedded/checkpoint/tiny-digits \
         --images data/set-aside --exclude data/digits --write
 
-`--images` are the digits that the generator has learnt from, `--exclude` the demo's, which it never saw. The judge is
-an SVM that knows the latter alone. Takes about four minutes on two free cores; `--write` stores the numbers in the
-checkpoint's training_data.json, from which its README quotes.
+`--images` are the digits that the generator was trained on, `--exclude` those of the demo, which it
+has never seen. The judge is an SVM trained only on the latter. Takes about four minutes on two free
+cores. `--write` stores the numbers in the checkpoint's training_data.json, which its README quotes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from .sampling import Checkpoint, load_checkpoint, sample
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_CFG = 3.0  # 2 gives a little more variety, but blackboards then hold less well; see the checkpoint's README
+# 2 gives a little more variety, but fewer blackboards; see the checkpoint's README.
+DEFAULT_CFG = 3.0
 GUIDANCES = (2.0, 3.0, 4.0, 7.0)
 _BATCH = 50
 _GRID = 8  # the judge sees what load_digits sees: 8x8 cells of ink, 0 to 16
@@ -63,7 +64,7 @@ _STYLES = (
 
 
 class Judge:
-    """An SVM on real digits that the generator never saw, rendered in every style so that it can read them all."""
+    """An SVM trained on real digits that the generator never saw, rendered in every style."""
 
     def __init__(self, unseen: list[Digit], *, seed: int = 0) -> None:
         rng = random.Random(seed)
@@ -71,9 +72,8 @@ class Judge:
         labels = [digit.label for digit in unseen]
         for digit in unseen:
             for share in (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0):
-                images.append(
-                    render(digit.ink, random_description(digit.label, rng, plain_share=share), rng)
-                )
+                description = random_description(digit.label, rng, plain_share=share)
+                images.append(render(digit.ink, description, rng))
                 labels.append(digit.label)
         self._model = SVC(C=10.0, gamma="scale").fit(ink_cells(np.stack(images)), labels)
 
@@ -83,18 +83,17 @@ class Judge:
 
 
 def ink_cells(images: np.ndarray) -> np.ndarray:
-    """uint8 [N,64,64,3] to float [N,64]: 8x8 cells of ink from 0 to 16, whatever the colours of paper and stroke.
+    """uint8 [N,64,64,3] to float [N,64]: 8x8 cells of ink from 0 to 16, for any colours.
 
-    Ink is the distance from the paper's colour, which is the median colour along the border.
+    Ink is the distance from the colour of the paper, which is the median colour along the border.
     """
     pixels = images.astype(np.float32)
     distance = np.abs(pixels - _paper_colour(images)[:, None, None, :]).mean(axis=3)
     darkest = np.percentile(distance.reshape(len(pixels), -1), 98, axis=1)[:, None, None]
     ink = np.clip(distance / np.maximum(darkest, 1.0), 0.0, 1.0)
     cell = IMAGE_SIZE_PX // _GRID
-    return 16.0 * ink.reshape(-1, _GRID, cell, _GRID, cell).mean(axis=(2, 4)).reshape(
-        len(pixels), -1
-    )
+    cells = ink.reshape(-1, _GRID, cell, _GRID, cell).mean(axis=(2, 4))
+    return 16.0 * cells.reshape(len(pixels), -1)
 
 
 def digit_image(digit: Digit) -> np.ndarray:
@@ -105,7 +104,7 @@ def digit_image(digit: Digit) -> np.ndarray:
 def measure(
     checkpoint: Checkpoint, learnt: list[Digit], unseen: list[Digit], *, per_class: int = 30
 ) -> dict[str, object]:
-    """All numbers, as JSON-ready values; shares are from 0 to 1."""
+    """All measurements as JSON values; shares are from 0 to 1."""
     judge = Judge(unseen)
     real = judge.read(np.stack([digit_image(digit) for digit in learnt]))
     wanted = np.array([digit.label for digit in learnt])
@@ -152,9 +151,11 @@ def measure_default(
 
 
 def variety(learnt: list[Digit], labels: list[int], images: np.ndarray) -> dict[str, float]:
-    """Median distance to the nearest learnt digit (also shifted by 2 pixels), and mean distance to the class's mean.
+    """How near images are to the training digits, and how far apart within a class.
 
-    Distances are Euclidean over 8x8 cells of 0 to 16. A copier is nearer to what it learnt than unseen real digits are.
+    "nearest_learnt" is the distance to the nearest training digit, also shifted by 2 pixels;
+    "spread" is the mean distance to the class's mean. Distances are Euclidean over 8x8 cells of
+    0 to 16. A generator that copies is nearer to its training digits than unseen real digits are.
     """
     known = np.stack([digit_image(digit) for digit in learnt])
     shifted = [
@@ -186,7 +187,9 @@ def measure_style(
     *,
     per_class: int = 5,
 ) -> dict[str, float]:
-    """Fidelity under a style, the judge's share on real digits rendered so, and how often the colours are as said."""
+    """Three shares for a style: how often images and rendered real digits are read correctly, and
+    how often the colours are those asked for.
+    """
     labels = np.array([digit for _ in range(per_class) for digit in range(10)])
     phrase = _phrase(style)
     prompts = [f"a photo of a {label}, {phrase}" for label in labels]
@@ -207,7 +210,7 @@ def measure_style(
 
 
 def images_per_second(checkpoint: Checkpoint, *, batch: int = 16) -> float:
-    """Best of three batches at the workflow's defaults, on as many threads as torch has."""
+    """The best of three batches with the workflow's defaults, on all of torch's threads."""
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()
@@ -240,7 +243,7 @@ def _describe(style: dict[str, str]) -> Description:
 
 
 def _colours_as_said(images: np.ndarray, description: Description) -> np.ndarray:
-    """Per image: is the nearest known colour of the border, and of the strongest stroke, the one that was asked for?"""
+    """Per image: are the nearest known colours of border and strongest stroke those asked for?"""
     paper = _paper_colour(images)
     flat = images.reshape(len(images), -1, 3).astype(np.float32)
     farthest = np.argsort(-np.abs(flat - paper[:, None]).sum(axis=2), axis=1)[:, :80]
@@ -253,10 +256,8 @@ def _colours_as_said(images: np.ndarray, description: Description) -> np.ndarray
 
 def _paper_colour(images: np.ndarray) -> np.ndarray:
     """The median colour of the outermost pixels, float [N,3]."""
-    return np.median(
-        np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1),
-        axis=1,
-    )
+    edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+    return np.median(np.concatenate(edges, axis=1), axis=1)
 
 
 def _nearest(colours: np.ndarray, known: dict[str, tuple[int, int, int]]) -> np.ndarray:
@@ -277,10 +278,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--images",
         type=Path,
         required=True,
-        help="class folders that the generator has learnt from",
+        help="class folders that the generator was trained on",
     )
     parser.add_argument(
-        "--exclude", type=Path, required=True, help="the demo's folder, with train/ and test/"
+        "--exclude",
+        type=Path,
+        required=True,
+        help="the demo's folder, with train/ and test/, which the generator has never seen",
     )
     parser.add_argument(
         "--write",

@@ -1,9 +1,11 @@
-"""Do this checkpoint's images help a small classifier? A quick look; the trainer answers the question properly.
+"""Do this checkpoint's images help a small classifier? A quick check before using the trainer.
 
-    python -m tools.tiny_digits.gain --checkpoint client/embedded/checkpoint/tiny-digits --data data/digits
+    python -m tools.tiny_digits.gain --checkpoint client/embedded/checkpoint/tiny-digits \
+        --data data/digits
 
-Five real digits a class, without and with 30 synthetic ones a class, tested on the 300 real test digits; five seeds,
-each with its own five real digits and its own synthetic ones. About three minutes on two cores.
+Five real digits per class, with and without 30 synthetic ones per class, tested on the 300 real
+test digits; five seeds, each with its own real and synthetic digits. Takes about three minutes on
+two cores.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def small_cnn() -> nn.Sequential:
 def accuracy(
     train: Labelled, test: Labelled, *, seed: int, updates: int = 300, batch: int = 32
 ) -> float:
-    """Share of `test` that a CNN gets right after `updates` steps on `train`."""
+    """The share of `test` that a CNN classifies correctly after `updates` steps on `train`."""
     torch.manual_seed(seed)
     model = small_cnn()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3)
@@ -62,15 +64,11 @@ def accuracy(
 def compare(
     checkpoint: Path, data: Path, *, seeds: int, cfg: float, real: int = 5, synthetic: int = 30
 ) -> dict[str, list[float]]:
-    """Accuracies in %, one a seed, of training without, with synthetic alone, with both, and with 30 real a class."""
+    """Accuracies in percent, one per seed: real, synthetic, both, and 30 real per class."""
     parts = load_checkpoint(checkpoint)
     test, train = read_digits(data / "test"), read_digits(data / "train")
-    result: dict[str, list[float]] = {
-        "real": [],
-        "synthetic": [],
-        "real + synthetic": [],
-        "30 real": [],
-    }
+    names = ("real", "synthetic", "real + synthetic", "30 real")
+    result: dict[str, list[float]] = {name: [] for name in names}
     for seed in range(seeds):
         chosen = _few(train, real, seed)
         labels = [digit for digit in range(10) for _ in range(synthetic)]
@@ -93,9 +91,8 @@ def _few(digits: list[Digit], per_class: int, seed: int) -> Labelled:
         for label in range(10)
         for at in [i for i in order if digits[i].label == label][:per_class]
     ]
-    return to_tensor(np.stack([digit_image(digit) for digit in chosen])), torch.tensor(
-        [digit.label for digit in chosen]
-    )
+    images = np.stack([digit_image(digit) for digit in chosen])
+    return to_tensor(images), torch.tensor([digit.label for digit in chosen])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--data",
         type=Path,
         required=True,
-        help="the demo's folder, with 30 images a class in train/ and test/",
+        help="the demo's folder, with 30 images per class in train/ and test/",
     )
     parser.add_argument("--cfg", type=float, default=DEFAULT_CFG)
     parser.add_argument("--seeds", type=int, default=5)

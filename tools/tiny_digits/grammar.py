@@ -1,7 +1,7 @@
-"""The little language of the generator: what an image can show, and the captions that say so.
+"""The small language of the generator: what an image can show, and captions for it.
 
-A `Description` is what is rendered. `caption` says it in words; what is not said is at its default, which looks like
-the real sample data: dark ink on white paper.
+A `Description` is what is rendered, and `caption` puts it into words. Attributes that a caption
+does not mention have their defaults, which look like the real sample data: dark ink on white paper.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# The first form is the workflow's default template, so it is also the most usual one in training.
+# The workflow's default template, so it is also the most frequent one in training.
 DEFAULT_TEMPLATE = "a photo of a {}"
 _TEMPLATES = {
     DEFAULT_TEMPLATE: 40,
@@ -71,16 +71,30 @@ _SYNONYMS = {
     "tilted right": ("tilted right", "leaning right"),
     "brown cardboard": ("brown cardboard", "cardboard"),
 }
-# Words that prompts for large models carry. They change nothing in the images, so the model learns to ignore them.
+# Words from prompts for large models. They change nothing in the training images, so the model
+# learns to ignore them.
 _FILLERS = (
-    "high quality", "sharp focus", "close-up", "detailed", "soft light", "bright light", "studio lighting", "centered",
-    "blurry", "low quality", "best quality", "realistic", "simple", "clean", "professional photo",
-)  # fmt: skip
+    "high quality",
+    "sharp focus",
+    "close-up",
+    "detailed",
+    "soft light",
+    "bright light",
+    "studio lighting",
+    "centered",
+    "blurry",
+    "low quality",
+    "best quality",
+    "realistic",
+    "simple",
+    "clean",
+    "professional photo",
+)
 
 
 @dataclass(frozen=True)
 class Description:
-    """What one image shows. `digit` is 0..9, or None in a caption that speaks of the style alone."""
+    """What one image shows. `digit` is 0..9, or None for a caption that only gives the style."""
 
     digit: int | None
     context: str = "white paper"
@@ -99,7 +113,7 @@ def default_stroke(context: str) -> str:
 
 
 def random_description(digit: int, rng: random.Random, *, plain_share: float = 0.5) -> Description:
-    """A plain description with probability `plain_share`, else a random context, stroke colour, weight and tilt."""
+    """A plain description with probability `plain_share`, otherwise random attributes."""
     if rng.random() < plain_share:
         return Description(digit)
     context = "white paper" if rng.random() < 0.3 else rng.choice(CONTEXTS)
@@ -114,7 +128,7 @@ def random_description(digit: int, rng: random.Random, *, plain_share: float = 0
 
 
 def caption(description: Description, rng: random.Random) -> str:
-    """One of the many ways to say it. Defaults mostly go unsaid."""
+    """One of many captions for the description. Defaults are mostly not mentioned."""
     phrases = _style_phrases(description, rng)
     if rng.random() < 0.1:
         phrases.insert(rng.randint(0, len(phrases)), rng.choice(_FILLERS))
@@ -128,13 +142,10 @@ def caption(description: Description, rng: random.Random) -> str:
 def _style_phrases(description: Description, rng: random.Random) -> list[str]:
     context = _said(description.context, rng)
     stroke = _said(description.stroke, rng)
-    # "chalk" alone means a blackboard, so a board may go unsaid only where the stroke says chalk; and the other way
-    # round, a board's white chalk needs no words.
-    if (
-        description.context == "a blackboard"
-        and description.stroke in CHALKS
-        and rng.random() < 0.25
-    ):
+    # "chalk" alone implies a blackboard, so the board may be omitted only if the stroke says chalk;
+    # likewise, the white chalk of a board need not be mentioned.
+    is_chalk_on_board = description.context == "a blackboard" and description.stroke in CHALKS
+    if is_chalk_on_board and rng.random() < 0.25:
         context, stroke = None, stroke or rng.choice(_SYNONYMS["white chalk"])
     if context and stroke and rng.random() < 0.6:
         phrases = [f"{stroke} on {context}"]
@@ -154,7 +165,7 @@ def _style_phrases(description: Description, rng: random.Random) -> list[str]:
 
 
 def _said(attribute: str, rng: random.Random) -> str | None:
-    """The words for an attribute, or None where a default is left unsaid."""
+    """The words for an attribute, or None if a default is not mentioned."""
     if attribute in _PLAIN and rng.random() < 0.88:
         return None
     return rng.choice(_SYNONYMS.get(attribute, (attribute,)))

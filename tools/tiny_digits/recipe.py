@@ -1,4 +1,4 @@
-"""Every number of a training run, in one frozen dataclass."""
+"""All the numbers of a training run, in one frozen dataclass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes and lengths of one training run. Renderings are of each real image; steps and batches are per stage."""
+    """Sizes and lengths of one training run.
+
+    `renderings` is per real image; steps and batch sizes are per stage. The UNet's learning rate
+    falls as if there were `unet_schedule_steps`; it is low enough before that.
+    """
 
     seed: int = 0
     renderings: int = 20
@@ -21,9 +25,7 @@ class Recipe:
     vae_batch: int = 32
     polish_steps: int = 800
     unet_steps: int = 3_750
-    unet_schedule_steps: int = (
-        5_000  # the learning rate falls as if for so many steps; it is low enough before
-    )
+    unet_schedule_steps: int = 5_000
     unet_batch: int = 128
 
     def __post_init__(self) -> None:
@@ -32,12 +34,10 @@ class Recipe:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         for name in ("plain_share", "empty_captions", "style_only_captions"):
             if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; expected a share from 0 to below 1"
-                )
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, below 1")
 
     def quick(self) -> Recipe:
-        """The same model after a few steps: everything runs and nothing is learnt, in well under a minute."""
+        """The same model after a few steps: all of it runs in under a minute, nothing is learnt."""
         return replace(
             self,
             renderings=1,

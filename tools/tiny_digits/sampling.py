@@ -1,6 +1,7 @@
-"""Sample the checkpoint with the workflow's defaults: euler, ComfyUI's `normal` scheduler, classifier-free guidance.
+"""Sample the checkpoint with the workflow's defaults, for measuring it.
 
-This is the measuring side's own few lines, kept apart from the engine, so that one can be checked against the other.
+That is: euler, ComfyUI's `normal` scheduler and classifier-free guidance. This is deliberately
+separate from the engine, so that each can be checked against the other.
 """
 
 from __future__ import annotations
@@ -35,12 +36,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     options = {"use_safetensors": True, "local_files_only": True}
     parts = Checkpoint(
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", **options)
-        .float()
-        .eval(),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", **options).float(),
         unet=UNet2DConditionModel.from_pretrained(folder / "unet", **options).float().eval(),
         vae=AutoencoderKL.from_pretrained(folder / "vae", **options).float().eval(),
     )
+    parts.text_encoder.eval()
     for model in (parts.unet, parts.vae):
         model.to(memory_format=torch.channels_last)
     return parts
@@ -57,7 +57,7 @@ def sample(
     cfg: float = 3.0,
     batch: int = 16,
 ) -> np.ndarray:
-    """uint8 [N,64,64,3]. Image i depends on prompt i and seed i alone, not on its batch."""
+    """uint8 [N,64,64,3]. Image i depends only on prompt i and seed i, not on its batch."""
     parts = []
     for at in range(0, len(prompts), batch):
         texts = list(prompts[at : at + batch])

@@ -1,7 +1,7 @@
-"""A tiny CLIPTextModel that is taught to understand the grammar before any image is seen, and then frozen.
+"""A tiny CLIPTextModel that learns the grammar before it sees any image, and is then frozen.
 
-Teaching it to tell every attribute from every position at and after end-of-text plays the part of CLIP's own
-pre-training. Without it, conditioning is slow to appear in the diffusion model.
+It is trained to predict every attribute from every position at and after end-of-text, in place of
+CLIP's own pre-training. Without that, the diffusion model is slow to follow its prompt.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor:
 def teach_grammar(
     encoder: CLIPTextModel, tokenizer: CLIPTokenizer, *, steps: int, batch: int, seed: int
 ) -> dict[str, float]:
-    """Train `encoder` in place; returns the share of attributes told correctly in the last steps."""
+    """Train `encoder` in place; returns the share of each attribute predicted in the last steps."""
     rng = random.Random(seed)
     heads = nn.ModuleDict({name: nn.Linear(WIDTH, count) for name, count in _CLASSES.items()})
     parameters = [*encoder.parameters(), *heads.parameters()]
@@ -91,15 +91,14 @@ def teach_grammar(
         optimizer.step()
         schedule.step()
         if (step + 1) % 200 == 0 or step + 1 == steps:
-            told = ", ".join(f"{name} {share:.1%}" for name, share in right.items())
-            logger.info(
-                "text encoder: step %d of %d, loss %.3f (%s)", step + 1, steps, loss.item(), told
-            )
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in right.items())
+            message = "text encoder: step %d of %d, loss %.3f (%s)"
+            logger.info(message, step + 1, steps, loss.item(), shares)
     return {name: round(share, 4) for name, share in right.items()}
 
 
 class ContextEncoder:
-    """Captions to what the UNet attends to, float32 [B,40,64]; common captions are encoded once and kept."""
+    """Encodes captions for the UNet, float32 [B,40,64]; keeps up to `keep` encoded captions."""
 
     def __init__(
         self, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, *, keep: int = 4_000
@@ -110,17 +109,7 @@ class ContextEncoder:
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> torch.Tensor:
         new = [text for text in dict.fromkeys(captions) if text not in self._known]
-        fresh = (
-            dict(
-                zip(
-                    new,
-                    self._encoder(tokenize(self._tokenizer, new)).last_hidden_state,
-                    strict=True,
-                )
-            )
-            if new
-            else {}
-        )
+        fresh = dict(zip(new, self._encode(new), strict=True)) if new else {}
         rows = torch.stack(
             [self._known[text] if text in self._known else fresh[text] for text in captions]
         )

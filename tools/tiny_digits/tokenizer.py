@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 
 MAX_TOKENS = 40
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-# CLIP's own rule for what is a word: special tokens, English endings, letters, one digit at a time, the rest.
+# CLIP's own rule for words: special tokens, English endings, letters, single digits, the rest.
 _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -20,7 +20,7 @@ _WORDS = (
 def train_tokenizer(captions: Sequence[str], folder: Path, *, merges: int = 320) -> CLIPTokenizer:
     """Learn merges from `captions`, write the CLIP files to `folder`, and load them back.
 
-    All 256 bytes are tokens, alone and as the end of a word, so that no text is unknown.
+    All 256 bytes are tokens, by themselves and at the end of a word, so that no text is unknown.
     """
     vocabulary, pairs = _learn_merges(captions, merges)
     folder.mkdir(parents=True, exist_ok=True)

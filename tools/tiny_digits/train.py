@@ -4,9 +4,10 @@
     python -m tools.tiny_digits.train --images data/set-aside --exclude data/digits \
         --out client/embedded/checkpoint
 
-Read images, refuse any that the demo uses, render variety, then train in four steps as Stable Diffusion was: a
-tokenizer, a text encoder, an autoencoder, and a UNet that denoises its latents. Measured time and scores stand in
-client/embedded/checkpoint/tiny-digits/README.md. `--quick` goes the same way in under a minute and learns nothing.
+This reads images, refuses any that the demo uses, renders variations, and then trains four parts as
+in Stable Diffusion: a tokenizer, a text encoder, an autoencoder, and a UNet that denoises its
+latents. client/embedded/checkpoint/tiny-digits/README.md has the measured time and scores.
+`--quick` runs all of it in under a minute and learns nothing.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ Rendered = tuple[np.ndarray, list[Description]]
 def train_generator(
     images: Path, exclude: Path, out: Path, recipe: Recipe, *, threads: int = 2
 ) -> Path:
-    """Train a checkpoint and write it to `out/tiny-digits`, which is returned. Deterministic from recipe.seed.
+    """Train a checkpoint and write it to `out/tiny-digits`, which is returned.
 
-    Raises GeneratorDataError before any training if an image of `images` is also in `exclude`.
+    Deterministic, given recipe.seed.
+
+    Raises:
+        GeneratorDataError: an image of `images` is also in `exclude`; raised before any training.
     """
     started = time.monotonic()
     torch.set_num_threads(threads)
@@ -57,7 +61,7 @@ def train_generator(
     captions = _captions_for_tokenizer(recipe)
     tokenizer = train_tokenizer(captions, folder / "tokenizer")
     encoder = text_encoder.build_text_encoder(tokenizer)
-    told = text_encoder.teach_grammar(
+    understood = text_encoder.teach_grammar(
         encoder, tokenizer, steps=recipe.text_steps, batch=recipe.text_batch, seed=recipe.seed
     )
     encoder.eval().requires_grad_(False)
@@ -70,7 +74,7 @@ def train_generator(
     measured = {
         "training_minutes": minutes,
         "autoencoder_psnr_db": round(psnr, 1),
-        "attributes_understood": told,
+        "attributes_understood": understood,
     }
     write_training_data(folder, digits, recipe, measured)
     logger.info("wrote %s after %.1f minutes", folder, minutes)
@@ -99,7 +103,7 @@ def _captions_for_tokenizer(recipe: Recipe) -> list[str]:
 
 
 def _train_vae(folder: Path, images: np.ndarray, recipe: Recipe) -> tuple[torch.Tensor, float]:
-    """Train and write the VAE; returns scaled latents [N,4,8,8] of all images, and the PSNR in dB."""
+    """Train and write the VAE; returns all images' scaled latents [N,4,8,8] and the PSNR in dB."""
     torch.manual_seed(recipe.seed + 1)
     vae = autoencoder.build_autoencoder()
     autoencoder.train_autoencoder(
@@ -158,7 +162,7 @@ def _train_unet(
 
 
 def _training_caption(description: Description, rng: random.Random, recipe: Recipe) -> str:
-    """Mostly the whole caption; sometimes none, for guidance; sometimes the style alone, as in negative prompts."""
+    """Mostly the whole caption; sometimes none, for guidance, or only a style, as in negatives."""
     draw = rng.random()
     if draw < recipe.empty_captions:
         return ""
@@ -182,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--exclude",
         type=Path,
         required=True,
-        help="folder whose images must not be learnt (the demo's)",
+        help="folder whose images must not be used (the demo's)",
     )
     parser.add_argument(
         "--out",
