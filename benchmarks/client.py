@@ -43,7 +43,7 @@ from client.run import events  # noqa: E402
 from client.run.jobs import Jobs  # noqa: E402
 from client.run.plan_jobs import PlanWork  # noqa: E402
 from client.run.runner import run_plan  # noqa: E402
-from client.run.throughput import Figures  # noqa: E402
+from client.run.throughput import Throughput  # noqa: E402
 from client.server.fleet import ServerSpec  # noqa: E402
 from client.workflow.graph import Workflow, parse_workflow  # noqa: E402
 
@@ -258,7 +258,7 @@ def keep_books(work: Workflow, out: Path) -> None:
     folder.open() if folder.exists else out.mkdir(parents=True)
     folder.describe({})
     made = PlanWork(work, plan, folder)
-    figures = Figures(plan.counts(), {})
+    figures = Throughput(plan.counts(), {})
     jobs = Jobs(made.missing_jobs())
     jobs.join("a")
     while (job := jobs.take("a")) is not None:

@@ -18,7 +18,7 @@ from comfy_nodes.plan import GenerationPlan
 
 from ..run.events import UP
 from ..run.runner import RunProgress
-from ..run.throughput import ServerFigures
+from ..run.throughput import ServerThroughput
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def progress_lines(progress: RunProgress) -> list[str]:
         parts.append(f"{progress.images_per_s:.1f}/s")
     if progress.eta_s is not None:
         parts.append(f"{duration(progress.eta_s)} left")
-    parts += [f"{progress.set_aside} set aside"] if progress.set_aside else []
+    parts += [f"{progress.failed} failed"] if progress.failed else []
     parts += [classes_text(progress)] if progress.made and progress.planned else []
     return [", ".join(parts), *_server_lines(progress)]
 
@@ -96,7 +96,7 @@ def _postfix(progress: RunProgress) -> str:
         progress.note,
         f"{duration(progress.eta_s)} left" if progress.eta_s is not None else "",
     ]
-    parts.append(f"{progress.set_aside} set aside" if progress.set_aside else "")
+    parts.append(f"{progress.failed} failed" if progress.failed else "")
     return ", ".join(part for part in parts if part)
 
 
@@ -108,7 +108,7 @@ def _server_lines(progress: RunProgress) -> list[str]:
     return [f"  {each.name.ljust(width)}  {_server_text(each)}" for each in progress.servers]
 
 
-def _server_text(server: ServerFigures) -> str:
+def _server_text(server: ServerThroughput) -> str:
     if server.state == UP:
         return f"{server.images} images, {server.images_per_s:.1f}/s, {server.jobs} jobs on it"
     return f"{server.images} images, {server.state}" + (

@@ -120,7 +120,7 @@ def verify(root: Path, *, on_progress: Callable[[int, int], None] | None = None)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ImageCheck:
     """What one image turned out to be. `record` is the true one; None where the image cannot be trusted."""
 
     problems: tuple[Problem, ...]
@@ -128,22 +128,22 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Judge:
+class ImageChecker:
     """Looks at one image at a time; for use by several threads."""
 
     root: Path
     plan: GenerationPlan | None
 
-    def verdict(self, name: str, record: ImageRecord | None) -> Verdict:
+    def check(self, name: str, record: ImageRecord | None) -> ImageCheck:
         """What is wrong with the image `name`, of which metadata.jsonl says `record`, or nothing (None)."""
         try:
             data = (self.root / name).read_bytes()
             inside, size = inspect_image(data)
         except FileNotFoundError:
-            return Verdict((Problem("gone", name, "the file is not there"),), None)
+            return ImageCheck((Problem("gone", name, "the file is not there"),), None)
         except (OSError, LabelsetError) as error:
             found = [Problem("damaged", name, str(error))]
-            return Verdict(tuple(found), None)
+            return ImageCheck(tuple(found), None)
         about = record or inside
         found = [] if record is None else list(_against(name, record, inside, sha256_of(data)))
         found += [] if about is None else self._about(name, about, size)
@@ -152,7 +152,7 @@ class Judge:
             found = [Problem("unrecorded", name, story), *found]
         as_added = inside is not None and (record is None or record.sha256 == inside.sha256)
         true = as_added and inside is not None and not self._about(name, inside, size)
-        return Verdict(tuple(found), inside if true else None)
+        return ImageCheck(tuple(found), inside if true else None)
 
     def _about(self, name: str, record: ImageRecord, size: tuple[int, int]) -> list[Problem]:
         """Whether the record speaks of a file at this place, of this (width, height), and of its row of the plan."""
@@ -236,19 +236,19 @@ class Reading:
         self.groups: dict[object, list[tuple[Line, ImageRecord]]] = {}
         self.names = self.labelled.image_names()
         self.total = sum(1 for _ in self.names)
-        judge = Judge(self.root, self.plan)
+        checker = ImageChecker(self.root, self.plan)
         with ThreadPoolExecutor(_THREADS) as pool:
             single = self._single_lines()
             for (line, record), verdict in _in_threads(
-                pool, lambda item: judge.verdict(item[1].file_name, item[1]), single
+                pool, lambda item: checker.check(item[1].file_name, item[1]), single
             ):
                 self._settle(line, record, verdict)
             for group in self.groups.values():
                 self._settle_group(
-                    [(line, each, judge.verdict(each.file_name, each)) for line, each in group]
+                    [(line, each, checker.check(each.file_name, each)) for line, each in group]
                 )
             for name, verdict in _in_threads(
-                pool, lambda name: judge.verdict(name, None), sorted(self.names)
+                pool, lambda name: checker.check(name, None), sorted(self.names)
             ):
                 self._settle_stray(name, verdict)
         planned = None if self.plan is None else len(self.plan)
@@ -310,7 +310,7 @@ class Reading:
             return None
         return record
 
-    def _settle(self, line: Line, record: ImageRecord, verdict: Verdict) -> None:
+    def _settle(self, line: Line, record: ImageRecord, verdict: ImageCheck) -> None:
         self._count(record.file_name, verdict)
         self.problems += verdict.problems
         if verdict.problems:
@@ -323,7 +323,7 @@ class Reading:
         else:
             self.move.add(record.file_name)
 
-    def _settle_group(self, group: list[tuple[Line, ImageRecord, Verdict]]) -> None:
+    def _settle_group(self, group: list[tuple[Line, ImageRecord, ImageCheck]]) -> None:
         """Of several lines for one row or file the last sound one counts, or the last where none is sound."""
         winner = next((each for each in reversed(group) if not each[2].problems), group[-1])
         self._settle(*winner)
@@ -337,7 +337,7 @@ class Reading:
                 self._count(record.file_name, verdict)
                 self.move.add(record.file_name)
 
-    def _settle_stray(self, name: str, verdict: Verdict) -> None:
+    def _settle_stray(self, name: str, verdict: ImageCheck) -> None:
         record = verdict.record
         twin = record is not None and record.key in self.rows
         if (
@@ -358,7 +358,7 @@ class Reading:
         self.rows.add(record.key)
         self.other_plans += self.plan is not None and record.plan_id != self.plan.plan_id
 
-    def _count(self, name: str, verdict: Verdict) -> None:
+    def _count(self, name: str, verdict: ImageCheck) -> None:
         if any(each.kind == "gone" for each in verdict.problems):
             return
         self.images += 1

@@ -32,8 +32,8 @@ from ..server.protocol import JobResult
 from ..server.server import ComfyServer, describe_server
 from . import events
 from .jobs import Jobs
-from .run_state import Shared, Work
-from .worker import Feeder, Trouble
+from .run_state import SharedState, Work
+from .worker import Trouble, Worker
 
 __all__ = ["Dispatcher", "Patience", "ServerSource", "ServerSpec", "read_servers"]
 
@@ -144,13 +144,13 @@ class Dispatcher:
             KeyboardInterrupt, and whatever `work.save` or a callback raises: own jobs are cancelled first.
         """
         jobs = Jobs(work.missing_jobs(), tries=self._tries)
-        shared = Shared(
+        shared = SharedState(
             work, jobs, patience=self._patience, on_event=self._on_event, on_step=self._on_step
         )
         if resumed and len(self._seats) > 1:
             self._reserve(shared)
-        feeders = [
-            Feeder(
+        workers = [
+            Worker(
                 each.seat,
                 shared,
                 each.server,
@@ -160,21 +160,21 @@ class Dispatcher:
             for each in self._connected
         ]
         try:
-            for feeder in feeders:
-                feeder.start()
-            _watch(shared, feeders)
+            for worker in workers:
+                worker.start()
+            _watch(shared, workers)
         except BaseException as error:
             shared.fail(error)
             log.warning("stopping: own jobs are cancelled; press Ctrl-C again to quit at once")
         try:
             shared.stop()
-            _wait_for(feeders)
+            _wait_for(workers)
         finally:
             shared.close()
         if shared.error is not None:
             raise shared.error
 
-    def _reserve(self, shared: Shared) -> None:
+    def _reserve(self, shared: SharedState) -> None:
         """What an earlier client left on a server is that server's: nobody else makes it a second time."""
         present = [each for each in self._connected if each.server is not None]
         ahead = shared.jobs.ahead(2 * self._depth * len(present))
@@ -207,23 +207,23 @@ def _connect(seat: Seat, check: Check) -> _Connected:
         return _Connected(seat, error=error)
 
 
-def _watch(shared: Shared, feeders: Sequence[Feeder]) -> None:
+def _watch(shared: SharedState, workers: Sequence[Worker]) -> None:
     """Until the run has ended, all servers are out, or none could be used for too long."""
     last_up = time.monotonic()
-    while not shared.ended and any(feeder.is_alive() for feeder in feeders):
+    while not shared.ended and any(worker.is_alive() for worker in workers):
         with shared.lock:
             shared.lock.wait(0.1)
-            if any(feeder.state == events.UP for feeder in feeders):
+            if any(worker.state == events.UP for worker in workers):
                 last_up = time.monotonic()
         if time.monotonic() - last_up > shared.patience.give_up_s:
             break
     if not shared.ended:
-        shared.fail(_last_error(feeders))
+        shared.fail(_last_error(workers))
 
 
-def _last_error(feeders: Sequence[Feeder]) -> BaseException:
+def _last_error(workers: Sequence[Worker]) -> BaseException:
     """What to tell when no server is left: a refusal says more than silence."""
-    errors = [feeder.error for feeder in feeders if feeder.error is not None]
+    errors = [worker.error for worker in workers if worker.error is not None]
     silent = [error for error in errors if isinstance(error, ServerUnreachable)]
     return next(
         (error for error in errors if error not in silent),
@@ -231,9 +231,9 @@ def _last_error(feeders: Sequence[Feeder]) -> BaseException:
     )
 
 
-def _wait_for(feeders: Sequence[Feeder]) -> None:
+def _wait_for(workers: Sequence[Worker]) -> None:
     """Waits for the threads, but not for one that is stuck in a request."""
     begun = time.monotonic()
-    for feeder in feeders:
-        most_s = GOODBYE_S if feeder.state in (events.UP, events.HUNG) else _LOST_GOODBYE_S
-        feeder.join(max(0.0, begun + most_s - time.monotonic()))
+    for worker in workers:
+        most_s = GOODBYE_S if worker.state in (events.UP, events.HUNG) else _LOST_GOODBYE_S
+        worker.join(max(0.0, begun + most_s - time.monotonic()))

@@ -28,12 +28,12 @@ class RunEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(RunEvent):
-    """The folder is ready. `there` of its `total` images are in it already; `servers` are the names of all servers."""
+    """The folder is ready. `existing` of its `total` images are in it already; `servers` are the names of all servers."""
 
     folder: str
     plan_id: str
     total: int
-    there: int
+    existing: int
     servers: tuple[str, ...]
 
 
@@ -111,7 +111,7 @@ class ImageSaved(RunEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSetAside(RunEvent):
+class ImageFailed(RunEvent):
     """The image is given up in this run; running again tries it anew."""
 
     index: int
@@ -130,7 +130,7 @@ class RunEnded(RunEvent):
     done: int
     made: int
     total: int
-    set_aside: int
+    failed: int
     seconds: float
     reason: str = ""
 
@@ -144,7 +144,7 @@ AnyEvent: TypeAlias = (
     | JobMoved
     | JobRetried
     | ImageSaved
-    | ImageSetAside
+    | ImageFailed
     | RunEnded
 )
 

@@ -47,7 +47,7 @@ class Outcome:
     """What became of a job that is over: the images that are tried again, and those that are set aside."""
 
     again: tuple[int, ...] = ()
-    aside: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
     failures: int = 0
 
 
@@ -69,7 +69,7 @@ class Jobs:
         self._reserved: dict[int, str] = {}
         self._exhausted = False
         self.delivered = 0
-        self.jobs_set_aside = 0
+        self.jobs_failed = 0
 
     @property
     def servers(self) -> frozenset[str]:
@@ -84,7 +84,7 @@ class Jobs:
     @property
     def hopeless(self) -> bool:
         """Whether several jobs were set aside before a single image came."""
-        return self.jobs_set_aside >= HOPELESS_JOBS and not self.delivered
+        return self.jobs_failed >= HOPELESS_JOBS and not self.delivered
 
     def join(self, server: str) -> None:
         """The server can be given jobs, for the first time or again."""
@@ -100,15 +100,15 @@ class Jobs:
         self._reserved = {
             batch: owner for batch, owner in self._reserved.items() if owner != server
         }
-        aside: tuple[int, ...] = ()
+        failed: tuple[int, ...] = ()
         if jobs and blame:
             jobs[0] = replace(jobs[0], losses=jobs[0].losses + 1)
             if jobs[0].losses >= 2 * self.tries:
-                aside = self._set_aside(jobs[0])
+                failed = self._give_up(jobs[0])
         self._waiting.extendleft(
             reversed([replace(job, posted=False) for job in jobs if self.wanted(job)])
         )
-        return jobs, Outcome(aside=aside)
+        return jobs, Outcome(failed=failed)
 
     def take(self, server: str) -> Job | None:
         """The next job for this server, which has it from now on; None when there is none for it now."""
@@ -189,7 +189,7 @@ class Jobs:
         blamed = job.posted or job.attempt >= MOST_FOUND
         failures = job.failures + blamed
         if failures >= self.tries:
-            return Outcome(aside=self._set_aside(job), failures=failures)
+            return Outcome(failed=self._give_up(job), failures=failures)
         failed_on = job.failed_on | {server} if blamed else job.failed_on
         again = Job(
             job.batch_index, rest, job.attempt + 1, failures, job.losses, failed_on=failed_on
@@ -205,7 +205,7 @@ class Jobs:
             return Outcome()
         lost = replace(job, losses=job.losses + oldest, posted=False)
         if lost.losses >= 2 * self.tries:
-            return Outcome(aside=self._set_aside(job))
+            return Outcome(failed=self._give_up(job))
         self._waiting.appendleft(lost)
         return Outcome(again=job.indices)
 
@@ -213,9 +213,9 @@ class Jobs:
         self._on[server][job.batch_index] = job
         return job
 
-    def _set_aside(self, job: Job) -> tuple[int, ...]:
+    def _give_up(self, job: Job) -> tuple[int, ...]:
         rest = tuple(sorted(self._wanted.pop(job.batch_index, ())))
-        self.jobs_set_aside += bool(rest)
+        self.jobs_failed += bool(rest)
         return rest
 
     def _candidates(self) -> Iterator[Job]:

@@ -47,7 +47,7 @@ class Work(Protocol):
         """Puts an image where it belongs. Raises what ends the whole run."""
 
 
-class Shared:
+class SharedState:
     """What the threads of one run share. Everything is used under `lock`, except `stopping`."""
 
     def __init__(
@@ -138,13 +138,11 @@ class Shared:
                     reason=problem,
                 )
             )
-        if not outcome.aside:
+        if not outcome.failed:
             return
-        log.warning("batch %d is set aside: %s", job.batch_index, problem)
-        for index in outcome.aside:
-            self.tell(
-                events.ImageSetAside(index=index, label=self.work.label(index), reason=problem)
-            )
+        log.warning("batch %d failed for good: %s", job.batch_index, problem)
+        for index in outcome.failed:
+            self.tell(events.ImageFailed(index=index, label=self.work.label(index), reason=problem))
         if self.jobs.hopeless:
-            tries, count = self.jobs.tries, self.jobs.jobs_set_aside
+            tries, count = self.jobs.tries, self.jobs.jobs_failed
             self.fail(JobFailed(f"the first {count} jobs all failed {tries} times: {problem}"))

@@ -29,7 +29,7 @@ from ..workflow.graph import Workflow
 from . import events
 from .dispatch import DEPTH, Dispatcher
 from .plan_jobs import PlanWork
-from .throughput import Figures, ServerFigures
+from .throughput import ServerThroughput, Throughput
 
 __all__ = ["GivenServer", "RunProgress", "RunSummary", "ServerSource", "run_plan"]
 
@@ -47,24 +47,24 @@ class RunProgress:
     total: int
     made: int
     note: str = ""
-    set_aside: int = 0
+    failed: int = 0
     images_per_s: float = 0.0
     eta_s: float | None = None
-    servers: tuple[ServerFigures, ...] = ()
+    servers: tuple[ServerThroughput, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict)
     planned: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended. `made` images are new, `there` were in the folder before; `seconds` is the time of making them."""
+    """How a run ended. `made` images are new, `existing` were in the folder before; `seconds` is the time of making them."""
 
     folder: Path
     total: int
     made: int
-    there: int
+    existing: int
     seconds: float
-    servers: tuple[ServerFigures, ...] = ()
+    servers: tuple[ServerThroughput, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -151,30 +151,30 @@ class _Run:
         self._folder = folder
         self._on_progress = on_progress
         self._on_event = on_event
-        self._aside: dict[int, str] = {}
+        self._failed: dict[int, str] = {}
         self._begun = 0.0
 
     def execute(self, dispatcher: Dispatcher, *, resumed: bool) -> RunSummary:
         """Runs until nothing is missing or nothing more can be done."""
-        there = Counter(self._plan.counts())
-        there.subtract(self.work.missing_by_class())
-        self._figures = Figures(self._plan.counts(), there)
+        existing = Counter(self._plan.counts())
+        existing.subtract(self.work.missing_by_class())
+        self._figures = Throughput(self._plan.counts(), existing)
         self._begun = time.monotonic()
         self.take(
             events.RunStarted(
                 folder=str(self._folder.root),
                 plan_id=self._plan.plan_id,
                 total=len(self._plan),
-                there=self._figures.there,
+                existing=self._figures.existing,
                 servers=dispatcher.names,
             )
         )
         try:
             dispatcher.run(self.work, resumed=resumed)
-            if self._aside:
-                self._list_set_aside()
+            if self._failed:
+                self._list_failed()
                 raise RunIncomplete(
-                    f"{len(self._aside)} images could not be made (listed above). {self._standing()}"
+                    f"{len(self._failed)} images could not be made (listed above). {self._standing()}"
                 )
         except BaseException as error:
             raise self._ended_by(error) from error
@@ -182,7 +182,7 @@ class _Run:
         self._end(events.COMPLETE, "")
         figures, seconds = self._figures, time.monotonic() - self._begun
         return RunSummary(
-            self._folder.root, figures.total, figures.made, figures.there, seconds,
+            self._folder.root, figures.total, figures.made, figures.existing, seconds,
             servers=figures.servers(time.time()), classes=dict(figures.done_by_class),
         )  # fmt: skip
 
@@ -209,7 +209,7 @@ class _Run:
                 done=figures.done,
                 made=figures.made,
                 total=figures.total,
-                set_aside=figures.set_aside,
+                failed=figures.failed,
                 seconds=time.monotonic() - self._begun,
                 reason=reason,
             )
@@ -218,10 +218,10 @@ class _Run:
     def take(self, event: events.AnyEvent) -> None:
         """Takes an event of the dispatcher in, and hands it on."""
         self._figures.take(event)
-        if isinstance(event, events.ImageSetAside):
-            self._aside[event.index] = event.reason
+        if isinstance(event, events.ImageFailed):
+            self._failed[event.index] = event.reason
         self._tell(event)
-        if isinstance(event, (events.RunStarted, events.ImageSaved, events.ImageSetAside)):
+        if isinstance(event, (events.RunStarted, events.ImageSaved, events.ImageFailed)):
             self._report("")
         elif isinstance(event, (events.ServerUp, events.ServerDown)):
             self._report(
@@ -246,7 +246,7 @@ class _Run:
                 total=figures.total,
                 made=figures.made,
                 note=note,
-                set_aside=figures.set_aside,
+                failed=figures.failed,
                 images_per_s=figures.images_per_s(now),
                 eta_s=figures.eta_s(now),
                 servers=figures.servers(now),
@@ -255,9 +255,9 @@ class _Run:
             )
         )
 
-    def _list_set_aside(self) -> None:
+    def _list_failed(self) -> None:
         by_reason: dict[str, list[int]] = {}
-        for index, reason in sorted(self._aside.items()):
+        for index, reason in sorted(self._failed.items()):
             by_reason.setdefault(reason, []).append(index)
         for reason, indices in by_reason.items():
             rows = ", ".join(f"{index} ({self._plan.row(index).label})" for index in indices[:20])

@@ -74,7 +74,7 @@ class RunState:
     total: int
     done: int
     made: int
-    set_aside: int = 0
+    failed: int = 0
     images_per_s: float = 0.0
     eta_s: float | None = None
     reason: str = ""
@@ -91,6 +91,8 @@ def read_state(root: Path) -> RunState | None:
         servers = tuple(
             ServerState(**{**each, "jobs": tuple(each["jobs"])}) for each in value.pop("servers")
         )
+        if "set_aside" in value:  # the name of `failed` before version 0.1.0
+            value["failed"] = value.pop("set_aside")
         return RunState(**value, servers=servers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         log.debug("%s: %s", root / STATE, error)
@@ -225,9 +227,9 @@ class StateKeeper:
             started=started.at,
             updated=time.time(),
             total=started.total,
-            done=ended.done if ended else seen.done if seen else started.there,
+            done=ended.done if ended else seen.done if seen else started.existing,
             made=ended.made if ended else seen.made if seen else 0,
-            set_aside=ended.set_aside if ended else seen.set_aside if seen else 0,
+            failed=ended.failed if ended else seen.failed if seen else 0,
             images_per_s=round(seen.images_per_s, 3) if seen and not ended else 0.0,
             eta_s=round(seen.eta_s, 1) if seen and seen.eta_s is not None and not ended else None,
             reason=ended.reason if ended else "",
@@ -274,7 +276,7 @@ class Status:
             "started",
             "updated",
             "made",
-            "set_aside",
+            "failed",
             "images_per_s",
             "eta_s",
             "reason",

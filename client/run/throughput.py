@@ -1,6 +1,6 @@
 """How a run is getting on: images and images/s of each server, images of each class, time left. Folded from events; no I/O.
 
-figures = Figures(classes={"bat": 30, "bear": 30}, there={"bat": 3})
+figures = Throughput(classes={"bat": 30, "bear": 30}, existing={"bat": 3})
 figures.take(event)
 figures.eta_s()
 """
@@ -18,7 +18,7 @@ _WINDOW_JOBS = 32  # a server's speed is that of its last so many jobs
 
 
 @dataclass(frozen=True)
-class ServerFigures:
+class ServerThroughput:
     """A server in a run: `images` brought by it, `jobs` on it now, `reason` why it is not up.
 
     `state` is "starting", "up", or one of those that events.ServerDown has.
@@ -56,22 +56,22 @@ class _Server:
         return (images_now - images_then) / (last - first + late) if last > first else 0.0
 
 
-class Figures:
-    """The state of one run. `classes` says how many images of each class are planned, `there` how many there were."""
+class Throughput:
+    """The state of one run. `classes` says how many images of each class are planned, `existing` how many there were."""
 
-    def __init__(self, classes: Mapping[str, int], there: Mapping[str, int]) -> None:
+    def __init__(self, classes: Mapping[str, int], existing: Mapping[str, int]) -> None:
         self.total = sum(classes.values())
-        self.there = sum(there.values())
+        self.existing = sum(existing.values())
         self.made = 0
-        self.set_aside = 0
+        self.failed = 0
         self._planned = MappingProxyType(dict(classes))
-        self._done: Counter[str] = Counter(dict(there))
+        self._done: Counter[str] = Counter(dict(existing))
         self._servers: dict[str, _Server] = {}
 
     @property
     def done(self) -> int:
         """Images in the folder."""
-        return self.there + self.made
+        return self.existing + self.made
 
     @property
     def planned_by_class(self) -> Mapping[str, int]:
@@ -88,8 +88,8 @@ class Figures:
         if isinstance(event, events.RunStarted):
             for name in event.servers:
                 self._servers.setdefault(name, _Server())
-        elif isinstance(event, events.ImageSetAside):
-            self.set_aside += 1
+        elif isinstance(event, events.ImageFailed):
+            self.failed += 1
         elif isinstance(event, events.ImageSaved):
             self.made += 1
             self._done[event.label] += 1
@@ -123,10 +123,10 @@ class Figures:
             if isinstance(event, events.JobFinished):
                 server.ends.append((event.at, server.images))
 
-    def servers(self, now: float) -> tuple[ServerFigures, ...]:
+    def servers(self, now: float) -> tuple[ServerThroughput, ...]:
         """The figures of each server at a time in seconds since 1970."""
         return tuple(
-            ServerFigures(
+            ServerThroughput(
                 name, each.state, each.images, each.images_per_s(now), len(each.jobs), each.reason
             )
             for name, each in self._servers.items()
@@ -139,4 +139,4 @@ class Figures:
     def eta_s(self, now: float) -> float | None:
         """Seconds until every image is there, at the present speed; None while that is not known."""
         speed = self.images_per_s(now)
-        return max(0, self.total - self.done - self.set_aside) / speed if speed > 0 else None
+        return max(0, self.total - self.done - self.failed) / speed if speed > 0 else None

@@ -22,7 +22,7 @@ from ..server.server import ComfyServer
 from . import events
 from .collect import Collector, take_away
 from .jobs import MOST_FOUND, Job
-from .run_state import Shared
+from .run_state import SharedState
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _FINAL = (
 Trouble: TypeAlias = ServerError | WorkflowError
 
 
-class Feeder(threading.Thread):
+class Worker(threading.Thread):
     """The thread of one server. It ends when the run does, or when the server is of no more use.
 
     `server` is the handle when the server has been checked already, else `error` says why there is none yet.
@@ -53,7 +53,7 @@ class Feeder(threading.Thread):
     def __init__(
         self,
         seat: Seat,
-        shared: Shared,
+        shared: SharedState,
         server: ComfyServer | None,
         error: Trouble | None,
         *,
@@ -148,7 +148,7 @@ class Feeder(threading.Thread):
             self._tell_state(state, str(error))
             for job in moved:
                 self._shared.tell_moved(self._seat.name, job)
-            if outcome.aside:
+            if outcome.failed:
                 reason = f"the server was lost each time while making it, at last: {error}"
                 self._shared.tell_outcome(self._seat.name, moved[0], outcome, reason)
             self._shared.lock.notify_all()

@@ -236,7 +236,7 @@ def test_a_second_ctrl_c_quits_at_once(proxies, start_client, tmp_path):
     assert "Traceback" not in told
 
 
-def test_an_image_that_cannot_be_made_is_set_aside_with_its_reason(stub_servers, tmp_path, caplog):
+def test_an_image_that_cannot_be_made_fails_with_its_reason(stub_servers, tmp_path, caplog):
     workflow = stub_workflow(seed=1005, names=("bat", "poison"), per_class=3, batch_size=1)
     seen = []
     with pytest.raises(RunIncomplete, match=r"3 images could not be made .*3 of 6 images"):
@@ -247,13 +247,13 @@ def test_an_image_that_cannot_be_made_is_set_aside_with_its_reason(stub_servers,
             on_event=seen.append,
             patience=QUICK,
         )
-    aside = kinds(seen, events.ImageSetAside)
-    assert {(event.index, event.label) for event in aside} == {
+    failed = kinds(seen, events.ImageFailed)
+    assert {(event.index, event.label) for event in failed} == {
         (1, "poison"),
         (3, "poison"),
         (5, "poison"),
     }
-    assert all("ValueError: poison" in event.reason for event in aside)
+    assert all("ValueError: poison" in event.reason for event in failed)
     assert [record["label"] for record in read_records(tmp_path / "out")] == ["bat"] * 3
     assert seen[-1].outcome == events.INCOMPLETE
     tried = Counter(event.batch_index for event in kinds(seen, events.JobPosted))
@@ -288,7 +288,7 @@ class Restarted:
         return self.open()
 
 
-def test_an_image_that_kills_its_server_is_set_aside(start_stub, tmp_path):
+def test_an_image_that_kills_its_server_fails(start_stub, tmp_path):
     workflow = stub_workflow(
         seed=1007, names=("bat", "deadly"), per_class=1, batch_size=1, seconds=0.1
     )
@@ -403,7 +403,7 @@ def test_events_tell_the_whole_run_and_are_plain_json(stub_servers, tmp_path):
     ]  # fmt: skip
     assert told[0]["total"] == 6
     assert told[-1] | {"at": 0, "seconds": 0} == {
-        "event": "run_ended", "at": 0, "outcome": "complete", "done": 6, "made": 6, "total": 6, "set_aside": 0,
+        "event": "run_ended", "at": 0, "outcome": "complete", "done": 6, "made": 6, "total": 6, "failed": 0,
         "seconds": 0, "reason": "",
     }  # fmt: skip
 

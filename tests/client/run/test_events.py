@@ -15,7 +15,7 @@ DOCS = Path(client.__file__).resolve().parents[1] / "docs" / "json-events.md"
 ROW = re.compile(r"^\| `(\w+)` \| .+ \| ((?:`\w+` ?)+) \|$", re.MULTILINE)
 KINDS = {events.kind_of(each): each for each in get_args(events.AnyEvent)}
 EXAMPLES = [
-    events.RunStarted(folder="f", plan_id="p", total=3, there=1, servers=("a", "b")),
+    events.RunStarted(folder="f", plan_id="p", total=3, existing=1, servers=("a", "b")),
     events.ServerUp(server="a", url="http://127.0.0.1:8188"),
     events.ServerDown(server="a", state=events.HUNG, reason="蝙蝠"),
     events.JobPosted(
@@ -25,8 +25,8 @@ EXAMPLES = [
     events.JobMoved(server="a", prompt_id="p", batch_index=0),
     events.JobRetried(server="a", batch_index=0, indices=(), failures=1, reason="r"),
     events.ImageSaved(server="a", index=0, label="bat", file_name="bat/p-000000.png"),
-    events.ImageSetAside(index=0, label="bat", reason="r"),
-    events.RunEnded(outcome=events.COMPLETE, done=3, made=2, total=3, set_aside=0, seconds=1.5),
+    events.ImageFailed(index=0, label="bat", reason="r"),
+    events.RunEnded(outcome=events.COMPLETE, done=3, made=2, total=3, failed=0, seconds=1.5),
 ]
 _PYTHON = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list}
 

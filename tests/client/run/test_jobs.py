@@ -1,4 +1,4 @@
-"""The job table: every image is delivered once or set aside, whatever servers come, go, fail, forget and deliver late."""
+"""The job table: every image is delivered once or failed, whatever servers come, go, fail, forget and deliver late."""
 
 from collections import Counter
 
@@ -75,13 +75,13 @@ def test_a_job_that_failed_goes_to_another_server_first(jobs):
     assert jobs.take("a").batch_index == job.batch_index
 
 
-def test_after_three_failures_it_is_set_aside_and_the_rest_goes_on(jobs):
+def test_after_three_failures_its_images_have_failed_and_the_rest_goes_on(jobs):
     outcomes = []
     for server in ("a", "b", "a"):
         job = jobs.take(server)
         assert job.batch_index == 0
         outcomes.append(fail(jobs, server, job))
-    assert [(each.again, each.aside, each.failures) for each in outcomes] == [
+    assert [(each.again, each.failed, each.failures) for each in outcomes] == [
         ((0, 1), (), 1),
         ((0, 1), (), 2),
         ((), (0, 1), 3),
@@ -103,11 +103,11 @@ def test_only_the_oldest_job_is_blamed_for_the_loss_of_its_server(jobs):
     for _ in range(2 * jobs.tries - 1):
         jobs.join("a")
         assert [jobs.take("a").batch_index for _ in range(2)] == [0, 1]
-        assert jobs.leave("a")[1].aside == ()
+        assert jobs.leave("a")[1].failed == ()
     jobs.join("a")
     assert jobs.take("a").losses == 2 * jobs.tries - 1
     assert jobs.take("a").losses == 0
-    assert jobs.leave("a")[1].aside == (0, 1)
+    assert jobs.leave("a")[1].failed == (0, 1)
 
 
 def test_a_server_that_is_back_takes_its_jobs_back_unless_others_have_them(jobs):
@@ -125,7 +125,7 @@ def test_a_server_that_is_back_takes_its_jobs_back_unless_others_have_them(jobs)
 def test_a_job_that_is_found_again_did_not_bring_its_server_down(jobs):
     for _ in range(4 * jobs.tries):
         job = jobs.posted("a", jobs.take("a")) if not jobs.on("a") else jobs.on("a")[0]
-        assert jobs.leave("a")[1].aside == ()
+        assert jobs.leave("a")[1].failed == ()
         jobs.join("a")
         assert jobs.reclaim("a", job)
         jobs.settle("a", job)
@@ -143,7 +143,7 @@ def test_a_reserved_job_waits_for_its_server_while_that_is_there(jobs):
     assert jobs.take("a").batch_index == 0
 
 
-def test_when_the_first_jobs_are_all_set_aside_it_is_hopeless():
+def test_when_the_first_jobs_all_fail_it_is_hopeless():
     jobs = Jobs(iter(batches(9)), tries=1)
     jobs.join("a")
     for _ in range(HOPELESS_JOBS):
@@ -160,7 +160,7 @@ class Farm(RuleBasedStateMachine):
         self.all = set(range(count * size))
         self.jobs = Jobs(iter(batches(count, size)), tries=tries)
         self.delivered = []
-        self.aside = []
+        self.failed = []
 
     @rule(server=st.sampled_from(SERVERS))
     def join(self, server):
@@ -171,7 +171,7 @@ class Farm(RuleBasedStateMachine):
         before = self.jobs.on(server)
         moved, outcome = self.jobs.leave(server, blame=blame)
         assert [job.batch_index for job in moved] == [job.batch_index for job in before]
-        self.aside += outcome.aside
+        self.failed += outcome.failed
 
     @precondition(lambda self: self.jobs.servers)
     @rule(data=st.data(), post=st.booleans(), renumber=st.booleans())
@@ -198,13 +198,13 @@ class Farm(RuleBasedStateMachine):
             return
         job = data.draw(st.sampled_from(self.jobs.on(server)))
         if how == "forget":
-            self.aside += self.jobs.forget(server, job).aside
+            self.failed += self.jobs.forget(server, job).failed
             return
         images = {"all": job.indices, "some": job.indices[::2], "none": ()}[how]
         self.delivered += [index for index in images if self.jobs.deliver(job, index)]
         outcome = self.jobs.finish(server, job)
-        self.aside += outcome.aside
-        assert not set(outcome.again) & set(outcome.aside)
+        self.failed += outcome.failed
+        assert not set(outcome.again) & set(outcome.failed)
 
     @rule(data=st.data(), server=st.sampled_from(SERVERS), back=st.booleans())
     def hear_of_a_copy(self, data, server, back):
@@ -221,10 +221,10 @@ class Farm(RuleBasedStateMachine):
         self.jobs.reserve(server, [job.batch_index for job in self.jobs.ahead(count)])
 
     @invariant()
-    def every_image_is_delivered_or_set_aside_at_most_once(self):
+    def every_image_is_delivered_or_failed_at_most_once(self):
         if hasattr(self, "jobs"):
             assert not [
-                index for index, times in Counter(self.delivered + self.aside).items() if times > 1
+                index for index, times in Counter(self.delivered + self.failed).items() if times > 1
             ]
             assert self.jobs.delivered == len(self.delivered)
 
@@ -257,11 +257,11 @@ class Farm(RuleBasedStateMachine):
         while (job := self.jobs.take("a")) is not None:
             self._finish_well("a", job)
         assert self.jobs.over
-        assert sorted(self.delivered + self.aside) == sorted(self.all)
+        assert sorted(self.delivered + self.failed) == sorted(self.all)
 
     def _finish_well(self, server, job):
         self.delivered += [index for index in job.indices if self.jobs.deliver(job, index)]
-        self.aside += self.jobs.finish(server, job).aside
+        self.failed += self.jobs.finish(server, job).failed
 
 
 TestFarm = Farm.TestCase

@@ -80,7 +80,7 @@ def test_the_folder_holds_exactly_the_plan(small, server, tmp_path):
     workflow, seen = small(images_per_class=3, batch_size=4), []
     summary = run_plan(workflow, server, tmp_path / "out", on_progress=seen.append)
     assert_exact(tmp_path / "out", workflow)
-    assert (summary.total, summary.made, summary.there) == (6, 6, 0)
+    assert (summary.total, summary.made, summary.existing) == (6, 6, 0)
     assert [progress.done for progress in seen if not progress.note] == list(range(7))
     generation = json.loads((tmp_path / "out" / "generation.json").read_text("utf-8"))
     assert generation["plan"] == workflow.plan().to_dict()
@@ -106,7 +106,7 @@ def test_a_workflow_that_saves_another_format_makes_a_folder_of_it(
     assert {path.suffix for path in tmp_path.glob("out/*/*")} == {suffix}
     before = records(tmp_path / "out")
     (tmp_path / "out" / "metadata.jsonl").unlink()
-    assert run_plan(workflow, NOBODY, tmp_path / "out").there == 4
+    assert run_plan(workflow, NOBODY, tmp_path / "out").existing == 4
     assert records(tmp_path / "out") == before
 
 
@@ -114,7 +114,7 @@ def test_again_makes_nothing_and_asks_no_server(small, server, tmp_path):
     run_plan(small(), server, tmp_path / "out")
     before = contents(tmp_path / "out")
     summary = run_plan(small(), NOBODY, tmp_path / "out")
-    assert (summary.made, summary.there) == (0, 4)
+    assert (summary.made, summary.existing) == (0, 4)
     assert contents(tmp_path / "out") == before
 
 
