@@ -252,12 +252,12 @@ def child(args: argparse.Namespace) -> None:
 
 
 def keep_books(work: Workflow, out: Path) -> None:
-    """Everything that run_plan does for each job, except to talk to a server and to write images."""
-    plan = work.plan()
-    folder = RunFolder(out, work, plan)
+    """All that run_plan does for each job, except talking to a server and writing images."""
+    folder = RunFolder(out, work)
+    plan = folder.plan
     folder.open() if folder.exists else out.mkdir(parents=True)
     folder.describe({})
-    made = PlanWork(work, plan, folder)
+    made = PlanWork(folder)
     figures = Throughput(plan.counts(), {})
     jobs = Jobs(made.missing_jobs())
     jobs.join("a")

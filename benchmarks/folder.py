@@ -76,10 +76,10 @@ def record_of(row: ImageSpec, plan_id: str) -> ImageRecord:
 
 
 def fill(root: Path, images: int) -> None:
-    """A folder as a finished run leaves it: generation.json, metadata.jsonl, and a file for every record."""
+    """A folder as a finished run leaves it: generation.json, metadata.jsonl, a file per record."""
     workflow = workflow_of(images)
-    plan = workflow.plan()
-    folder = RunFolder(root, workflow, plan)
+    folder = RunFolder(root, workflow)
+    plan = folder.plan
     folder.open()
     root.mkdir(parents=True, exist_ok=True)
     folder.describe({})
@@ -113,7 +113,7 @@ def peak_bytes() -> int:
 
 
 def measure(name: str, root: Path, images: int, rows: int) -> dict[str, float]:
-    """Seconds by the clock and of the processor, and growth of memory in bytes, of one thing; for a process of its own."""
+    """Wall and CPU seconds, and memory growth in bytes, of one task; run it in its own process."""
     prepared = _PREPARED[name](root, images, rows)
     before, begun, cpu = peak_bytes(), time.perf_counter(), time.process_time()
     count = prepared()
@@ -123,7 +123,7 @@ def measure(name: str, root: Path, images: int, rows: int) -> dict[str, float]:
 
 def _resume(root: Path, images: int, rows: int) -> Callable[[], int]:
     workflow = workflow_of(images)
-    folder = RunFolder(root, workflow, workflow.plan())
+    folder = RunFolder(root, workflow)
 
     def run() -> int:
         folder.open()

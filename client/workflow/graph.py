@@ -202,12 +202,16 @@ class Workflow:
         return Workflow(graph, self.source)
 
     def plan(self) -> GenerationPlan:
-        """The plan that the nodes of this graph will make, row for row.
+        """The plan that the nodes of this graph will make, row for row; computed once.
 
         Raises:
-            WorkflowError: a plan node is missing, doubled, or fed by a link.
+            WorkflowError: a plan node is missing, duplicated, or fed by a link.
             PlanError: classes, templates or counts that make no plan.
         """
+        return self._plan
+
+    @cached_property
+    def _plan(self) -> GenerationPlan:
         classes, templates, batcher = (self.only_id_of(each) for each in PLAN_NODES)
         self.only_id_of(SAVER)
         if str(self.value(classes, "path", "")).strip():

@@ -148,7 +148,7 @@ def test_a_plan_that_was_run_is_the_plan_that_was_shown(
         )
         == 0
     )
-    assert "all 3 images are there already" in capsys.readouterr().out
+    assert "all 3 images already exist" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

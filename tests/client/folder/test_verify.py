@@ -47,7 +47,7 @@ def planned(plan, index, suffix=".png"):
 def folder(workflow, tmp_path):
     """A finished folder of nine images, as a run leaves it."""
     patched = patch(workflow, Options(classes=CLASSES, images_per_class=3))
-    folder = RunFolder(tmp_path / "set", patched, patched.plan())
+    folder = RunFolder(tmp_path / "set", patched)
     with folder.locked():
         folder.open()
         folder.describe({"url": "http://127.0.0.1:8188"})
@@ -246,7 +246,7 @@ def test_images_of_another_plan_are_held_against_their_records_only(folder, work
 def test_what_is_no_folder_or_has_a_damaged_plan_is_refused_in_one_line(folder, tmp_path):
     for root in (tmp_path / "none", folder.root / GENERATION):
         for function in (verify, repair):
-            with pytest.raises(FolderError, match="is no folder"):
+            with pytest.raises(FolderError, match="is not a folder"):
                 function(root)
     (folder.root / GENERATION).write_text("{}", encoding="utf-8")
     with pytest.raises(FolderError, match="is damaged") as caught:
