@@ -17,9 +17,10 @@ from client.errors import (
 )
 from client.run.runner import run_plan
 from client.server.access import MIB, Limits
+from client.server.event_socket import EventSocket
 from client.server.fleet import Patience
 from client.server.server import ComfyServer
-from client.server.transport import EventSocket, Transport
+from client.server.transport import Transport
 from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.stand_in import StandIn, answer, answer_json, endless, websocket_upgrade

@@ -11,7 +11,9 @@ import pytest
 
 from client.errors import ServerRefused, ServerUnreachable, TransferError
 from client.server.access import Limits
-from client.server.transport import EventSocket, Transport, backoff, checked_url, without_secrets
+from client.server.address import checked_url, without_secrets
+from client.server.event_socket import EventSocket
+from client.server.transport import Transport, backoff
 
 QUICK = Limits(connect_s=1.0, read_s=0.5, whole_s=1.0, json_bytes=1000, file_bytes=1000)
 
