@@ -171,9 +171,8 @@ class RunFolder:
             LabelsetError: metadata.jsonl is damaged.
         """
         self.check()
-        for path in self.root.glob(
-            ".*.part"
-        ):  # half-written by a client that was killed; the lock says nobody writes
+        # Half-written by a client that was killed; we hold the lock, so nobody is writing.
+        for path in self.root.glob(".*.part"):
             path.unlink(missing_ok=True)
         self.labelled.scan()
         others = self.labelled.rows.plan_ids() - {self.plan.plan_id}

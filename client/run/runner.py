@@ -183,9 +183,14 @@ class _Run:
         self._end(events.COMPLETE, "")
         figures, seconds = self._figures, time.monotonic() - self._begun
         return RunSummary(
-            self._folder.root, figures.total, figures.made, figures.existing, seconds,
-            servers=figures.servers(time.time()), classes=dict(figures.done_by_class),
-        )  # fmt: skip
+            self._folder.root,
+            figures.total,
+            figures.made,
+            figures.existing,
+            seconds,
+            servers=figures.servers(time.time()),
+            classes=dict(figures.done_by_class),
+        )
 
     def _ended_by(self, error: BaseException) -> BaseException:
         """The error for the caller; finished images stay, and the card describes them."""

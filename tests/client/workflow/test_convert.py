@@ -144,7 +144,7 @@ def test_values_of_another_version_of_a_node_are_refused_not_shifted(info):
     node(workflow, 5)["widgets_values"].insert(2, "new widget")
     message = refusal(workflow, info)
     assert "node 5 'KSampler' has 8 saved values, the server's KSampler takes 7" in message
-    assert "'new widget' is no INT for 'steps'" in message
+    assert "'new widget' is not a valid INT for 'steps'" in message
 
 
 def test_random_choices_in_a_text_are_refused(info):
@@ -250,7 +250,7 @@ def test_reroutes_in_a_circle_are_refused(info):
     for link in workflow["links"]:
         if link[3] == 2:  # the first reroute now takes from the second
             link[1:3] = [3, 0]
-    assert "links run in a circle" in refusal(workflow, info)
+    assert "links form a cycle" in refusal(workflow, info)
 
 
 def test_what_only_a_browser_can_fill_is_refused(info):

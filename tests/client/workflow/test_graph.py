@@ -167,7 +167,7 @@ def test_a_plan_error_names_the_file(graph):
         ('{"1": {"class_type": "A", "inputs": []}}', "inputs of node 1"),
         (
             '{"1": {"class_type": "A", "inputs": {"x": ["7", 0]}}}',
-            "takes 'x' from node 7, which is not there",
+            "takes 'x' from node 7, which does not exist",
         ),
         ("[" * 100_000, "cannot read the workflow|not valid JSON"),
     ],
