@@ -18,8 +18,8 @@ from comfy_nodes.labelset import ImageRecord
 
 from ..folder.run_folder import RunFolder
 from ..server.protocol import JobResult
-from ..workflow.graph import SAVER
 from ..workflow.preflight import check, refuse, validate
+from ..workflow.roles import SAVER
 from .collect import check_record
 from .jobs import Job
 

@@ -80,8 +80,7 @@ def run_plan(
 ) -> RunSummary:
     """Makes every image of the workflow's plan that the folder lacks, on one or more servers.
 
-    Nothing is written before the workflow is checked against the servers. Finished images always
-    stay.
+    Nothing is written before the workflow was checked on the servers. Finished images always stay.
 
     Args:
         servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import WorkflowError
+from .dependents import without_dependents
 from .editor import (
     BYPASSED,
     FROM_OUTSIDE,
@@ -35,7 +36,7 @@ from .editor import (
     parse_editor,
     shown,
 )
-from .graph import Workflow, is_link, parse_workflow, read_json
+from .graph import Workflow, parse_workflow, read_json
 from .promoted import Promoted, primitive_targets
 from .widgets import Shape, sent_value, shape_of, wrapped
 
@@ -87,7 +88,7 @@ def convert(value: Any, object_info: ObjectInfo, *, source: str = "workflow") ->
             f"{source} is in editor format and has no node that a server runs; "
             "save it with its nodes"
         )
-    return Converted(graph, (*export.notes, *_without_dependents(graph, export.lost, object_info)))
+    return Converted(graph, (*export.notes, *without_dependents(graph, export.lost, object_info)))
 
 
 @dataclass(frozen=True)
@@ -373,37 +374,3 @@ def _missing(kind: str, name: str) -> str:
         f"the server lacks {shown(kind)}, which {name} is: install its pack there, or, if it "
         "exists in the browser only (as Get and Set nodes do), connect the nodes directly"
     )
-
-
-def _without_dependents(
-    graph: dict[str, Any], lost: Mapping[tuple[str, str], str], info: ObjectInfo
-) -> list[str]:
-    """Removes the nodes that lack a required input because of a muted node; a note for each."""
-    notes = []
-    waiting = [(node_id, name) for node_id, name in lost if _requires(graph[node_id], name, info)]
-    while waiting:
-        node_id, name = waiting.pop()
-        node = graph.pop(node_id, None)
-        if node is None:
-            continue
-        notes.append(
-            f"node {node_id} '{shown(node['_meta']['title'])}' is left out: "
-            f"nothing comes to its '{name}', since a node before it is muted or bypassed"
-        )
-        for other_id, other in graph.items():
-            for key in [
-                key
-                for key, value in other["inputs"].items()
-                if is_link(value) and value[0] == node_id
-            ]:
-                del other["inputs"][key]
-                if _requires(other, key, info):
-                    waiting.append((other_id, key))
-    return sorted(notes)
-
-
-def _requires(node: Mapping[str, Any], name: str, info: ObjectInfo) -> bool:
-    described = info[node["class_type"]]
-    groups = described.get("input") if isinstance(described, Mapping) else None
-    required = groups.get("required") if isinstance(groups, Mapping) else None
-    return isinstance(required, Mapping) and name in required

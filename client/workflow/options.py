@@ -10,7 +10,8 @@ from typing import Any
 from comfy_nodes.plan import ClassEntry, parse_lines
 
 from ..errors import WorkflowError
-from .graph import BANKS, CLASS_LIST, PLAN_NODES, SAVER, Workflow
+from .graph import Workflow
+from .roles import BANKS, CLASS_LIST, PLAN_NODES, SAVER
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import WorkflowError
-from .graph import BATCHER, SAVER, Workflow, is_link
+from .graph import Workflow, is_link
+from .roles import BATCHER, SAVER
 
 MOST_LISTED = 10
 # What the client sets for every job.

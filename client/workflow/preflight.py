@@ -20,8 +20,9 @@ from comfy_nodes.samplers import sampler_warning
 
 from ..errors import WorkflowError
 from .estimates import gpu_memory, image_bytes, shown_bytes
-from .graph import LATENT, SAVER, Workflow, is_link
+from .graph import Workflow, is_link
 from .overrides import nearest
+from .roles import LATENT, SAVER
 
 MOST_PROBLEMS = 6
 ERROR, WARNING = "error", "warning"

@@ -1,4 +1,8 @@
-"""extend, verify, status and cancel as a user types them, on real files, real servers and processes that are killed."""
+"""extend, verify, status and cancel as a user types them, on real files, servers and processes.
+
+Covers: client.commands.cancel, client.commands.extend, client.commands.status,
+client.commands.verify, client.run.cancel, client.run.status.
+"""
 
 import json
 import os
@@ -51,7 +55,7 @@ def made(server, tmp_path, capsys):
 
 @pytest.fixture
 def slow(server, tmp_path, start_client):
-    """Starts a client with far too much to do; waits until it has jobs on the server and an image in the folder."""
+    """Starts a client with far too much to do; waits until it has jobs and an image is saved."""
 
     def start(**options):
         out = tmp_path / "slow"
@@ -284,7 +288,11 @@ def test_only_jobs_that_save_into_the_runs_own_folders_are_its_own():
     queue = {
         "queue_running": [row("a", "synthgrid/12345678")],
         "queue_pending": [
-            row("b", "synthgrid/12345678-2"), row("c", "synthgrid/123456789"), row("d", "synthgrid"), [0, "e", "x"], [],
+            row("b", "synthgrid/12345678-2"),
+            row("c", "synthgrid/123456789"),
+            row("d", "synthgrid"),
+            [0, "e", "x"],
+            [],
             [0, "f", {"1": {"class_type": "SaveImage"}}], None,
         ],
     }  # fmt: skip

@@ -1,4 +1,8 @@
-"""What tests/contract cannot ask of every server: hostile prompts, odd nodes, and paths."""
+"""What tests/contract cannot ask of every server: hostile prompts, odd nodes, and paths.
+
+Covers: client.embedded.execution, client.embedded.files, client.embedded.prompt_queue,
+client.embedded.registry, client.embedded.validation.
+"""
 
 from __future__ import annotations
 

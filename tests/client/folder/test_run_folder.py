@@ -1,4 +1,7 @@
-"""A folder is written only by the run it belongs to, and by one client at a time."""
+"""A folder is written only by the run it belongs to, and by one client at a time.
+
+Covers: client.folder.run_folder, client.folder.differences.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The job table: every image is delivered once or failed, whatever servers come, go, fail, forget and deliver late."""
+"""The job table: every image is delivered once or fails, whatever the servers do."""
 
 from collections import Counter
 from dataclasses import replace
@@ -280,7 +280,7 @@ def test_it_is_not_hopeless_after_a_single_image():
 
 
 class Farm(RuleBasedStateMachine):
-    """Servers that come and go, lose jobs, and keep copies of jobs that they were no longer expected to have."""
+    """Servers come and go, lose jobs, and keep copies of jobs that they should not have."""
 
     @initialize(count=st.integers(1, 6), size=st.integers(1, 3), tries=st.integers(1, 3))
     def begin(self, count, size, tries):

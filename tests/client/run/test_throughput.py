@@ -1,4 +1,4 @@
-"""How a run is getting on, folded from its events: speeds, classes, and a time left that settles early."""
+"""The speed of a run, computed from its events: images/s, classes, and a time left that settles."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def finish(figures, server, number, at, images):
 
 @pytest.mark.parametrize(("load_s", "job_s", "images"), [(0, 1.0, 4), (25, 4.0, 8), (10, 9.0, 16)])
 def test_the_time_left_settles_within_the_first_minute(load_s, job_s, images):
-    """The first job takes longer by the time that the model takes to load; that must not count for the others."""
+    """The first job also loads the model; that time must not count for the others."""
     figures, at, number = begun(), 0.0, 0
     post(figures, "a", 0, 0.0)
     while at + (load_s if number == 0 else 0) + job_s <= 60:

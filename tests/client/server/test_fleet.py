@@ -1,4 +1,4 @@
-"""Servers by address, handle or file: what makes no sense is refused with the entry's name, and no token is shown."""
+"""Servers by address, handle or file: nonsense is refused by name, and no token is shown."""
 
 import json
 import sys

@@ -1,4 +1,7 @@
-"""Servers that mean harm: refused in one clear line, nothing written outside the folder, memory bounded."""
+"""Hostile servers: refused in one clear line, nothing written outside, memory bounded.
+
+Covers: client.server.event_socket, client.server.transport, client.run.collect.
+"""
 
 import hashlib
 import struct
@@ -46,7 +49,7 @@ def hostile(object_info):
 
 @pytest.fixture
 def attack(hostile, workflow, tmp_path):
-    """Runs a plan of two images against the server; returns the error. Only the run's own folder may exist after it."""
+    """Runs a plan of two images; returns the error. Only the run's folder may exist after it."""
 
     def run():
         job = patch(workflow, Options(classes=(ClassEntry("ant"),), images_per_class=2))

@@ -1,4 +1,7 @@
-"""HTTP and WebSocket against real sockets that behave badly."""
+"""HTTP and websocket against real sockets that behave badly.
+
+Covers: client.server.transport, client.server.address, client.server.event_socket.
+"""
 
 import contextlib
 import json
@@ -20,7 +23,7 @@ QUICK = Limits(connect_s=1.0, read_s=0.5, whole_s=1.0, json_bytes=1000, file_byt
 
 @contextlib.contextmanager
 def serving(answer):
-    """A server on loopback whose GET and POST call `answer(handler)`; yields (url, list of paths asked for)."""
+    """A server on loopback whose GET and POST call `answer(handler)`; yields (url, asked paths)."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""--set: any input of any node, named by title, class or id; what is not clear is refused with the candidates."""
+"""--set: any input of any node, by title, class or id; ambiguity is refused with candidates."""
 
 import pytest
 
