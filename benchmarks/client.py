@@ -1,17 +1,20 @@
 """What the client costs: idle time of one server, scaling over many, memory for large plans.
 
-    python benchmarks/client.py [idle] [scaling] [memory] [--service 0.5] [--jobs 20] [--rounds 3] [--servers 1,2,4,8,16]
+    python benchmarks/client.py [idle] [scaling] [memory] [--service 0.5] [--jobs 20] [--rounds 3]
+        [--servers 1,2,4,8,16]
 
-The servers are real processes of the embedded engine in which a stub stands for the model: it sleeps for the service time.
-Queue, HTTP, web socket, saver and record checks are the real ones.
+The servers are real processes of the embedded engine with a stub as the model: it sleeps for the
+service time. Queue, HTTP, websocket, saver and record checks are the real ones.
 
-idle     Three ways take turns on one server process: (a) the loop of ComfyUI's own websocket example: post, wait for the
-         socket, read the history, download, next; (b) comfy_api_simplified, where it is installed; (c) run_plan. Busy is
-         what the server's history says it executed, from its own clock; the wall runs from the first start to the last
-         end on the server. Overhead is what a job takes beyond that, from the outside.
-scaling  Images/s on 1, 2, 4, ... servers; 100% is as many times the speed of one server as there are servers.
-memory   Peak memory of a child process that plans and keeps the books of so many images (job table, prompt ids, figures,
-         the folder's scan) without the pictures themselves; with --full it makes them, which takes minutes.
+idle     Three ways take turns on one server process: (a) the loop of ComfyUI's own websocket
+         example: post, wait for the socket, read the history, download, next;
+         (b) comfy_api_simplified, if it is installed; (c) run_plan. Busy is what the server's
+         history says it executed, by its own clock; the wall time runs from the first start to the
+         last end on the server. Overhead is the rest of a job's time, seen from the outside.
+scaling  Images/s on 1, 2, 4, ... servers; 100% is that many times the speed of one server.
+memory   Peak memory of a child process that plans that many images and does the bookkeeping (job
+         table, prompt ids, throughput, the folder's scan) without the pictures; with --full it
+         makes them, which takes minutes.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ from client.run import events  # noqa: E402
 from client.run.jobs import Jobs  # noqa: E402
 from client.run.plan_jobs import PlanWork  # noqa: E402
 from client.run.runner import run_plan  # noqa: E402
-from client.run.throughput import Figures  # noqa: E402
+from client.run.throughput import Throughput  # noqa: E402
 from client.server.fleet import ServerSpec  # noqa: E402
 from client.workflow.graph import Workflow, parse_workflow  # noqa: E402
 
@@ -110,7 +113,7 @@ def start_server(stack: ExitStack, base: Path) -> str:
 
 
 def post_and_wait(work: Workflow, url: str, out: Path) -> None:
-    """ComfyUI's script_examples/websockets_api_example.py, for every batch in turn, with the files written."""
+    """ComfyUI's script_examples/websockets_api_example.py for each batch; writes the files."""
     client = uuid.uuid4().hex
     out.mkdir()
     socket = websocket.create_connection(f"{url.replace('http', 'ws', 1)}/ws?clientId={client}")
@@ -200,7 +203,7 @@ def measure_scaling(args: argparse.Namespace, stack: ExitStack, base: Path) -> N
     urls = [start_server(stack, base / f"server-{number}") for number in range(max(args.servers))]
     alone = None
     print(
-        f"scaling, {args.jobs} jobs of {args.service:g} s for each server, best of {args.rounds} rounds"
+        f"scaling, {args.jobs} jobs of {args.service:g} s per server, best of {args.rounds} rounds"
     )
     for count in args.servers:
         speeds = []
@@ -211,7 +214,8 @@ def measure_scaling(args: argparse.Namespace, stack: ExitStack, base: Path) -> N
             speeds.append(summary.made / summary.seconds)
         alone = alone or max(speeds) / count
         print(
-            f"  {count:2} servers: {max(speeds):6.2f} images/s, efficiency {max(speeds) / (alone * count):6.1%}, "
+            f"  {count:2} servers: {max(speeds):6.2f} images/s, "
+            f"efficiency {max(speeds) / (alone * count):6.1%}, "
             f"of the service time alone {max(speeds) * args.service / count:6.1%}"
         )
 
@@ -252,13 +256,13 @@ def child(args: argparse.Namespace) -> None:
 
 
 def keep_books(work: Workflow, out: Path) -> None:
-    """Everything that run_plan does for each job, except to talk to a server and to write images."""
-    plan = work.plan()
-    folder = RunFolder(out, work, plan)
+    """All that run_plan does for each job, except talking to a server and writing images."""
+    folder = RunFolder(out, work)
+    plan = folder.plan
     folder.open() if folder.exists else out.mkdir(parents=True)
     folder.describe({})
-    made = PlanWork(work, plan, folder)
-    figures = Figures(plan.counts(), {})
+    made = PlanWork(folder)
+    figures = Throughput(plan.counts(), {})
     jobs = Jobs(made.missing_jobs())
     jobs.join("a")
     while (job := jobs.take("a")) is not None:

@@ -1,14 +1,17 @@
-"""Seconds and memory of a run's look at its folder and of planning, at sizes that hurt; one line each.
+"""Time and memory that a run needs to read its folder and to plan, at large sizes; a line each.
 
-    python benchmarks/folder.py [--images 100000] [--rows 1000000] [--rounds 3] [--folder DIR] [--only NAME ...]
+    python benchmarks/folder.py [--images 100000] [--rows 1000000] [--rounds 3] [--folder DIR]
+        [--only NAME ...]
 
 resume   RunFolder.open on a finished labelled folder: every record read and held against the files
 scan     LabelledFolder.scan, as nodes and trainer use it: the same, and every record kept
-append   LabelledFolder.add of a hundred small images one by one, to an empty folder and to the finished one
-plan     every row of a plan of 100 classes: one template, and four templates with banks of 50 contexts and 20 styles
+append   LabelledFolder.add of a hundred small images one by one, to an empty and to the full folder
+plan     every row of a plan of 100 classes: one template, and four templates with banks of 50
+         contexts and 20 styles
 
-Each is measured in a process of its own, best of `--rounds`, wall time and processor time; memory is the growth of the process's peak resident set over
-what it had after importing. The images are hard links to one tiny PNG a class: a scan of a sound folder opens none.
+Each is measured in its own process, best of `--rounds`, wall time and CPU time; memory is the
+growth of the process's peak resident set since its imports. The images are hard links to one
+tiny PNG per class: a scan of a sound folder opens none.
 """
 
 from __future__ import annotations
@@ -31,7 +34,12 @@ sys.path.insert(0, str(ROOT))
 from client.folder.run_folder import RunFolder  # noqa: E402
 from client.workflow.graph import Workflow, load_workflow  # noqa: E402
 from client.workflow.options import Options, patch  # noqa: E402
-from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name  # noqa: E402
+from comfy_nodes.labelset import (  # noqa: E402
+    ImageRecord,
+    LabelledFolder,
+    encode_image,
+    image_file_name,
+)
 from comfy_nodes.plan import ClassEntry, GenerationPlan, ImageSpec, PromptTemplates  # noqa: E402
 
 CLASSES = tuple(ClassEntry(f"class {number:02}") for number in range(100))
@@ -76,10 +84,10 @@ def record_of(row: ImageSpec, plan_id: str) -> ImageRecord:
 
 
 def fill(root: Path, images: int) -> None:
-    """A folder as a finished run leaves it: generation.json, metadata.jsonl, and a file for every record."""
+    """A folder as a finished run leaves it: generation.json, metadata.jsonl, a file per record."""
     workflow = workflow_of(images)
-    plan = workflow.plan()
-    folder = RunFolder(root, workflow, plan)
+    folder = RunFolder(root, workflow)
+    plan = folder.plan
     folder.open()
     root.mkdir(parents=True, exist_ok=True)
     folder.describe({})
@@ -113,7 +121,7 @@ def peak_bytes() -> int:
 
 
 def measure(name: str, root: Path, images: int, rows: int) -> dict[str, float]:
-    """Seconds by the clock and of the processor, and growth of memory in bytes, of one thing; for a process of its own."""
+    """Wall and CPU seconds, and memory growth in bytes, of one task; run it in its own process."""
     prepared = _PREPARED[name](root, images, rows)
     before, begun, cpu = peak_bytes(), time.perf_counter(), time.process_time()
     count = prepared()
@@ -123,7 +131,7 @@ def measure(name: str, root: Path, images: int, rows: int) -> dict[str, float]:
 
 def _resume(root: Path, images: int, rows: int) -> Callable[[], int]:
     workflow = workflow_of(images)
-    folder = RunFolder(root, workflow, workflow.plan())
+    folder = RunFolder(root, workflow)
 
     def run() -> int:
         folder.open()
@@ -143,7 +151,7 @@ def _scan(root: Path, images: int, rows: int) -> Callable[[], int]:
 
 
 def _append(root: Path, images: int, rows: int) -> Callable[[], int]:
-    """A hundred images of a plan of this process's own, one call each; the folder is not scanned first."""
+    """A hundred images of this process's own plan, one call each; without scanning the folder."""
     plan = GenerationPlan((ClassEntry("appended"),), images_per_class=100)
     records = [record_of(row, f"{os.getpid():012x}") for row in plan]
     items = [(record, encode_image(Image.new("RGB", (8, 8)), record)) for record in records]
@@ -214,7 +222,8 @@ def main() -> None:
             )
             count = int(found[0]["count"])
             print(
-                f"{name:27} {count:9,} in {seconds:8.3f} s ({cpu:.3f} s CPU)  +{grown / MIB:6.1f} MiB",
+                f"{name:27} {count:9,} in {seconds:8.3f} s ({cpu:.3f} s CPU)  "
+                f"+{grown / MIB:6.1f} MiB",
                 flush=True,
             )
 

@@ -1,13 +1,15 @@
-"""SynthGrid's client: a plan, a workflow and ComfyUI servers in, a labelled folder out.
+"""SynthGrid's client: from a plan, a workflow and ComfyUI servers to a labelled folder.
 
     from client import Options, ServerSpec, load_workflow, patch, run_plan
 
-    workflow = patch(load_workflow("workflows/api/sd15_class_prompts.json"), Options(images_per_class=30))
+    workflow = load_workflow("workflows/api/sd15_class_prompts.json")
+    workflow = patch(workflow, Options(images_per_class=30))
     run_plan(workflow, "http://127.0.0.1:8188", "data/synthetic")
-    run_plan(workflow, [ServerSpec("http://10.0.0.5:8188"), ServerSpec("http://10.0.0.6:8188", weight=2)], "data/more")
+    servers = [ServerSpec("http://10.0.0.5:8188"), ServerSpec("http://10.0.0.6:8188", weight=2)]
+    run_plan(workflow, servers, "data/more")
 
-`synthgrid --help` is the same from a command line. Names are imported when first used, so that `import client`
-costs nothing.
+`synthgrid --help` does the same from a command line. Names are imported when they are first used,
+so that `import client` costs nothing.
 """
 
 from __future__ import annotations

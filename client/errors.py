@@ -1,17 +1,17 @@
 """The client's part of SynthGrid's exception tree.
 
-    SynthGridError                  (comfy_nodes.errors)
-    '- ClientError                  everything that can go wrong between a plan and its labelled folder
-       |- WorkflowError             a workflow file that cannot be run: not JSON, nodes missing, bad values, not convertible
-       |- AccessError               a token, header or certificate that cannot be used
-       |- ServerError               a server and what it says
-       |  |- ServerUnreachable      nothing answers, or it stopped answering; trying later may help
-       |  |  '- ServerHung          it answers, but the jobs on it do not move
-       |  |- ServerRefused          it answers, and says no (HTTP 400 with node errors, HTML, a redirect)
-       |  '- TransferError          an image that did not come whole or is not the one that was planned
-       |- JobFailed                 a queued prompt that ended in an error on the server
-       |- FolderError               an output folder that is not this run's, or that another client is writing
-       '- RunIncomplete             the run ended before every image was there; running again completes it
+    SynthGridError               (comfy_nodes.errors)
+    '- ClientError               anything that goes wrong between a plan and its labelled folder
+       |- WorkflowError          a workflow that cannot run: not JSON, missing nodes, bad values
+       |- AccessError            a token, header or certificate that cannot be used
+       |- ServerError            a server and what it says
+       |  |- ServerUnreachable   no answer, or no longer; trying later may help
+       |  |  '- ServerHung       it answers, but the jobs on it do not move
+       |  |- ServerRefused       it answers no (HTTP 400 with node errors, HTML, a redirect)
+       |  '- TransferError       an image that is incomplete or is not the planned one
+       |- JobFailed              a queued prompt that ended in an error on the server
+       |- FolderError            a folder that is not this run's, or that another client is writing
+       '- RunIncomplete          the run ended with images missing; running again completes it
 
 A message is one line: it names the culprit, what was expected, and the next step.
 """
@@ -26,11 +26,11 @@ class ClientError(SynthGridError):
 
 
 class WorkflowError(ClientError):
-    """A workflow file that cannot be run as it is."""
+    """A workflow that cannot run as it is."""
 
 
 class AccessError(ClientError):
-    """A token, header, certificate or time-out that cannot be used. The message never holds a secret."""
+    """A token, header, certificate or timeout that cannot be used. Messages never hold a secret."""
 
 
 class ServerError(ClientError):
@@ -46,7 +46,7 @@ class ServerHung(ServerUnreachable):
 
 
 class ServerRefused(ServerError):
-    """An answer that is not the one hoped for. `status` is the HTTP status, 0 where that is not the point."""
+    """It answers, but not as hoped. `status` is the HTTP status, 0 if that is not the problem."""
 
     def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class ServerRefused(ServerError):
 
 
 class TransferError(ServerError):
-    """An image that did not come whole, or is not the one that was planned."""
+    """An image that is incomplete, or is not the planned one."""
 
 
 class JobFailed(ClientError):
@@ -66,4 +66,4 @@ class FolderError(ClientError):
 
 
 class RunIncomplete(ClientError):
-    """The run ended before every image was there; what is finished is kept, and running again completes it."""
+    """The run ended with images missing. Finished ones stay; running again completes the folder."""

@@ -1,4 +1,4 @@
-"""`cancel`: stops the run of a folder from another terminal, and takes its jobs off the servers."""
+"""`cancel`: stops the run of a folder from another terminal, and cancels its jobs on servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ EXAMPLES = """  synthgrid cancel data/synthetic
   synthgrid cancel data/synthetic --servers servers.json
   synthgrid cancel data/synthetic --token-env COMFY_TOKEN
 
-Finished images stay; the same run goes on later. Only jobs of this folder are cancelled, also when their client was killed."""
+Finished images stay; the same run continues later. Only jobs of this folder are cancelled, even if
+their client was killed."""
 
 
 def add_parser(commands: Any) -> None:
@@ -24,7 +25,7 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "cancel",
-        help="stop the run of a folder and take its jobs off the servers",
+        help="stop the run of a folder and cancel its jobs on the servers",
         examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")
@@ -33,7 +34,7 @@ def add_parser(commands: Any) -> None:
 
 
 def stop(args: argparse.Namespace) -> int:
-    """Cancels; 1 where a server could not be reached, and may still have jobs."""
+    """Cancels; returns 1 if a server could not be reached, and may still have jobs."""
     from ..run.cancel import cancel
     from ..server.fleet import ServerSpec
 
@@ -45,6 +46,6 @@ def stop(args: argparse.Namespace) -> int:
         print(f"{name}: {count} jobs cancelled" if count else f"{name}: no jobs of this folder")
     for reason in done.unreached.values():
         log.error(
-            "error: %s; its jobs, if any, are still there: cancel again when it answers", reason
+            "error: %s; it may still have jobs of this folder: cancel again once it answers", reason
         )
     return 1 if done.unreached else 0

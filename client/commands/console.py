@@ -1,4 +1,4 @@
-"""What the command line shows: the plan table, progress as a bar or as plain lines. Nothing here prints by itself."""
+"""What the command line shows: the plan table, and progress as a bar or lines. Prints nothing."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from comfy_nodes.plan import GenerationPlan
 
 from ..run.events import UP
 from ..run.runner import RunProgress
-from ..run.throughput import ServerFigures
+from ..run.throughput import ServerThroughput
 
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 5.0
 FIRST_PROMPTS = 5
 MOST_CLASSES = 40
-_FEW_CLASSES = 12  # so many and each is shown; of more, only how many are complete
+_FEW_CLASSES = 12  # up to so many, each class is shown; above, only how many are complete
 
 
 class ProgressBar:
-    """Shows RunProgress: on a terminal a bar with a line for every server below it, else a log line every few seconds."""
+    """Shows RunProgress: on a terminal a bar with a line per server, else log lines."""
 
     def __init__(self, *, line_every_s: float = LINE_EVERY_S) -> None:
         self._line_every_s = line_every_s
@@ -52,7 +52,7 @@ class ProgressBar:
         self._stack.close()
 
     def __call__(self, progress: RunProgress) -> None:
-        """Takes the newest state."""
+        """Shows the newest state."""
         if sys.stderr.isatty():
             self._draw(progress)
         elif self._first or time.monotonic() - self._last_line >= self._line_every_s:
@@ -80,13 +80,13 @@ class ProgressBar:
 
 
 def progress_lines(progress: RunProgress) -> list[str]:
-    """The state of a run in lines of plain text: the whole, and each server where there are several."""
+    """The state of a run as lines of text: the whole, and each server if there are several."""
     parts = [f"{progress.done} of {progress.total} images"]
     if progress.made:
         parts.append(f"{progress.images_per_s:.1f}/s")
     if progress.eta_s is not None:
         parts.append(f"{duration(progress.eta_s)} left")
-    parts += [f"{progress.set_aside} set aside"] if progress.set_aside else []
+    parts += [f"{progress.failed} failed"] if progress.failed else []
     parts += [classes_text(progress)] if progress.made and progress.planned else []
     return [", ".join(parts), *_server_lines(progress)]
 
@@ -96,19 +96,19 @@ def _postfix(progress: RunProgress) -> str:
         progress.note,
         f"{duration(progress.eta_s)} left" if progress.eta_s is not None else "",
     ]
-    parts.append(f"{progress.set_aside} set aside" if progress.set_aside else "")
+    parts.append(f"{progress.failed} failed" if progress.failed else "")
     return ", ".join(part for part in parts if part)
 
 
 def _server_lines(progress: RunProgress) -> list[str]:
-    """A line for each server, where it says more than the line of the whole."""
+    """A line per server, if there are several."""
     if len(progress.servers) < 2:
         return []
     width = max(len(each.name) for each in progress.servers)
     return [f"  {each.name.ljust(width)}  {_server_text(each)}" for each in progress.servers]
 
 
-def _server_text(server: ServerFigures) -> str:
+def _server_text(server: ServerThroughput) -> str:
     if server.state == UP:
         return f"{server.images} images, {server.images_per_s:.1f}/s, {server.jobs} jobs on it"
     return f"{server.images} images, {server.state}" + (
@@ -117,7 +117,7 @@ def _server_text(server: ServerFigures) -> str:
 
 
 def classes_text(progress: RunProgress) -> str:
-    """How far the classes are: each of a few, else how many are complete and where the others stand."""
+    """How complete the classes are: each of a few, or a summary of many."""
     counts = {
         name: (progress.classes.get(name, 0), planned) for name, planned in progress.planned.items()
     }
@@ -131,7 +131,7 @@ def classes_text(progress: RunProgress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people: "42 s", "3 min", "2 h 05 min"."""
+    """A duration as text: "42 s", "3 min", "2 h 05 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -139,14 +139,22 @@ def duration(seconds: float) -> str:
 
 
 def plan_values(plan: GenerationPlan, batch_size: int) -> dict[str, Any]:
-    """What `plan --json` prints: exact counts and the first prompts. Raises LabelsetError where folders collide."""
+    """What `plan --json` prints: exact counts and the first prompts.
+
+    Raises:
+        LabelsetError: two classes would share a folder.
+    """
     folders = folder_names(plan.counts())
     rows = [plan.row(index) for index in range(min(FIRST_PROMPTS, len(plan)))]
     return {
         "plan_id": plan.plan_id,
         "classes": [
-            {"name": entry.name, "definition": entry.definition, "folder": folders[entry.name],
-             "images": plan.images_per_class}
+            {
+                "name": entry.name,
+                "definition": entry.definition,
+                "folder": folders[entry.name],
+                "images": plan.images_per_class,
+            }
             for entry in plan.classes
         ],
         "images_per_class": plan.images_per_class,
@@ -154,12 +162,15 @@ def plan_values(plan: GenerationPlan, batch_size: int) -> dict[str, Any]:
         "batch_size": batch_size,
         "batches": plan.batch_count(batch_size),
         "seed": plan.seed,
-        "first_prompts": [{"index": row.index, "label": row.label, "prompt": row.prompt, "seed": row.seed} for row in rows],
-    }  # fmt: skip
+        "first_prompts": [
+            {"index": row.index, "label": row.label, "prompt": row.prompt, "seed": row.seed}
+            for row in rows
+        ],
+    }
 
 
 def plan_table(plan: GenerationPlan, batch_size: int) -> str:
-    """The same for people."""
+    """The same as text."""
     values = plan_values(plan, batch_size)
     shown = values["classes"][:MOST_CLASSES]
     rows = [(each["name"], each["folder"], str(each["images"])) for each in shown]

@@ -1,4 +1,4 @@
-"""`convert`: a workflow as ComfyUI saves it becomes one as a server runs it, without a browser."""
+"""`convert`: turns a workflow saved in ComfyUI into one that a server runs, without a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .options import add_access_options, new_parser, server_of
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = """  synthgrid convert my_workflow.json --server http://127.0.0.1:8188 --out my_workflow_api.json
+EXAMPLES = """  synthgrid convert my_workflow.json --server http://127.0.0.1:8188 \\
+      --out my_workflow_api.json
   synthgrid convert workflows/sd15_class_prompts.json --server embedded
   synthgrid convert my_workflow.json --object-info object_info.json > my_workflow_api.json"""
 
@@ -27,23 +28,23 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "convert",
-        help="make the API format of a workflow saved in ComfyUI",
+        help="convert a workflow saved in ComfyUI to API format",
         examples=EXAMPLES,
     )
     parser.add_argument(
         "workflow", type=Path, metavar="WORKFLOW", help="a workflow in editor format"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where to write; standard output without it"
+        "--out", type=Path, metavar="FILE", help="where to write (default: standard output)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--server", metavar="URL|embedded", help="the server whose nodes count")
+    group.add_argument("--server", metavar="URL|embedded", help="the server whose nodes are used")
     group.add_argument(
         "--object-info",
         type=Path,
         metavar="FILE",
-        help="a server's answer to GET /object_info, saved",
+        help="a saved answer of a server to GET /object_info",
     )
     add_access_options(parser)
     parser.set_defaults(command=convert_file, checkpoint_dir=[], input_directory=None)
@@ -64,7 +65,7 @@ def convert_file(args: argparse.Namespace) -> int:
             value = read_json(args.object_info)
             if not isinstance(value, dict):
                 raise WorkflowError(
-                    f"{args.object_info} is not an answer of /object_info; expected an object"
+                    f"{args.object_info} is not an answer of /object_info; expected a JSON object"
                 )
             return value
 

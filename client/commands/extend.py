@@ -1,4 +1,4 @@
-"""`extend`: more images of each class for a folder that `run` made."""
+"""`extend`: more images per class for a folder that `run` made."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ EXAMPLES = """  synthgrid extend data/synthetic --per-class 60 --server http://1
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "extend", help="make more images of each class, with the folder's own workflow and settings",
+        commands,
+        "extend",
+        help="make more images per class, with the folder's own workflow and settings",
         examples=EXAMPLES,
-    )  # fmt: skip
+    )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")
     parser.add_argument(
         "--per-class",
         type=int,
         required=True,
         metavar="N",
-        help="images of each class in all, the present ones included",
+        help="total images per class, including the existing ones",
     )
     add_event_options(parser)
     add_fleet_options(parser)
@@ -34,7 +36,7 @@ def add_parser(commands: Any) -> None:
 
 
 def extend(args: argparse.Namespace) -> int:
-    """Makes the images that the longer plan adds, and any that are missing; those that are there stay as they are."""
+    """Makes the images that the longer plan adds, and missing ones; existing images stay."""
     from ..folder.run_folder import read_generation
 
     folder = args.folder.expanduser()

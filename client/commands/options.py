@@ -33,7 +33,7 @@ def new_parser(commands: Any, name: str, *, help: str, examples: str) -> argpars
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--verbose", action="store_true", help="log every detail, and show where an error came from"
+        "--verbose", action="store_true", help="log every detail, and tracebacks of errors"
     )
     return parser
 
@@ -45,23 +45,25 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=Path,
         metavar="PATH",
-        help="text file, JSON file, or folder of class folders",
+        help="text file, JSON file, or folder with one folder per class",
     )
-    group.add_argument("--per-class", type=int, metavar="N", help="images of each class")
-    group.add_argument("--batch-size", type=int, metavar="N", help="images a queued job")
+    group.add_argument("--per-class", type=int, metavar="N", help="images per class")
+    group.add_argument("--batch-size", type=int, metavar="N", help="images per queued job")
     group.add_argument(
         "--template",
         action="append",
         metavar="TEXT",
-        help="prompt template, as 'a photo of a {class}'",
+        help="prompt template, such as 'a photo of a {class}' (repeatable)",
     )
     group.add_argument(
-        "--contexts", type=Path, metavar="FILE", help="values of {context}, one a line"
+        "--contexts", type=Path, metavar="FILE", help="values of {context}, one per line"
     )
-    group.add_argument("--styles", type=Path, metavar="FILE", help="values of {style}, one a line")
+    group.add_argument(
+        "--styles", type=Path, metavar="FILE", help="values of {style}, one per line"
+    )
     group.add_argument("--negative", metavar="TEXT", help="negative prompt")
     group.add_argument(
-        "--plan-seed", type=int, metavar="N", help="number that every image's seed follows from"
+        "--plan-seed", type=int, metavar="N", help="number from which all image seeds derive"
     )
 
 
@@ -81,23 +83,26 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         "--strength",
         type=float,
         metavar="X",
-        help="from real images: how far from them, above 0 to 1",
+        help="with real images: how far to depart from them, above 0 up to 1",
     )
     group.add_argument(
         "--real-folder",
         metavar="NAME",
-        help="from real images: the folder in the server's input folder",
+        help="with real images: their folder inside the server's input folder",
     )
     group.add_argument(
-        "--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
         help="any other input; NODE is a title, class or id, VALUE is JSON or text (repeatable)",
-    )  # fmt: skip
+    )
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Which workflow, on which server."""
     parser.add_argument(
-        "workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format"
+        "workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or editor format"
     )
     parser.add_argument(
         "--server", required=True, metavar="URL|embedded", help="a ComfyUI, or the built-in engine"
@@ -107,11 +112,15 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_embedded_options(group: Any) -> None:
-    """`group` is a parser or a group of one."""
+    """Adds to a parser or to one of its groups."""
     group.add_argument(
-        "--checkpoint-dir", type=Path, action="append", default=[], metavar="DIR",
+        "--checkpoint-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
         help="embedded only: a folder of checkpoints in diffusers format (repeatable)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--input-directory",
         type=Path,
@@ -121,7 +130,7 @@ def _add_embedded_options(group: Any) -> None:
 
 
 def add_access_options(parser: argparse.ArgumentParser) -> None:
-    """How the server is reached. Secrets are named, never given: a command line is for everybody to see."""
+    """How the server is reached. Secrets are named, never given: command lines are public."""
     group = parser.add_argument_group(
         "reaching the server (secrets are read from the environment or from files)"
     )
@@ -141,30 +150,34 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
         "--header-file",
         type=Path,
         metavar="PATH",
-        help="file of further headers, one 'Name: value' a line",
+        help="file of further headers, one 'Name: value' per line",
     )
     group.add_argument(
         "--ca-file",
         type=Path,
         metavar="PATH",
-        help="PEM file of the authority that signs the server's https",
+        help="PEM file of the authority that signed the server's https certificate",
     )
     group.add_argument(
-        "--connect-timeout", type=float, metavar="S", help="seconds until a connection (default: 5)"
+        "--connect-timeout", type=float, metavar="S", help="seconds to connect (default: 5)"
     )
     group.add_argument(
         "--read-timeout",
         type=float,
         metavar="S",
-        help="longest silence of the server (default: 60)",
+        help="longest silence of the server, in seconds (default: 60)",
     )
     group.add_argument(
-        "--whole-timeout", type=float, metavar="S", help="longest time of one answer (default: 300)"
+        "--whole-timeout", type=float, metavar="S", help="seconds for one answer (default: 300)"
     )
 
 
 def access_of(args: argparse.Namespace) -> Access:
-    """The access that the options describe. Raises AccessError: a secret or certificate that cannot be had or used."""
+    """The access that the options describe.
+
+    Raises:
+        AccessError: a secret or certificate that cannot be read or used.
+    """
     from ..server.access import load_access
 
     return load_access(
@@ -181,40 +194,51 @@ def access_of(args: argparse.Namespace) -> Access:
 
 
 def add_fleet_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """On which servers, and how images come from them. `fleet_of` reads them; at least one server where `required`."""
+    """The servers, and how images come from them; `fleet_of` reads these options.
+
+    At least one server must be given if `required`.
+    """
     group = parser.add_argument_group("servers")
     group.add_argument(
-        "--server", action="append", default=[], metavar="URL|embedded",
-        help="a ComfyUI, or the built-in engine (repeatable: all of them share the work)",
-    )  # fmt: skip
+        "--server",
+        action="append",
+        default=[],
+        metavar="URL|embedded",
+        help="a ComfyUI, or the built-in engine (repeatable: the servers share the work)",
+    )
     group.add_argument(
-        "--servers", type=Path, metavar="FILE",
+        "--servers",
+        type=Path,
+        metavar="FILE",
         help="JSON or TOML list of servers with url, name, weight, token_env, output_directory",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--collect", default="view", metavar="view|local:DIR",
-        help="view: download images (default). local:DIR: move them out of DIR, the output folder of a --server on this "
-        "machine; for several servers give output_directory in --servers FILE",
-    )  # fmt: skip
+        "--collect",
+        default="view",
+        metavar="view|local:DIR",
+        help="view: download images (default). local:DIR: move them out of DIR, the output folder "
+        "of a --server on this machine; for several, give output_directory in --servers FILE",
+    )
     _add_embedded_options(group)
     add_access_options(parser)
     parser.set_defaults(servers_required=required, wrong_usage=parser.error)
 
 
 def add_event_options(parser: argparse.ArgumentParser) -> None:
-    """For scripts."""
+    """Events for scripts."""
     parser.add_argument(
-        "--json-events", action="store_true",
-        help="print one line of JSON for each event, as docs/json-events.md describes them, and the last line to stderr",
-    )  # fmt: skip
+        "--json-events",
+        action="store_true",
+        help="print each event as a line of JSON (docs/json-events.md), and the result to stderr",
+    )
 
 
 def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
     """The servers that were asked for; nothing is started or connected yet.
 
     Raises:
-        ClientError: one that is no server's address, or a folder to collect from that is none.
-        SystemExit: wrong usage: no server is given, or `--collect` is neither "view" nor "local:DIR".
+        ClientError: an invalid address, or a folder to collect from that does not exist.
+        SystemExit: wrong usage: no server, or `--collect` is neither "view" nor "local:DIR".
     """
     from ..server.fleet import ServerSpec, read_servers
 
@@ -232,7 +256,7 @@ def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
 
 
 def object_info_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
-    """The /object_info of the first server that answers. Raises ServerError: none does."""
+    """The /object_info of the first server that answers. Raises ServerError if none does."""
     from ..server.fleet import Patience, seats_of
 
     errors = []
@@ -255,21 +279,24 @@ def _collect_from(args: argparse.Namespace) -> Path | None:
         return None
     if way != "local" or not folder:
         args.wrong_usage(
-            f"--collect {args.collect}: expected 'view', or 'local:DIR' with the server's output folder"
+            f"--collect {args.collect}: "
+            "expected 'view', or 'local:DIR' with the server's output folder"
         )
     if len(args.server) != 1:
         raise ClientError(
-            "--collect local:DIR goes with one --server; for several give output_directory in --servers FILE"
+            "--collect local:DIR needs exactly one --server; "
+            "for several, give output_directory in --servers FILE"
         )
     if not Path(folder).expanduser().is_dir():
         raise ClientError(
-            f"--collect {args.collect}: {folder} is no folder; give the output folder of the server"
+            f"--collect {args.collect}: {folder} is not a folder; "
+            "give the output folder of the server"
         )
     return Path(folder)
 
 
 def options_of(args: argparse.Namespace) -> Options:
-    """The options that were given; for the embedded engine, its own checkpoint and size where none were."""
+    """The given options; for the embedded engine, its own checkpoint and size by default."""
     checkpoint, width, height = (
         getattr(args, name, None) for name in ("checkpoint", "width", "height")
     )
@@ -307,26 +334,28 @@ def _lines(path: Path | None) -> tuple[str, ...] | None:
         return parse_lines(path.expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(
-            f"cannot read {path}: {error}; expected UTF-8 text, one entry a line"
+            f"cannot read {path}: {error}; expected UTF-8 text, one entry per line"
         ) from error
 
 
 def workflow_of(
     args: argparse.Namespace, object_info: Callable[[], Mapping[str, Any]] | None = None
 ) -> Workflow:
-    """The workflow that was named, with the options put in.
+    """The named workflow, with the options applied.
 
-    `object_info` gets a server's /object_info; it is called for a file in editor format only, which is converted with it.
+    `object_info` returns a server's /object_info; it is called only to convert editor format.
 
     Raises:
-        WorkflowError: no workflow, an option or setting that goes nowhere, or editor format and no `object_info`.
+        WorkflowError: no workflow, an option that no node takes, or editor format and no
+            `object_info`.
     """
     from ..workflow.convert import load_for
     from ..workflow.overrides import with_settings
 
     def no_server() -> Mapping[str, Any]:
         raise WorkflowError(
-            f"{args.workflow} is in editor format; make its API format first, with: synthgrid convert"
+            f"{args.workflow} is in editor format; "
+            "convert it to API format first, with: synthgrid convert"
         )
 
     workflow, notes = load_for(args.workflow, object_info or no_server)
@@ -339,7 +368,7 @@ def server_of(args: argparse.Namespace, stack: ExitStack) -> ServerSource:
     """The server that was asked for; nothing is started or connected yet."""
     if args.server == "embedded":
         return _embedded_server(args, stack)
-    from ..run.runner import GivenServer
+    from ..server.fleet import GivenServer
     from ..server.server import ComfyServer
 
     return GivenServer(stack.enter_context(ComfyServer(args.server, access=access_of(args))))

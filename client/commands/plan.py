@@ -1,4 +1,4 @@
-"""`plan`: exactly what would be made, before anything is."""
+"""`plan`: shows exactly what would be made, before anything is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .options import add_plan_options, new_parser, options_of
 DEFAULT_PER_CLASS = 30
 DEFAULT_BATCH_SIZE = 8
 EXAMPLES = """  synthgrid plan --classes data/digits/train --per-class 30
-  synthgrid plan --classes animals.txt --template "a photo of a {class}, {context}" --contexts contexts.txt
+  synthgrid plan --classes animals.txt --template "a photo of a {class}, {context}" \\
+      --contexts contexts.txt
   synthgrid plan --workflow workflows/api/sd15_class_prompts.json --json"""
 
 
@@ -51,7 +52,7 @@ def show_plan(args: argparse.Namespace) -> int:
 
 
 def _plan_of(options: Options) -> GenerationPlan:
-    """The plan of the options alone, with the defaults of the nodes."""
+    """The plan of the options alone, with the nodes' defaults."""
     if options.classes is None:
         raise PlanError(
             "no classes; give --classes PATH (text file, JSON file or folder), or --workflow FILE"

@@ -1,4 +1,4 @@
-"""`run`: makes the images of a plan that are missing."""
+"""`run`: makes the missing images of a plan."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ if TYPE_CHECKING:
     from ..server.fleet import AnyServer
     from ..workflow.graph import Workflow
 
-EXAMPLES = """  synthgrid run workflows/api/sd15_class_prompts.json --server embedded --classes data/digits/train \\
-      --per-class 30 --batch-size 16 --out data/digits-synthetic
-  synthgrid run workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188 --classes classes.txt \\
-      --template "a photo of a {class}, {context}" --contexts contexts.txt --steps 30 --out data/synthetic
-  synthgrid run workflows/api/sd15_class_prompts.json --server http://10.0.0.5:8188 --server http://10.0.0.6:8188 \\
-      --classes classes.txt --out data/synthetic --json-events > events.jsonl"""
+EXAMPLES = """  synthgrid run workflows/api/sd15_class_prompts.json --server embedded \\
+      --classes data/digits/train --per-class 30 --batch-size 16 --out data/digits-synthetic
+  synthgrid run workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188 \\
+      --classes classes.txt --template "a photo of a {class}, {context}" \\
+      --contexts contexts.txt --steps 30 --out data/synthetic
+  synthgrid run workflows/api/sd15_class_prompts.json --server http://10.0.0.5:8188 \\
+      --server http://10.0.0.6:8188 --classes classes.txt --out data/synthetic \\
+      --json-events > events.jsonl"""
 
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "run", help="make the images that are missing", examples=EXAMPLES)
     parser.add_argument(
-        "workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or in editor format"
+        "workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or editor format"
     )
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="labelled folder; run again to complete it",
+        help="the labelled folder; run again to complete it",
     )
     add_event_options(parser)
     add_fleet_options(parser)
@@ -56,7 +58,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the plan and says in one line how it went."""
+    """Runs the plan and reports the result in one line."""
     with ExitStack() as stack:
         servers = fleet_of(args, stack)
         return make(workflow_of(args, lambda: object_info_of(servers)), servers, args.out, args)
@@ -70,9 +72,9 @@ def make(
     *,
     quiet: bool = False,
 ) -> int:
-    """Makes what `out` lacks, with progress, state file and, where asked for, events.
+    """Makes what `out` lacks, with progress, state file and, if asked for, events.
 
-    What is standard output's otherwise goes to standard error where that has other things to carry, or `quiet` says so.
+    The result goes to standard output, or to standard error if events are printed or `quiet`.
     """
     from ..run.runner import run_plan
     from ..run.status import StateKeeper
@@ -92,10 +94,11 @@ def make(
 
         summary = run_plan(workflow, servers, out, on_progress=show, on_event=tell)
     if summary.made == 0:
-        text = f"all {summary.total} images are there already: {summary.folder}"
+        text = f"all {summary.total} images already exist: {summary.folder}"
     else:
         speed = summary.made / summary.seconds
-        text = f"{summary.total} images, {summary.made} of them new at {speed:.1f} images/s: {summary.folder}"
+        new = f"{summary.made} of them new at {speed:.1f} images/s"
+        text = f"{summary.total} images, {new}: {summary.folder}"
     print(text, file=sys.stderr if json_events or quiet else sys.stdout)
     return 0
 

@@ -1,4 +1,4 @@
-"""`serve`: the embedded engine as a server of its own."""
+"""`serve`: runs the embedded engine as a server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="holds output, input, models",
+        help="folder for output, input and models",
     )
     add(
         "--checkpoint-dir",
@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="more checkpoints",
+        help="a folder of further checkpoints (repeatable)",
     )
     add(
         "--input-directory",
@@ -42,11 +42,11 @@ def add_parser(commands: Any) -> None:
         metavar="DIR",
         help="where real images are (default: BASE_DIRECTORY/input)",
     )
-    add("--exit-with-parent", action="store_true", help="end when standard input closes")
+    add("--exit-with-parent", action="store_true", help="exit when standard input closes")
     add(
         "--temporary",
         action="store_true",
-        help="remove the base directory when the server ends well",
+        help="remove the base directory when the server exits normally",
     )
     parser.set_defaults(command=serve)
 
@@ -57,9 +57,10 @@ def serve(args: argparse.Namespace) -> int:
 
     if missing := missing_requirements():
         raise SynthGridError(
-            f"the embedded engine needs {', '.join(missing)}; install with: pip install -e '.[embedded]'"
+            f"the embedded engine needs {', '.join(missing)}; "
+            "install with: pip install -e '.[embedded]'"
         )
-    # Before torch is loaded: threads that wait by spinning make a busy machine ten times slower.
+    # Before torch is loaded: threads that spin while they wait slow a busy machine down tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ..embedded.server import serve as serve_engine
 

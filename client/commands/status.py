@@ -1,4 +1,4 @@
-"""`status`: how a labelled folder stands, while a run goes on or afterwards."""
+"""`status`: the state of a labelled folder, during a run or afterwards."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ MOST_CLASSES = 40
 def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(
-        commands, "status", help="show how a folder stands, by class and by server, also while it is made",
+        commands,
+        "status",
+        help="show the state of a folder, per class and per server",
         examples=EXAMPLES,
-    )  # fmt: skip
+    )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=show)
 
 
 def show(args: argparse.Namespace) -> int:
-    """Prints the status; 0 whatever it is."""
+    """Prints the status; returns 0 in any case."""
     from ..run.status import status
 
     found = status(args.folder.expanduser())
@@ -42,7 +44,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def text_of(found: Status) -> str:
-    """The status for people."""
+    """The status as text."""
     rows: list[tuple[str, ...]] = [("class", "images", "planned")]
     rows += [
         (label, str(done), "?" if planned is None else str(planned))
@@ -79,12 +81,13 @@ def _sentence(found: Status) -> str:
     if state is None:
         return f"{held} in {found.folder}; no run is known"
     if found.running:
-        return f"{held} in {found.folder}; running on {state.host} (process {state.pid}){_speed(state)}"
+        where = f"running on {state.host} (process {state.pid})"
+        return f"{held} in {found.folder}; {where}{_speed(state)}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.updated))
     if found.outcome == "killed":
         jobs = sum(len(each.jobs) for each in state.servers)
-        left = "; jobs may be on the servers still: synthgrid cancel DIR" if jobs else ""
-        return f"{held} in {found.folder}; the last run ended without a word about {when}{left}"
+        left = "; it may have left jobs on the servers: synthgrid cancel DIR" if jobs else ""
+        return f"{held} in {found.folder}; the last run was cut off about {when}{left}"
     reason = f": {state.reason}" if state.reason else ""
     return f"{held} in {found.folder}; the last run ended {when}, {found.outcome}{reason}"
 

@@ -1,4 +1,4 @@
-"""`validate`: everything that can be checked before the first job is."""
+"""`validate`: checks everything that can be checked before the first job."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from .options import (
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = """  synthgrid validate workflows/api/sd15_class_prompts.json --server http://127.0.0.1:8188
-  synthgrid validate my_workflow.json --server embedded --per-class 300 --out data/synthetic --json"""
+EXAMPLES = """  synthgrid validate workflows/api/sd15_class_prompts.json \\
+      --server http://127.0.0.1:8188
+  synthgrid validate my_workflow.json --server embedded --per-class 300 \\
+      --out data/synthetic --json"""
 
 
 def add_parser(commands: Any) -> None:
@@ -34,12 +36,12 @@ def add_parser(commands: Any) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="check that the images fit where this folder will be",
+        help="also check that the images fit on this folder's disk",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print every finding as JSON; exit code 1 where one is an error",
+        help="print every finding as JSON; exit code 1 if one is an error",
     )
     add_plan_options(parser)
     add_image_options(parser)
@@ -47,7 +49,7 @@ def add_parser(commands: Any) -> None:
 
 
 def check_workflow(args: argparse.Namespace) -> int:
-    """Says in one line what can run where, or, as JSON, everything that was found."""
+    """Says in one line what can run where, or prints every finding as JSON."""
     from ..workflow.preflight import ERROR, WARNING, check, refuse
 
     with ExitStack() as stack:

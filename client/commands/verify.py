@@ -1,4 +1,4 @@
-"""`verify`: holds a labelled folder against its files and its plan; `--repair` sets it right."""
+"""`verify`: compares a labelled folder with its files and its plan; `--repair` repairs it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_FILES = 10  # that are named for each kind of problem; --json names all
+MOST_FILES = 10  # named for each kind of problem; --json names all
 EXAMPLES = """  synthgrid verify data/synthetic
   synthgrid verify data/synthetic --json > report.json
   synthgrid verify data/synthetic --repair
   synthgrid verify data/synthetic --repair --server http://127.0.0.1:8188
 
-Exit code 0: every planned image is there once and every record is true. 1: it is not so, or not yet."""
+Exit code 0: every planned image exists once and every record is true. 1: something is wrong or
+missing."""
 
 
 def add_parser(commands: Any) -> None:
@@ -38,17 +39,18 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder")
     parser.add_argument(
-        "--repair", action="store_true",
-        help="move what is wrong to DIR.quarantine/<time>, restore records from inside images, and, with a server, make "
-        "what is missing; nothing is deleted",
-    )  # fmt: skip
+        "--repair",
+        action="store_true",
+        help="move what is wrong to DIR.quarantine/<time>, restore records from inside images, "
+        "and, with a server, make the missing images; nothing is deleted",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_fleet_options(parser, required=False)
     parser.set_defaults(command=check)
 
 
 def check(args: argparse.Namespace) -> int:
-    """Says what is wrong, or was; returns 0 where nothing is any more."""
+    """Reports what is wrong, or was; returns 0 if nothing is wrong any more."""
     from ..folder.repair import repair
     from ..folder.run_folder import is_locked
     from ..folder.verify import verify
@@ -77,7 +79,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def _refill(folder: Path, args: argparse.Namespace) -> None:
-    """Makes what is missing, with the folder's own workflow."""
+    """Makes the missing images, with the folder's own workflow."""
     from ..folder.run_folder import read_generation
     from .run import make
 
@@ -101,7 +103,7 @@ def _bar() -> Iterator[Callable[[int, int], None]]:
 
 
 def text_of(report: Report, repaired: bool = False) -> str:
-    """The report for people."""
+    """The report as text."""
     from ..folder.verify import KINDS
 
     lines = []
@@ -112,10 +114,10 @@ def text_of(report: Report, repaired: bool = False) -> str:
         lines += [f"  and {count - MOST_FILES} more (--json names all)"] * (count > MOST_FILES)
     if report.quarantine is not None:
         lines.append(
-            f"mended: {report.mended} problems; what was taken out is in {report.quarantine}"
+            f"repaired: {report.mended} problems; what was moved out is in {report.quarantine}"
         )
     if report.missing:
-        lines.append(f"missing: {sum(report.missing.values())} planned images have to be made")
+        lines.append(f"missing: {sum(report.missing.values())} planned images must be made")
         named_classes = [f"  {label}: {count}" for label, count in report.missing.items()]
         lines += named_classes[:MOST_FILES]
         lines += [f"  and {len(named_classes) - MOST_FILES} more classes"] * (
@@ -132,6 +134,8 @@ def _last_line(report: Report, repaired: bool) -> str:
     if report.sound:
         return f"sound: {held}: {report.folder}"
     if report.problems:
-        return f"not sound: {held}; set it right with: synthgrid verify {report.folder} --repair"
-    command = "verify DIR --repair --server URL".replace("DIR", str(report.folder))
-    return f"incomplete: {held}; make the missing ones with the same `synthgrid run ...` as before, or: synthgrid {command}"
+        return f"not sound: {held}; repair it with: synthgrid verify {report.folder} --repair"
+    return (
+        f"incomplete: {held}; make the missing images with the same `synthgrid run ...` as before, "
+        f"or: synthgrid verify {report.folder} --repair --server URL"
+    )

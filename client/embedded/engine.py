@@ -1,4 +1,4 @@
-"""The engine behind the routes: takes prompts in, and runs them one after another on a thread of its own."""
+"""The engine behind the routes: takes prompts in and runs them one by one on its own thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IDLE_S = 0.5  # how often an idle worker looks for POST /free and for the end
 
 
 class Engine:
-    """Registry, queue and worker. `send(event, data, client_id)` must be callable from any thread."""
+    """Registry, queue and worker. `send(event, data, client_id)` must be safe on any thread."""
 
     def __init__(self, registry: Registry, send: Send) -> None:
         self.registry = registry
@@ -39,7 +39,7 @@ class Engine:
         self._worker.start()
 
     def stop(self, *, timeout_s: float) -> None:
-        """Interrupts what runs and waits for the worker to end, but no longer than the time given."""
+        """Interrupts the running prompt and waits up to `timeout_s` for the worker to end."""
         self._stop.set()
         runtime.interrupt.set()
         if self._worker.is_alive():
@@ -57,8 +57,9 @@ class Engine:
         """Validates and queues the body of a POST /prompt that has a "prompt".
 
         Raises:
-            TypeError, ValueError, AttributeError: the body is malformed in a way that no error type describes.
-            EmbeddedError: a prompt of this id and number waits already.
+            TypeError, ValueError, AttributeError: the body is malformed in a way that no error type
+                describes.
+            EmbeddedError: a prompt with this id and number is already waiting.
         """
         number = self._number(body)
         prompt, extra_data = body["prompt"], dict(body.get("extra_data", {}))
@@ -77,16 +78,16 @@ class Engine:
         return item, verdict
 
     def interrupt(self, prompt_id: str | None) -> None:
-        """Stops the prompt that runs; one given by its id only while it is the one."""
+        """Stops the running prompt; with an id, only if it is that prompt."""
         if not prompt_id or self.queue.is_running(prompt_id):
             runtime.interrupt.set()
 
     def free(self) -> None:
-        """Has the worker give the loaded checkpoint's memory back before the next prompt."""
+        """Makes the worker free the loaded checkpoint's memory before the next prompt."""
         self._free.set()
 
     def _number(self, body: dict[str, Any]) -> float:
-        """The prompt's place: as asked for, or first come first served, or before all that came so far."""
+        """The prompt's place: as requested, or first come first served, or before all so far."""
         if "number" in body:
             return float(body["number"])
         number = self._next_number
@@ -109,7 +110,7 @@ class Engine:
                 _forget_checkpoint()
 
     def _run(self, item: QueuedPrompt) -> None:
-        """Runs one prompt and files it, whatever happens: the next one must find the worker alive."""
+        """Runs one prompt and files it, whatever happens: the worker must survive."""
         started = time.perf_counter()
         execution = PromptExecution(item, self.registry.classes, self._send)
         try:

@@ -1,7 +1,7 @@
-"""Runs one prompt: its nodes in order, with V1 semantics, telling who listens what happens. Nothing outlives the run.
+"""Runs one prompt: its nodes in order, with V1 semantics, and reports what happens.
 
-Not supported, because no node that the engine knows needs it: lazy inputs (they are evaluated like any other), nodes that
-expand into further nodes, coroutine nodes, and ExecutionBlocker.
+Not supported, because no node of the engine needs it: lazy inputs (they are evaluated like any
+other), nodes that expand into other nodes, coroutine nodes, and ExecutionBlocker.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .validation import type_name
 log = logging.getLogger(__name__)
 
 Send = Callable[[str, dict[str, Any], "str | None"], None]
-_LONGEST_VALUE = 2000  # letters of an input's value in an error report
+_LONGEST_VALUE = 2000  # characters of an input's value in an error report
 
 
 class PromptExecution:
-    """One run of one prompt. `send(event, data, client_id)` is told everything, from this thread."""
+    """One run of one prompt. `send(event, data, client_id)` gets everything, on this thread."""
 
     def __init__(self, item: QueuedPrompt, classes: Mapping[str, type], send: Send) -> None:
         self.item = item
@@ -37,7 +37,7 @@ class PromptExecution:
         self._progress: dict[str, dict[str, Any]] = {}
 
     def run(self) -> Outcome:
-        """Runs to the end, to the first error, or to an interruption. Never raises for what a node did."""
+        """Runs to the end, the first error, or an interruption. Never raises a node's error."""
         runtime.interrupt.clear()
         self._message("execution_start", {})
         self._message("execution_cached", {"nodes": []})
@@ -50,14 +50,14 @@ class PromptExecution:
         return self.outcome
 
     def _message(self, event: str, data: dict[str, Any], *, to_all: bool = False) -> None:
-        """Keeps a status message for the history and sends it to the client that posted the prompt."""
+        """Keeps a status message for the history, and sends it to the client of the prompt."""
         data = {**data, "prompt_id": self.item.prompt_id, "timestamp": int(time.time() * 1000)}
         self.outcome.messages.append((event, data))
         if self.item.client_id is not None or to_all:
             self._send(event, data, self.item.client_id)
 
     def _run_and_report(self, node_id: str) -> bool:
-        """Whether the node ran well."""
+        """Returns whether the node succeeded."""
         inputs: dict[str, list[Any]] = {}
         failure = {
             "node_id": node_id,
@@ -89,7 +89,7 @@ class PromptExecution:
         return True
 
     def _run_node(self, node_id: str, inputs: dict[str, list[Any]]) -> None:
-        """Runs a node once for every element of its input lists; fills `inputs` for the error report."""
+        """Runs a node once per element of its input lists; fills `inputs` for the error report."""
         node_class = self.classes[self.prompt[node_id]["class_type"]]
         self._report_progress(node_id, "running", 0.0, 1.0)
         inputs.update(self._gather(node_id, node_class))
@@ -105,7 +105,7 @@ class PromptExecution:
         self._report_progress(node_id, "finished", state["max"], state["max"])
 
     def _gather(self, node_id: str, node_class: Any) -> dict[str, list[Any]]:
-        """Input name -> list of values: what its link delivered, or the one value that was typed in."""
+        """Input name -> list of values: what its link delivered, or the one typed-in value."""
         declared = node_class.INPUT_TYPES()
         gathered: dict[str, list[Any]] = {}
         for name, value in self.prompt[node_id]["inputs"].items():
@@ -124,9 +124,7 @@ class PromptExecution:
         return gathered
 
     def _report_ui(self, node_id: str, ui: dict[str, Any]) -> None:
-        json.dumps(
-            ui
-        )  # a ui output that is not JSON is this node's error, not one of every later GET /history
+        json.dumps(ui)  # not JSON: this node's error now, not one of every later GET /history
         self.outcome.outputs[node_id] = ui
         self.outcome.meta[node_id] = {
             "node_id": node_id,
@@ -149,7 +147,7 @@ class PromptExecution:
         self._send("progress", data, self.item.client_id)
 
     def _report_progress(self, node_id: str, state: str, value: float, total: float) -> None:
-        """progress_state tells of every node that has begun."""
+        """Sends progress_state, which lists every node that has started."""
         self._progress[node_id] = {
             "value": value,
             "max": total,
@@ -165,7 +163,7 @@ class PromptExecution:
 
 
 def execution_order(prompt: Mapping[str, Any], outputs: list[str]) -> list[str]:
-    """The nodes that the outputs need, each after what it needs itself, one output completed after another.
+    """The nodes that the outputs need, each after its own inputs, one output after another.
 
     The prompt has been validated, so there is no cycle.
     """
@@ -187,18 +185,17 @@ def execution_order(prompt: Mapping[str, Any], outputs: list[str]) -> list[str]:
 
 
 def call_over_lists(node: Any, inputs: Mapping[str, list[Any]]) -> list[Any]:
-    """Calls the node's FUNCTION once for each place of its longest input list; a shorter list repeats its last value.
+    """Calls the node's FUNCTION once per place of its longest input list.
 
-    A node with INPUT_IS_LIST is called once, with whole lists.
+    A shorter list repeats its last value. A node with INPUT_IS_LIST is called once, with whole
+    lists.
     """
     function = getattr(node, node.FUNCTION)
     if getattr(node, "INPUT_IS_LIST", False):
         runtime.stop_if_interrupted()
         return [function(**inputs)]
     longest = max((len(values) for values in inputs.values()), default=0)
-    if (
-        longest == 0
-    ):  # no inputs at all, or nothing but empty lists: one call without arguments, as in ComfyUI
+    if longest == 0:  # no inputs, or only empty lists: one call without arguments, as in ComfyUI
         inputs, longest = {}, 1
     returned = []
     for place in range(longest):
@@ -209,9 +206,10 @@ def call_over_lists(node: Any, inputs: Mapping[str, list[Any]]) -> list[Any]:
 
 
 def split_returns(returned: list[Any], node_class: Any) -> tuple[list[list[Any]], dict[str, Any]]:
-    """What the calls of a node returned -> (a list of values for every output, the ui output of all calls).
+    """A node's returned values -> (a list of values per output, the ui output of all calls).
 
-    An output that OUTPUT_IS_LIST marks delivers the elements of its lists, another one value a call.
+    An output that OUTPUT_IS_LIST marks delivers the elements of its lists, any other one value per
+    call.
     """
     results, uis = [], []
     for value in returned:

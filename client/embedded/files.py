@@ -1,4 +1,4 @@
-"""GET /view and POST /upload/image: files of the output, input and temporary folders, and never of any other."""
+"""GET /view and POST /upload/image: files of the output, input and temp folders only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp import web
 from . import runtime
 
 _KINDS = ("output", "input", "temp")
-# A browser would run these; they are handed over as files to keep.
+# A browser would run these; they are sent as downloads.
 _ACTIVE = {
     "text/html",
     "text/html-sandboxed",
@@ -25,7 +25,7 @@ _UNKNOWN = "application/octet-stream"
 
 
 def inside(root: Path, name: str) -> Path | None:
-    """The path `name` below `root`, links followed; None when it is not below it, or no path at all."""
+    """The path `name` below `root`, links followed; None if it is outside or not a valid path."""
     try:
         root = root.resolve()
         path = (root / name).resolve()
@@ -65,7 +65,10 @@ async def view(request: web.Request) -> web.StreamResponse:
 
 
 async def upload_image(request: web.Request) -> web.Response:
-    """POST /upload/image: form fields image, subfolder, type, overwrite. Equal content keeps its name."""
+    """POST /upload/image: form fields image, subfolder, type, overwrite.
+
+    A file with equal content keeps its name.
+    """
     form = await request.post()
     image, subfolder, kind = form.get("image"), form.get("subfolder", ""), form.get("type", "input")
     if (
@@ -91,7 +94,7 @@ def _is_plain_name(name: str) -> bool:
 
 
 def _store(folder: Path, name: str, data: bytes, *, overwrite: bool) -> str:
-    """Writes the file under its name or, when another file has it, under "name (1).png" and so on."""
+    """Writes the file under its name, or "name (1).png" and so on if another file has it."""
     folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / name, 0
     while path.exists() and not overwrite:

@@ -1,4 +1,4 @@
-"""The prompts that wait, the one that runs, and the history of those that are done. Thread-safe, in memory only."""
+"""The waiting prompts, the running one, and the history. Thread-safe, in memory only."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class QueuedPrompt:
 
     @property
     def client_id(self) -> str | None:
-        """Whose socket hears of it; None when everybody's does."""
+        """The client whose socket gets the messages; None for all clients."""
         return self.extra_data.get("client_id")
 
     def row(self) -> list[Any]:
-        """As /queue and /history show it."""
+        """The form that /queue and /history show."""
         return [self.number, self.prompt_id, self.prompt, self.extra_data, self.outputs]
 
 
 @dataclass
 class Outcome:
-    """What an execution leaves: ui outputs per node, where they came from, and the status messages sent."""
+    """What an execution leaves: ui outputs per node and their origin, and the messages sent."""
 
     outputs: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Outcome:
 
 
 class PromptQueue:
-    """`on_change` is called, from whatever thread, each time the number of prompts ahead may have changed."""
+    """`on_change` is called, on any thread, whenever the number of prompts may have changed."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -59,7 +59,7 @@ class PromptQueue:
         self._history: dict[str, dict[str, Any]] = {}
 
     def put(self, item: QueuedPrompt) -> None:
-        """Queues a prompt. Raises EmbeddedError when one of the same id and number is waiting already."""
+        """Queues a prompt. Raises EmbeddedError if one with the same id and number is waiting."""
         with self._lock:
             if any(
                 each.prompt_id == item.prompt_id and each.number == item.number
@@ -73,14 +73,14 @@ class PromptQueue:
             self._filled.notify()
 
     def take(self, *, timeout_s: float) -> QueuedPrompt | None:
-        """The next prompt, which runs from now on; None when none came within the time."""
+        """The next prompt, which is now running; None if none arrived in time."""
         with self._lock:
             if not self._pending:
                 self._filled.wait(timeout_s)
             if not self._pending:
                 return None
             item = heapq.heappop(self._pending)
-            # What is shown stays as it was posted, whatever a node does to the prompt that it is handed.
+            # It is shown as it was posted, whatever a node does to the prompt that it is given.
             self._running = copy.deepcopy(item)
             self._on_change()
             return item
@@ -122,14 +122,14 @@ class PromptQueue:
             return len(self._pending) + (self._running is not None)
 
     def delete(self, prompt_ids: list[str]) -> None:
-        """Takes waiting prompts away; they leave no trace in the history."""
+        """Removes waiting prompts; they leave no trace in the history."""
         with self._lock:
             self._pending = [item for item in self._pending if item.prompt_id not in prompt_ids]
             heapq.heapify(self._pending)
             self._on_change()
 
     def clear(self) -> None:
-        """Takes every waiting prompt away."""
+        """Removes every waiting prompt."""
         with self._lock:
             self._pending = []
             self._on_change()
@@ -144,7 +144,7 @@ class PromptQueue:
         return dict(entries[max(start, 0) :][:max_items])
 
     def history_of(self, prompt_id: str) -> dict[str, Any]:
-        """{prompt_id: entry}, or {} for a prompt that is not done, or unknown."""
+        """{prompt_id: entry}, or {} if the prompt is unfinished or unknown."""
         with self._lock:
             return {prompt_id: self._history[prompt_id]} if prompt_id in self._history else {}
 

@@ -28,7 +28,7 @@ class Registry:
         self.add(comfy_nodes.NODE_CLASS_MAPPINGS, comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS)
 
     def add(self, classes: Mapping[str, type], titles: Mapping[str, str]) -> None:
-        """Adds a node pack. A name that is taken stays as it is: a built-in node cannot be replaced."""
+        """Adds a node pack. Existing names win: a built-in node cannot be replaced."""
         for name, node in classes.items():
             self.classes.setdefault(name, node)
         for name, title in titles.items():
@@ -70,12 +70,12 @@ class Registry:
 
 
 def is_output(node: Any) -> bool:
-    """Whether a node class saves or shows something, so that a prompt is run for its sake."""
+    """Whether a node class saves or shows something, so that a prompt runs for its sake."""
     return getattr(node, "OUTPUT_NODE", False) is True
 
 
 def input_spec(inputs: Mapping[str, Any], name: str) -> tuple[Any, str, dict[str, Any]] | None:
-    """(type, category, options) of one input of INPUT_TYPES(); None when the node declares no such input."""
+    """(type, category, options) of one input of INPUT_TYPES(); None if it is not declared."""
     for category in ("required", "optional", "hidden"):
         declared = inputs.get(category, {})
         if name in declared:

@@ -1,7 +1,7 @@
-"""What a node may ask of the engine that runs it: folders, progress, and whether to stop.
+"""What a node may ask of its engine: folders, progress, and whether to stop.
 
-ComfyUI gives its nodes module-level state for this, since a V1 node is built without arguments; so does the engine. One
-process runs one engine, and one thread of it runs the nodes.
+ComfyUI has module-level state for this, since a V1 node is built without arguments; so has the
+engine. One process runs one engine, and one thread of it runs the nodes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _CHECKPOINT_PARTS = ("tokenizer", "text_encoder", "unet", "vae")
 
 
 class Interrupted(Exception):
-    """Raised inside a node when somebody asked for the running prompt to be stopped."""
+    """Raised inside a node when somebody asked to stop the running prompt."""
 
 
 @dataclass(frozen=True)
 class Folders:
     """Where the engine reads and writes: <base>/{output,input,temp,models/checkpoints}.
 
-    `checkpoint_directories` hold further diffusers folders; one that is itself a diffusers folder counts as well.
-    `input_directory` takes the place of <base>/input.
+    `checkpoint_directories` hold further diffusers folders, or are one themselves.
+    `input_directory` replaces <base>/input.
     """
 
     base: Path
@@ -91,11 +91,11 @@ class Folders:
         return self.base / "models" / "checkpoints"
 
     def of_kind(self, kind: str) -> Path | None:
-        """The folder that /view and /upload call "output", "input" or "temp"; None for any other word."""
+        """The folder that /view and /upload call "output", "input" or "temp"; else None."""
         return {"output": self.output, "input": self.input, "temp": self.temp}.get(kind)
 
     def list_checkpoints(self) -> dict[str, Path]:
-        """Name -> diffusers folder. On equal names the user's own come before the bundled ones."""
+        """Name -> diffusers folder. The user's own win over bundled ones of the same name."""
         found: dict[str, Path] = {}
         for root in (self.checkpoints, *self.checkpoint_directories, BUNDLED_CHECKPOINTS):
             for folder in (root, *sorted(root.iterdir())) if root.is_dir() else ():
@@ -126,13 +126,13 @@ def folders() -> Folders:
 
 
 def on_progress(listener: Callable[[int, int], None] | None) -> None:
-    """Sets who hears of progress inside the node that is about to run."""
+    """Sets the listener for progress inside the node that is about to run."""
     global _on_progress
     _on_progress = listener
 
 
 def report_progress(value: int, total: int) -> None:
-    """A node's `value` of `total` steps are done. Raises Interrupted when the prompt is to be stopped."""
+    """Reports `value` of `total` steps of a node. Raises Interrupted if the prompt must stop."""
     stop_if_interrupted()
     if _on_progress is not None:
         _on_progress(value, total)

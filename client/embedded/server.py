@@ -4,7 +4,7 @@
 
     serve(port=8188, base_directory=Path("work"))
 
-There is no authentication, as in ComfyUI: listen on loopback, or behind something that asks for a password.
+As in ComfyUI there is no authentication: listen on loopback, or behind a proxy that has one.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def serve(
     input_directory: Path | None = None,
     exit_with_parent: bool = False,
 ) -> None:
-    """Serves until Ctrl-C or SIGTERM; logs one line "listening on http://host:port" when it is ready.
+    """Serves until Ctrl-C or SIGTERM; logs "listening on http://host:port" when it is ready.
 
     Args:
-        port: 0 takes a free one.
-        base_directory: holds output/, input/, temp/ and models/checkpoints/; they are made.
+        port: 0 picks a free one.
+        base_directory: holds output/, input/, temp/ and models/checkpoints/, which are created.
         checkpoint_directories: further folders of diffusers folders.
-        input_directory: takes the place of <base_directory>/input.
-        exit_with_parent: end as soon as standard input ends, as it does when the process at its other end is gone, however
-            it went.
+        input_directory: replaces <base_directory>/input.
+        exit_with_parent: exit as soon as standard input ends, as it does when the process at its
+            other end is gone for whatever reason.
 
     Raises:
-        EmbeddedError: the folders cannot be made, or the address is taken.
+        EmbeddedError: the folders cannot be created, or the address is taken.
         KeyboardInterrupt: Ctrl-C, after everything is closed.
     """
     runtime.use_folders(
@@ -75,9 +75,8 @@ def serve(
         code = 130
         raise
     finally:
-        if (
-            server.engine.is_busy()
-        ):  # in native code that hears of nothing; Python would abort on taking it apart
+        # A node in native code cannot be stopped, and Python would abort when it shuts down.
+        if server.engine.is_busy():
             log.warning("the running node did not stop within %.0f s; leaving it", _STOP_WITHIN_S)
             logging.shutdown()
             os._exit(code)
@@ -86,9 +85,8 @@ def serve(
 async def _serve(server: Server, host: str, port: int, *, exit_with_parent: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(
-        NotImplementedError
-    ):  # Windows has no such handlers; there the process just ends
+    # Windows has no such handlers; there the process just ends.
+    with contextlib.suppress(NotImplementedError):
         loop.add_signal_handler(signal.SIGTERM, stopped.set)
     if exit_with_parent:
         _watch_parent(lambda: loop.call_soon_threadsafe(stopped.set))
@@ -109,7 +107,7 @@ class Server:
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1.0)
 
     async def start(self, host: str, port: int) -> None:
-        """Listens and starts to work. Raises EmbeddedError when the address cannot be had."""
+        """Starts to listen and to work. Raises EmbeddedError if the address is not available."""
         self.hub.bind(asyncio.get_running_loop())
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
@@ -230,7 +228,7 @@ class Server:
 
 @web.middleware
 async def _refuse_foreign_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A page of another site, open in the user's browser, must not queue prompts on the user's own machine."""
+    """A page of another site in the user's browser must not queue prompts on this machine."""
     host, origin = request.headers.get("Host"), request.headers.get("Origin")
     if host and origin and _is_loopback(urlsplit(f"//{host}").hostname or ""):
         asked, asker = urlsplit(f"//{host.lower()}"), urlsplit(origin.lower())
@@ -243,7 +241,7 @@ async def _refuse_foreign_origin(request: web.Request, handler: Handler) -> web.
 
 @web.middleware
 async def _answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A malformed request is answered with 500, as ComfyUI does, and one line in the log."""
+    """A malformed request is answered with 500, as in ComfyUI, and one line in the log."""
     try:
         return await handler(request)
     except web.HTTPException:
@@ -266,7 +264,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _system_stats() -> dict[str, Any]:
-    """The machine, as far as the standard library and torch know it; unknown amounts of memory are 0."""
+    """The machine, according to the standard library and torch; unknown memory sizes are 0."""
     import torch
 
     from .diffusion.checkpoints import device
@@ -317,13 +315,12 @@ def _synthgrid_version() -> str:
 
 
 def _watch_parent(stop: Callable[[], object]) -> None:
-    """Calls `stop` when standard input ends, and ends the process by force if it is still there some seconds later."""
+    """Calls `stop` when standard input ends; some seconds later it kills the process."""
 
     def watch() -> None:
-        # Not through sys.stdin: Python aborts at its end when a thread waits inside a buffered reader.
-        with contextlib.suppress(
-            OSError, AttributeError, ValueError
-        ):  # no standard input at all counts as its end
+        # Not sys.stdin: Python aborts at exit if a thread waits inside a buffered reader.
+        # Having no standard input at all counts as its end.
+        with contextlib.suppress(OSError, AttributeError, ValueError):
             while os.read(sys.stdin.fileno(), 1024):
                 pass
         log.info("the parent process is gone; stopping")

@@ -13,11 +13,12 @@ from aiohttp import WSMsgType, web
 
 log = logging.getLogger(__name__)
 
-MAXIMUM_BACKLOG = 10_000  # events; a socket that reads none of so many is given up, and the history tells its owner
+# A socket that has not read this many events gets no more; the history has the result anyway.
+MAXIMUM_BACKLOG = 10_000
 
 
 class SocketHub:
-    """One outgoing line a client id, so that a socket that does not read holds nobody else up."""
+    """One outgoing queue per client id, so that a socket that does not read delays nobody else."""
 
     def __init__(self, queue_status: Callable[[], dict[str, Any]]) -> None:
         self._queue_status = queue_status
@@ -30,7 +31,10 @@ class SocketHub:
         self._loop = loop
 
     def send(self, event: str, data: dict[str, Any], client_id: str | None = None) -> None:
-        """Sends an event to one client, or to all when `client_id` is None. Callable from any thread; never blocks."""
+        """Sends an event to one client, or to all if `client_id` is None.
+
+        Safe on any thread; never blocks.
+        """
         if self._loop is None:
             return
         text = json.dumps({"type": event, "data": data})
@@ -50,7 +54,7 @@ class SocketHub:
                 line.put_nowait(text)
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """GET /ws?clientId=X. A second socket of the same client id takes over from the first."""
+        """GET /ws?clientId=X. A second socket with the same client id replaces the first."""
         socket = web.WebSocketResponse(timeout=1.0)
         await socket.prepare(request)
         client_id = request.query.get("clientId") or uuid.uuid4().hex

@@ -1,7 +1,7 @@
 """Whether a posted prompt can run: the same checks, in the same words, as ComfyUI's POST /prompt.
 
-Clients read the answer by its `type` fields and people read the messages, so both are part of the contract that
-tests/contract holds against a real server.
+Clients read the answer's `type` fields and people read the messages, so both are part of the
+contract that tests/contract compares with a real server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _LONGEST_LISTING = 20
 
 @dataclass
 class Verdict:
-    """`error` is None when at least one output can run; `outputs` are those that can, `node_errors` why others cannot."""
+    """`outputs` are the outputs that can run, `node_errors` says why others cannot.
+
+    `error` is None if at least one output can run.
+    """
 
     error: Problem | None = None
     outputs: list[str] = field(default_factory=list)
@@ -31,9 +34,9 @@ class Verdict:
 def validate_prompt(
     prompt: dict[str, Any], classes: Mapping[str, type], targets: Sequence[str] | None = None
 ) -> Verdict:
-    """Checks every output node of a prompt in API format, and all that it needs. Converts widget values in place.
+    """Checks every output node of a prompt in API format and all its inputs.
 
-    `targets`, when given, limits the outputs to these node ids.
+    Converts widget values in place. `targets`, if given, limits the outputs to these node ids.
     """
     outputs = []
     for node_id, node in prompt.items():
@@ -51,7 +54,7 @@ def validate_prompt(
 
 
 class _Validation:
-    """One prompt's checks. `found` holds the problems of every node looked at; None while it is being looked at."""
+    """The checks of one prompt. `valid` and `problems` hold the result of every node visited."""
 
     def __init__(self, prompt: dict[str, Any], classes: Mapping[str, type]) -> None:
         self.prompt = prompt
@@ -101,7 +104,7 @@ class _Validation:
         self.problems[node_id] = [problem]
 
     def _check(self, node_id: str) -> bool:
-        """Whether a node and all that it needs are valid. Exceptions are the caller's to record."""
+        """Whether a node and all its inputs are valid. The caller handles exceptions."""
         if node_id in self.valid:
             return self.valid[node_id]
         if node_id in self.problems:
@@ -127,10 +130,8 @@ class _Validation:
             else:
                 problem = _check_value(inputs, entry, checker, is_required=spec[1] == "required")
             problems += [problem] if problem else []
-        for (
-            name,
-            value,
-        ) in inputs.items():  # a link to an input that is not declared is followed all the same
+        # A link to an undeclared input is followed all the same.
+        for name, value in inputs.items():
             if name not in received_types and is_link(value):
                 self._type_of(value)
                 upstream_valid &= self._check_upstream(value, _Input(name, "*", {}))
@@ -141,7 +142,7 @@ class _Validation:
     def _check_link(
         self, link: list[Any], entry: _Input, checker: _CustomCheck, received_types: dict[str, Any]
     ) -> tuple[Problem | None, bool]:
-        """(what is wrong with the link itself, whether all behind it is valid); notes the type that it delivers."""
+        """(problem of the link itself, whether everything behind it is valid); notes its type."""
         if len(link) != 2:
             return entry.problem("bad_linked_input", received_value=link), True
         received_types[entry.name] = received = self._type_of(link)
@@ -173,7 +174,7 @@ class _Validation:
 def _check_value(
     inputs: dict[str, Any], entry: _Input, checker: _CustomCheck, *, is_required: bool
 ) -> Problem | None:
-    """What is wrong with an input that is no link."""
+    """What is wrong with an input that is not a link."""
     if entry.name not in inputs:
         if not is_required:
             return None
@@ -199,7 +200,7 @@ class _Input:
         return self.kind, self.options
 
     def problem(self, kind: str, **extra: Any) -> Problem:
-        """A problem with this input; `extra` goes into extra_info beside the input's name and declaration."""
+        """A problem with this input; `extra` is added to the name and declaration in extra_info."""
         details = self.name
         if kind == "return_type_mismatch":
             details += f", received_type({extra['received_type']}) mismatch input_type({self.kind})"
@@ -208,11 +209,10 @@ class _Input:
         return _problem(kind, message, details, **extra)
 
     def convert(self, inputs: dict[str, Any]) -> Problem | None:
-        """Puts the value, as its declared type, back into `inputs`."""
+        """Puts the value back into `inputs`, converted to its declared type."""
         value = inputs[self.name]
-        if (
-            isinstance(value, dict) and "__value__" in value
-        ):  # how a browser sends a value that is itself a list
+        # This is how a browser sends a value that is itself a list.
+        if isinstance(value, dict) and "__value__" in value:
             value = inputs[self.name] = value["__value__"]
         try:
             if isinstance(self.kind, str) and self.kind in _CONVERTERS:
@@ -245,7 +245,7 @@ class _Input:
 
 
 class _CustomCheck:
-    """A node's own VALIDATE_INPUTS. The inputs that it names are no longer checked against their range or list."""
+    """A node's own VALIDATE_INPUTS, which replaces the range and list checks of its inputs."""
 
     def __init__(self, node_class: Any) -> None:
         self.function = getattr(node_class, "VALIDATE_INPUTS", None)
@@ -295,7 +295,10 @@ _MESSAGES = {
 
 
 def types_match(received: Any, expected: Any) -> bool:
-    """Whether an output of type `received` may feed an input of type `expected`; "*" is any, "A,B" either."""
+    """Whether an output of type `received` fits an input of type `expected`.
+
+    "*" fits any type, "A,B" fits either.
+    """
     if received == expected or "*" in (received, expected):
         return True
     if isinstance(received, list) and expected == "COMBO":

@@ -1,4 +1,4 @@
-"""The labelled folder as the client uses it: a run's own folder, its verification and its repair."""
+"""The labelled folder as the client uses it: the folder of a run, its verification and repair."""
 
 from .run_folder import Generation, RunFolder, read_generation
 

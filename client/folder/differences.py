@@ -1,4 +1,4 @@
-"""What differs between two runs, in words: why a folder is refused that was made with other settings."""
+"""How two runs differ, in words: why a folder that was made with other settings is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..workflow.graph import shortened
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two `Workflow.content` values, in words: "steps 20 -> 30", "node 12 (LoraLoader) is new"."""
+    """How two `Workflow.content` values differ: "steps 20 -> 30", "node 12 (LoraLoader) is new"."""
     found = []
     for node_id in dict.fromkeys((*old, *new)):
         before, after = old.get(node_id), new.get(node_id)
@@ -33,7 +33,7 @@ def _shown(value: Any) -> str:
 
 
 def plan_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two `GenerationPlan.to_dict` values, in words; the count per class may differ."""
+    """How two `GenerationPlan.to_dict` values differ; images per class may differ freely."""
     found = []
     before = [(each["name"], each["definition"]) for each in old.get("classes", ())]
     after = [(each["name"], each["definition"]) for each in new.get("classes", ())]

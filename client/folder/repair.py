@@ -1,4 +1,4 @@
-"""Sets a labelled folder right: moves what is wrong out of it, never deletes, and restores the records that images hold."""
+"""Repairs a labelled folder: moves bad files out, never deletes, restores records from images."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .verify import Reading, Report
 
 
 def repair(root: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Report:
-    """Verifies, then moves wrong images into `quarantine_of(root)` and mends metadata.jsonl. Runs again after a kill.
+    """Verifies, then moves bad images into `quarantine_of(root)` and repairs metadata.jsonl.
 
-    What the report's `missing` still names has to be made again.
+    After a kill it can simply run again. The images in the report's `missing` must be made again.
 
     Raises:
         FolderError: as `verify`; or a client is writing the folder, or it cannot be written.
         LabelsetError: as `verify`, or the disk is full.
     """
     if not root.is_dir():
-        raise FolderError(f"{root} is no folder; give a labelled folder")
+        raise FolderError(f"{root} is not a folder; give a labelled folder")
     with locked(root):
         reading = Reading(root, on_progress)
         report = reading.report()
@@ -42,7 +42,7 @@ def repair(root: Path, *, on_progress: Callable[[int, int], None] | None = None)
 def quarantine_of(root: Path) -> Path:
     """A new folder beside `root`: "<root>.quarantine/<time>".
 
-    Not inside it: torchvision's ImageFolder takes every folder for a class, a hidden one too, and would train on it.
+    Not inside it: torchvision's ImageFolder takes every folder for a class, even a hidden one.
     """
     root = root.resolve()
     time = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
@@ -54,7 +54,7 @@ def quarantine_of(root: Path) -> Path:
 
 
 def _take_away(root: Path, reading: Reading, report: Report, place: Path) -> None:
-    """Copies of what will change and the reasons first, then the images: a record never outlives its image unseen."""
+    """First saves what will change and the reasons, then moves the images."""
     text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
     write_atomically(place / "problems.json", text.encode("utf-8", "replace"))
     try:
@@ -66,8 +66,8 @@ def _take_away(root: Path, reading: Reading, report: Report, place: Path) -> Non
                 shutil.move(root / name, place / name)
     except OSError as error:
         raise LabelsetError(
-            f"cannot move files from {root} to {place}: {error.strerror or error}; check space and permissions, "
-            "then repair again"
+            f"cannot move files from {root} to {place}: {error.strerror or error}; "
+            "check space and permissions, then repair again"
         ) from error
 
 

@@ -1,9 +1,9 @@
-"""The labelled folder as a run's own: who may write it, what it holds, and what it was made with.
+"""A run's labelled folder: who may write it, what it holds, and how it was made.
 
-    <root>/generation.json     the plan's inputs, the patched workflow, server and versions: written before the first image
+    <root>/generation.json     plan, patched workflow, server and versions: written before images
     <root>/.synthgrid.lock     held while a client writes
 
-A folder that is not this run's is refused with what differs; nothing in it is ever deleted.
+A folder of another run is refused, with what differs; nothing in it is ever deleted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GENERATION = "generation.json"
 
 @dataclass(frozen=True)
 class Generation:
-    """What generation.json says of a folder: the plan at its longest, the graph that makes it, and the folder's run id."""
+    """What generation.json says of a folder: its longest plan, the workflow, and its run id."""
 
     plan: GenerationPlan
     workflow: Workflow
@@ -47,7 +47,7 @@ class Generation:
     urls: tuple[str, ...] = ()
 
     def workflow_for(self, images_per_class: int | None = None) -> Workflow:
-        """The workflow with so many images a class; by default as many as the folder was ever planned for.
+        """The workflow with this many images per class; by default the most ever planned.
 
         Raises:
             FolderError: fewer than that: a plan only grows.
@@ -56,27 +56,28 @@ class Generation:
         wanted = there if images_per_class is None else images_per_class
         if wanted < there:
             raise FolderError(
-                f"the folder is planned for {there} images a class, and {wanted} are fewer; extending only adds: for a "
-                "smaller set run the workflow with --per-class into another folder with --out"
+                f"the folder is planned for {there} images per class, and {wanted} are fewer; "
+                "extending only adds images: for a smaller set, run the workflow with --per-class "
+                "and another --out"
             )
         return patch(self.workflow, Options(images_per_class=wanted))
 
 
 def read_generation(root: Path) -> Generation:
-    """What a folder was made with.
+    """How a folder was made.
 
     Raises:
-        FolderError: there is no generation.json (the folder is no client's), or it is damaged.
+        FolderError: generation.json does not exist (no client made the folder), or is damaged.
     """
     path = root / GENERATION
     if not root.is_dir():
         raise FolderError(
-            f"{root} is no folder; give the labelled folder that `synthgrid run --out` made"
+            f"{root} is not a folder; give the labelled folder that `synthgrid run --out` made"
         )
     if not path.exists():
         raise FolderError(
-            f"{root} has no {GENERATION}, so it is not known how its images were made; only a folder that "
-            "`synthgrid run` made has one"
+            f"{root} has no {GENERATION}, so it is unknown how its images were made; "
+            "only folders that `synthgrid run` made have one"
         )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -101,30 +102,36 @@ def read_generation(root: Path) -> Generation:
 
 
 class RunFolder:
-    """The output folder of one run. `check` first, then `locked`, then `open`.
+    """The output folder of one run of a workflow. `check` first, then `locked`, then `open`.
 
-    `labelled` is the labelled folder in it; `open` reads which rows it has, a byte each, and no record is kept. `run_id` is eight hexadecimal digits that
-    `describe` draws for a new folder and keeps for an old one: they tell this folder's jobs on a server from those of
-    any other, also of one with the same plan.
+    `labelled` is its labelled folder; `open` reads which rows it has, one byte each, and keeps no
+    record. `run_id` is eight hexadecimal digits that `describe` draws for a new folder and keeps
+    for an old one: they tell this folder's jobs on a server from those of any other folder, even
+    one with the same plan.
     """
 
-    def __init__(self, root: Path, workflow: Workflow, plan: GenerationPlan) -> None:
+    def __init__(self, root: Path, workflow: Workflow) -> None:
         self.root = Path(root).expanduser()
+        self.workflow = workflow
         self.labelled = LabelledFolder(self.root)
         self.run_id = ""
-        self._workflow = workflow
-        self._plan = plan
+
+    @property
+    def plan(self) -> GenerationPlan:
+        """The plan of the workflow. Raises as `Workflow.plan` does."""
+        return self.workflow.plan()
 
     @property
     def exists(self) -> bool:
-        """Whether there is a folder already."""
+        """Whether the folder already exists."""
         return self.root.is_dir()
 
     def check(self) -> None:
-        """Looks whether this run may write here; changes nothing.
+        """Checks whether this run may write here; changes nothing.
 
         Raises:
-            FolderError: a file, a folder with other content, or another run's folder (with what differs).
+            FolderError: a file, a folder with other content, or another run's folder (with what
+                differs).
         """
         try:
             if self.root.exists() and not self.root.is_dir():
@@ -137,41 +144,42 @@ class RunFolder:
             self._refuse_other_run(self._read())
         elif visible and METADATA not in names:
             raise FolderError(
-                f"{self.root} holds {len(visible)} things that SynthGrid did not write ({', '.join(visible[:3])}); "
-                "it is left alone: give an empty or new folder with --out"
+                f"{self.root} holds {len(visible)} things that SynthGrid did not write "
+                f"({', '.join(visible[:3])}); it is left alone: give an empty or new folder with "
+                "--out"
             )
 
     def _refuse_other_run(self, before: Mapping[str, Any]) -> None:
         try:
-            found = plan_differences(before["plan"], self._plan.to_dict())
-            found += differences(before["content"], self._workflow.content)
+            found = plan_differences(before["plan"], self.plan.to_dict())
+            found += differences(before["content"], self.workflow.content)
         except (KeyError, TypeError, AttributeError, ValueError):
             raise FolderError(
                 f"{self.root / GENERATION} is damaged; give another folder with --out"
             ) from None
         if found:
             raise FolderError(
-                f"{self.root} was made with other settings ({'; '.join(found[:5])}); "
-                "use the same ones to go on, or give another folder with --out"
+                f"{self.root} was made with other settings ({'; '.join(found[:5])}); use the same "
+                "settings to continue, or give another folder with --out"
             )
 
     def open(self) -> None:
-        """Makes the folder where it is missing, reads its records and mends what a kill left behind.
+        """Creates the folder if needed, reads its records and repairs what a kill left behind.
 
         Raises:
-            FolderError: it cannot be made, or holds images of other plans only.
+            FolderError: it cannot be created, or holds images of other plans only.
             LabelsetError: metadata.jsonl is damaged.
         """
         self.check()
-        for path in self.root.glob(
-            ".*.part"
-        ):  # half-written by a client that was killed; the lock says nobody writes
+        # Half-written by a client that was killed; we hold the lock, so nobody is writing.
+        for path in self.root.glob(".*.part"):
             path.unlink(missing_ok=True)
         self.labelled.scan()
-        others = self.labelled.rows.plan_ids() - {self._plan.plan_id}
+        others = self.labelled.rows.plan_ids() - {self.plan.plan_id}
         if others and not (self.root / GENERATION).exists():
             raise FolderError(
-                f"{self.root} holds images of plan {', '.join(sorted(others))}, but this is plan {self._plan.plan_id}; "
+                f"{self.root} holds images of plan {', '.join(sorted(others))}, "
+                f"but this is plan {self.plan.plan_id}; "
                 "give another folder with --out"
             )
         if others:
@@ -183,15 +191,15 @@ class RunFolder:
 
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the plan indices that have no image yet."""
-        plan_id, rows = self._plan.plan_id, self.labelled.rows
+        plan_id, rows = self.plan.plan_id, self.labelled.rows
         return [index for index in indices if (plan_id, index) not in rows]
 
     def count(self) -> int:
-        """How many images of this plan are there."""
-        return self.labelled.rows.count(self._plan.plan_id, len(self._plan))
+        """How many images of this plan exist."""
+        return self.labelled.rows.count(self.plan.plan_id, len(self.plan))
 
     def describe(self, server: Mapping[str, Any]) -> None:
-        """Writes generation.json; the time of the first run and the largest count per class stay.
+        """Writes generation.json; the time of the first run and the highest count per class stay.
 
         Raises:
             LabelsetError: the folder cannot be written.
@@ -199,7 +207,7 @@ class RunFolder:
         before = self._read() if (self.root / GENERATION).exists() else {}
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.run_id = str(before.get("run_id") or uuid.uuid4().hex[:8])
-        plan = self._plan.to_dict()
+        plan = self.plan.to_dict()
         plan["images_per_class"] = max(
             plan["images_per_class"], (before.get("plan") or {}).get("images_per_class") or 0
         )
@@ -208,13 +216,13 @@ class RunFolder:
             "created": before.get("created", now),
             "updated": now,
             "run_id": self.run_id,
-            "plan_id": self._plan.plan_id,
-            "fingerprint": self._workflow.fingerprint,
+            "plan_id": self.plan.plan_id,
+            "fingerprint": self.workflow.fingerprint,
             "plan": plan,
-            "settings": settings_of(self._workflow),
+            "settings": settings_of(self.workflow),
             "server": dict(server),
-            "content": self._workflow.content,
-            "workflow": self._workflow.graph,
+            "content": self.workflow.content,
+            "workflow": self.workflow.graph,
         }
         write_atomically(
             self.root / GENERATION,
@@ -235,17 +243,17 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for this process. As the function `locked`, which see."""
+        """Locks the folder for this process; see the function `locked`."""
         with locked(self.root):
             yield
 
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Holds a folder for this process, making it where it is missing; a dead process holds nothing.
+    """Locks a folder for this process, creating it if needed; a dead process holds no lock.
 
     Raises:
-        FolderError: another client writes the folder, or it cannot be written.
+        FolderError: another client is writing the folder, or it cannot be written.
     """
     path = root / LOCK
     try:
@@ -266,12 +274,12 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def is_locked(root: Path) -> bool:
-    """Whether a client is writing the folder at this moment; changes nothing."""
+    """Whether a client is writing the folder right now; changes nothing."""
     return file_is_locked(root / LOCK)
 
 
 def _open_locked(path: Path) -> IO[bytes] | None:
-    """The lock file, locked; None where another process holds it. The lock dies with its process."""
+    """The lock file, locked; None if another process holds it. The lock dies with its process."""
     for _ in range(100):
         file = path.open("ab")
         if not try_lock(file):
@@ -282,12 +290,12 @@ def _open_locked(path: Path) -> IO[bytes] | None:
                 return file
         except FileNotFoundError:
             pass
-        file.close()  # its last owner removed the file while we opened it: this lock would hold nothing
+        file.close()  # its last owner removed it while we opened it: locking it protects nothing
     return None
 
 
 def _release(file: IO[bytes], path: Path) -> None:
-    """Removes the lock file while it is still held; Windows can only remove it once it is closed."""
+    """Removes the lock file while it is still locked; Windows can only do so once it is closed."""
     with suppress(OSError):
         path.unlink()
     file.close()
@@ -297,7 +305,7 @@ def _release(file: IO[bytes], path: Path) -> None:
 
 
 def synthgrid_version() -> str:
-    """The installed version; "unknown" where SynthGrid runs from a bare clone."""
+    """The installed version; "unknown" if SynthGrid runs from a bare clone."""
     try:
         return version("synthgrid")
     except PackageNotFoundError:

@@ -1,10 +1,10 @@
-"""Holds a labelled folder against its files and its plan. Reads only; repair.py sets right what can be set right.
+"""Compares a labelled folder with its files and its plan. Reads only; repair.py fixes what it can.
 
     report = verify(Path("data/synthetic"))
     report.sound, report.counts       # False, {"altered": 1}
     for problem in report.problems: print(problem.kind, problem.file, problem.detail)
 
-Every image is read once: hash, decoding, size, the record inside it, its class folder, its row of the plan.
+Every image is read once: hash, decoding, size, the record inside, class folder, row of the plan.
 """
 
 from __future__ import annotations
@@ -37,27 +37,29 @@ from .run_folder import GENERATION, read_generation
 KINDS = {
     "damaged": "images that cannot be read or do not decode",
     "altered": "images whose bytes are not the recorded ones (SHA-256)",
-    "size": "images of another width or height than recorded",
-    "inside": "images whose record inside is not the one in metadata.jsonl",
-    "folder": "images that are not where their record belongs",
-    "plan": "records that are not those of the planned row",
+    "size": "images with another width or height than recorded",
+    "inside": "images whose embedded record differs from the one in metadata.jsonl",
+    "folder": "images that are not where their record says",
+    "plan": "records that differ from the planned row",
     "unrecorded": "images without a record",
     "gone": "records without an image",
     "unfinished": "an unfinished last line of metadata.jsonl",
-    "malformed": "lines of metadata.jsonl that are no record",
-    "doubled": "records of a row or file that has another one",
+    "malformed": "lines of metadata.jsonl that are not a record",
+    "doubled": "records of a row or file that already has one",
 }
 _ROW_FIELDS = ("label", "prompt", "negative_prompt", "seed", "template", "context", "style")
-_THREADS = min(
-    8, (os.cpu_count() or 1) + 1
-)  # one may wait for the disk while the others hash and decode
+# While one thread waits for the disk, the others hash and decode.
+_THREADS = min(8, (os.cpu_count() or 1) + 1)
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong. `kind` is a key of KINDS; `file` is relative to the folder, METADATA for a mere line."""
+    """One thing that is wrong. `kind` is a key of KINDS.
+
+    `file` is relative to the folder; METADATA if only a line of it is wrong.
+    """
 
     kind: str
     file: str
@@ -66,11 +68,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found. `images` were read; `planned` is None where no generation.json tells the plan.
+    """What was found. `images` were read; `planned` is None if no generation.json gives the plan.
 
-    `missing` counts, by class, the planned images of which there is no sound one, nor one whose record can be restored. `other_plans` is how many sound images belong to
-    another plan than generation.json's. After a repair `mended` problems are no more, and `quarantine` holds what was
-    taken away.
+    `missing` counts, by class, the planned images without a sound image or a record that can be
+    restored. `other_plans` sound images belong to another plan than generation.json's. After a
+    repair, `mended` problems are gone, and `quarantine` holds what was moved out.
     """
 
     folder: Path
@@ -84,12 +86,12 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong and nothing that was planned is missing."""
+        """Whether nothing is wrong and no planned image is missing."""
         return not self.problems and not self.missing
 
     @property
     def counts(self) -> dict[str, int]:
-        """Kind -> how many problems, of the kinds that were found."""
+        """Kind -> number of problems, for the kinds that were found."""
         found = Counter(each.kind for each in self.problems)
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
@@ -110,40 +112,40 @@ class Report:
 
 
 def verify(root: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Report:
-    """Reads the whole folder and changes nothing. `on_progress` gets (images read, images in all).
+    """Reads the whole folder and changes nothing. `on_progress` gets (images read, all images).
 
     Raises:
-        FolderError: there is no such folder, or its generation.json is damaged.
+        FolderError: the folder does not exist, or its generation.json is damaged.
         LabelsetError: metadata.jsonl or a class folder cannot be read.
     """
     return Reading(root, on_progress).report()
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What one image turned out to be. `record` is the true one; None where the image cannot be trusted."""
+class ImageCheck:
+    """The result for one image. `record` is the true one; None if the image cannot be trusted."""
 
     problems: tuple[Problem, ...]
     record: ImageRecord | None
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Looks at one image at a time; for use by several threads."""
+class ImageChecker:
+    """Checks one image at a time; safe for several threads."""
 
     root: Path
     plan: GenerationPlan | None
 
-    def verdict(self, name: str, record: ImageRecord | None) -> Verdict:
-        """What is wrong with the image `name`, of which metadata.jsonl says `record`, or nothing (None)."""
+    def check(self, name: str, record: ImageRecord | None) -> ImageCheck:
+        """What is wrong with the image `name`; `record` is its line in metadata.jsonl, if any."""
         try:
             data = (self.root / name).read_bytes()
             inside, size = inspect_image(data)
         except FileNotFoundError:
-            return Verdict((Problem("gone", name, "the file is not there"),), None)
+            return ImageCheck((Problem("gone", name, "the file does not exist"),), None)
         except (OSError, LabelsetError) as error:
             found = [Problem("damaged", name, str(error))]
-            return Verdict(tuple(found), None)
+            return ImageCheck(tuple(found), None)
         about = record or inside
         found = [] if record is None else list(_against(name, record, inside, sha256_of(data)))
         found += [] if about is None else self._about(name, about, size)
@@ -152,10 +154,10 @@ class Judge:
             found = [Problem("unrecorded", name, story), *found]
         as_added = inside is not None and (record is None or record.sha256 == inside.sha256)
         true = as_added and inside is not None and not self._about(name, inside, size)
-        return Verdict(tuple(found), inside if true else None)
+        return ImageCheck(tuple(found), inside if true else None)
 
     def _about(self, name: str, record: ImageRecord, size: tuple[int, int]) -> list[Problem]:
-        """Whether the record speaks of a file at this place, of this (width, height), and of its row of the plan."""
+        """Whether the record fits this path, this (width, height), and its row of the plan."""
         found = []
         if record.file_name != name:
             found.append(Problem("folder", name, f"its record names {record.file_name}"))
@@ -183,9 +185,11 @@ class Judge:
         row = self.plan.row(record.index)
         wrong = [each for each in _ROW_FIELDS if getattr(record, each) != getattr(row, each)]
         if wrong:
-            yield f"row {record.index}: {wrong[0]} {getattr(record, wrong[0])!r}, planned {getattr(row, wrong[0])!r}"
+            ours, planned = getattr(record, wrong[0]), getattr(row, wrong[0])
+            yield f"row {record.index}: {wrong[0]} {ours!r}, planned {planned!r}"
         elif record.file_name not in image_file_names(row.label, record.plan_id, record.index):
-            yield f"row {record.index} belongs in {image_file_names(row.label, record.plan_id, record.index)[0]}"
+            right = image_file_names(row.label, record.plan_id, record.index)[0]
+            yield f"row {record.index} belongs in {right}"
 
 
 def _folder_of(record: ImageRecord) -> str | None:
@@ -198,13 +202,13 @@ def _folder_of(record: ImageRecord) -> str | None:
 def _against(
     name: str, record: ImageRecord, inside: ImageRecord | None, digest: str
 ) -> Iterator[Problem]:
-    """What differs between the line of metadata.jsonl and the file."""
+    """How the line of metadata.jsonl and the file differ."""
     if record.sha256 != digest:
         yield Problem(
             "altered", name, f"SHA-256 {digest[:12]}..., recorded as {record.sha256[:12]}..."
         )
     if inside is None:
-        yield Problem("inside", name, "it holds no record")
+        yield Problem("inside", name, "it has no record inside")
         return
     one, other = vars(record), vars(inside)
     wrong = [each for each in one if each != "sha256" and one[each] != other[each]]
@@ -215,7 +219,7 @@ def _against(
 
 @dataclass
 class Reading:
-    """One reading of a folder, and what a repair has to do: line numbers to drop, files to move, records to add."""
+    """One reading of a folder, and what to repair: lines to drop, files to move, records to add."""
 
     root: Path
     on_progress: Callable[[int, int], None] | None = None
@@ -229,26 +233,26 @@ class Reading:
     def report(self) -> Report:
         """Reads everything. Raises as `verify` does."""
         if not self.root.is_dir():
-            raise FolderError(f"{self.root} is no folder; give a labelled folder")
+            raise FolderError(f"{self.root} is not a folder; give a labelled folder")
         self.plan = read_generation(self.root).plan if (self.root / GENERATION).exists() else None
         self.labelled = LabelledFolder(self.root)
         self.rows = RowSet()  # those whose image is sound, or whose record can be restored
         self.groups: dict[object, list[tuple[Line, ImageRecord]]] = {}
         self.names = self.labelled.image_names()
         self.total = sum(1 for _ in self.names)
-        judge = Judge(self.root, self.plan)
+        checker = ImageChecker(self.root, self.plan)
         with ThreadPoolExecutor(_THREADS) as pool:
             single = self._single_lines()
             for (line, record), verdict in _in_threads(
-                pool, lambda item: judge.verdict(item[1].file_name, item[1]), single
+                pool, lambda item: checker.check(item[1].file_name, item[1]), single
             ):
                 self._settle(line, record, verdict)
             for group in self.groups.values():
                 self._settle_group(
-                    [(line, each, judge.verdict(each.file_name, each)) for line, each in group]
+                    [(line, each, checker.check(each.file_name, each)) for line, each in group]
                 )
             for name, verdict in _in_threads(
-                pool, lambda name: judge.verdict(name, None), sorted(self.names)
+                pool, lambda name: checker.check(name, None), sorted(self.names)
             ):
                 self._settle_stray(name, verdict)
         planned = None if self.plan is None else len(self.plan)
@@ -257,7 +261,7 @@ class Reading:
         )
 
     def missing(self) -> dict[str, int]:
-        """Label -> planned images that have to be made; nothing where no plan is known."""
+        """Label -> planned images that have to be made; empty if no plan is known."""
         if self.plan is None:
             return {}
         labels = [entry.name for entry in self.plan.classes]
@@ -267,7 +271,7 @@ class Reading:
         return dict(Counter(labels[index % len(labels)] for index in missing))
 
     def _single_lines(self) -> Iterator[tuple[Line, ImageRecord]]:
-        """The lines that have a row and a file for themselves; the others go to `groups`."""
+        """The lines with a row and a file of their own; the others go to `groups`."""
         shared = self._shared()
         for line in self.labelled.lines():
             record = self._record_on(line)
@@ -281,7 +285,7 @@ class Reading:
                 yield line, record
 
     def _shared(self) -> set[object]:
-        """The file names and keys that more than one line has."""
+        """The file names and keys that appear on more than one line."""
         names, rows, shared = self.labelled.image_names(), RowSet(), set[object]()
         for line in self.labelled.lines():
             try:
@@ -310,7 +314,7 @@ class Reading:
             return None
         return record
 
-    def _settle(self, line: Line, record: ImageRecord, verdict: Verdict) -> None:
+    def _settle(self, line: Line, record: ImageRecord, verdict: ImageCheck) -> None:
         self._count(record.file_name, verdict)
         self.problems += verdict.problems
         if verdict.problems:
@@ -323,21 +327,24 @@ class Reading:
         else:
             self.move.add(record.file_name)
 
-    def _settle_group(self, group: list[tuple[Line, ImageRecord, Verdict]]) -> None:
-        """Of several lines for one row or file the last sound one counts, or the last where none is sound."""
+    def _settle_group(self, group: list[tuple[Line, ImageRecord, ImageCheck]]) -> None:
+        """Of several lines for one row or file, the last sound one counts, or else the last one."""
         winner = next((each for each in reversed(group) if not each[2].problems), group[-1])
         self._settle(*winner)
         for line, record, verdict in group:
             if line.number == winner[0].number:
                 continue
             self.drop.add(line.number)
-            detail = f"line {line.number} of {METADATA}; line {winner[0].number} has the same row or file"
+            detail = (
+                f"line {line.number} of {METADATA}; "
+                f"line {winner[0].number} has the same row or file"
+            )
             self.problems.append(Problem("doubled", record.file_name, detail))
             if record.file_name != winner[1].file_name:
                 self._count(record.file_name, verdict)
                 self.move.add(record.file_name)
 
-    def _settle_stray(self, name: str, verdict: Verdict) -> None:
+    def _settle_stray(self, name: str, verdict: ImageCheck) -> None:
         record = verdict.record
         twin = record is not None and record.key in self.rows
         if (
@@ -345,7 +352,7 @@ class Reading:
             and twin
             and _same_file(self.root / name, self.root / record.file_name)
         ):
-            return  # a file system that spells the name in another way
+            return  # the same file: the file system spells its name differently
         self._count(name, verdict)
         self.problems += verdict.problems
         if record is None or twin:
@@ -358,7 +365,7 @@ class Reading:
         self.rows.add(record.key)
         self.other_plans += self.plan is not None and record.plan_id != self.plan.plan_id
 
-    def _count(self, name: str, verdict: Verdict) -> None:
+    def _count(self, name: str, verdict: ImageCheck) -> None:
         if any(each.kind == "gone" for each in verdict.problems):
             return
         self.images += 1
@@ -376,7 +383,7 @@ def _same_file(one: Path, other: Path) -> bool:
 def _in_threads(
     pool: ThreadPoolExecutor, function: Callable[[_Item], _Answer], items: Iterable[_Item]
 ) -> Iterator[tuple[_Item, _Answer]]:
-    """(item, function(item)) in order, a few items ahead, so that memory does not grow with their number."""
+    """(item, function(item)) in order, a few items ahead, so that memory use stays constant."""
     waiting: deque[tuple[_Item, Future[_Answer]]] = deque()
     for item in items:
         waiting.append((item, pool.submit(function, item)))

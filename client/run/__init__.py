@@ -1,4 +1,4 @@
-"""A run: jobs handed to servers, images collected and checked, events, and the state that other processes can read."""
+"""A run: jobs for servers, images collected and checked, events, and the status for others."""
 
 from .dispatch import Dispatcher
 from .runner import RunProgress, RunSummary, run_plan

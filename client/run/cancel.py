@@ -1,7 +1,8 @@
-"""Stops the run of a folder from outside, and takes the jobs that it left off the servers. Nobody else's are touched.
+"""Stops the run of a folder from outside, and takes its remaining jobs off the servers.
 
-A job of this folder is known by where it saves: "synthgrid/<run_id>", and the run_id of generation.json is this folder's
-alone. So jobs are found whoever posted them, also when the client was killed before it could write anything down.
+Nobody else's jobs are touched. A job of this folder is recognised by where it saves,
+"synthgrid/<run_id>", and no other folder has the run_id of this generation.json. So jobs are found
+whichever client posted them, even if it was killed before it could write anything down.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from ..errors import FolderError, ServerError
 from ..folder.run_folder import is_locked, read_generation
 from ..server.access import Access
 from ..server.fleet import Patience, Seat, ServerSpec, seats_of
-from ..workflow.graph import SAVER
+from ..workflow.roles import SAVER
 from .status import CANCEL, read_state
 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """What came of it: whether a client was running and stopped, jobs taken off by server name, servers not reached."""
+    """The result: whether a running client was stopped, jobs cancelled per server, and failures."""
 
     stopped: bool
     jobs: Mapping[str, int]
@@ -37,12 +38,16 @@ def cancel(
     access: Access | None = None,
     wait_s: float = 60.0,
 ) -> Cancelled:
-    """Has the client that writes the folder stop, waits for it, and cancels what is left of its jobs.
+    """Stops the client that writes the folder, waits for it, and cancels what is left of its jobs.
 
-    `servers` are asked; without any those that the folder's last run used, with this `access`. Finished images stay; `run` goes on later.
+    Finished images stay, and `run` continues later.
+
+    Args:
+        servers: which servers to ask; by default those of the folder's last run, with `access`.
+        wait_s: how long the client may take to stop.
 
     Raises:
-        FolderError: no folder of a run, or the client does not stop within `wait_s`.
+        FolderError: no run made the folder, or the client does not stop within `wait_s`.
     """
     generation = read_generation(root)
     specs = list(servers) or _used(root, generation.urls, access or Access())
@@ -80,8 +85,9 @@ def _stop_client(root: Path, wait_s: float) -> bool:
         while is_locked(root):
             if time.monotonic() > deadline:
                 raise FolderError(
-                    f"the client that writes {root} did not stop within {wait_s:.0f} s; it may hang, or be a Python "
-                    "program without a StateKeeper: end it with Ctrl-C, then cancel again"
+                    f"the client that writes {root} did not stop within {wait_s:.0f} s; it may "
+                    "hang, or be a Python program without a StateKeeper: stop it with Ctrl-C, then "
+                    "cancel again"
                 )
             time.sleep(0.1)
     finally:
@@ -101,7 +107,7 @@ def _cancel_on(seat: Seat, run_id: str) -> int:
 
 
 def own_prompts(queue: Any, run_id: str) -> list[str]:
-    """The ids in an answer of GET /queue whose graph saves into this run's folders on the server."""
+    """The ids in an answer of GET /queue whose graph saves into this run's folders there."""
     ours = re.compile(rf"synthgrid/{re.escape(run_id)}(-\d+)?")
     groups = (
         [queue.get(name) for name in ("queue_running", "queue_pending")]

@@ -1,6 +1,6 @@
-"""Images from a server, checked one by one: over /view, or moved out of its output folder where that is within reach.
+"""Gets images from a server and checks each one: over /view, or moved out of its output folder.
 
-An image counts only when its record is that of the planned row, and its bytes are those that the record speaks of.
+An image counts only if its record is that of the planned row and its bytes are the record's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Collector:
-    """Fetches images of one server. `output_directory` is the server's output folder where this machine can reach it."""
+    """Gets the images of one server.
+
+    `output_directory` is the server's output folder, where this machine can reach it.
+    """
 
     def __init__(self, output_directory: Path | None = None) -> None:
         self._output = output_directory
@@ -31,11 +34,12 @@ class Collector:
     def fetch(
         self, server: ComfyServer, record: ImageRecord, location: Any
     ) -> tuple[bytes, Path | None]:
-        """The checked bytes of an image, and the file on this machine that they were read from. A file that is not within
-        reach after all is downloaded.
+        """The checked bytes of an image, and the local file that they were read from, if any.
+
+        An image that cannot be read from `output_directory` is downloaded.
 
         Raises:
-            TransferError: they did not come whole, or are not those of the record.
+            TransferError: the bytes are incomplete, or are not those of the record.
             ServerUnreachable: no answer.
         """
         data, path = self._local(record, location)
@@ -52,7 +56,7 @@ class Collector:
             data = path.read_bytes()
             if sha256_of(data) == record.sha256:
                 return data, path
-            reason = "the file there has other bytes than the server saved"
+            reason = "the file there does not have the bytes that the server saved"
         except TransferError as error:
             reason = str(error)
         except OSError as error:
@@ -60,7 +64,7 @@ class Collector:
         if not self._warned:
             self._warned = True
             log.warning(
-                "cannot take images out of %s (%s); downloading them: check --collect",
+                "cannot take images out of %s (%s); downloading them instead: check --collect",
                 self._output,
                 reason,
             )
@@ -72,19 +76,17 @@ def take_away(path: Path) -> None:
     try:
         path.unlink()
     except OSError as error:
-        log.debug("%s stays: %s", path, error)
+        log.debug("%s is left behind: %s", path, error)
 
 
 def local_path(output_directory: Path, location: Any) -> Path:
-    """Where a saved image lies in a server's output folder.
+    """The path of a saved image in a server's output folder, with links followed.
 
     Raises:
-        TransferError: it is not there, or not inside that folder, whatever the server names and wherever links lead.
+        TransferError: the file does not exist, or is not inside that folder.
     """
     if not isinstance(location, Mapping) or location.get("type", "output") != "output":
-        raise TransferError(
-            f"the server names no file of its output folder but {str(location)[:100]}"
-        )
+        raise TransferError(f"the server names no file in its output folder: {str(location)[:100]}")
     named = f"{location.get('subfolder') or ''}/{location.get('filename')}"
     try:
         root = output_directory.resolve(strict=True)
@@ -93,10 +95,10 @@ def local_path(output_directory: Path, location: Any) -> Path:
         ).resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise TransferError(
-            f"{named[:200]} is not there: {getattr(error, 'strerror', None) or error}"
+            f"{named[:200]} cannot be found: {getattr(error, 'strerror', None) or error}"
         ) from error
     if not path.is_relative_to(root) or not path.is_file():
-        raise TransferError(f"{named[:200]} leads out of the folder, or is no file")
+        raise TransferError(f"{named[:200]} is outside the output folder, or is not a file")
     return path
 
 
@@ -104,9 +106,9 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
     """Compares a server's record with the planned row.
 
     Raises:
-        ServerRefused: they differ, so that the nodes on the server plan otherwise than this client.
+        ServerRefused: they differ, so the server's nodes plan differently from this client.
     """
-    advice = "the server's SynthGrid nodes are of another version than this client; update both"
+    advice = "the server's SynthGrid nodes and this client have different versions; update both"
     if record.plan_id != plan.plan_id:
         raise ServerRefused(f"the server made plan {record.plan_id}, not {plan.plan_id}; {advice}")
     if not 0 <= record.index < len(plan):
@@ -117,8 +119,8 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
     for name in ("label", "prompt", "negative_prompt", "seed", "template", "context", "style"):
         if getattr(record, name) != getattr(row, name):
             raise ServerRefused(
-                f"row {row.index}: the server has {name} {getattr(record, name)!r}, the plan {getattr(row, name)!r}; "
-                + advice
+                f"row {row.index}: the server has {name} {getattr(record, name)!r}, "
+                f"the plan has {getattr(row, name)!r}; " + advice
             )
     if record.file_name not in image_file_names(row.label, plan.plan_id, row.index):
         raise ServerRefused(
@@ -127,7 +129,7 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
 
 
 def check_image(data: bytes, record: ImageRecord) -> None:
-    """Checks that the bytes are the whole image that the record speaks of: hash, decoding, size, record inside.
+    """Checks that the bytes are the complete image of the record: hash, decoding, record inside.
 
     Raises:
         TransferError: they are not.
@@ -141,6 +143,4 @@ def check_image(data: bytes, record: ImageRecord) -> None:
     except LabelsetError as error:
         raise TransferError(f"{record.file_name}: {error}") from error
     if inside is None or inside.key != record.key:
-        raise TransferError(
-            f"{record.file_name} holds no record of its own, or that of another image"
-        )
+        raise TransferError(f"{record.file_name} has no record inside, or that of another image")

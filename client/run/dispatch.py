@@ -1,11 +1,11 @@
-"""Many servers, one run: every server is kept fed, and work moves off a lost one. One thread for each server.
+"""Many servers, one run: keeps every server busy and moves work off lost ones; a thread per server.
 
-    with Dispatcher(["http://10.0.0.5:8188", ServerSpec("http://10.0.0.6:8188", weight=2)]) as dispatcher:
-        dispatcher.connect(work.check)
-        dispatcher.run(work)
+    with Dispatcher(["http://10.0.0.5:8188", ServerSpec("http://10.0.0.6:8188", weight=2)]) as it:
+        it.connect(work.check)
+        it.run(work)
 
-`run_plan` does this for a plan and its folder. Which job is where is decided in jobs.py, without threads; worker.py is one
-server's thread. Only prompts that this run posted are ever cancelled.
+`run_plan` does this for a plan and its folder. jobs.py decides which job is where, without threads;
+worker.py is the thread of one server. Only prompts that this run posted are ever cancelled.
 """
 
 from __future__ import annotations
@@ -23,19 +23,14 @@ from ..server.fleet import (
     AnyServer,
     Patience,
     Seat,
-    ServerSource,
-    ServerSpec,
-    read_servers,
     seats_of,
 )
 from ..server.protocol import JobResult
 from ..server.server import ComfyServer, describe_server
 from . import events
 from .jobs import Jobs
-from .run_state import Shared, Work
-from .worker import Feeder, Trouble
-
-__all__ = ["Dispatcher", "Patience", "ServerSource", "ServerSpec", "read_servers"]
+from .run_state import SharedState, Work
+from .worker import Trouble, Worker
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +38,12 @@ Check: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 
 DEPTH = 2  # jobs on a server of weight 1: one runs, one waits
 GOODBYE_S = 10.0  # the longest wait for threads to cancel their jobs and end
-_LOST_GOODBYE_S = 1.0  # the same for those of lost servers, which have nobody to cancel jobs with
+_LOST_GOODBYE_S = 1.0  # the same for lost servers, on which nothing can be cancelled
 
 
 @dataclass(frozen=True)
 class _Connected:
-    """What came of asking a server: a handle and its description, or what was the matter."""
+    """The result of asking a server: a handle and its description, or what went wrong."""
 
     seat: Seat
     server: ComfyServer | None = None
@@ -60,15 +55,17 @@ class Dispatcher:
     """Gives the jobs of one run to one or more servers. A context manager; good for one `run`.
 
     Args:
-        servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one or a list of them.
-        tries: how often a job may fail before its images are set aside.
-        depth: jobs on a server of weight 1 at a time.
+        servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one
+            or a list of them.
+        tries: how often a job may fail before its images have failed for good.
+        depth: jobs at a time on a server of weight 1.
         patience: how long to wait for what.
-        on_event: told what happens, one event at a time, from the thread in which it happened. What it raises ends the run.
-        on_step: told (server name, value, total) when the job that runs on a server moves.
+        on_event: called with every event, one at a time, on the thread on which it happened. What
+            it raises ends the run.
+        on_step: called with (server name, value, total) when a server's running job moves.
 
     Raises:
-        ClientError: no server, an address that is none, or the same server twice.
+        ClientError: no server, an invalid address, or the same server twice.
     """
 
     def __init__(
@@ -112,14 +109,18 @@ class Dispatcher:
                 each.server.close()
 
     def connect(self, check: Check) -> list[dict[str, Any]]:
-        """Asks all servers at once, and describes those that can do the work. A server that is missing now is tried
-        again during the run; one that cannot do the work is left out, with a warning.
+        """Asks all servers at once, and describes those that can do the work.
+
+        A server that does not answer now is tried again during the run; one that cannot do the
+        work is left out, with a warning.
 
         Args:
-            check: raises WorkflowError where a server of this /object_info and /system_stats cannot do the work.
+            check: raises WorkflowError if a server with this /object_info and /system_stats cannot
+                do the work.
 
         Raises:
-            ServerUnreachable, ServerRefused, WorkflowError: no server can; the error of the first one.
+            ServerUnreachable, ServerRefused, WorkflowError: no server can; the first one's error,
+                where an answer counts before silence.
         """
         if len(self._seats) == 1:
             self._connected = [_connect(self._seats[0], check)]
@@ -135,22 +136,25 @@ class Dispatcher:
         return found
 
     def run(self, work: Work, *, resumed: bool = False) -> None:
-        """Does the work. `connect` comes first; `resumed` where an earlier client may have left jobs on the servers.
+        """Does the work, after `connect`.
+
+        `resumed`: an earlier client may have left jobs on the servers.
 
         Raises:
-            ServerUnreachable: no server could be used for `patience.give_up_s`, or none ever will.
-            ServerRefused, WorkflowError: the last server that was left cannot do the work.
-            JobFailed: one job after the other failed, and not one image came.
-            KeyboardInterrupt, and whatever `work.save` or a callback raises: own jobs are cancelled first.
+            ServerUnreachable: no server was usable for `patience.give_up_s`, or none ever will be.
+            ServerRefused, WorkflowError: the last remaining server cannot do the work.
+            JobFailed: one job after another failed, and not one image arrived.
+            KeyboardInterrupt, and whatever `work.save` or a callback raises: own jobs are cancelled
+                first.
         """
         jobs = Jobs(work.missing_jobs(), tries=self._tries)
-        shared = Shared(
+        shared = SharedState(
             work, jobs, patience=self._patience, on_event=self._on_event, on_step=self._on_step
         )
         if resumed and len(self._seats) > 1:
             self._reserve(shared)
-        feeders = [
-            Feeder(
+        workers = [
+            Worker(
                 each.seat,
                 shared,
                 each.server,
@@ -160,22 +164,22 @@ class Dispatcher:
             for each in self._connected
         ]
         try:
-            for feeder in feeders:
-                feeder.start()
-            _watch(shared, feeders)
+            for worker in workers:
+                worker.start()
+            _watch(shared, workers)
         except BaseException as error:
             shared.fail(error)
-            log.warning("stopping: own jobs are cancelled; press Ctrl-C again to quit at once")
+            log.warning("stopping: cancelling own jobs; press Ctrl-C again to quit at once")
         try:
             shared.stop()
-            _wait_for(feeders)
+            _wait_for(workers)
         finally:
             shared.close()
         if shared.error is not None:
             raise shared.error
 
-    def _reserve(self, shared: Shared) -> None:
-        """What an earlier client left on a server is that server's: nobody else makes it a second time."""
+    def _reserve(self, shared: SharedState) -> None:
+        """What an earlier client left on a server stays with that server, and is not made twice."""
         present = [each for each in self._connected if each.server is not None]
         ahead = shared.jobs.ahead(2 * self._depth * len(present))
         for each in present:
@@ -207,23 +211,23 @@ def _connect(seat: Seat, check: Check) -> _Connected:
         return _Connected(seat, error=error)
 
 
-def _watch(shared: Shared, feeders: Sequence[Feeder]) -> None:
-    """Until the run has ended, all servers are out, or none could be used for too long."""
+def _watch(shared: SharedState, workers: Sequence[Worker]) -> None:
+    """Waits until the run has ended, all servers are out, or none was usable for too long."""
     last_up = time.monotonic()
-    while not shared.ended and any(feeder.is_alive() for feeder in feeders):
+    while not shared.ended and any(worker.is_alive() for worker in workers):
         with shared.lock:
             shared.lock.wait(0.1)
-            if any(feeder.state == events.UP for feeder in feeders):
+            if any(worker.state == events.UP for worker in workers):
                 last_up = time.monotonic()
         if time.monotonic() - last_up > shared.patience.give_up_s:
             break
     if not shared.ended:
-        shared.fail(_last_error(feeders))
+        shared.fail(_last_error(workers))
 
 
-def _last_error(feeders: Sequence[Feeder]) -> BaseException:
-    """What to tell when no server is left: a refusal says more than silence."""
-    errors = [feeder.error for feeder in feeders if feeder.error is not None]
+def _last_error(workers: Sequence[Worker]) -> BaseException:
+    """The error to raise when no server is left: a refusal says more than silence."""
+    errors = [worker.error for worker in workers if worker.error is not None]
     silent = [error for error in errors if isinstance(error, ServerUnreachable)]
     return next(
         (error for error in errors if error not in silent),
@@ -231,9 +235,9 @@ def _last_error(feeders: Sequence[Feeder]) -> BaseException:
     )
 
 
-def _wait_for(feeders: Sequence[Feeder]) -> None:
+def _wait_for(workers: Sequence[Worker]) -> None:
     """Waits for the threads, but not for one that is stuck in a request."""
     begun = time.monotonic()
-    for feeder in feeders:
-        most_s = GOODBYE_S if feeder.state in (events.UP, events.HUNG) else _LOST_GOODBYE_S
-        feeder.join(max(0.0, begun + most_s - time.monotonic()))
+    for worker in workers:
+        most_s = GOODBYE_S if worker.state in (events.UP, events.HUNG) else _LOST_GOODBYE_S
+        worker.join(max(0.0, begun + most_s - time.monotonic()))

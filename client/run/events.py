@@ -1,19 +1,18 @@
-"""What happens in a run, as values: one small frozen dataclass for each kind of event. No I/O.
+"""What happens in a run, as values: one small frozen dataclass per kind of event. No I/O.
 
     run_plan(workflow, servers, out, on_event=lambda event: print(as_dict(event)))
     # {"event": "image_saved", "at": 1767225600.0, "server": "gpu-1", "index": 7, "label": "7", ...}
 
-Events come one at a time, in the order in which things happened, from the thread in which they happened. `server` is the
-server's name. `at` is the time in seconds since 1970.
+Events arrive one at a time, in the order in which things happened, on the thread on which they
+happened. `server` is the server's name. `at` is the time in seconds since 1970.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeAlias, get_args, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 COMPLETE, INCOMPLETE, INTERRUPTED, FAILED = "complete", "incomplete", "interrupted", "failed"
 UP, DOWN, HUNG, FAILING, OUT = "up", "down", "hung", "failing", "out"
@@ -21,25 +20,28 @@ UP, DOWN, HUNG, FAILING, OUT = "up", "down", "hung", "failing", "out"
 
 @dataclass(frozen=True, kw_only=True)
 class RunEvent:
-    """What every event has."""
+    """The fields that every event has."""
 
     at: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(RunEvent):
-    """The folder is ready. `there` of its `total` images are in it already; `servers` are the names of all servers."""
+    """The folder is ready and already has `existing` of its `total` images.
+
+    `servers` are the names of all servers.
+    """
 
     folder: str
     plan_id: str
     total: int
-    there: int
+    existing: int
     servers: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerUp(RunEvent):
-    """The server can run the workflow and is given jobs from now on, for the first time or again."""
+    """The server can run the workflow and gets jobs from now on, for the first time or again."""
 
     server: str
     url: str
@@ -47,10 +49,10 @@ class ServerUp(RunEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerDown(RunEvent):
-    """The server is given no jobs for now; those that it had may go to others.
+    """The server gets no jobs for now; the ones it had may go to others.
 
-    `state` is "down" (no answer), "hung" (answers, but nothing moves), "failing" (one job after the other fails there)
-    or "out" (it is not tried again in this run).
+    `state` is "down" (no answer), "hung" (it answers, but nothing moves), "failing" (one job after
+    another fails there) or "out" (it is not tried again in this run).
     """
 
     server: str
@@ -60,7 +62,10 @@ class ServerDown(RunEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class JobPosted(RunEvent):
-    """The batch is on the server; `found` where it was there already, from an earlier client or a lost answer."""
+    """The batch is on the server.
+
+    `found`: it was already there, from an earlier client or because an answer was lost.
+    """
 
     server: str
     prompt_id: str
@@ -72,7 +77,7 @@ class JobPosted(RunEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class JobFinished(RunEvent):
-    """The batch is over on this server: every image that it brought is saved, and `images` says how many those are."""
+    """The batch is finished on this server, and the `images` that it made are saved."""
 
     server: str
     prompt_id: str
@@ -82,7 +87,7 @@ class JobFinished(RunEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class JobMoved(RunEvent):
-    """The batch is not expected from this server any more: whoever is free takes it next."""
+    """The batch is no longer expected from this server; the next free server takes it."""
 
     server: str
     prompt_id: str
@@ -111,8 +116,8 @@ class ImageSaved(RunEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSetAside(RunEvent):
-    """The image is given up in this run; running again tries it anew."""
+class ImageFailed(RunEvent):
+    """The image is given up for this run; running again tries it again."""
 
     index: int
     label: str
@@ -121,16 +126,17 @@ class ImageSetAside(RunEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnded(RunEvent):
-    """`outcome` is "complete", "incomplete", "interrupted" or "failed"; `reason` says why where it is not complete.
+    """The last event. `reason` says why where the run is not complete.
 
-    `done` of `total` images are in the folder, `made` of them new; `seconds` is how long the run took.
+    `outcome` is "complete", "incomplete", "interrupted" or "failed". `done` of `total` images are
+    in the folder, `made` of them new; `failed` were given up; the run took `seconds`.
     """
 
     outcome: str
     done: int
     made: int
     total: int
-    set_aside: int
+    failed: int
     seconds: float
     reason: str = ""
 
@@ -144,50 +150,17 @@ AnyEvent: TypeAlias = (
     | JobMoved
     | JobRetried
     | ImageSaved
-    | ImageSetAside
+    | ImageFailed
     | RunEnded
 )
 
 
 def as_dict(event: AnyEvent) -> dict[str, Any]:
-    """The event as a JSON object: its kind under "event", as "image_saved", then its fields."""
+    """The event as a JSON object: its kind as "event" ("image_saved"), then its fields."""
     return {"event": kind_of(type(event)), **asdict(event)}
 
 
 def kind_of(event: type[RunEvent]) -> str:
-    """What a kind of event is called in JSON: ImageSaved -> "image_saved"."""
+    """The kind of an event in JSON: ImageSaved -> "image_saved"."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", event.__name__).lower()
-
-
-_JSON_TYPES: Mapping[Any, Mapping[str, Any]] = {
-    str: {"type": "string"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    bool: {"type": "boolean"},
-    tuple[str, ...]: {"type": "array", "items": {"type": "string"}},
-    tuple[int, ...]: {"type": "array", "items": {"type": "integer"}},
-}
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one line of `run --json-events`; every field is always there.
-
-    Later versions may add kinds of events and fields: readers should leave alone what they do not know.
-    """
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "One event of a SynthGrid run",
-        "oneOf": [_schema_of(each) for each in get_args(AnyEvent)],
-    }
-
-
-def _schema_of(event: type[RunEvent]) -> dict[str, Any]:
-    hints = get_type_hints(event)
-    types = {each.name: dict(_JSON_TYPES[hints[each.name]]) for each in fields(event)}
-    return {
-        "title": event.__name__,
-        "description": " ".join((event.__doc__ or "").split()),
-        "type": "object",
-        "properties": {"event": {"const": kind_of(event)}, **types},
-        "required": ["event", *types],
-    }
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", event.__name__).lower()

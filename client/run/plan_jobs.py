@@ -1,7 +1,8 @@
-"""What the jobs of a plan are: prompt ids, graphs, and images that are checked one by one. Knows no threads.
+"""The jobs of a plan: prompt ids, graphs, and images that are checked one by one. No threads.
 
-A job's prompt id follows from what it makes, so a client that was killed, or that never got an answer, finds its job
-instead of posting it twice. An image counts only when its record and its bytes are those of the planned row.
+A job's prompt id follows from what it makes. A client that was killed, or never got an answer,
+therefore finds its job instead of posting it twice. An image counts only if its record and its
+bytes are those of the planned row.
 """
 
 from __future__ import annotations
@@ -14,39 +15,38 @@ from typing import Any
 
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord
-from comfy_nodes.plan import GenerationPlan
 
 from ..folder.run_folder import RunFolder
 from ..server.protocol import JobResult
-from ..workflow.graph import SAVER, Workflow
 from ..workflow.preflight import check, refuse, validate
+from ..workflow.roles import SAVER
 from .collect import check_record
 from .jobs import Job
 
 log = logging.getLogger(__name__)
 
-_MANY_ROWS = 10_000  # looked at in one go
-_NAMESPACE = uuid.UUID(
-    "6f3a3cf0-3c1e-5a5b-9d55-0c1b7f3b4a21"
-)  # made up once; keeps our prompt ids apart from others'
+_MANY_ROWS = 10_000  # checked at a time
+# Drawn at random once; keeps our prompt ids apart from everybody else's.
+_NAMESPACE = uuid.UUID("6f3a3cf0-3c1e-5a5b-9d55-0c1b7f3b4a21")
 
 
 class PlanWork:
-    """The jobs of one plan for one folder. Only `save` and `missing_jobs` touch the folder."""
+    """The jobs of one folder's plan. Only `save` and `missing_jobs` touch the folder."""
 
-    def __init__(self, workflow: Workflow, plan: GenerationPlan, folder: RunFolder) -> None:
-        self.workflow = workflow
-        self.plan = plan
+    def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self._saver = workflow.only_id_of(SAVER)
-        self._fingerprint = workflow.fingerprint
-        self._size = workflow.batch_size
+        self.workflow = folder.workflow
+        self.plan = folder.plan
+        self._saver = self.workflow.only_id_of(SAVER)
+        self._fingerprint = self.workflow.fingerprint
+        self._size = self.workflow.batch_size
         self._warned: set[str] = set()
 
     def check(self, object_info: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
-        """Raises WorkflowError where a server of this /object_info cannot run the workflow.
+        """Raises WorkflowError if a server with this /object_info cannot run the workflow.
 
-        With its /system_stats, before the run: memory and disk space as well. What may surprise is then logged, once.
+        Before the run, with its /system_stats, memory and disk space are checked as well, and
+        warnings are logged, once each.
         """
         if stats is None:
             validate(self.workflow, object_info)
@@ -60,7 +60,7 @@ class PlanWork:
                 log.warning("warning: %s", each.message)
 
     def missing_jobs(self) -> Iterator[Job]:
-        """A job for each batch of which images are missing, in order."""
+        """A job for each batch that lacks images, in order."""
         for batch_index in range(self.plan.batch_count(self._size)):
             missing = self.folder.missing(self._rows(batch_index))
             if missing:
@@ -78,8 +78,11 @@ class PlanWork:
         return str(uuid.uuid5(_NAMESPACE, name))
 
     def graph(self, job: Job) -> dict[str, Any]:
-        """What is posted. It saves into a folder of its own for every run and attempt, so that nothing older is taken for
-        what this job makes."""
+        """The graph to post.
+
+        It saves into a folder of its own per run and attempt, so that no older image is taken for
+        one that this job makes.
+        """
         folder = f"synthgrid/{self.folder.run_id}" + (f"-{job.attempt}" if job.attempt else "")
         whole = len(job.indices) == len(self._rows(job.batch_index))
         return self.workflow.for_batch(
@@ -99,7 +102,7 @@ class PlanWork:
         return counts
 
     def entries(self, result: JobResult) -> dict[int, tuple[ImageRecord, Any]]:
-        """Plan index -> (record, location of the image), for the records that are those of planned rows.
+        """Plan index -> (record, location of the image), for the records of planned rows.
 
         Raises:
             ServerRefused: a record is not the planned one.
@@ -126,5 +129,9 @@ class PlanWork:
         return entries
 
     def save(self, record: ImageRecord, data: bytes) -> None:
-        """Writes an image and its record. Raises LabelsetError: it is there already, or the folder cannot be written."""
+        """Writes an image and its record.
+
+        Raises:
+            LabelsetError: the image already exists, or the folder cannot be written.
+        """
         self.folder.labelled.add(record, data)

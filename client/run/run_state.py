@@ -1,7 +1,7 @@
-"""What the threads of one run share: the work, the job table, who is told what, and the one lock around it all.
+"""What the threads of one run share: the work, the job table, the callbacks, and one lock.
 
-The job table and the folder change together, under the lock, so that an image is in the folder exactly once, whoever
-brings it. Nothing waits for a server while it holds the lock.
+The job table and the folder change together, under the lock, so that every image is in the folder
+exactly once, no matter which server made it. No thread waits for a server while it holds the lock.
 """
 
 from __future__ import annotations
@@ -23,32 +23,35 @@ log = logging.getLogger(__name__)
 
 
 class Work(Protocol):
-    """What the jobs are. `save` is called under the lock, by one thread at a time; the rest is safe for any thread."""
+    """What the jobs are. `save` is called under the lock; the rest is safe on any thread."""
 
     def check(self, object_info: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
-        """Raises WorkflowError where a server of this /object_info (and, before the run, /system_stats) cannot do it."""
+        """Raises WorkflowError if a server with this /object_info cannot do the work.
+
+        `stats` is its /system_stats, given before the run only.
+        """
 
     def missing_jobs(self) -> Iterator[Job]:
         """The jobs to do, in order; drawn from under the lock."""
 
     def prompt_id(self, job: Job) -> str:
-        """The same for the same job, in every process."""
+        """The id of a job's prompt: the same for the same job, in every process."""
 
     def graph(self, job: Job) -> dict[str, Any]:
-        """What is posted."""
+        """The graph to post."""
 
     def label(self, index: int) -> str:
         """The class of an image."""
 
     def entries(self, result: JobResult) -> dict[int, tuple[ImageRecord, Any]]:
-        """Index -> record and location of each image of a result. Raises ServerRefused."""
+        """Index -> (record, location) of each image of a result. Raises ServerRefused."""
 
     def save(self, record: ImageRecord, data: bytes) -> None:
-        """Puts an image where it belongs. Raises what ends the whole run."""
+        """Saves an image. What it raises ends the whole run."""
 
 
-class Shared:
-    """What the threads of one run share. Everything is used under `lock`, except `stopping`."""
+class SharedState:
+    """What the threads of one run share. Use it under `lock`, except `stopping`."""
 
     def __init__(
         self,
@@ -71,41 +74,41 @@ class Shared:
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing more to do, or nobody wants it done."""
+        """Whether all the work is done, or the run is to stop."""
         with self.lock:
             return self.stopping.is_set() or self.jobs.over
 
     def fail(self, error: BaseException) -> None:
-        """Ends the run; the first error is the one that counts."""
+        """Ends the run; the first error is the one that is raised."""
         with self.lock:
             self.error = self.error or error
             self.stop()
 
     def stop(self) -> None:
-        """Has every thread cancel its own jobs and end."""
+        """Makes every thread cancel its own jobs and end."""
         self.stopping.set()
         with self.lock:
             self.lock.notify_all()
 
     def close(self) -> None:
-        """From now on nothing is written and nobody is told anything: a thread that is stuck may come back any time."""
+        """From now on nothing is written or told: a thread that is stuck may return any time."""
         with self.lock:
             self.closed = True
 
     def tell(self, event: events.AnyEvent) -> None:
-        """Hands on an event, one at a time."""
+        """Passes on an event, one at a time."""
         with self.lock:
             if self._on_event is not None and not self.closed:
                 self._on_event(event)
 
     def step(self, server: str, value: int, total: int) -> None:
-        """`value` of `total` steps of the job that runs on a server are done."""
+        """Passes on that `value` of `total` steps of a server's running job are done."""
         with self.lock:
             if self._on_step is not None and not self.closed:
                 self._on_step(server, value, total)
 
     def tell_posted(self, server: str, job: Job, *, found: bool) -> None:
-        """A job is on a server; `found` where it was there already."""
+        """Tells that a job is on a server; `found` if it was already there."""
         self.tell(
             events.JobPosted(
                 server=server,
@@ -118,7 +121,7 @@ class Shared:
         )
 
     def tell_moved(self, server: str, job: Job) -> None:
-        """A job is not expected from a server any more."""
+        """Tells that a job is no longer expected from a server."""
         self.tell(
             events.JobMoved(
                 server=server, prompt_id=self.work.prompt_id(job), batch_index=job.batch_index
@@ -126,7 +129,10 @@ class Shared:
         )
 
     def tell_outcome(self, server: str, job: Job, outcome: Outcome, problem: str) -> None:
-        """What became of the images that a job did not bring, and why. Ends the run when nothing works at all."""
+        """Tells what became of the images that a job did not bring, and why.
+
+        Ends the run if nothing works at all.
+        """
         if outcome.again:
             log.info("batch %d on %s: %s; trying again", job.batch_index, server, problem)
             self.tell(
@@ -138,13 +144,11 @@ class Shared:
                     reason=problem,
                 )
             )
-        if not outcome.aside:
+        if not outcome.failed:
             return
-        log.warning("batch %d is set aside: %s", job.batch_index, problem)
-        for index in outcome.aside:
-            self.tell(
-                events.ImageSetAside(index=index, label=self.work.label(index), reason=problem)
-            )
+        log.warning("batch %d failed for good: %s", job.batch_index, problem)
+        for index in outcome.failed:
+            self.tell(events.ImageFailed(index=index, label=self.work.label(index), reason=problem))
         if self.jobs.hopeless:
-            tries, count = self.jobs.tries, self.jobs.jobs_set_aside
+            tries, count = self.jobs.tries, self.jobs.jobs_failed
             self.fail(JobFailed(f"the first {count} jobs all failed {tries} times: {problem}"))

@@ -1,10 +1,11 @@
-"""A plan becomes a labelled folder: plan -> jobs -> images that are checked one by one. Running again completes it.
+"""A plan becomes a labelled folder: plan -> jobs -> checked images. Running again completes it.
 
-    run_plan(workflow, "http://127.0.0.1:8188", Path("data/synthetic"))
-    run_plan(workflow, [ServerSpec("http://10.0.0.5:8188"), ServerSpec("http://10.0.0.6:8188", weight=2)], "data/synthetic")
+    run_plan(workflow, "http://127.0.0.1:8188", "data/synthetic")
+    run_plan(workflow, ["http://10.0.0.5:8188", "http://10.0.0.6:8188"], "data/synthetic")
 
-One batch is one queued prompt. An image is written atomically when its record and its bytes are those of the planned row;
-whatever happens to client, servers and network, after running again the folder holds every planned image exactly once.
+One batch is one queued prompt. An image is written atomically, once its record and its bytes are
+known to be those of the planned row. Whatever happens to client, servers and network: after running
+again, the folder holds every planned image exactly once.
 """
 
 from __future__ import annotations
@@ -20,51 +21,49 @@ from typing import Any
 
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import folder_names
-from comfy_nodes.plan import GenerationPlan
 
 from ..errors import JobFailed, RunIncomplete, ServerUnreachable
 from ..folder.run_folder import RunFolder
-from ..server.fleet import AnyServer, GivenServer, Patience, ServerSource
+from ..server.fleet import AnyServer, Patience
 from ..workflow.graph import Workflow
 from . import events
 from .dispatch import DEPTH, Dispatcher
 from .plan_jobs import PlanWork
-from .throughput import Figures, ServerFigures
-
-__all__ = ["GivenServer", "RunProgress", "RunSummary", "ServerSource", "run_plan"]
+from .throughput import ServerThroughput, Throughput
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run stands: `done` of `total` images are in the folder, `made` of them in this run.
+    """The state of a run: `done` of `total` images are in the folder, `made` of them in this run.
 
-    `classes` maps class -> images in the folder, a live view; `eta_s` is None while the speed is not known yet.
+    `failed` images were given up. `classes` maps class -> images in the folder, a live view, and
+    `planned` class -> planned images. `eta_s` is None while the speed is unknown.
     """
 
     done: int
     total: int
     made: int
     note: str = ""
-    set_aside: int = 0
+    failed: int = 0
     images_per_s: float = 0.0
     eta_s: float | None = None
-    servers: tuple[ServerFigures, ...] = ()
+    servers: tuple[ServerThroughput, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict)
     planned: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended. `made` images are new, `there` were in the folder before; `seconds` is the time of making them."""
+    """How a run ended: `made` images are new and took `seconds`; `existing` were there before."""
 
     folder: Path
     total: int
     made: int
-    there: int
+    existing: int
     seconds: float
-    servers: tuple[ServerFigures, ...] = ()
+    servers: tuple[ServerThroughput, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -81,26 +80,28 @@ def run_plan(
 ) -> RunSummary:
     """Makes every image of the workflow's plan that the folder lacks, on one or more servers.
 
-    Nothing is written before the workflow is checked against the servers. Finished images stay whatever happens.
+    Nothing is written before the workflow was checked on the servers. Finished images always stay.
 
     Args:
-        servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one or a list of them.
-        on_progress, on_event: told what happens, one call at a time, but from the threads of the servers. What they raise
-            ends the run.
-        tries: how often a job may fail before its images are set aside and the rest goes on.
+        servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one
+            or a list of them.
+        on_progress, on_event: called one at a time, but on the threads of the servers. What they
+            raise ends the run.
+        tries: how often a job may fail before its images have failed and the rest goes on.
         queue_depth: jobs at a time on a server of weight 1.
         patience: how long to wait for what.
 
     Raises:
         PlanError, WorkflowError: the workflow makes no plan, or cannot run on any of the servers.
         FolderError, LabelsetError: the folder is not this run's, is in use, or cannot be written.
-        ServerUnreachable, ServerRefused: no server there, or none that takes the workflow.
-        RunIncomplete: every server went away for good, or jobs failed `tries` times; running again completes the folder.
+        ServerUnreachable, ServerRefused: no server answers, or none accepts the workflow.
+        RunIncomplete: every server went away for good, or jobs failed `tries` times; running again
+            completes the folder.
         KeyboardInterrupt: Ctrl-C; own jobs are cancelled first.
     """
     plan = workflow.plan()
     folder_names(plan.counts())
-    folder = RunFolder(Path(out), workflow, plan)
+    folder = RunFolder(Path(out), workflow)
     folder.check()
     resumed = folder.exists
     with ExitStack() as stack:
@@ -110,7 +111,7 @@ def run_plan(
             if folder.count() == len(plan):
                 folder.labelled.write_card()
                 return RunSummary(folder.root, len(plan), 0, len(plan), 0.0, classes=plan.counts())
-        run = _Run(workflow, plan, folder, on_progress=on_progress, on_event=on_event)
+        run = _Run(folder, on_progress=on_progress, on_event=on_event)
         dispatcher = Dispatcher(
             servers,
             tries=tries,
@@ -129,52 +130,51 @@ def run_plan(
 
 
 def _description(servers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What generation.json says of the servers: the one, or the first and all."""
+    """What generation.json says of the servers: the only one, or the first one and all of them."""
     first = {key: value for key, value in servers[0].items() if key != "name"}
     return first if len(servers) == 1 else {**first, "servers": list(servers)}
 
 
 class _Run:
-    """One run: who is told what, and how it ends."""
+    """One run: its callbacks, and how it ends."""
 
     def __init__(
         self,
-        workflow: Workflow,
-        plan: GenerationPlan,
         folder: RunFolder,
         *,
         on_progress: Callable[[RunProgress], None] | None,
         on_event: Callable[[events.AnyEvent], None] | None,
     ) -> None:
-        self.work = PlanWork(workflow, plan, folder)
-        self._plan = plan
+        self.work = PlanWork(folder)
+        self._plan = self.work.plan
         self._folder = folder
         self._on_progress = on_progress
         self._on_event = on_event
-        self._aside: dict[int, str] = {}
+        self._failed: dict[int, str] = {}
         self._begun = 0.0
 
     def execute(self, dispatcher: Dispatcher, *, resumed: bool) -> RunSummary:
         """Runs until nothing is missing or nothing more can be done."""
-        there = Counter(self._plan.counts())
-        there.subtract(self.work.missing_by_class())
-        self._figures = Figures(self._plan.counts(), there)
+        existing = Counter(self._plan.counts())
+        existing.subtract(self.work.missing_by_class())
+        self._figures = Throughput(self._plan.counts(), existing)
         self._begun = time.monotonic()
         self.take(
             events.RunStarted(
                 folder=str(self._folder.root),
                 plan_id=self._plan.plan_id,
                 total=len(self._plan),
-                there=self._figures.there,
+                existing=self._figures.existing,
                 servers=dispatcher.names,
             )
         )
         try:
             dispatcher.run(self.work, resumed=resumed)
-            if self._aside:
-                self._list_set_aside()
+            if self._failed:
+                self._list_failed()
                 raise RunIncomplete(
-                    f"{len(self._aside)} images could not be made (listed above). {self._standing()}"
+                    f"{len(self._failed)} images could not be made (listed above). "
+                    f"{self._standing()}"
                 )
         except BaseException as error:
             raise self._ended_by(error) from error
@@ -182,13 +182,18 @@ class _Run:
         self._end(events.COMPLETE, "")
         figures, seconds = self._figures, time.monotonic() - self._begun
         return RunSummary(
-            self._folder.root, figures.total, figures.made, figures.there, seconds,
-            servers=figures.servers(time.time()), classes=dict(figures.done_by_class),
-        )  # fmt: skip
+            self._folder.root,
+            figures.total,
+            figures.made,
+            figures.existing,
+            seconds,
+            servers=figures.servers(time.time()),
+            classes=dict(figures.done_by_class),
+        )
 
     def _ended_by(self, error: BaseException) -> BaseException:
-        """What the caller is told; finished images stay, and the card speaks of them."""
-        with suppress(LabelsetError):  # what ended the run is the news
+        """The error for the caller; finished images stay, and the card describes them."""
+        with suppress(LabelsetError):  # what ended the run matters more
             self._folder.labelled.write_card()
         if isinstance(error, (ServerUnreachable, JobFailed)):
             error = RunIncomplete(f"{error}. {self._standing()}")
@@ -209,19 +214,19 @@ class _Run:
                 done=figures.done,
                 made=figures.made,
                 total=figures.total,
-                set_aside=figures.set_aside,
+                failed=figures.failed,
                 seconds=time.monotonic() - self._begun,
                 reason=reason,
             )
         )
 
     def take(self, event: events.AnyEvent) -> None:
-        """Takes an event of the dispatcher in, and hands it on."""
+        """Takes in an event of the dispatcher, and passes it on."""
         self._figures.take(event)
-        if isinstance(event, events.ImageSetAside):
-            self._aside[event.index] = event.reason
+        if isinstance(event, events.ImageFailed):
+            self._failed[event.index] = event.reason
         self._tell(event)
-        if isinstance(event, (events.RunStarted, events.ImageSaved, events.ImageSetAside)):
+        if isinstance(event, (events.RunStarted, events.ImageSaved, events.ImageFailed)):
             self._report("")
         elif isinstance(event, (events.ServerUp, events.ServerDown)):
             self._report(
@@ -246,7 +251,7 @@ class _Run:
                 total=figures.total,
                 made=figures.made,
                 note=note,
-                set_aside=figures.set_aside,
+                failed=figures.failed,
                 images_per_s=figures.images_per_s(now),
                 eta_s=figures.eta_s(now),
                 servers=figures.servers(now),
@@ -255,9 +260,9 @@ class _Run:
             )
         )
 
-    def _list_set_aside(self) -> None:
+    def _list_failed(self) -> None:
         by_reason: dict[str, list[int]] = {}
-        for index, reason in sorted(self._aside.items()):
+        for index, reason in sorted(self._failed.items()):
             by_reason.setdefault(reason, []).append(index)
         for reason, indices in by_reason.items():
             rows = ", ".join(f"{index} ({self._plan.row(index).label})" for index in indices[:20])
@@ -266,4 +271,7 @@ class _Run:
 
     def _standing(self) -> str:
         done = self._figures.done
-        return f"{done} of {len(self._plan)} images are in {self._folder.root}; run the same command again to complete it"
+        return (
+            f"{done} of {len(self._plan)} images are in {self._folder.root}; "
+            "run the same command again to complete it"
+        )

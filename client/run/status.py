@@ -1,6 +1,6 @@
-"""How a run stands, for other processes: a small file in the folder while the run goes on, and what it says afterwards.
+"""The status of a run, for other processes: a small file in the folder, kept after the run.
 
-<root>/.synthgrid-state.json    written about once a second, whole or not at all, and kept when the run is over
+<root>/.synthgrid-state.json    written about once a second, atomically, and kept afterwards
 <root>/.synthgrid-cancel        `client.run.cancel` asks the run to stop, as Ctrl-C would
 
 with StateKeeper(out) as keeper:
@@ -40,15 +40,15 @@ log = logging.getLogger(__name__)
 
 STATE = ".synthgrid-state.json"
 CANCEL = ".synthgrid-cancel"
-RUNNING, KILLED = "running", "killed"  # beside the outcomes of events.RunEnded
+RUNNING, KILLED = "running", "killed"  # in addition to the outcomes of events.RunEnded
 _VERSION = 1
-_SKEW_S = 5.0  # that two clocks may differ
-_FRESH_S = 10.0  # a state of another machine that is older is not of a run that goes on
+_SKEW_S = 5.0  # how far two clocks may differ
+_FRESH_S = 10.0  # a state from another machine that is older does not belong to a running run
 
 
 @dataclass(frozen=True)
 class ServerState:
-    """A server in a run. `jobs` are the ids of the prompts that the run has on it; `state` and `reason` as in events.py."""
+    """A server in a run. `jobs` are the ids of its prompts there; the rest is as in events.py."""
 
     name: str
     url: str = ""
@@ -61,9 +61,9 @@ class ServerState:
 
 @dataclass(frozen=True)
 class RunState:
-    """What the state file says. Times are in seconds since 1970; `eta_s` is None while the speed is not known.
+    """The contents of the state file. Times are in seconds since 1970.
 
-    `outcome` is "running", or one of events.RunEnded.
+    `outcome` is "running", or one of events.RunEnded; `eta_s` is None while the speed is unknown.
     """
 
     outcome: str
@@ -74,7 +74,7 @@ class RunState:
     total: int
     done: int
     made: int
-    set_aside: int = 0
+    failed: int = 0
     images_per_s: float = 0.0
     eta_s: float | None = None
     reason: str = ""
@@ -83,7 +83,7 @@ class RunState:
 
 
 def read_state(root: Path) -> RunState | None:
-    """The state that the last run left or keeps; None where there is none, or none that is understood."""
+    """The state that the last run left or keeps; None if there is none that can be read."""
     try:
         value = json.loads((root / STATE).read_text(encoding="utf-8"))
         if value.pop("version") != _VERSION:
@@ -91,6 +91,8 @@ def read_state(root: Path) -> RunState | None:
         servers = tuple(
             ServerState(**{**each, "jobs": tuple(each["jobs"])}) for each in value.pop("servers")
         )
+        if "set_aside" in value:  # how the first versions spelled `failed`
+            value["failed"] = value.pop("set_aside")
         return RunState(**value, servers=servers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         log.debug("%s: %s", root / STATE, error)
@@ -98,10 +100,11 @@ def read_state(root: Path) -> RunState | None:
 
 
 class StateKeeper:
-    """Keeps the state file of one run, and watches for a wish to cancel it. A context manager.
+    """Keeps the state file of one run, and watches for a request to cancel it. A context manager.
 
-    `take` and `see` only note: the file is written by a thread of its own, at most every `every_s` seconds, so that no
-    server waits for it. A folder that the run never opened is not touched. A wish to cancel interrupts the main thread.
+    `take` and `see` only take notes: a thread of its own writes the file, at most every `every_s`
+    seconds, so that no server waits for it. A folder that the run never opened is not touched. A
+    request to cancel interrupts the main thread.
     """
 
     def __init__(self, root: Path | str, *, every_s: float = 1.0) -> None:
@@ -119,7 +122,8 @@ class StateKeeper:
         self._thread = threading.Thread(target=self._keep, name="state", daemon=True)
 
     def __enter__(self) -> StateKeeper:
-        # Begun in the background of a script, where Ctrl-C is for others: that stays so, but a wish to cancel is heard.
+        # A script started us in the background, where Ctrl-C is ignored. It stays ignored, but a
+        # request to cancel is obeyed.
         self._deaf = (
             threading.current_thread() is threading.main_thread() and _interrupts_are_ignored()
         )
@@ -159,7 +163,7 @@ class StateKeeper:
                 self._jobs.get(event.server, {}).pop(event.prompt_id, None)
 
     def see(self, progress: RunProgress) -> None:
-        """Notes where the run stands; for any thread."""
+        """Notes the progress; for any thread."""
         with self._lock:
             self._progress = progress
 
@@ -172,20 +176,20 @@ class StateKeeper:
                 _interrupt_main_thread()
 
     def _asked_to_stop(self) -> bool:
-        """Whether somebody waits for this run to stop; a wish of before it began was an earlier run's."""
+        """Whether somebody asks this run to stop; a request from before its start is an old one."""
         try:
             return (self._root / CANCEL).stat().st_mtime > self._created - _SKEW_S
         except OSError:
             return False
 
     def _write(self) -> None:
-        """As far as possible: a full disk is the folder's matter, not this file's."""
+        """Writes the file if possible: if the disk is full, the folder's own writes report it."""
         with self._lock:
             state = self._state()
         if state is None:
             return
         text = json.dumps({"version": _VERSION, **asdict(state)}, ensure_ascii=False)
-        temporary = self._root / f"{STATE}.{os.getpid()}.part"  # no fsync: it tells of the moment
+        temporary = self._root / f"{STATE}.{os.getpid()}.part"  # no fsync: it is soon outdated
         try:
             temporary.write_text(text + "\n", encoding="utf-8", errors="replace")
             temporary.replace(self._root / STATE)
@@ -225,9 +229,9 @@ class StateKeeper:
             started=started.at,
             updated=time.time(),
             total=started.total,
-            done=ended.done if ended else seen.done if seen else started.there,
+            done=ended.done if ended else seen.done if seen else started.existing,
             made=ended.made if ended else seen.made if seen else 0,
-            set_aside=ended.set_aside if ended else seen.set_aside if seen else 0,
+            failed=ended.failed if ended else seen.failed if seen else 0,
             images_per_s=round(seen.images_per_s, 3) if seen and not ended else 0.0,
             eta_s=round(seen.eta_s, 1) if seen and seen.eta_s is not None and not ended else None,
             reason=ended.reason if ended else "",
@@ -241,7 +245,7 @@ def _interrupts_are_ignored() -> bool:
 
 
 def _interrupt_main_thread() -> None:
-    """What Ctrl-C does; on POSIX a real signal, which also wakes a sleeping thread."""
+    """Does what Ctrl-C does; on POSIX with a real signal, which also wakes a sleeping thread."""
     if sys.platform == "win32":
         import _thread
 
@@ -252,9 +256,10 @@ def _interrupt_main_thread() -> None:
 
 @dataclass(frozen=True)
 class Status:
-    """How a folder stands. `outcome` is None where no run is known, "killed" where one ended without a word.
+    """The status of a folder.
 
-    `planned` is None, and `classes` has no planned counts (None), where no generation.json tells the plan.
+    `outcome` is None if no run is known, and "killed" if the last one ended without saying how.
+    `planned`, and the planned counts in `classes`, are None if no generation.json gives the plan.
     """
 
     folder: Path
@@ -274,7 +279,7 @@ class Status:
             "started",
             "updated",
             "made",
-            "set_aside",
+            "failed",
             "images_per_s",
             "eta_s",
             "reason",
@@ -297,14 +302,16 @@ class Status:
 
 
 def status(root: Path) -> Status:
-    """How the folder stands, from its state file while a run goes on, else counted from its records. Changes nothing.
+    """The status of a folder: from its state file during a run, else counted from its records.
+
+    Changes nothing.
 
     Raises:
-        FolderError: there is no such folder, or its generation.json is damaged.
+        FolderError: the folder does not exist, or its generation.json is damaged.
         LabelsetError: metadata.jsonl or a class folder cannot be read.
     """
     if not root.is_dir():
-        raise FolderError(f"{root} is no folder; give a labelled folder")
+        raise FolderError(f"{root} is not a folder; give a labelled folder")
     plan = read_generation(root).plan if (root / GENERATION).exists() else None
     state = read_state(root)
     running = state is not None and state.outcome == RUNNING and _alive(root, state)
@@ -321,21 +328,21 @@ def status(root: Path) -> Status:
 
 
 def _alive(root: Path, state: RunState) -> bool:
-    """Whether the run of this state goes on. A lock of another machine may not be seen here: then its age tells."""
+    """Whether this state's run goes on. Its lock may be invisible from here; then age decides."""
     if is_locked(root):
         return True
     return state.host != socket.gethostname() and time.time() - state.updated < _FRESH_S
 
 
 def _counted(root: Path, plan_id: str | None) -> Counter[str]:
-    """Label -> images that are there with a record, of one plan or of all."""
+    """Label -> images that exist and have a record, of one plan or of all."""
     labelled = LabelledFolder(root)
     names, rows, counts = labelled.image_names(), RowSet(), Counter[str]()
     for line in labelled.lines():
         try:
             record = line.record()
         except LabelsetError:
-            continue  # `verify` tells of it
+            continue  # `verify` reports it
         if (
             record.key not in rows
             and names.claim(record.file_name)

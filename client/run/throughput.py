@@ -1,8 +1,8 @@
-"""How a run is getting on: images and images/s of each server, images of each class, time left. Folded from events; no I/O.
+"""How fast a run is: images/s per server, images per class, time left. Built from events; no I/O.
 
-figures = Figures(classes={"bat": 30, "bear": 30}, there={"bat": 3})
-figures.take(event)
-figures.eta_s()
+throughput = Throughput(classes={"bat": 30, "bear": 30}, existing={"bat": 3})
+throughput.take(event)
+throughput.eta_s(time.time())
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from types import MappingProxyType
 
 from . import events
 
-_WINDOW_JOBS = 32  # a server's speed is that of its last so many jobs
+_WINDOW_JOBS = 32  # the speed of a server is that of its last 32 jobs
 
 
 @dataclass(frozen=True)
-class ServerFigures:
-    """A server in a run: `images` brought by it, `jobs` on it now, `reason` why it is not up.
+class ServerThroughput:
+    """A server in a run: `images` it made, `jobs` on it now, `reason` why it is not up.
 
-    `state` is "starting", "up", or one of those that events.ServerDown has.
+    `state` is "starting", "up", or one of the states of events.ServerDown.
     """
 
     name: str
@@ -34,7 +34,10 @@ class ServerFigures:
 
 @dataclass
 class _Server:
-    """Speed is measured between ends of jobs: the first job includes loading the model, which does not happen again."""
+    """One server's counts. Speed is measured between the ends of jobs, from the first end on.
+
+    The first job includes loading the model, which does not happen again.
+    """
 
     state: str = "starting"
     reason: str = ""
@@ -50,46 +53,45 @@ class _Server:
             return self.images / (now - self.begun) if now > self.begun else 0.0
         (first, images_then), (last, images_now) = self.ends[0], self.ends[-1]
         usual = (last - first) / (len(self.ends) - 1)
-        late = max(
-            0.0, now - last - 2 * usual
-        )  # longer than usual since the last job: it has become slower
+        # Longer than usual since the last job: the server has become slower.
+        late = max(0.0, now - last - 2 * usual)
         return (images_now - images_then) / (last - first + late) if last > first else 0.0
 
 
-class Figures:
-    """The state of one run. `classes` says how many images of each class are planned, `there` how many there were."""
+class Throughput:
+    """The counts of one run: `classes` and `existing` are planned and existing images per class."""
 
-    def __init__(self, classes: Mapping[str, int], there: Mapping[str, int]) -> None:
+    def __init__(self, classes: Mapping[str, int], existing: Mapping[str, int]) -> None:
         self.total = sum(classes.values())
-        self.there = sum(there.values())
+        self.existing = sum(existing.values())
         self.made = 0
-        self.set_aside = 0
+        self.failed = 0
         self._planned = MappingProxyType(dict(classes))
-        self._done: Counter[str] = Counter(dict(there))
+        self._done: Counter[str] = Counter(dict(existing))
         self._servers: dict[str, _Server] = {}
 
     @property
     def done(self) -> int:
         """Images in the folder."""
-        return self.there + self.made
+        return self.existing + self.made
 
     @property
     def planned_by_class(self) -> Mapping[str, int]:
-        """How many images each class is to have."""
+        """Planned images per class."""
         return self._planned
 
     @property
     def done_by_class(self) -> Mapping[str, int]:
-        """How many images each class has now; a live view."""
+        """Images per class that exist now; a live view."""
         return MappingProxyType(self._done)
 
     def take(self, event: events.AnyEvent) -> None:
-        """Takes one event in."""
+        """Adds one event."""
         if isinstance(event, events.RunStarted):
             for name in event.servers:
                 self._servers.setdefault(name, _Server())
-        elif isinstance(event, events.ImageSetAside):
-            self.set_aside += 1
+        elif isinstance(event, events.ImageFailed):
+            self.failed += 1
         elif isinstance(event, events.ImageSaved):
             self.made += 1
             self._done[event.label] += 1
@@ -123,20 +125,20 @@ class Figures:
             if isinstance(event, events.JobFinished):
                 server.ends.append((event.at, server.images))
 
-    def servers(self, now: float) -> tuple[ServerFigures, ...]:
-        """The figures of each server at a time in seconds since 1970."""
+    def servers(self, now: float) -> tuple[ServerThroughput, ...]:
+        """The state of each server at a time in seconds since 1970."""
         return tuple(
-            ServerFigures(
+            ServerThroughput(
                 name, each.state, each.images, each.images_per_s(now), len(each.jobs), each.reason
             )
             for name, each in self._servers.items()
         )
 
     def images_per_s(self, now: float) -> float:
-        """The speed of all servers that are up, together."""
+        """The combined speed of all servers that are up."""
         return sum(each.images_per_s(now) for each in self._servers.values())
 
     def eta_s(self, now: float) -> float | None:
-        """Seconds until every image is there, at the present speed; None while that is not known."""
+        """Seconds until every image exists, at the present speed; None while that is unknown."""
         speed = self.images_per_s(now)
-        return max(0, self.total - self.done - self.set_aside) / speed if speed > 0 else None
+        return max(0, self.total - self.done - self.failed) / speed if speed > 0 else None

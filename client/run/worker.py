@@ -1,4 +1,4 @@
-"""One server's thread: keeps it fed, collects what it made, and steps back from it while it is lost."""
+"""One server's thread: keeps it busy, collects its images, and backs off while it is lost."""
 
 from __future__ import annotations
 
@@ -22,38 +22,29 @@ from ..server.server import ComfyServer
 from . import events
 from .collect import Collector, take_away
 from .jobs import MOST_FOUND, Job
-from .run_state import Shared
+from .run_state import SharedState
 
 log = logging.getLogger(__name__)
 
-FAILING_AFTER = (
-    3  # so many failed jobs in a row, while other servers work: the fault is the server's
-)
-STRIKES = 3  # so many odd answers from a server that never brought an image: it is no server for this work
-_FINAL = (
-    0,
-    301,
-    302,
-    303,
-    307,
-    308,
-    400,
-    401,
-    403,
-)  # HTTP status of refusals that waiting does not mend
+# After so many failed jobs in a row, while other servers work, the server is to blame.
+FAILING_AFTER = 3
+# After so many odd answers, a server that never delivered an image is not used any more.
+STRIKES = 3
+# HTTP statuses of refusals that waiting does not fix.
+_FINAL = (0, 301, 302, 303, 307, 308, 400, 401, 403)
 Trouble: TypeAlias = ServerError | WorkflowError
 
 
-class Feeder(threading.Thread):
-    """The thread of one server. It ends when the run does, or when the server is of no more use.
+class Worker(threading.Thread):
+    """The thread of one server. It ends with the run, or when the server is of no more use.
 
-    `server` is the handle when the server has been checked already, else `error` says why there is none yet.
+    `server` is the handle if the server has already been checked, else `error` says why not.
     """
 
     def __init__(
         self,
         seat: Seat,
-        shared: Shared,
+        shared: SharedState,
         server: ComfyServer | None,
         error: Trouble | None,
         *,
@@ -71,7 +62,7 @@ class Feeder(threading.Thread):
         self._pause_s = shared.patience.probe_s
         self._failed_in_a_row = 0
         self._strikes = 0
-        self._proven = False  # whether it ever brought an image
+        self._proven = False  # whether it ever delivered an image
         self._hung_queue: QueueState | None = None
 
     def run(self) -> None:
@@ -86,9 +77,7 @@ class Feeder(threading.Thread):
                 except (ServerError, WorkflowError) as error:
                     self._step_back(error)
             self._say_goodbye()
-        except (
-            BaseException
-        ) as error:  # also what a callback raises: it ends the run, and the caller sees it
+        except BaseException as error:  # a callback's too: it ends the run, and the caller sees it
             self._shared.fail(error)
             self._say_goodbye()
         finally:
@@ -97,10 +86,10 @@ class Feeder(threading.Thread):
             with self._shared.lock:
                 self._shared.lock.notify_all()
 
-    # Joining and stepping back
+    # Joining and backing off
 
     def _join_in(self) -> None:
-        """Makes sure that the server can do the work, and gives it jobs from now on."""
+        """Checks that the server can do the work, and gives it jobs from now on."""
         if self._server is None:
             self._server = self._seat.source.open()
         if not self._checked:
@@ -117,7 +106,10 @@ class Feeder(threading.Thread):
         self._deal_with_what_was_left()
 
     def _deal_with_what_was_left(self) -> None:
-        """Jobs that this server had when it was lost: taken back, or collected, or cancelled where others have them."""
+        """Deals with the jobs that this server had when it was lost.
+
+        They are taken back, or collected, or cancelled where other servers have them.
+        """
         server, jobs = self._comfy, self._shared.jobs
         with self._shared.lock:
             left = jobs.left_on(self._seat.name)
@@ -136,7 +128,7 @@ class Feeder(threading.Thread):
                 jobs.settle(self._seat.name, job)
 
     def _step_back(self, error: Trouble) -> None:
-        """The server gets no jobs for now, those that it had wait for whoever is free; then a rest."""
+        """The server gets no jobs for now, and the ones it had go to the next free server."""
         self.error, self._checked = error, False
         state = self._state_after(error)
         if state == events.HUNG and self.state == events.UP:
@@ -148,8 +140,8 @@ class Feeder(threading.Thread):
             self._tell_state(state, str(error))
             for job in moved:
                 self._shared.tell_moved(self._seat.name, job)
-            if outcome.aside:
-                reason = f"the server was lost each time while making it, at last: {error}"
+            if outcome.failed:
+                reason = f"the server was lost every time it ran; last: {error}"
                 self._shared.tell_outcome(self._seat.name, moved[0], outcome, reason)
             self._shared.lock.notify_all()
         if state != events.OUT:
@@ -180,7 +172,7 @@ class Feeder(threading.Thread):
             log.debug("%s", error)
 
     def _rest(self, error: Trouble) -> None:
-        """Waits, longer each time, and has the server again, started anew where that is possible."""
+        """Waits, longer each time, and opens the server again, restarting it where possible."""
         patience = self._shared.patience
         self._shared.stopping.wait(
             patience.probe_most_s if isinstance(error, _Failing) else self._pause_s
@@ -206,7 +198,7 @@ class Feeder(threading.Thread):
         return self._server
 
     def _serve(self) -> None:
-        """Feeds the server and collects from it, until there is nothing more to do."""
+        """Posts jobs to the server and collects from it, until there is nothing left to do."""
         while not self._shared.ended:
             self._fill()
             flying = self._flying()
@@ -229,14 +221,14 @@ class Feeder(threading.Thread):
             }
 
     def _is_needed(self) -> bool:
-        """Whether there is something better to do than to wait: the run is over, or another server's jobs came free."""
+        """Whether waiting should stop: the run is over, or another server's jobs became free."""
         with self._shared.lock:
             jobs = self._shared.jobs
             room = len(jobs.on(self._seat.name)) < self._depth
             return self._shared.ended or (room and jobs.has_work_for(self._seat.name))
 
     def _fill(self, *, busy: int = 0) -> None:
-        """Keeps as many jobs on the server as `depth`; `busy` of those that count as its own are over already."""
+        """Keeps `depth` jobs on the server; `busy` of those listed as its own are already over."""
         while not self._shared.stopping.is_set():
             with self._shared.lock:
                 room = len(self._shared.jobs.on(self._seat.name)) - busy < self._depth
@@ -246,7 +238,7 @@ class Feeder(threading.Thread):
             self._launch(job)
 
     def _launch(self, job: Job) -> None:
-        """Posts a job, unless the server has it from an earlier client or from a post whose answer was lost."""
+        """Posts a job, unless the server has it: from an earlier client, or an answer was lost."""
         work, jobs = self._shared.work, self._shared.jobs
         while True:
             prompt_id = work.prompt_id(job)
@@ -255,9 +247,9 @@ class Feeder(threading.Thread):
                 break
             if job.attempt >= MOST_FOUND:
                 raise ServerRefused(
-                    f"{self._comfy.url} says that every job has failed before it was ever sent"
+                    f"{self._comfy.url} says that every job failed before it was sent"
                 )
-            with self._shared.lock:  # an earlier client's failure; ours starts anew
+            with self._shared.lock:  # an earlier client's failure; ours starts over
                 job = jobs.renumber(self._seat.name, job)
         if found is False:
             self._comfy.submit(work.graph(job), prompt_id=prompt_id)
@@ -277,7 +269,7 @@ class Feeder(threading.Thread):
             self._over(job, problem, images=images)
 
     def _collect(self, job: Job, result: JobResult) -> tuple[int, str]:
-        """Saves every image of a job that is still wanted; (how many, what was wrong with the first of the others)."""
+        """Saves a job's images that are still wanted; returns (how many, the first problem)."""
         entries, problem, images = self._shared.work.entries(result), "", 0
         for index in job.indices:
             with self._shared.lock:
@@ -298,7 +290,7 @@ class Feeder(threading.Thread):
         return images, problem
 
     def _save(self, job: Job, record: ImageRecord, data: bytes) -> bool:
-        """Puts an image into the folder, unless somebody else has done so in the meantime."""
+        """Saves an image into the folder, unless another thread has done so in the meantime."""
         with self._shared.lock:
             if self._shared.closed or record.index not in self._shared.jobs.wanted(job):
                 return False
@@ -316,7 +308,7 @@ class Feeder(threading.Thread):
             return True
 
     def _over(self, job: Job, problem: str, *, images: int) -> None:
-        """The job is done with; what it did not bring is tried again or set aside."""
+        """The job is over; the images that are missing are tried again or have failed."""
         with self._shared.lock:
             outcome = self._shared.jobs.finish(self._seat.name, job)
             prompt_id = self._shared.work.prompt_id(job)
@@ -333,7 +325,7 @@ class Feeder(threading.Thread):
             others = self._shared.jobs.servers - {self._seat.name}
         self._failed_in_a_row = self._failed_in_a_row + 1 if problem and job.posted else 0
         if self._failed_in_a_row >= FAILING_AFTER and others:
-            self._failed_in_a_row -= 1  # when it is back, the next failure is enough
+            self._failed_in_a_row -= 1  # once it is back, one more failure is enough
             raise _Failing(f"{FAILING_AFTER} jobs in a row failed: {problem}")
 
     def _forgotten(self, job: Job) -> None:
@@ -364,9 +356,9 @@ class Feeder(threading.Thread):
 
 
 class _Failing(ServerError):
-    """One job after the other fails on this server, while there are others."""
+    """One job after another fails on this server, while there are others."""
 
 
 def _same_work(before: QueueState, now: QueueState) -> bool:
-    """Whether a server that hung still sits over the same jobs; what others queue behind them is no movement."""
+    """Whether a hung server is still on the same jobs, no matter what queued up behind them."""
     return now.running == before.running and bool(now.running or now.pending)

@@ -1,4 +1,4 @@
-"""One ComfyUI server: reaching it, speaking its protocol, starting the embedded one; and the list of those a run may use."""
+"""A ComfyUI server: reaching it, its protocol, starting the embedded one; and lists of servers."""
 
 from .access import Access, load_access
 from .fleet import Patience, ServerSpec, read_servers

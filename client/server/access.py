@@ -1,5 +1,7 @@
-"""How a server is reached: secrets, certificate, time-outs. Secrets come from the environment or a file, never from a
-command line, and are kept out of every message. No network.
+"""How a server is reached: secrets, certificate, timeouts. No network.
+
+Secrets come from the environment or from files, never from a command line, and stay out of every
+message.
 
     access = load_access(token_env="COMFY_TOKEN", ca_file=Path("our-ca.pem"))
     ComfyServer("https://gpu-1.example:8188", access=access)
@@ -35,9 +37,14 @@ _OURS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """Time-outs in seconds and sizes in bytes. `read_s` is the longest silence, `whole_s` the longest answer.
+    """Timeouts in seconds and sizes in bytes.
 
-    `image_pixels` bounds what a downloaded image may unpack to, width times height; `message_bytes` one socket message.
+    Args:
+        connect_s: the longest wait for a connection.
+        read_s: the longest silence of the server.
+        whole_s: the longest time that one answer may take.
+        message_bytes: the largest message on the websocket.
+        image_pixels: the largest size, width times height, of a downloaded image once decoded.
 
     Raises:
         AccessError: a limit is not positive.
@@ -59,13 +66,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Access:
-    """What a server asks of its clients. `repr` shows no secret.
+    """What a server requires of its clients. `repr` shows no secret.
 
-    `token` goes out as "Authorization: Bearer", `basic` (user, password) as "Authorization: Basic", `headers` as they are.
-    With `ca_file`, a PEM file, only certificates signed by it are accepted, and not those of the system.
+    `token` is sent as "Authorization: Bearer", `basic` (user, password) as "Authorization: Basic",
+    `headers` as they are. With `ca_file`, a PEM file, only certificates signed by it are accepted,
+    and not those that the system trusts.
 
     Raises:
-        AccessError: a header that HTTP does not allow, two ways to authorise, or no readable certificate.
+        AccessError: a header that HTTP does not allow, two kinds of authorization, or no readable
+            certificate.
     """
 
     token: str = field(default="", repr=False)
@@ -85,7 +94,7 @@ class Access:
                 "give one of token, user and password, and Authorization header, not several"
             )
         if self.basic is not None and ":" in self.basic[0]:
-            raise AccessError("a user name for basic authorisation cannot hold ':'")
+            raise AccessError("a user name for basic authorization cannot contain ':'")
         for name, value in {
             **self.headers,
             **({"Authorization": self.token} if self.token else {}),
@@ -97,7 +106,7 @@ class Access:
             _check_certificates(self.ca_file)
 
     def sent_headers(self) -> dict[str, str]:
-        """The headers of every request, also of the websocket's."""
+        """The headers of every request, including the websocket's."""
         sent = dict(self.headers)
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
@@ -106,13 +115,13 @@ class Access:
         return sent
 
     def hide(self, text: str) -> str:
-        """The text without the secrets, whoever put them in: a server may send back what it was sent."""
+        """The text without the secrets: a server may send back what it was sent."""
         for secret in self._secrets():
             text = text.replace(secret, HIDDEN)
         return text
 
     def _secrets(self) -> list[str]:
-        """Longest first, so that a part of one never hides the rest of another."""
+        """Longest first, so that hiding a part of one never reveals the rest of another."""
         found = {self.token, *self.headers.values()}
         found |= {value.partition(" ")[2] for value in self.headers.values()}
         if self.basic is not None:
@@ -127,7 +136,8 @@ def _encoded(basic: tuple[str, str]) -> str:
 def _check_name(name: str) -> None:
     if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
         raise AccessError(
-            f"header {name[:60]!r} cannot be set; give the name of a header that the server asks for"
+            f"header {name[:60]!r} cannot be set; "
+            "give the name of a header that the server asks for"
         )
 
 
@@ -162,11 +172,11 @@ def load_access(
 ) -> Access:
     """An Access whose secrets are read from environment variables (by name) or files.
 
-    A basic file holds "user:password", a header file one "Name: value" a line. The parameters' names are also those of the
-    command line and of a server's entry in a servers file.
+    A basic file holds "user:password", a header file one "Name: value" per line. The command line
+    and the entries of a servers file use the same names as these parameters.
 
     Raises:
-        AccessError: a variable is not set, a file cannot be read, or what it holds cannot be sent.
+        AccessError: a variable is not set, a file cannot be read, or its content cannot be sent.
     """
     given = {"connect_s": connect_s, "read_s": read_s, "whole_s": whole_s}
     times: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -183,20 +193,21 @@ def access_from(values: Mapping[str, Any]) -> Access:
     """`load_access` with the keys of a JSON object.
 
     Raises:
-        AccessError: a key that `load_access` does not know (as a token itself), or as it raises.
+        AccessError: as `load_access`; or a key that it does not know (such as the token itself).
     """
     known = load_access.__kwdefaults__ or {}
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise AccessError(
-            f"{', '.join(unknown)}: no such setting; known: {', '.join(known)} (secrets stand in the environment or in "
-            "files, never here)"
+            f"{', '.join(unknown)}: no such setting; known: {', '.join(known)} (secrets belong in "
+            "the environment or in files, never here)"
         )
     for name, value in values.items():
         if not isinstance(value, (int, float) if name.endswith("_s") else str) or isinstance(
             value, bool
         ):
-            raise AccessError(f"{name}: expected {'a number' if name.endswith('_s') else 'a text'}")
+            expected = "a number" if name.endswith("_s") else "a string"
+            raise AccessError(f"{name}: expected {expected}")
     return load_access(**values)
 
 

@@ -1,4 +1,4 @@
-"""Which servers a run may use: `ServerSpec`, a file of them, and where a lost server is had again from.
+"""Which servers a run may use: `ServerSpec`, a file of them, and how to reopen a lost server.
 
 servers.json                                        servers.toml (Python 3.11 or newer)
     [{"url": "http://10.0.0.5:8188"},                   [[servers]]
@@ -7,7 +7,8 @@ servers.json                                        servers.toml (Python 3.11 or
       "token_env": "BIG_TOKEN"}]                        weight = 2
                                                         token_env = "BIG_TOKEN"
 
-An entry may also have "output_directory", "token", and every setting of access.py ("token_file", "ca_file", "read_s", ...).
+An entry may also have "output_directory", "token", and every setting of access.py ("token_file",
+"ca_file", "read_s", ...).
 """
 
 from __future__ import annotations
@@ -26,25 +27,26 @@ from urllib.parse import urlsplit
 
 from ..errors import ClientError, ServerUnreachable
 from .access import Access, access_from
+from .address import checked_url, without_secrets
 from .server import ComfyServer
-from .transport import backoff, checked_url, without_secrets
+from .transport import backoff
 
 _OWN_KEYS = {"url", "name", "weight", "token", "output_directory"}
 
 
 class ServerSource(Protocol):
-    """Where a run gets a server from, and again when it is lost."""
+    """Opens a server for a run, and again when it is lost."""
 
     def open(self) -> ComfyServer:
-        """The server, for the thread that asks. Raises ServerUnreachable."""
+        """The server, for the calling thread. Raises ServerUnreachable."""
 
     def replace(self, error: ServerUnreachable) -> ComfyServer:
-        """The server to try after `error`; raises ServerUnreachable where it is of no use to try again."""
+        """The server to try after `error`. Raises ServerUnreachable if trying again is useless."""
 
 
 @dataclass(frozen=True)
 class GivenServer:
-    """A server handle that somebody else opened and closes."""
+    """A server handle that its owner opened and closes."""
 
     server: ComfyServer
 
@@ -53,7 +55,7 @@ class GivenServer:
         return self.server
 
     def replace(self, error: ServerUnreachable) -> ComfyServer:
-        """The same again: it may come back."""
+        """The same server: it may come back."""
         return self.server
 
 
@@ -62,14 +64,14 @@ class ServerSpec:
     """A server by its address.
 
     Args:
-        name: what it is called in messages and records; host and port when empty.
-        weight: scales how many jobs are on it at a time; 1 means two, one that runs and one that waits.
-        access: token, certificate, headers and time-outs; never shown.
-        output_directory: the server's output folder where this machine can reach it: images are moved out of it instead
-            of being downloaded.
+        name: its name in messages and records; host and port by default.
+        weight: scales how many jobs it has at a time; 1 means two, one running and one waiting.
+        access: token, certificate, headers and timeouts; never shown.
+        output_directory: the server's output folder, where this machine can reach it: images are
+            moved out of it instead of being downloaded.
 
     Raises:
-        ClientError: an address that is none, or a weight that is not between 0.5 and 100.
+        ClientError: an invalid address, or a weight that is not between 0.5 and 100.
     """
 
     url: str
@@ -98,10 +100,14 @@ class Patience:
     """How long a run waits for what, in seconds.
 
     Args:
-        answer_s: the longest silence of a server that was asked something.
-        stall_s: nothing on a server moves for this long: it hangs, and its jobs go to others.
-        probe_s: the pause before a lost server is tried again; it doubles each time, up to `probe_most_s`.
-        give_up_s: no server can be used for this long: the run ends.
+        answer_s: the longest silence of a server after a request.
+        stall_s: a server on which nothing moves for this long hangs, and its jobs go to others.
+        probe_s: the pause before a lost server is tried again; it doubles each time, up to
+            `probe_most_s`.
+        give_up_s: the run ends when no server was usable for this long.
+
+    Raises:
+        ClientError: a time that is not positive.
     """
 
     answer_s: float = 30.0
@@ -114,13 +120,13 @@ class Patience:
         for each in fields(self):
             if not getattr(self, each.name) > 0:
                 raise ClientError(
-                    f"{each.name} is {getattr(self, each.name)!r}; expected seconds, more than 0"
+                    f"{each.name} is {getattr(self, each.name)!r}; expected seconds above 0"
                 )
 
 
 @dataclass(frozen=True)
 class Seat:
-    """A server's place in a run. `stays_open` where somebody else closes the handle."""
+    """A server's place in a run. `stays_open`: its owner, not the run, closes the handle."""
 
     name: str
     source: ServerSource
@@ -131,7 +137,7 @@ class Seat:
 
 @dataclass(frozen=True)
 class _Addressed:
-    """A server that the run opens and closes itself. The run has patience of its own, so requests need little."""
+    """A server that the run opens and closes. The run retries by itself, so requests need not."""
 
     spec: ServerSpec
     patience: Patience
@@ -166,10 +172,10 @@ AnyServer: TypeAlias = str | ServerSpec | ComfyServer | ServerSource
 
 
 def seats_of(servers: AnyServer | Sequence[AnyServer], *, patience: Patience) -> list[Seat]:
-    """The servers under names that tell them apart; nothing is connected yet.
+    """The servers with distinct names; nothing is connected yet.
 
     Raises:
-        ClientError: no server, an address that is none, or the same server or name twice.
+        ClientError: no server, an invalid address, or the same server or name twice.
     """
     several = (
         servers if isinstance(servers, Sequence) and not isinstance(servers, str) else [servers]
@@ -180,7 +186,7 @@ def seats_of(servers: AnyServer | Sequence[AnyServer], *, patience: Patience) ->
     twice = [name for name, count in Counter(seat.name for seat in seats).items() if count > 1]
     if twice:
         raise ClientError(
-            f"server '{twice[0]}' is given twice; give every server once, and a name of its own"
+            f"server '{twice[0]}' is given twice; give every server once, with its own name"
         )
     return seats
 
@@ -208,7 +214,7 @@ def read_servers(path: Path | str) -> tuple[ServerSpec, ...]:
     `token_env` names an environment variable that holds the token.
 
     Raises:
-        ClientError: the file cannot be read, or an entry is not a server; the message names the entry.
+        ClientError: the file cannot be read, or an entry, which the message names, is not a server.
     """
     path = Path(path).expanduser()
     try:
@@ -245,7 +251,7 @@ def _spec(path: Path, number: int, entry: Any) -> ServerSpec:
         raise ClientError(f'{where} has no url; expected {{"url": "http://127.0.0.1:8188"}}')
     for key in {"name", "token", "output_directory"} & set(entry):
         if not isinstance(entry[key], str):
-            raise ClientError(f"{where}: {key} must be text")
+            raise ClientError(f"{where}: {key} must be a string")
     try:
         access = access_from({key: value for key, value in entry.items() if key not in _OWN_KEYS})
         if "token" in entry and access.token:

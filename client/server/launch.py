@@ -1,6 +1,6 @@
 """Starts and stops the embedded engine as a child process: `--server embedded`.
 
-The child holds the other end of a pipe and ends when it closes, so a killed client leaves no server behind.
+The child reads a pipe from us and ends when it closes, so a killed client leaves no server behind.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 class EmbeddedServer:
-    """The embedded engine on a free loopback port, started by `open`, stopped by `close`; a context manager.
+    """The embedded engine on a free loopback port; a context manager.
 
-    `restarts` is how often a server that died is started again; `start_s` the longest start in seconds.
+    `open` starts it and `close` stops it. A server that died is restarted up to `restarts` times;
+    a start may take `start_s` seconds.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server; None while there is none."""
+        """Process id of the server; None if it is not running."""
         return self._process.pid if self._process else None
 
     def open(self) -> ComfyServer:
@@ -71,7 +72,8 @@ class EmbeddedServer:
 
         Raises:
             ClientError: its requirements are not installed.
-            ServerUnreachable: it ended or did not listen in time; the message has its last line, the log all of them.
+            ServerUnreachable: it ended, or did not listen in time; the message has its last line,
+                the log the last ones.
         """
         if self._server is not None:
             return self._server
@@ -79,14 +81,14 @@ class EmbeddedServer:
         self._directory = Path(tempfile.mkdtemp(prefix="synthgrid-embedded-"))
         log.info("starting the embedded engine")
         self._process = self._start(self._directory)
-        # A child that died stays dead: no reason to try for long.
+        # A child that died stays dead: there is no reason to retry for long.
         address = self._wait_for_address()
         log.info("the embedded engine listens on %s (process %d)", address, self._process.pid)
         self._server = ComfyServer(address, pauses=lambda: backoff(total_s=2.0))
         return self._server
 
     def replace(self, error: ServerUnreachable) -> ComfyServer:
-        """Starts the engine again after it was lost, at most `restarts` times; then raises what was the matter."""
+        """Restarts a lost engine, at most `restarts` times; then raises ServerUnreachable."""
         self._show_log()
         if self._restarts < 1:
             raise ServerUnreachable(
@@ -122,9 +124,10 @@ class EmbeddedServer:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=_ROOT,  # where `-m client` is this package, whatever lies in the user's folder
+                cwd=_ROOT,  # here `-m client` is this package, whatever the user's folder holds
                 env=os.environ | {"PYTHONUTF8": "1"},
-                # Ctrl-C in a terminal reaches every process of the group; the engine must outlive it to be cancelled.
+                # Ctrl-C in a terminal reaches the whole process group; the engine must outlive it,
+                # so that its jobs can be cancelled.
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -177,7 +180,7 @@ class EmbeddedServer:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the engine: closing its standard input is enough, unless it hangs."""
+    """Ends the engine; closing its standard input is enough, unless it hangs."""
     if process.stdin:
         with suppress(OSError):
             process.stdin.close()  # this alone ends the engine
@@ -194,6 +197,7 @@ def _refuse_missing_requirements() -> None:
     missing = missing_requirements()
     if missing:
         raise ClientError(
-            f"the embedded engine needs {', '.join(missing)}; install with: pip install -e '.[embedded]' "
+            f"the embedded engine needs {', '.join(missing)}; "
+            "install with: pip install -e '.[embedded]' "
             "(or use --server http://127.0.0.1:8188 with a ComfyUI)"
         )

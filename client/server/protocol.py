@@ -1,9 +1,9 @@
-"""ComfyUI's messages as values: websocket text -> event, history entry -> JobResult, refusal -> one line. No I/O.
+"""ComfyUI's messages as values: websocket text -> event, history entry -> JobResult. No I/O.
 
-    parse_message('{"type": "progress", "data": {"prompt_id": "p", "node": "8", "value": 3, "max": 20}}')
+    parse_message('{"type": "progress", "data": {"prompt_id": "p", "node": "8", "value": 3, ...}}')
     # Progress(prompt_id='p', node='8', value=3, total=20)
 
-What is unknown, malformed or uninteresting parses to None: the socket is a hint, /history is the authority.
+What is unknown, malformed or irrelevant parses to None: the socket is a hint, /history decides.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _ENDINGS = {
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """How many prompts, of everybody, the server has still to finish."""
+    """How many prompts, of all clients, the server has yet to finish."""
 
     remaining: int
 
 
 @dataclass(frozen=True)
 class Started:
-    """A prompt began to run."""
+    """A prompt started to run."""
 
     prompt_id: str
 
 
 @dataclass(frozen=True)
 class Executing:
-    """A node of the prompt began to run; `node` is None when the prompt is through."""
+    """A node of the prompt started to run; `node` is None once the prompt is finished."""
 
     prompt_id: str
     node: str | None
@@ -64,7 +64,10 @@ class Executed:
 
 @dataclass(frozen=True)
 class JobDone:
-    """The prompt ended; `outcome` is "success", "error" or "interrupted", `reason` says why where it is not success."""
+    """The prompt ended. `outcome` is "success", "error" or "interrupted".
+
+    `reason` says why it was not a success.
+    """
 
     prompt_id: str
     outcome: str
@@ -85,7 +88,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class QueueState:
-    """The ids of the prompts that run and that wait, of everybody."""
+    """The ids of the running and the waiting prompts, of all clients."""
 
     running: frozenset[str]
     pending: frozenset[str]
@@ -95,7 +98,7 @@ class QueueState:
 
 
 def parse_message(text: str | bytes) -> Event | None:
-    """The event in one websocket message; None for binary frames (previews) and for whatever is not understood."""
+    """The event in one websocket message; None for binary frames (previews) and unknown ones."""
     if isinstance(text, bytes):
         return None
     try:
@@ -133,16 +136,15 @@ def _event(kind: Any, data: dict[str, Any]) -> Event | None:
 def parse_history_entry(entry: Any) -> JobResult | None:
     """The result in one value of /history; None while the entry says nothing final.
 
-    An interrupted prompt reads "error" in `status_str` as well; its last message tells the two apart.
+    `status_str` is "error" for an interrupted prompt too; its last message tells the difference.
     """
     if not isinstance(entry, dict):
         return None
     outputs = entry.get("outputs")
     outputs = outputs if isinstance(outputs, dict) else {}
     status = entry.get("status")
-    if not isinstance(
-        status, dict
-    ):  # servers before 2024 leave it out; an entry then means that the prompt is through
+    if not isinstance(status, dict):
+        # Servers before 2024 leave it out; having an entry then means that the prompt is finished.
         return JobResult(SUCCESS, "", outputs)
     messages = status.get("messages")
     for message in reversed(messages if isinstance(messages, list) else []):
@@ -160,7 +162,7 @@ def parse_history_entry(entry: Any) -> JobResult | None:
 
 
 def parse_queue(value: Any) -> QueueState:
-    """The prompt ids in an answer of GET /queue; rows that are not understood are left out."""
+    """The prompt ids in an answer of GET /queue; malformed rows are left out."""
     rows = value if isinstance(value, dict) else {}
     return QueueState(_ids(rows.get("queue_running")), _ids(rows.get("queue_pending")))
 
@@ -184,7 +186,7 @@ def _reason(kind: str, data: Mapping[str, Any]) -> str:
 def describe_refusal(body: Any) -> str:
     """The errors in a 400 answer of POST /prompt (or in the `node_errors` of a 200) as one line.
 
-    'node 4 (CheckpointLoaderSimple): Value not in list: ckpt_name: 'x' not in ['y']'
+    "node 4 (CheckpointLoaderSimple): Value not in list: ckpt_name: 'x' not in ['y']"
     """
     if not isinstance(body, dict):
         return " ".join(str(body).split())[:300]

@@ -1,4 +1,4 @@
-"""One ComfyUI server: submit, wait, collect, cancel. The history is the authority, the socket only a hint.
+"""One ComfyUI server: submit, wait, collect, cancel. The history decides; the socket is a hint.
 
 with ComfyServer("http://127.0.0.1:8188") as server:
     server.submit(graph, prompt_id=prompt_id)
@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from ..errors import ServerHung, ServerRefused, ServerUnreachable, TransferError
 from .access import Access, Limits
+from .event_socket import EventSocket
 from .protocol import (
     Event,
     JobDone,
@@ -30,16 +31,16 @@ from .protocol import (
     parse_message,
     parse_queue,
 )
-from .transport import EventSocket, Transport, backoff
+from .transport import Transport, backoff
 
 log = logging.getLogger(__name__)
 
-_SLICE_S = 0.25  # the longest wait for an event before looking whether to stop
+_SLICE_S = 0.25  # the longest wait for an event before checking whether to stop
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A prompt that is over. `result` is None where the server no longer knows the prompt (restart, deleted)."""
+    """A finished prompt. `result` is None if the server no longer knows it (restarted, deleted)."""
 
     prompt_id: str
     result: JobResult | None
@@ -48,8 +49,10 @@ class Finished:
 class ComfyServer:
     """A ComfyUI server, or the embedded engine, at a URL. For one thread; a context manager.
 
+    Nothing is sent before the first call.
+
     Raises:
-        ServerUnreachable: the URL is not one. (Nothing is sent before the first call.)
+        ServerUnreachable: not a valid URL.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class ComfyServer:
         stall_s: float = 3600.0,
         pauses: Callable[[], Any] = backoff,
     ) -> None:
-        """`poll_s`: how often /history is asked while the socket lives; `stall_s`: silence after which a job is lost."""
+        """`poll_s`: the interval of polls while the socket lives; `stall_s`: when a job hangs."""
         self._transport = Transport(url, access=access, limits=limits, pauses=pauses)
         self._pauses = pauses
         self._poll_s = poll_s
@@ -90,7 +93,7 @@ class ComfyServer:
         self.close()
 
     def close(self) -> None:
-        """Closes socket and connections; jobs on the server go on."""
+        """Closes socket and connections; jobs on the server continue."""
         self._drop_socket()
         self._transport.close()
 
@@ -99,33 +102,44 @@ class ComfyServer:
         return _object(self._transport.get_json("/system_stats"), "/system_stats", self.url)
 
     def object_info(self) -> dict[str, Any]:
-        """GET /object_info: every node class with its inputs. Raises ServerUnreachable or ServerRefused."""
+        """GET /object_info: every node class with its inputs.
+
+        Raises ServerUnreachable or ServerRefused.
+        """
         return _object(self._transport.get_json("/object_info"), "/object_info", self.url)
 
     def queue(self) -> QueueState:
-        """The prompts, of everybody, that run and wait. Raises ServerUnreachable or ServerRefused."""
+        """All clients' running and waiting prompts. Raises ServerUnreachable or ServerRefused."""
         return parse_queue(self.queue_rows())
 
     def queue_rows(self) -> Any:
-        """GET /queue as it is: rows [number, prompt_id, graph, ...]. Raises ServerUnreachable or ServerRefused."""
+        """GET /queue as it is: rows [number, prompt_id, graph, ...].
+
+        Raises ServerUnreachable or ServerRefused.
+        """
         return self._transport.get_json("/queue")
 
     def history(self, prompt_id: str) -> JobResult | None:
-        """How a prompt ended; None while it waits, runs, or is unknown. Raises ServerUnreachable or ServerRefused."""
+        """How a prompt ended; None while it waits, runs, or is unknown.
+
+        Raises ServerUnreachable or ServerRefused.
+        """
         answer = self._transport.get_json("/history/" + quote(prompt_id, safe=""))
         return parse_history_entry(answer.get(prompt_id)) if isinstance(answer, dict) else None
 
     def find(self, prompt_id: str) -> JobResult | bool:
-        """The result of a prompt that is over, True while it waits or runs, False where the server does not know it."""
-        # In this order: a prompt leaves the queue in the moment in which it enters the history.
+        """The result of a finished prompt, True while it waits or runs, False if it is unknown."""
+        # In this order: a prompt leaves the queue at the moment it enters the history.
         return prompt_id in self.queue() or self.history(prompt_id) or False
 
     def submit(self, graph: Mapping[str, Any], *, prompt_id: str) -> None:
-        """Queues a graph under an id of the caller's choice. A lost answer is cleared up, never posted blindly again.
+        """Queues a graph under an id that the caller chooses.
+
+        If an answer is lost, it first looks for the job instead of posting it again blindly.
 
         Raises:
             ServerRefused: the graph is not valid there; the message has the node errors.
-            ServerUnreachable: no answer, also after retrying.
+            ServerUnreachable: no answer, even after retrying.
         """
         self._connect()
         body = {"prompt": graph, "prompt_id": prompt_id, "client_id": self.client_id}
@@ -143,7 +157,7 @@ class ComfyServer:
     def _post_prompt(self, body: Mapping[str, Any]) -> None:
         status, answer = self._transport.post_json("/prompt", body)
         if status >= 500 and self.find(body["prompt_id"]):
-            return  # the same id is queued already: an earlier post arrived although its answer did not
+            return  # already queued: an earlier post arrived, although its answer did not
         if status != 200:
             raise ServerRefused(
                 f"{self.url} refused the workflow: {describe_refusal(answer)}", status=status
@@ -151,13 +165,14 @@ class ComfyServer:
         if isinstance(answer, dict) and answer.get("node_errors"):
             self.cancel([body["prompt_id"]])
             raise ServerRefused(
-                f"{self.url} would leave out a part of the workflow: {describe_refusal(answer)}"
+                f"{self.url} would leave out part of the workflow: {describe_refusal(answer)}"
             )
         given = answer.get("prompt_id") if isinstance(answer, dict) else None
         if given != body["prompt_id"]:
             self.cancel([str(given)])
             raise ServerRefused(
-                f"{self.url} gave the job another id than asked for, so it could not be found again; update ComfyUI"
+                f"{self.url} gave the job another id than requested, "
+                "so it could not be found again; update ComfyUI"
             )
 
     def wait(
@@ -168,9 +183,9 @@ class ComfyServer:
         timeout_s: float | None = None,
         until: Callable[[], bool] | None = None,
     ) -> Finished | None:
-        """Waits until one of the prompts is over; None when `timeout_s` passes, or `until` says so, first.
+        """Waits until one of the prompts is finished; None if `timeout_s` or `until` ends it first.
 
-        `until` is asked about four times a second.
+        `until` is called about four times a second.
 
         Raises:
             ServerUnreachable: the server went away.
@@ -212,18 +227,20 @@ class ComfyServer:
         on_event: Callable[[Event], None] | None,
         until: Callable[[], bool] | None,
     ) -> tuple[float, bool]:
-        """Hands on events until a monotonic time, or until one of the prompts ends; (time of the last one, ended)."""
+        """Passes on events until a monotonic time, or until one of the prompts ends.
+
+        Returns (monotonic time of the last event, whether a prompt ended).
+        """
         last, listening = 0.0, self._socket is not None
         while (left := deadline - time.monotonic()) > 0:
             event = self._next_event(min(left, _SLICE_S))
             if event is None:
-                broken = (
-                    listening and self._socket is None
-                )  # perhaps the server is gone: look at once
+                # Perhaps the server is gone: check at once.
+                broken = listening and self._socket is None
                 if broken or (until is not None and until()):
                     break
                 continue
-            if not isinstance(event, QueueStatus):  # others may queue behind a job that hangs
+            if not isinstance(event, QueueStatus):  # others may queue up behind a hung job
                 last = time.monotonic()
             if on_event is not None:
                 on_event(event)
@@ -232,7 +249,7 @@ class ComfyServer:
         return last, False
 
     def _look(self, prompt_ids: Collection[str]) -> Finished | None:
-        """One of the prompts that is over: it has left the queue, so the history has it, or nobody has."""
+        """One of the prompts that has left the queue: it is in the history, or unknown."""
         queue = self.queue()
         before, self._last_queue = self._last_queue, queue
         self._queue_moved = queue.running != before.running or not before.pending <= queue.pending
@@ -242,16 +259,16 @@ class ComfyServer:
         return None
 
     def view(self, location: Any) -> bytes:
-        """The bytes of an image as named in a node's ui output: {"filename", "subfolder", "type"}.
+        """The bytes of an image named in a node's ui output: {"filename", "subfolder", "type"}.
 
         Raises:
-            TransferError: the output names no file, the file is gone, or it did not come whole.
+            TransferError: the output names no file, the file is gone, or it arrived incomplete.
             ServerUnreachable: no answer.
         """
         if not isinstance(location, dict) or not all(
             isinstance(each, str) for each in location.values()
         ):
-            raise TransferError(f"the server names no image but {str(location)[:100]}")
+            raise TransferError(f"the server names no image: {str(location)[:100]}")
         params = {
             key: location[key] for key in ("filename", "subfolder", "type") if key in location
         }
@@ -263,7 +280,7 @@ class ComfyServer:
             ) from error
 
     def cancel(self, prompt_ids: Collection[str]) -> None:
-        """Takes these prompts off the queue and interrupts the one that runs; never anybody else's.
+        """Removes these prompts from the queue and interrupts the running one; never others'.
 
         Raises:
             ServerUnreachable: no answer.
@@ -275,8 +292,11 @@ class ComfyServer:
             self._transport.post_json("/interrupt", {"prompt_id": prompt_id}, retry=True)
 
     def _connect(self) -> bool:
-        """Whether there is a socket; makes one at most every 10 s. A new socket gets a new client id: ComfyUI can
-        confuse two sockets of one id when the older closes last."""
+        """Whether there is a socket; opens one at most every 10 s.
+
+        A new socket gets a new client id: ComfyUI confuses two sockets with one id if the older
+        one closes last.
+        """
         if self._socket is None and time.monotonic() >= self._next_socket_try:
             self._next_socket_try = time.monotonic() + 10.0
             self.client_id = uuid.uuid4().hex
@@ -305,7 +325,7 @@ class ComfyServer:
 
 
 def describe_server(stats: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record of a run keeps of a server: versions and devices, never its command line or paths."""
+    """What a run records of a server: versions and devices, never its command line or paths."""
     system = stats.get("system")
     system = system if isinstance(system, Mapping) else {}
     kept = (
@@ -328,6 +348,7 @@ def describe_server(stats: Mapping[str, Any], object_info: Mapping[str, Any]) ->
 def _object(value: Any, path: str, url: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ServerRefused(
-            f"{url}{path} answered {str(value)[:60]!r} instead of an object; is it a ComfyUI server?"
+            f"{url}{path} answered {str(value)[:60]!r} instead of an object; "
+            "is it a ComfyUI server?"
         )
     return value

@@ -1,4 +1,4 @@
-"""Workflows: read, patched, checked before a run, and converted from ComfyUI's editor format. No I/O but files."""
+"""Workflows: read, patched, checked before a run, and converted from ComfyUI's editor format."""
 
 from .convert import load_for
 from .graph import Workflow, load_workflow, parse_workflow

@@ -1,12 +1,14 @@
-"""Editor-format workflows to API format, as ComfyUI's own editor exports them, without a browser. No I/O but `load_for`.
+"""Editor-format workflows to API format, as ComfyUI's own editor exports them, without a browser.
 
     converted = convert(json.loads(text), server.object_info(), source="w.json")
     workflow = parse_workflow(converted.graph)
 
-What the editor's export does is the truth, and the tests compare with it: widget values, converted inputs, muted and
-bypassed nodes, reroutes, primitive nodes, notes, subgraphs (their nodes are called "outer:inner"). On purpose otherwise:
-nodes that cannot run because a node before them is muted are left out, as the server would do, and named in `notes`; a
-subgraph that is muted or bypassed inside another one is left out whole; ids inside subgraphs stay as saved.
+The editor's export is the reference, and the tests compare with it: widget values, converted
+inputs, muted and bypassed nodes, reroutes, primitive nodes, notes, subgraphs (their nodes are
+called "outer:inner"). Different on purpose: nodes that cannot run because a node before them is
+muted are left out, as the server would do, and named in `notes`; a subgraph that is muted or
+bypassed inside another one is left out as a whole; ids inside subgraphs stay as saved. No I/O but
+in `load_for`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import WorkflowError
+from .dependents import without_dependents
 from .editor import (
     BYPASSED,
     FROM_OUTSIDE,
@@ -33,14 +36,14 @@ from .editor import (
     parse_editor,
     shown,
 )
-from .graph import Workflow, is_link, parse_workflow, read_json
+from .graph import Workflow, parse_workflow, read_json
 from .promoted import Promoted, primitive_targets
 from .widgets import Shape, sent_value, shape_of, wrapped
 
 _NOTES = {"Note", "MarkdownNote"}
 _REROUTE = "Reroute"
 _NOT_SENT = {*_NOTES, _REROUTE, PRIMITIVE}
-MOST_NODES = 20_000  # subgraphs in subgraphs multiply; no server takes a graph of this size
+MOST_NODES = 20_000  # nested subgraphs multiply; no server accepts a graph of this size
 ObjectInfo: TypeAlias = Mapping[str, Any]
 
 
@@ -57,10 +60,11 @@ def load_for(
 ) -> tuple[Workflow, tuple[str, ...]]:
     """The workflow in a file of either format, and notes on what was left out.
 
-    `object_info` is the server's, or a function that gets it: it is asked for editor-format files only.
+    `object_info` is the server's, or a function that gets it: called for editor-format files only.
 
     Raises:
-        WorkflowError: the file cannot be read, is no workflow, or cannot be converted for this server.
+        WorkflowError: the file cannot be read, is not a workflow, or cannot be converted for this
+            server.
     """
     value = read_json(Path(path))
     if not is_editor_format(value):
@@ -71,33 +75,36 @@ def load_for(
 
 
 def convert(value: Any, object_info: ObjectInfo, *, source: str = "workflow") -> Converted:
-    """The graph that a server with this /object_info can be sent for a workflow in editor format.
+    """Converts a workflow in editor format for a server with this /object_info.
 
     Raises:
-        WorkflowError: not in editor format, made with nodes that the server lacks, or with what only a browser can do.
+        WorkflowError: not in editor format, or it uses nodes that the server lacks or features
+            that only a browser has.
     """
     export = _Export(parse_editor(value, source=source), object_info, source)
     graph = export.graph()
     if not graph:
         raise WorkflowError(
-            f"{source} is in editor format and has no node that a server runs; save it with its nodes"
+            f"{source} is in editor format and has no node that a server runs; "
+            "save it with its nodes"
         )
-    return Converted(graph, (*export.notes, *_without_dependents(graph, export.lost, object_info)))
+    return Converted(graph, (*export.notes, *without_dependents(graph, export.lost, object_info)))
 
 
 @dataclass(frozen=True)
 class _Value:
-    """What an input resolves to when it is no output of a node: a value typed in at a subgraph."""
+    """What an input resolves to if it is not a node's output: a value typed in at a subgraph."""
 
     value: Any
 
 
 @dataclass(frozen=True, eq=False)
 class _Scope:
-    """One appearance of a graph: the root, or a subgraph at one node. `path` are the ids of the nodes around it.
+    """One appearance of a graph: the root, or a subgraph at one node.
 
-    `typed` holds what is typed in at the subgraph's node for its inputs; `inside` the same for (node id, widget) of its
-    nodes, as editors before 2026 saved it; `primitives` what primitive nodes put into (node id, widget).
+    `path` holds the ids of the nodes around it. `typed` holds what is typed in at the subgraph's
+    node for its inputs; `inside` the same for (node id, widget) of its nodes, as editors before
+    2026 saved it.
     """
 
     graph: EditorGraph
@@ -112,7 +119,7 @@ class _Scope:
 
 
 class _Export:
-    """One conversion. `lost` collects the inputs (id, name) whose link came to nothing: muted, or nothing matched."""
+    """One conversion. `lost` collects the inputs (id, name) whose link leads nowhere."""
 
     def __init__(self, workflow: EditorWorkflow, object_info: ObjectInfo, source: str) -> None:
         self._subgraphs = workflow.subgraphs
@@ -143,16 +150,15 @@ class _Export:
 
     def _refuse_circle(self, kind: str, around: tuple[str, ...]) -> None:
         if kind in around:
-            raise WorkflowError(
-                f"{self._source}: the subgraph '{shown(self._subgraphs[kind].name)}' contains itself"
-            )
+            name = shown(self._subgraphs[kind].name)
+            raise WorkflowError(f"{self._source}: the subgraph '{name}' contains itself")
         for each in {node.type for node in self._subgraphs[kind].nodes.values()} & set(
             self._subgraphs
         ):
             self._refuse_circle(each, (*around, kind))
 
     def _active(self, scope: _Scope) -> Iterator[tuple[_Scope, EditorNode]]:
-        """The nodes that are neither muted, bypassed nor the editor's own, subgraphs expanded."""
+        """The nodes that are not muted, bypassed or the editor's own, with subgraphs expanded."""
         for node in scope.graph.nodes.values():
             if node.mode in (MUTED, BYPASSED) or node.type in _NOT_SENT:
                 continue
@@ -168,7 +174,8 @@ class _Export:
                 continue
             if _is_decoration(scope, node):
                 self.notes.append(
-                    f"{self._name(scope, node)} is left out: the server lacks {shown(node.type)}, and nothing uses it"
+                    f"{self._name(scope, node)} is left out: the server lacks {shown(node.type)}, "
+                    "and nothing uses it"
                 )
             else:
                 missing.setdefault(node.type, self._name(scope, node))
@@ -207,7 +214,7 @@ class _Export:
                 )
 
     def _shape(self, node: EditorNode) -> Shape:
-        """The node's inputs and widgets; as saved for the editor's own nodes and for classes that the server lacks."""
+        """The node's inputs and widgets; as saved for nodes that the server does not have."""
         info = self._info.get(node.type)
         if node.type in self._subgraphs or node.type in _NOT_SENT or not isinstance(info, Mapping):
             return Shape(node.inputs, {})
@@ -216,7 +223,7 @@ class _Export:
         except WorkflowError as error:
             raise WorkflowError(f"{self._source}: {error}") from None
 
-    # Links, from the input that needs something back to the output that gives it.
+    # Links, from the input that needs something back to the output that provides it.
 
     def _resolve_input(
         self, scope: _Scope, node: EditorNode, number: int, wanted: str | None, seen: frozenset[str]
@@ -239,7 +246,7 @@ class _Export:
     def _resolve_outside(
         self, scope: _Scope, link: Link, seen: frozenset[str]
     ) -> tuple[str, int] | _Value | None:
-        """What the node of a subgraph gets at the input that this link comes from."""
+        """What a node of a subgraph gets at the subgraph input that this link comes from."""
         if scope.parent is None or scope.host is None or link.slot >= len(scope.graph.inputs):
             return None
         name = scope.graph.inputs[link.slot]
@@ -268,7 +275,7 @@ class _Export:
     def _resolve_inside(
         self, scope: _Scope, number: int, wanted: str, seen: frozenset[str]
     ) -> tuple[str, int] | _Value | None:
-        """What a subgraph gives at one of its outputs."""
+        """What a subgraph provides at one of its outputs."""
         outputs = scope.graph.output_links
         link = scope.graph.links.get(outputs[number] or "") if number < len(outputs) else None
         if link is None:
@@ -283,7 +290,7 @@ class _Export:
     ) -> frozenset[str]:
         if place in seen:
             raise WorkflowError(
-                f"{self._source}: links run in a circle through {self._name(scope, node)}; cut one"
+                f"{self._source}: links form a cycle through {self._name(scope, node)}; cut one"
             )
         return seen | {place}
 
@@ -308,7 +315,8 @@ class _Export:
             value = node.values[0]
             if node.properties.get("Run widget replace on values") and "%" in str(value):
                 raise WorkflowError(
-                    f"{self._name(scope, node)} replaces %parts% of its text in the browser; write the text out"
+                    f"{self._name(scope, node)} replaces %parts% of its text in the browser; "
+                    "write the text out"
                 )
             found.update((place, value) for place in primitive_targets(scope.graph, node))
         return found
@@ -324,7 +332,7 @@ class _Export:
 def _passed_input(
     slots: tuple[Slot, ...], node: EditorNode, number: int, wanted: str
 ) -> int | None:
-    """The input that a bypassed node passes on in place of an output: the one across, else the first of the type."""
+    """The input that a bypassed node passes on for an output: the one opposite, or else by type."""
     if wanted == "*":
         return (number if number < len(slots) else 0) if slots else None
     given = node.outputs[number] if number < len(node.outputs) else "*"
@@ -346,51 +354,23 @@ def _connects(one: str, other: str) -> bool:
 
 
 def _is_decoration(scope: _Scope, node: EditorNode) -> bool:
-    """Whether a node is connected to nothing: a label or a switchboard of the editor, as far as a graph can tell."""
+    """Whether a node is connected to nothing, such as a label or a switchboard of the editor."""
     linked = any(slot.link in scope.graph.links for slot in node.inputs)
     return not linked and all(link.origin != node.id for link in scope.graph.links.values())
 
 
 def _missing(kind: str, name: str) -> str:
     if kind.startswith(("workflow>", "workflow/")):
-        return f"{name} is a group node of an older editor; open the file in a current ComfyUI and save it: it is converted"
-    if len(kind) == 36 and kind.count("-") == 4:
-        return f"{name} is a subgraph whose definition is not in the file; open it where the subgraph exists and save it"
-    return (
-        f"the server lacks {shown(kind)}, which {name} is: install its pack there, or, if it is of the browser only (as Get and "
-        "Set nodes are), connect the nodes directly"
-    )
-
-
-def _without_dependents(
-    graph: dict[str, Any], lost: Mapping[tuple[str, str], str], info: ObjectInfo
-) -> list[str]:
-    """Takes out the nodes that miss a required input because something before them is muted; a sentence for each."""
-    notes = []
-    waiting = [(node_id, name) for node_id, name in lost if _requires(graph[node_id], name, info)]
-    while waiting:
-        node_id, name = waiting.pop()
-        node = graph.pop(node_id, None)
-        if node is None:
-            continue
-        notes.append(
-            f"node {node_id} '{shown(node['_meta']['title'])}' is left out: nothing comes to its '{name}', since a node before it "
-            "is muted or bypassed"
+        return (
+            f"{name} is a group node of an older editor; "
+            "open the file in a current ComfyUI and save it, which converts it"
         )
-        for other_id, other in graph.items():
-            for key in [
-                key
-                for key, value in other["inputs"].items()
-                if is_link(value) and value[0] == node_id
-            ]:
-                del other["inputs"][key]
-                if _requires(other, key, info):
-                    waiting.append((other_id, key))
-    return sorted(notes)
-
-
-def _requires(node: Mapping[str, Any], name: str, info: ObjectInfo) -> bool:
-    described = info[node["class_type"]]
-    groups = described.get("input") if isinstance(described, Mapping) else None
-    required = groups.get("required") if isinstance(groups, Mapping) else None
-    return isinstance(required, Mapping) and name in required
+    if len(kind) == 36 and kind.count("-") == 4:
+        return (
+            f"{name} is a subgraph whose definition is not in the file; "
+            "open it where the subgraph exists and save it"
+        )
+    return (
+        f"the server lacks {shown(kind)}, which {name} is: install its pack there, or, if it "
+        "exists in the browser only (as Get and Set nodes do), connect the nodes directly"
+    )

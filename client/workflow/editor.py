@@ -1,9 +1,9 @@
-"""ComfyUI's editor format as values: nodes, links and subgraph definitions of a saved workflow. No I/O.
+"""ComfyUI's editor format as values: nodes, links and subgraphs of a saved workflow. No I/O.
 
     workflow = parse_editor(json.loads(text), source="w.json")
     workflow.root.nodes["3"].inputs[0].link
 
-Both spellings of links are read: lists (schema 0.4) and objects (schema 1, and inside subgraphs).
+Both forms of links are read: lists (schema 0.4) and objects (schema 1, and inside subgraphs).
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from typing import Any
 from ..errors import WorkflowError
 
 MUTED, BYPASSED = 2, 4  # values of a node's `mode`; all others run
-PRIMITIVE = "PrimitiveNode"  # a box of the editor that types a value into widgets of other nodes
-FROM_OUTSIDE, TO_OUTSIDE = (
-    "-10",
-    "-20",
-)  # ids that links inside a subgraph use for its own inputs and outputs
+PRIMITIVE = "PrimitiveNode"  # a node of the editor that types a value into other nodes' widgets
+# The ids that links inside a subgraph use for its own inputs and outputs.
+FROM_OUTSIDE, TO_OUTSIDE = "-10", "-20"
 
 
 @dataclass(frozen=True)
 class Slot:
-    """An input of a node. `widget` names the widget that it belongs to, None where it is a socket only."""
+    """An input of a node. `widget` is the name of its widget; None if it is only a socket."""
 
     name: str
     type: str
@@ -44,7 +42,10 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class EditorNode:
-    """A node as saved. `values` are its widgets' values, by position or by name. Two nodes are equal when they are one."""
+    """A node as saved. `values` are those of its widgets, by position or by name.
+
+    Two nodes are equal only if they are the same object.
+    """
 
     id: str
     type: str
@@ -69,7 +70,7 @@ def shown(text: str) -> str:
 
 @dataclass(frozen=True)
 class EditorGraph:
-    """Nodes and links by id; of a subgraph also its name, its inputs' names and the link that feeds each output."""
+    """Nodes and links by id. A subgraph also has a name, input names and a link per output."""
 
     nodes: Mapping[str, EditorNode]
     links: Mapping[str, Link]
@@ -87,14 +88,14 @@ class EditorGraph:
 
 @dataclass(frozen=True)
 class EditorWorkflow:
-    """The graph that is shown first, and the definitions of the subgraphs in it by their ids."""
+    """The root graph, and the definitions of its subgraphs by id."""
 
     root: EditorGraph
     subgraphs: Mapping[str, EditorGraph]
 
 
 def is_editor_format(value: Any) -> bool:
-    """Whether a parsed JSON value is a workflow as ComfyUI saves it, not one as it queues it."""
+    """Whether a parsed JSON value is a workflow as ComfyUI saves it, not as it queues it."""
     return isinstance(value, dict) and isinstance(value.get("nodes"), list)
 
 
@@ -102,7 +103,7 @@ def parse_editor(value: Any, *, source: str = "workflow") -> EditorWorkflow:
     """The workflow in a parsed JSON value.
 
     Raises:
-        WorkflowError: the value is not what ComfyUI saves; the message names the first thing that is wrong.
+        WorkflowError: not what ComfyUI saves; the message names the first thing that is wrong.
     """
     if not is_editor_format(value):
         raise WorkflowError(

@@ -1,11 +1,11 @@
-"""Workflows in API format: load, find nodes by role, patch, and read the GenerationPlan back. No I/O but files.
+"""Workflows in API format: load, find nodes by role, patch, and compute the GenerationPlan.
 
     workflow = load_workflow(Path("workflows/api/sd15_class_prompts.json"))
     workflow = patch(workflow, Options(classes=read_classes(path), images_per_class=30, steps=30))
     plan = workflow.plan()                       # exactly the plan that the nodes will make
     graph = workflow.for_batch(3, folder="a")    # what is posted for batch 3
 
-A role is a class of node: the client never needs to know node ids or titles.
+A role is a node class: the client never needs to know node ids or titles. No I/O but files.
 """
 
 from __future__ import annotations
@@ -30,55 +30,15 @@ from comfy_nodes.plan import (
 
 from ..errors import WorkflowError
 from .library import find_workflow
+from .roles import BANKS, BATCHER, CLASS_LIST, LATENT, PLAN_NODES, SAVER, TARGETS, TEMPLATES, TITLES
 
-CLASS_LIST = "SynthGridClassList"
-TEMPLATES = "SynthGridPromptTemplates"
-BATCHER = "SynthGridClassPromptBatcher"
-SAVER = "SynthGridLabelledImageSaver"
-LATENT = "SynthGridBatchLatent"
-REAL = "SynthGridRealImageLatent"
-BANKS = ("templates", "contexts", "styles")
-PLAN_NODES = (CLASS_LIST, TEMPLATES, BATCHER)
-# option -> the (node class, input) pairs that can carry it
-TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
-    "templates": ((TEMPLATES, "templates"),),
-    "negative": ((TEMPLATES, "negative_prompt"),),
-    "contexts": ((TEMPLATES, "contexts"),),
-    "styles": ((TEMPLATES, "styles"),),
-    "images_per_class": ((BATCHER, "images_per_class"),),
-    "batch_size": ((BATCHER, "batch_size"),),
-    "plan_seed": ((BATCHER, "plan_seed"),),
-    "checkpoint": (("CheckpointLoaderSimple", "ckpt_name"), ("CheckpointLoader", "ckpt_name")),
-    "width": ((LATENT, "width"), (REAL, "width")),
-    "height": ((LATENT, "height"), (REAL, "height")),
-    "real_folder": ((REAL, "folder"),),
-    "steps": (
-        ("BasicScheduler", "steps"),
-        ("KarrasScheduler", "steps"),
-        ("ExponentialScheduler", "steps"),
-    ),
-    "cfg": (("CFGGuider", "cfg"),),
-    "sampler": (("KSamplerSelect", "sampler_name"),),
-    "scheduler": (("BasicScheduler", "scheduler"),),
-    "strength": (("BasicScheduler", "denoise"),),
-}
-# Where no node of these classes is, a node with this title (case does not count) and such an input carries the option.
-TITLES: dict[str, tuple[str, ...]] = {
-    "checkpoint": ("checkpoint", "load checkpoint", "model"),
-    "width": ("image size", "size", "latent"),
-    "height": ("image size", "size", "latent"),
-    "steps": ("steps", "scheduler"),
-    "cfg": ("guidance", "cfg", "guider"),
-    "sampler": ("sampler",),
-    "scheduler": ("scheduler", "steps"),
-}
 # Where and how images are put, not what they look like.
 _WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level", "subfolders")}
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A graph in API format, {node id: {"class_type", "inputs"}}, and where it came from. Never changed in place."""
+    """A graph in API format, {node id: {"class_type", "inputs"}}, and its source. Immutable."""
 
     graph: Mapping[str, Mapping[str, Any]]
     source: str = "workflow"
@@ -98,13 +58,15 @@ class Workflow:
         found = self.ids_of(class_type)
         if not found:
             raise WorkflowError(
-                f"{self.source} has no {class_type} node; it needs the SynthGrid nodes {CLASS_LIST}, {TEMPLATES}, "
-                f"{BATCHER} and {SAVER}: start from workflows/api/sd15_class_prompts.json"
+                f"{self.source} has no {class_type} node; it needs the SynthGrid nodes "
+                f"{CLASS_LIST}, {TEMPLATES}, {BATCHER} and {SAVER}: "
+                "start from workflows/api/sd15_class_prompts.json"
             )
         if len(found) > 1:
             raise WorkflowError(
-                f"{self.source} has {len(found)} {class_type} nodes ({', '.join(map(self.name_of, found))}), and it is "
-                "not clear which one is meant; keep one"
+                f"{self.source} has {len(found)} {class_type} nodes "
+                f"({', '.join(map(self.name_of, found))}), and it is not clear which one is meant; "
+                "keep one"
             )
         return found[0]
 
@@ -124,13 +86,13 @@ class Workflow:
         found = self.graph[node_id]["inputs"].get(name, default)
         if is_link(found):
             raise WorkflowError(
-                f"{self.name_of(node_id)} takes '{name}' from node {found[0]}; the client must know it beforehand: "
-                "type the value in instead"
+                f"{self.name_of(node_id)} takes '{name}' from node {found[0]}; "
+                "the client must know it beforehand: type the value in instead"
             )
         return found
 
     def option(self, name: str) -> Any:
-        """The value that the graph has for an option; None where it is absent, linked, or in several nodes."""
+        """The graph's value for an option; None if it is absent, linked, or in several nodes."""
         places = self._places(name)
         if len(places) != 1:
             return None
@@ -151,7 +113,7 @@ class Workflow:
         ]
 
     def _with_input(self, option: str) -> list[tuple[str, str]]:
-        """(node id, input) of every node whose input is called like the option's."""
+        """(node id, input) of every node that has an input with the option's name."""
         names = dict.fromkeys(name for _, name in TARGETS[option])
         return [
             (node_id, name)
@@ -169,14 +131,15 @@ class Workflow:
         """The one (node id, input) that an option patches.
 
         Raises:
-            WorkflowError: no node can carry it, several can, or the input comes over a link. Candidates are listed.
+            WorkflowError: no node takes it, several do, or the input is linked. Lists candidates.
         """
         places = self._places(option)
         if not places:
             wanted = " or ".join(f"{class_type}.{name}" for class_type, name in TARGETS[option])
             others = self._with_input(option)
             hint = (
-                f"; such an input have {self._listed(others)}: choose with {_set_example(others)}"
+                f"; nodes with such an input: {self._listed(others)}; "
+                f"choose with {_set_example(others)}"
                 if others
                 else ""
             )
@@ -185,7 +148,8 @@ class Workflow:
             )
         if len(places) > 1:
             raise WorkflowError(
-                f"--{_flag(option)} could go to {self._listed(places)} in {self.source}; keep one, or choose with "
+                f"--{_flag(option)} could go to {self._listed(places)} in {self.source}; "
+                f"keep one, or choose with "
                 f"{_set_example(places)}"
             )
         node_id, name = places[0]
@@ -203,17 +167,22 @@ class Workflow:
         return Workflow(graph, self.source)
 
     def plan(self) -> GenerationPlan:
-        """The plan that the nodes of this graph will make, row for row.
+        """The plan that the nodes of this graph will make, row for row; computed once.
 
         Raises:
-            WorkflowError: a plan node is missing, doubled, or fed by a link.
+            WorkflowError: a plan node is missing, duplicated, or fed by a link.
             PlanError: classes, templates or counts that make no plan.
         """
+        return self._plan
+
+    @cached_property
+    def _plan(self) -> GenerationPlan:
         classes, templates, batcher = (self.only_id_of(each) for each in PLAN_NODES)
         self.only_id_of(SAVER)
         if str(self.value(classes, "path", "")).strip():
             raise WorkflowError(
-                f"{self.name_of(classes)} reads the classes from a path on the server; give them to the client: --classes"
+                f"{self.name_of(classes)} reads the classes from a path on the server; "
+                "give them to the client: --classes"
             )
         self._refuse_bank_files(templates)
         try:
@@ -237,12 +206,13 @@ class Workflow:
         for bank in BANKS:
             if str(self.value(templates, f"{bank}_file", "")).strip():
                 raise WorkflowError(
-                    f"{self.name_of(templates)} reads {bank} from a file on the server; give them to the client: "
+                    f"{self.name_of(templates)} reads {bank} from a file on the server; "
+                    "give them to the client: "
                     f"--{_flag(bank)}"
                 )
 
     def number(self, node_id: str, name: str, default: int) -> int:
-        """A typed-in whole number of a node. Raises WorkflowError where it is something else."""
+        """A typed-in whole number of a node. Raises WorkflowError if it is something else."""
         value = self.value(node_id, name, default)
         try:
             return int(value)
@@ -253,7 +223,7 @@ class Workflow:
 
     @property
     def batch_size(self) -> int:
-        """Images a queued prompt. Raises WorkflowError or PlanError as `plan` does."""
+        """Images per queued prompt. Raises WorkflowError or PlanError as `plan` does."""
         size = self.number(self.only_id_of(BATCHER), "batch_size", 8)
         if size < 1:
             raise PlanError(f"batch size is {size}; it must be 1 or more")
@@ -261,7 +231,7 @@ class Workflow:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The graph without titles, the plan's own nodes, and where the images are put: how an image is made."""
+        """How an image is made: the graph without titles, plan nodes and where images are saved."""
         return {
             node_id: _content(node)
             for node_id, node in self.graph.items()
@@ -272,14 +242,14 @@ class Workflow:
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits of everything that decides what the images look like.
 
-        How many images a class has and how many a batch has are not among it. Raises as `plan` does.
+        Independent of images per class and per batch. Raises as `plan` does.
         """
         return fingerprint([self.content, self.plan().plan_id])
 
     def for_batch(
         self, batch_index: int, *, folder: str, only: Sequence[int] = ()
     ) -> dict[str, Any]:
-        """The graph to post for one batch; `only` names plan indices of this batch, all of them when empty."""
+        """The graph to post for one batch; `only` names plan indices of it, by default all."""
         batcher, saver = self.only_id_of(BATCHER), self.only_id_of(SAVER)
         changes: dict[tuple[str, str], Any] = {
             (batcher, "batch_index"): batch_index,
@@ -287,13 +257,10 @@ class Workflow:
             (saver, "folder"): folder,
             (saver, "overwrite"): False,
         }
-        if (
-            "subfolders" in self.graph[saver]["inputs"]
-        ):  # the client puts the images where they belong itself
+        # The client itself sorts the images into folders, and knows what is missing.
+        if "subfolders" in self.graph[saver]["inputs"]:
             changes[saver, "subfolders"] = "{label}"
-        if (
-            "resume_folder" in self.graph[batcher]["inputs"]
-        ):  # the client knows itself what is missing
+        if "resume_folder" in self.graph[batcher]["inputs"]:
             changes[batcher, "resume_folder"] = ""
         return dict(self.with_values(changes).graph)
 
@@ -334,7 +301,7 @@ def _plain(value: Any) -> Any:
 
 
 def load_workflow(path: Path | str) -> Workflow:
-    """The workflow in a file in API format; `client.workflow.load_for` takes editor format as well.
+    """The workflow in a file in API format; `client.workflow.load_for` reads editor format too.
 
     Raises:
         WorkflowError: the file is missing, not JSON, in editor format, or not a graph.
@@ -343,7 +310,7 @@ def load_workflow(path: Path | str) -> Workflow:
 
 
 def read_json(path: Path) -> Any:
-    """The parsed JSON of a workflow file. Raises WorkflowError where there is none."""
+    """The parsed JSON of a workflow file. Raises WorkflowError if it cannot be read."""
     path = find_workflow(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -358,11 +325,15 @@ def read_json(path: Path) -> Any:
 
 
 def parse_workflow(value: Any, *, source: str = "workflow") -> Workflow:
-    """The workflow in a parsed JSON value; the body of a POST /prompt is taken too. Raises WorkflowError."""
+    """The workflow in a parsed JSON value, or in the body of a POST /prompt.
+
+    Raises:
+        WorkflowError: editor format, or not a graph.
+    """
     if isinstance(value, dict) and isinstance(value.get("nodes"), list):
         raise WorkflowError(
-            f"{source} is in editor format; make its API format with: synthgrid convert (or its twin in workflows/api/, "
-            "or in ComfyUI: File, Export (API))"
+            f"{source} is in editor format; convert it to API format with: synthgrid convert "
+            "(or take its twin in workflows/api/, or in ComfyUI: File, Export (API))"
         )
     if (
         isinstance(value, dict)
@@ -372,7 +343,8 @@ def parse_workflow(value: Any, *, source: str = "workflow") -> Workflow:
         value = value["prompt"]
     if not isinstance(value, dict) or not value:
         raise WorkflowError(
-            f"{source} is not a workflow in API format; expected {{node id: {{class_type, inputs}}}}"
+            f"{source} is not a workflow in API format; "
+            "expected {node id: {class_type, inputs}}"
         )
     for node_id, node in value.items():
         _check_node(source, node_id, node, value)
@@ -389,12 +361,12 @@ def _check_node(source: str, node_id: str, node: Any, graph: Mapping[str, Any]) 
     for name, link in node["inputs"].items():
         if is_link(link) and link[0] not in graph:
             raise WorkflowError(
-                f"{source}: node {node_id} takes '{name}' from node {link[0]}, which is not there"
+                f"{source}: node {node_id} takes '{name}' from node {link[0]}, which does not exist"
             )
 
 
 def settings_of(workflow: Workflow) -> dict[str, Any]:
-    """The settings that options can change and the graph has typed in: {"checkpoint": ..., "steps": 20, ...}."""
+    """The graph's typed-in values of options: {"checkpoint": ..., "steps": 20, ...}."""
     names = ("checkpoint", "width", "height", "steps", "cfg", "sampler", "scheduler")
     found = {name: workflow.option(name) for name in names}
     return {name: value for name, value in found.items() if value is not None}

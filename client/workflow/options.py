@@ -1,4 +1,4 @@
-"""Options: what a user may change in a workflow, and `patch`, which puts it where it belongs."""
+"""Options: what a user may change in a workflow, and `patch`, which applies them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 from comfy_nodes.plan import ClassEntry, parse_lines
 
 from ..errors import WorkflowError
-from .graph import BANKS, CLASS_LIST, PLAN_NODES, SAVER, Workflow
+from .graph import Workflow
+from .roles import BANKS, CLASS_LIST, PLAN_NODES, SAVER
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to change in a workflow; None keeps what the file says. Sizes are in pixels and multiples of 8.
+    """What to change in a workflow; None keeps the file's value. Sizes are multiples of 8 pixels.
 
     Raises:
-        WorkflowError: a value that no server could take.
+        WorkflowError: a value that no server accepts.
     """
 
     classes: tuple[ClassEntry, ...] | None = None
@@ -46,13 +47,15 @@ class Options:
                 raise WorkflowError(f"{name.replace('_', ' ')} is {value}; it must be 1 or more")
         if self.strength is not None and not 0.0 < self.strength <= 1.0:
             raise WorkflowError(
-                f"strength is {self.strength}; it must be above 0 (the real image) and at most 1 (nothing of it)"
+                f"strength is {self.strength}; "
+                "it must be above 0 (the real image) and at most 1 (nothing of it)"
             )
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None and (value < 16 or value % 8):
                 raise WorkflowError(
-                    f"{name} {value} is not a multiple of 8 pixels from 16 up; try {_multiple(value)}"
+                    f"{name} {value} is not a multiple of 8 pixels, 16 or more; "
+                    f"try {_multiple(value)}"
                 )
         for name in ("templates", "contexts", "styles"):
             for line in getattr(self, name) or ():
@@ -67,16 +70,17 @@ def _multiple(value: int) -> int:
 
 
 def _refuse_unlisted(kind: str, line: str) -> None:
-    """The nodes keep these one a line, so an entry must be a line that their parser gives back."""
+    """The nodes keep these one per line, so an entry must be a line that their parser returns."""
     _refuse_undecodable(kind, line)
     if parse_lines(line) != (line,):
         raise WorkflowError(
-            f"{kind} '{line}' must be one line, not blank, without '#' or spaces at its start or end"
+            f"{kind} '{line}' must be one line, not blank, without '#' "
+            "or spaces at its start or end"
         )
 
 
 def _refuse_undecodable(kind: str, text: str) -> None:
-    """Names of files and arguments may hold bytes that are no text; no JSON file could."""
+    """File names and arguments may hold bytes that are not text, which JSON cannot hold."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -84,10 +88,10 @@ def _refuse_undecodable(kind: str, text: str) -> None:
 
 
 def patch(workflow: Workflow, options: Options) -> Workflow:
-    """The workflow with the options put in where they belong.
+    """The workflow with the options applied.
 
     Raises:
-        WorkflowError: an option has no node to go to, or several.
+        WorkflowError: no node takes an option, or several do.
     """
     for class_type in (*PLAN_NODES, SAVER):
         workflow.only_id_of(class_type)
@@ -107,5 +111,5 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
 
 
 def classes_text(classes: Sequence[ClassEntry]) -> str:
-    """Classes as the JSON text that SynthGridClassList reads back verbatim, whatever their names hold."""
+    """Classes as the JSON text that SynthGridClassList reads back verbatim, whatever the names."""
     return json.dumps([asdict(entry) for entry in classes], ensure_ascii=False)

@@ -1,7 +1,7 @@
 """`--set "Node title.input=value"`: any input of any node of a workflow. No I/O.
 
-The part before the dot is a node id, a title, or a class, looked for in this order. The value is read as JSON, and taken as
-text where it is none.
+The part before the dot is a node id, a title, or a class, tried in this order. The value is read as
+JSON, or else as text.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import WorkflowError
-from .graph import BATCHER, SAVER, Workflow, is_link
+from .graph import Workflow, is_link
+from .roles import BATCHER, SAVER
 
 MOST_LISTED = 10
-# What the client sets anew for every job.
+# What the client sets for every job.
 _OURS = {BATCHER: ("batch_index", "only", "resume_folder"), SAVER: ("folder", "overwrite")}
 
 
 def with_settings(workflow: Workflow, settings: Iterable[str]) -> Workflow:
-    """The workflow with these settings put in, the later ones last.
+    """The workflow with these settings applied, in order.
 
     Raises:
-        WorkflowError: a text that is no setting; a node or input that is not there or not the only one (the candidates are
-            listed, nearest names first); an input that comes over a link or is the client's own.
+        WorkflowError: not a setting; a node or input that does not exist or is ambiguous (the
+            candidates are listed, nearest names first); an input that is linked or is the client's.
     """
     return workflow.with_values(dict(_resolved(workflow, each) for each in settings))
 
@@ -40,7 +41,8 @@ def _resolved(workflow: Workflow, setting: str) -> tuple[tuple[str, str], Any]:
     node = workflow.graph[node_id]
     if name in _OURS.get(node["class_type"], ()):
         raise WorkflowError(
-            f"--set '{place}': the client sets '{name}' of {workflow.name_of(node_id)} for every job itself"
+            f"--set '{place}': the client itself sets '{name}' of {workflow.name_of(node_id)} "
+            "for every job"
         )
     workflow.value(node_id, name)
     value = _value(text)
@@ -57,7 +59,7 @@ def _value(text: str) -> Any:
 
 
 def _place(workflow: Workflow, place: str) -> tuple[str, str]:
-    """(node id, input). Titles and inputs may hold dots themselves, so every dot is tried."""
+    """(node id, input). Titles and inputs may contain dots themselves, so every dot is tried."""
     named = [
         (nodes, name) for target, name in _splits(place) if (nodes := _nodes(workflow, target))
     ]
@@ -76,13 +78,14 @@ def _place(workflow: Workflow, place: str) -> tuple[str, str]:
             f"{workflow.name_of(node_id)} ({_class(workflow, node_id)})" for node_id, _ in found
         )
         raise WorkflowError(
-            f"--set '{place}' could mean {listed} in {workflow.source}; name one by its id, as in '{found[0][0]}.{found[0][1]}'"
+            f"--set '{place}' could mean {listed} in {workflow.source}; "
+            f"name one by its id, as in '{found[0][0]}.{found[0][1]}'"
         )
     nodes, name = named[0]
     inputs = list(workflow.graph[nodes[0]]["inputs"])
     raise WorkflowError(
-        f"--set '{place}': {workflow.name_of(nodes[0])} ({_class(workflow, nodes[0])}) has no input '{name}'; it has "
-        + (_listed(name, inputs) or "none")
+        f"--set '{place}': {workflow.name_of(nodes[0])} ({_class(workflow, nodes[0])}) "
+        f"has no input '{name}'; it has " + (_listed(name, inputs) or "none")
     )
 
 
@@ -100,7 +103,7 @@ def _nodes(workflow: Workflow, target: str) -> list[str]:
 
 
 def _takes(workflow: Workflow, node_id: str, name: str) -> bool:
-    """Whether a node has an input. Files of older versions may lack optional ones of SynthGrid's nodes."""
+    """Whether a node has an input. Older files may lack optional inputs of SynthGrid's nodes."""
     return name in workflow.graph[node_id]["inputs"] or name in _OURS.get(
         _class(workflow, node_id), ()
     )
@@ -116,7 +119,10 @@ def _unknown_node(workflow: Workflow, place: str) -> str:
     classes = [_class(workflow, node_id) for node_id in workflow.graph]
     near = nearest(target, [*names, *classes])
     shown = _listed(target, list(dict.fromkeys((*near, *names))))
-    return f"--set '{place}': {workflow.source} has no node with the id, title or class '{target}'; it has {shown}"
+    return (
+        f"--set '{place}': {workflow.source} has no node with the id, title or class '{target}'; "
+        f"it has {shown}"
+    )
 
 
 def _listed(name: str, names: Sequence[str]) -> str:
@@ -126,7 +132,7 @@ def _listed(name: str, names: Sequence[str]) -> str:
 
 
 def nearest(name: str, names: Sequence[str], *, most: int = 5) -> list[str]:
-    """The names most like `name`, best first; case does not count."""
+    """The names most like `name`, best first; upper and lower case are equal."""
     by_lower = {each.lower(): each for each in names}
     return [
         by_lower[each]

@@ -1,9 +1,9 @@
-"""Everything that can be checked of a workflow before its first job: against /object_info, /system_stats and the disk.
+"""Checks a workflow before its first job: against /object_info, /system_stats and the disk.
 
-    findings = check(workflow, server.object_info(), stats=server.system_stats(), out=Path("data/synthetic"))
+    findings = check(workflow, server.object_info(), stats=server.system_stats(), out=Path("out"))
 
-A finding is an error, so that the run would fail, or a warning. `validate` raises all errors in one line. No I/O but a
-look at the free space of `out`.
+A finding is an error, with which the run would fail, or a warning. `validate` raises all errors in
+one line. No I/O except a look at the free space of `out`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from comfy_nodes.samplers import sampler_warning
 
 from ..errors import WorkflowError
 from .estimates import gpu_memory, image_bytes, shown_bytes
-from .graph import LATENT, SAVER, Workflow, is_link
+from .graph import Workflow, is_link
 from .overrides import nearest
+from .roles import LATENT, SAVER
 
 MOST_PROBLEMS = 6
 ERROR, WARNING = "error", "warning"
-_EXTRA_INPUTS = {
-    "control_after_generate",
-    "speak_and_recognation",
-}  # left in files by ComfyUI's own export
+# Left in files by ComfyUI's own export.
+_EXTRA_INPUTS = {"control_after_generate", "speak_and_recognation"}
 _NUMBERS = ("INT", "FLOAT")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong ("error") or may surprise ("warning"). `node` is a node id, "" where none is to blame.
+    """One thing that is wrong ("error") or may surprise ("warning").
 
-    `code` stays the same from version to version: missing_node, unknown_input, missing_input, not_on_server, out_of_range,
-    wrong_type, wrong_link, not_reproducible, pack_version, gpu_memory, disk_space.
+    `node` is a node id, "" if no node is to blame. `code` never changes between versions:
+    missing_node, unknown_input, missing_input, not_on_server, out_of_range, wrong_type, wrong_link,
+    not_reproducible, pack_version, gpu_memory, disk_space.
     """
 
     level: str
@@ -58,7 +58,9 @@ def check(
     out: Path | None = None,
     images: int | None = None,
 ) -> list[Finding]:
-    """Every finding, errors first. `stats` is /system_stats, `out` where `images` (default: the plan's) will be written.
+    """Every finding, errors first.
+
+    `stats` is /system_stats; `images` (default: the whole plan) will be written to `out`.
 
     Raises:
         WorkflowError, PlanError: the workflow makes no plan.
@@ -85,7 +87,7 @@ def validate(workflow: Workflow, object_info: Mapping[str, Any]) -> None:
     """Checks node classes, inputs, choices, ranges and links.
 
     Raises:
-        WorkflowError: one line that names every problem, with what would be right.
+        WorkflowError: one line that names every problem and what would be right.
     """
     found = list(_missing_nodes(workflow, object_info))
     refuse(
@@ -99,7 +101,7 @@ def validate(workflow: Workflow, object_info: Mapping[str, Any]) -> None:
 
 
 def refuse(findings: Sequence[Finding]) -> None:
-    """Raises WorkflowError with the errors among the findings, where there are any."""
+    """Raises WorkflowError with the errors among the findings, if there are any."""
     errors = [each.message for each in findings if each.level == ERROR]
     if errors:
         more = f"; and {len(errors) - MOST_PROBLEMS} more" if len(errors) > MOST_PROBLEMS else ""
@@ -114,17 +116,23 @@ def _missing_nodes(workflow: Workflow, object_info: Mapping[str, Any]) -> Iterat
     ours = sorted(name for name in missing if name.startswith("SynthGrid"))
     if ours:
         yield Finding(
-            ERROR, "missing_node", missing[ours[0]],
-            f"the server lacks {', '.join(ours)}; install SynthGrid there (clone it into ComfyUI/custom_nodes), restart it",
-        )  # fmt: skip
+            ERROR,
+            "missing_node",
+            missing[ours[0]],
+            f"the server lacks {', '.join(ours)}; install SynthGrid there "
+            "(clone it into ComfyUI/custom_nodes) and restart it",
+        )
     others = sorted(set(missing) - set(ours))
     if others:
         near = nearest(others[0], list(object_info))
         hint = f"; nearest: {', '.join(near)}" if near else ""
         yield Finding(
-            ERROR, "missing_node", missing[others[0]],
-            f"the server lacks the nodes {', '.join(others)} that {workflow.source} uses{hint}; install their pack there",
-        )  # fmt: skip
+            ERROR,
+            "missing_node",
+            missing[others[0]],
+            f"the server lacks the nodes {', '.join(others)} that {workflow.source} uses{hint}; "
+            "install their pack there",
+        )
 
 
 def _node_findings(
@@ -170,13 +178,13 @@ def _unknown_inputs(
 
 
 def _is_dynamic(spec: Any) -> bool:
-    """Whether an input stands for inputs that the server makes up while running ("*", COMFY_AUTOGROW_V3, ...)."""
+    """Whether an input stands for inputs that the server creates at run time ("*", COMFY_...)."""
     kind = spec[0] if isinstance(spec, Sequence) and spec else spec
     return isinstance(kind, str) and (kind == "*" or kind.startswith("COMFY_"))
 
 
 def _choices(spec: Any) -> list[Any] | None:
-    """The values that an input may have, where it is a choice; both spellings of ComfyUI are understood."""
+    """The choices of an input, in either of ComfyUI's spellings; None if it is not a choice."""
     if not isinstance(spec, Sequence) or isinstance(spec, str) or not spec:
         return None
     if isinstance(spec[0], list):
@@ -222,7 +230,8 @@ def _number_problems(
     if not _is_number(value) or (kind == "INT" and value != int(value)):
         yield (
             "wrong_type",
-            f"{name}: {key} is {value!r}; expected {'a whole number' if kind == 'INT' else 'a number'}",
+            f"{name}: {key} is {value!r}; "
+            f"expected {'a whole number' if kind == 'INT' else 'a number'}",
         )
         return
     low, high = options.get("min"), options.get("max")
@@ -259,12 +268,18 @@ def _link_problems(
     if not isinstance(outputs, list):
         return
     if not 0 <= link[1] < len(outputs):
-        yield f"{name}: '{key}' takes output {link[1]} of {workflow.name_of(link[0])}, which has {len(outputs)}"
+        yield (
+            f"{name}: '{key}' takes output {link[1]} of {workflow.name_of(link[0])}, "
+            f"which has {len(outputs)}"
+        )
         return
     wanted = spec[0] if isinstance(spec, Sequence) and spec else None
     given = outputs[link[1]]
     if isinstance(wanted, str) and isinstance(given, str) and not _compatible(given, wanted):
-        yield f"{name}: '{key}' needs {wanted}, but output {link[1]} of {workflow.name_of(link[0])} is {given}"
+        yield (
+            f"{name}: '{key}' needs {wanted}, "
+            f"but output {link[1]} of {workflow.name_of(link[0])} is {given}"
+        )
 
 
 def _compatible(given: str, wanted: str) -> bool:
@@ -276,7 +291,7 @@ def _compatible(given: str, wanted: str) -> bool:
 
 
 def warnings(workflow: Workflow) -> list[str]:
-    """What runs but makes images that their records alone do not reproduce, one sentence each."""
+    """What runs, but makes images that cannot be reproduced from their records; a sentence each."""
     sampler = workflow.option("sampler")
     warning = sampler_warning(sampler) if isinstance(sampler, str) else None
     return [warning] if warning else []
@@ -290,7 +305,7 @@ def _sampler_node(workflow: Workflow) -> str:
 
 
 def _version_findings(stats: Mapping[str, Any]) -> Iterator[Finding]:
-    """ComfyUI itself tells no pack's version; a server that does is compared with this client."""
+    """ComfyUI does not report a pack's version; a server that does is compared with this client."""
     system = stats.get("system")
     theirs = system.get("synthgrid_version") if isinstance(system, Mapping) else None
     try:
@@ -302,12 +317,12 @@ def _version_findings(stats: Mapping[str, Any]) -> Iterator[Finding]:
             WARNING,
             "pack_version",
             "",
-            f"the server has SynthGrid {theirs[:40]}, this client is {ours}; update the older",
+            f"the server has SynthGrid {theirs[:40]}, this client is {ours}; update the older one",
         )
 
 
 def _memory_findings(workflow: Workflow, stats: Mapping[str, Any]) -> Iterator[Finding]:
-    """A warning where the batch needs more than is free, an error where twice the GPU could not hold the least of it."""
+    """A warning if the batch needs more than is free, an error if twice the GPU is too small."""
     gpus = _gpus(stats)
     width, height = workflow.option("width"), workflow.option("height")
     if not gpus or not isinstance(width, int) or not isinstance(height, int):
@@ -320,20 +335,26 @@ def _memory_findings(workflow: Workflow, stats: Mapping[str, Any]) -> Iterator[F
     if max(need.least_sampling, need.decoding) > 2 * total:
         least = shown_bytes(max(need.least_sampling, need.decoding))
         yield Finding(
-            ERROR, "gpu_memory", where,
-            f"{what} needs about {least} of GPU memory, the server's GPU has {shown_bytes(total)}; use a smaller batch "
-            f"size or image (--batch-size {max(1, size * 2 * total // (need.sampling or 1))})",
-        )  # fmt: skip
+            ERROR,
+            "gpu_memory",
+            where,
+            f"{what} needs about {least} of GPU memory, the server's GPU has {shown_bytes(total)}; "
+            "use a smaller batch size or image "
+            f"(--batch-size {max(1, size * 2 * total // (need.sampling or 1))})",
+        )
     elif need.comfortable > free:
         yield Finding(
-            WARNING, "gpu_memory", where,
-            f"{what} needs about {shown_bytes(need.comfortable)} of GPU memory with an SD 1.5 model (estimated), "
-            f"{shown_bytes(free)} of {shown_bytes(total)} are free: it may be slow or fail; a smaller --batch-size helps",
-        )  # fmt: skip
+            WARNING,
+            "gpu_memory",
+            where,
+            f"{what} needs about {shown_bytes(need.comfortable)} of GPU memory with an SD 1.5 "
+            f"model (estimated), {shown_bytes(free)} of {shown_bytes(total)} are free: "
+            "it may be slow or fail; a smaller --batch-size helps",
+        )
 
 
 def _gpus(stats: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """(free, total) bytes of every device that is no CPU and tells both."""
+    """(free, total) bytes of every device that is not a CPU and reports both."""
     devices = stats.get("devices")
     found = []
     for each in devices if isinstance(devices, list) else []:
@@ -345,7 +366,7 @@ def _gpus(stats: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def _disk_findings(workflow: Workflow, out: Path, images: int) -> Iterator[Finding]:
-    """An error where half the estimate does not fit, a warning where twice the estimate does not."""
+    """An error if half the estimate does not fit, a warning if twice the estimate does not."""
     width, height = workflow.option("width"), workflow.option("height")
     if not isinstance(width, int) or not isinstance(height, int):
         return
@@ -359,14 +380,17 @@ def _disk_findings(workflow: Workflow, out: Path, images: int) -> Iterator[Findi
         return
     fits = need <= 2 * free
     yield Finding(
-        WARNING if fits else ERROR, "disk_space", "",
-        f"{images} images of {width}x{height} take about {shown_bytes(need)} (estimated), and where {out} will be "
-        f"{shown_bytes(free)} are free; {'it may not fit' if fits else 'choose another disk with --out, or fewer images'}",
-    )  # fmt: skip
+        WARNING if fits else ERROR,
+        "disk_space",
+        "",
+        f"{images} images of {width}x{height} take about {shown_bytes(need)} (estimated), "
+        f"and {shown_bytes(free)} are free where {out} will be; "
+        f"{'it may not fit' if fits else 'choose another disk with --out, or fewer images'}",
+    )
 
 
 def _free_bytes(path: Path) -> int | None:
-    """Free space where a folder is or will be; None where the system does not tell."""
+    """Free space where a folder is or will be; None if the system does not tell."""
     place = path.expanduser().absolute()
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -1,7 +1,8 @@
-"""Widgets of nodes inside a subgraph that its own node shows, and the values typed in there. No I/O.
+"""Widgets of nodes inside a subgraph that its own node shows, and their typed-in values. No I/O.
 
-Two spellings are in use. Editors since 2026 connect such a widget to an input of the subgraph, whose value is saved at the
-subgraph's node by the input's position. Those before list (node id inside, widget) in the property "proxyWidgets".
+There are two spellings. Editors since 2026 connect such a widget to an input of the subgraph and
+save its value at the subgraph's node, by the input's position. Older ones list (node id inside,
+widget) in the property "proxyWidgets".
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ THE_SUBGRAPH = "-1"  # node id in "proxyWidgets" for an input of the subgraph it
 
 
 class Promoted:
-    """The values at the nodes of these subgraphs; `shape` gives the widgets of a node of a server's class."""
+    """The values at the subgraphs' nodes; `shape` gives the widgets of a server's node class."""
 
     def __init__(
         self, subgraphs: Mapping[str, EditorGraph], shape: Callable[[EditorNode], Shape]
@@ -27,9 +28,10 @@ class Promoted:
     def at(
         self, host: EditorNode, around: Mapping[tuple[str, str], Any]
     ) -> tuple[dict[str, Any], dict[tuple[str, str], Any]]:
-        """(values of the subgraph's inputs by name, values of widgets inside by (node id, widget)) at one node.
+        """The values at one node: (subgraph inputs by name, widgets inside by (node id, widget)).
 
-        `around` is the second of these for the graph in which `host` stands: it goes before what is saved at `host`.
+        `around` is the second of these for the graph that contains `host`, and overrides what is
+        saved at `host`.
         """
         typed = self._saved_at(host)
         inside: dict[tuple[str, str], Any] = {}
@@ -56,7 +58,7 @@ class Promoted:
         typed: dict[str, Any],
         inside: dict[tuple[str, str], Any],
     ) -> None:
-        """Notes a value for a widget inside; it goes through the subgraph's input where the two are connected."""
+        """Notes a value for a widget inside, through the subgraph input connected to it, if any."""
         inner = self._subgraphs[host.type]
         linked = (
             name
@@ -73,7 +75,7 @@ class Promoted:
             inside[node_id, widget] = value
 
     def _saved_at(self, host: EditorNode) -> dict[str, Any]:
-        """Values of the inputs that are shown as widgets: those saved at the node, else those of the widgets inside."""
+        """Values of the inputs shown as widgets: saved at the node, or of the widgets inside."""
         found: dict[str, Any] = {}
         for number, (name, node, slot) in enumerate(self._inputs(self._subgraphs[host.type])):
             if isinstance(host.values, list) and number < len(host.values):
@@ -89,7 +91,7 @@ class Promoted:
         return found
 
     def _inputs(self, inner: EditorGraph, depth: int = 0) -> list[tuple[str, EditorNode, Slot]]:
-        """(name, node inside, its input) for the subgraph's inputs that are shown as widgets of its node."""
+        """(name, node inside, its input) of the subgraph inputs that its node shows as widgets."""
         found = []
         for name, links in zip(inner.inputs, inner.input_links, strict=True):
             ends = (inner.slot_of(link_id) for link_id in links)
@@ -111,7 +113,7 @@ class Promoted:
 
 
 def primitive_targets(graph: EditorGraph, node: EditorNode) -> Iterator[tuple[str, str]]:
-    """(node id, widget) of what a primitive node types its value into."""
+    """(node id, widget) of the widgets that a primitive node sets."""
     for link_id, link in graph.links.items():
         end = graph.slot_of(link_id)
         if link.origin == node.id and end is not None and end[1].widget:

@@ -1,8 +1,9 @@
-"""The inputs and widgets that ComfyUI's editor gives a node, from /object_info and the values saved with it. No I/O.
+"""The inputs and widgets that ComfyUI's editor gives a node, from /object_info and saved values.
 
-A saved node lists its widgets' values by position only. Which widget a position means follows from the class: the order
-of its inputs, which of them have widgets, and the helper widgets that the editor adds without sending them to a server
-(control_after_generate). The rules are those of ComfyUI's editor, from which the fixtures of the tests were exported.
+A saved node lists its widget values by position only. Which widget a position means follows from
+the class: the order of its inputs, which of them have widgets, and the helper widgets that the
+editor adds but does not send (control_after_generate). The rules are those of ComfyUI's editor,
+which also exported the fixtures of the tests. No I/O.
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ from typing import Any
 from ..errors import WorkflowError
 from .editor import EditorNode, Slot
 
-DYNAMIC_COMBO, AUTOGROW, MATCH_TYPE = (
-    "COMFY_DYNAMICCOMBO_V3",
-    "COMFY_AUTOGROW_V3",
-    "COMFY_MATCHTYPE_V3",
-)
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+AUTOGROW = "COMFY_AUTOGROW_V3"
+MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 _WIDGETS = {
     "INT",
     "FLOAT",
@@ -33,9 +32,10 @@ _WIDGETS = {
     "RANGE",
     DYNAMIC_COMBO,
 }
-# What these hold is made inside a browser at the moment of queueing (a camera picture, a drawing, a view of a model).
+# Their content is made in a browser when a prompt is queued (a camera picture, a drawing, a view).
 _BROWSER_ONLY = {
-    "WEBCAM", "AUDIO_RECORD", "LOAD_3D", "LOAD3D_CAMERA", "PAINTER", "COMPOSITOR", "VIDEO_EDIT", "COMFY_DYNAMICGROUP_V3",
+    "WEBCAM", "AUDIO_RECORD", "LOAD_3D", "LOAD3D_CAMERA", "PAINTER", "COMPOSITOR", "VIDEO_EDIT",
+    "COMFY_DYNAMICGROUP_V3",
     "COMFY_BRANCH_INPUT_NAMES", "COMFY_BRANCH_SELECTOR",
 }  # fmt: skip
 _SEEDS = ("seed", "noise_seed")
@@ -54,7 +54,7 @@ class Input:
 
     @property
     def socket_only(self) -> bool:
-        """Whether the class asks for no widget where the type would have one."""
+        """Whether the class wants no widget although the type would have one."""
         return bool(
             self.options.get("forceInput")
             or (self.options.get("defaultInput") and not self.required)
@@ -92,7 +92,7 @@ class Widget:
 
 @dataclass(frozen=True)
 class Shape:
-    """A node as the editor builds it: inputs in its order (which decides what a bypassed node passes on), and widgets."""
+    """A node as the editor builds it: widgets, and inputs in the order that bypassing relies on."""
 
     inputs: tuple[Slot, ...]
     widgets: Mapping[str, Widget]
@@ -103,7 +103,7 @@ def shape_of(node: EditorNode, info: Mapping[str, Any]) -> Shape:
     """The shape of a node of a class that the server describes with `info`.
 
     Raises:
-        WorkflowError: its saved values cannot be told apart, or come from a widget that works in a browser only.
+        WorkflowError: its saved values are ambiguous, or come from a browser-only widget.
     """
     declared = list(declared_inputs(info))
     with_widget = {slot.widget for slot in node.inputs if slot.widget}
@@ -149,7 +149,7 @@ def _input(name: str, spec: Any, *, required: bool) -> Input:
 
 
 def _has_widget(each: Input, with_widget: set[str]) -> bool:
-    """Packs bring widget types of their own; a file of a newer editor tells by its inputs which these are."""
+    """Packs may have their own widget types; newer files show by their inputs which these are."""
     if each.socket_only or each.type in (AUTOGROW, MATCH_TYPE):
         return False
     return each.type in _WIDGETS or each.name in with_widget
@@ -191,7 +191,7 @@ def _inputs_of_choice(combo: Input, value: Any) -> Iterator[Input]:
 def _aligned(
     node: EditorNode, declared: Sequence[Input], with_widget: set[str]
 ) -> list[Any] | dict[str, Any] | None:
-    """Saved values without those of inputs that lost their widget: older editors saved a value for these as well."""
+    """Saved values except those, by older editors, of inputs that have lost their widget."""
     if not isinstance(node.values, list) or not any(each.socket_only for each in declared):
         return node.values
     forced: list[bool] = []
@@ -232,9 +232,10 @@ class _Saved:
         for widget in widgets:
             if not _fits(widget):
                 raise WorkflowError(
-                    f"{self._node.name} has {len(self._values)} saved values, the server's {self._node.type} takes "
-                    f"{self._next}, and {widget.value!r} is no {widget.input.type} for '{widget.input.name}': it was saved "
-                    "with another version of the node; open it in ComfyUI, correct the node, and save it again"
+                    f"{self._node.name} has {len(self._values)} saved values, the server's "
+                    f"{self._node.type} takes {self._next}, and {widget.value!r} is not a valid "
+                    f"{widget.input.type} for '{widget.input.name}': it was saved with another "
+                    "version of the node; open it in ComfyUI, correct the node, and save it again"
                 )
 
 
@@ -254,7 +255,7 @@ def _fits(widget: Widget) -> bool:
 def _slots(
     node: EditorNode, declared: Sequence[Input], widgets: Mapping[str, Widget]
 ) -> Iterator[Slot]:
-    """Sockets first, then the widgets' inputs, then what only the file knows of."""
+    """Sockets first, then the widgets' inputs, then what only the file knows."""
     given = {slot.name: slot for slot in node.inputs}
     used: set[str] = set()
 
@@ -277,10 +278,10 @@ def _slots(
 
 
 def sent_value(widget: Widget, value: Any, *, node: EditorNode) -> Any:
-    """What the editor sends for a widget's value: text without comments, lists wrapped so that they are not links.
+    """What the editor sends for a widget's value: no comments in text, lists wrapped as values.
 
     Raises:
-        WorkflowError: the text has random choices, which would make every queued prompt another one.
+        WorkflowError: the text has random choices, so every queued prompt would be different.
     """
     if widget.input.options.get("dynamicPrompts") is True and isinstance(value, str):
         return _text(value, node)
@@ -299,7 +300,7 @@ _PIECE = re.compile(r"\\.|[{}|]|[^\\{}|]+|\\", re.DOTALL)
 
 
 def _text(value: str, node: EditorNode) -> str:
-    """Text as sent: comments out, {braces} around a single choice out, escaped braces in."""
+    """Text as sent: no comments, no {braces} around a single choice, escaped braces as braces."""
     depth = 0
     kept = []
     for piece in _PIECE.findall(_COMMENT.sub("", value)):
@@ -309,8 +310,9 @@ def _text(value: str, node: EditorNode) -> str:
             depth -= 1
         elif piece == "|" and depth:
             raise WorkflowError(
-                f"{node.name}: its text has random choices {{a|b}}, which the browser draws anew for every queued prompt; "
-                "choose one, or vary prompts with the templates of SynthGrid's plan"
+                f"{node.name}: its text has random choices {{a|b}}, which the browser draws again "
+                "for every queued prompt; choose one, or vary prompts with the templates of "
+                "SynthGrid's plan"
             )
         else:
             kept.append(

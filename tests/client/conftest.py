@@ -1,4 +1,4 @@
-"""Shared parts of the client's tests: the workflow file, an object_info like the server's, a real embedded server."""
+"""Shared parts of the client's tests: the workflow, an object_info, a real embedded server."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def own_nodes():
 
 @pytest.fixture(scope="session")
 def object_info():
-    """/object_info for the nodes of the workflow: ours from their own INPUT_TYPES, core's as ComfyUI 0.8.0 has them."""
+    """/object_info for the workflow's nodes: ours from INPUT_TYPES, core's as in ComfyUI 0.8.0."""
     info = {name: _described(node) for name, node in comfy_nodes.NODE_CLASS_MAPPINGS.items()}
     info["CheckpointLoaderSimple"] = {
         "input": {
@@ -180,7 +180,8 @@ def start_client():
     def start(*arguments, **options):
         command = [sys.executable, "-m", "client", *map(str, arguments)]
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            command, cwd=ROOT, env=environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             encoding="utf-8", **options,
         )  # fmt: skip
         started.append(process)

@@ -1,7 +1,7 @@
-"""A proxy on loopback in front of a server, in which everything can go wrong that can go wrong on a network.
+"""A proxy on loopback in front of a server, which can do all that can go wrong on a network.
 
     proxy = FaultProxy("http://127.0.0.1:8188")
-    proxy.fault = lambda method, path, number: "lose answer" if path == "/prompt" and number == 0 else None
+    proxy.fault = lambda method, path, number: "lose answer" if number == 0 else None
     proxy.down(); proxy.up()
 
 `number` counts the requests with this method and path, from 0. Faults of a request:
@@ -31,7 +31,7 @@ FAULTS = ("lose request", "lose answer", "cut", "corrupt", "delay", "hang", "dup
 
 
 class FaultProxy:
-    """`passed` lists the (method, path) that reached the server, `graphs` the graphs that were posted."""
+    """`passed` lists the (method, path) that reached the server, `graphs` the posted graphs."""
 
     def __init__(self, target, *, web_socket=False, hang_s=1.0):
         self.target = target
@@ -72,7 +72,7 @@ class FaultProxy:
     stop = down
 
     def restart(self):
-        """What a restart of the server looks like: it is gone for a moment, and has forgotten queue and history."""
+        """A restart of the server: it is gone for a moment, and has forgotten queue and history."""
         self.down()
         self._forget()
         self.up()
@@ -210,7 +210,7 @@ def _pump(source, target, *, mute=False):
 
 
 class Schedule:
-    """Random faults that follow from a seed: some of the requests go wrong, and some proxies go down, restart or freeze.
+    """Random faults from a seed: some requests go wrong, and proxies go down, restart or freeze.
 
     Nothing goes wrong before `begin`, and no request after `budget` faults.
     """
@@ -223,8 +223,12 @@ class Schedule:
         self._proxies = proxies
         self._stopped = threading.Event()
         self.log = []
-        plan = [(self._random.uniform(0, within_s), self._random.choice(proxies), self._random.choice(
-            ("down", "restart", "freeze"))) for _ in range(self._random.randint(0, 3))]  # fmt: skip
+        troubles = ("down", "restart", "freeze")
+        draw = self._random
+        plan = [
+            (draw.uniform(0, within_s), draw.choice(proxies), draw.choice(troubles))
+            for _ in range(draw.randint(0, 3))
+        ]
         self._thread = threading.Thread(
             target=self._drive, args=(sorted(plan, key=lambda each: each[0]),), daemon=True
         )

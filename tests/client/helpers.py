@@ -1,4 +1,4 @@
-"""Server processes that tests may kill, a workflow whose model is a stub, and what a finished folder must be."""
+"""Server processes that tests may kill, a workflow with a stub model, and finished folders."""
 
 import hashlib
 import io
@@ -55,7 +55,8 @@ class ServerProcess:
         command = [each.format(port=self.port, directory=self.directory) for each in self.command]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *command], stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT,
+                [sys.executable, *command], cwd=ROOT,
+                stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
                 env=environment() | self.environment,
             )  # fmt: skip
         deadline = time.monotonic() + 120
@@ -96,11 +97,15 @@ def stub_workflow(
 ):
     """A workflow of plan nodes, the stub for the model, and the saver."""
     graph = {
-        "1": {"class_type": "SynthGridClassList", "inputs": {"classes": "\n".join(names), "path": ""}},
+        "1": {
+            "class_type": "SynthGridClassList",
+            "inputs": {"classes": "\n".join(names), "path": ""},
+        },
         "2": {"class_type": "SynthGridPromptTemplates", "inputs": {
             "templates": template, "negative_prompt": "", "contexts": "", "styles": ""}},
         "3": {"class_type": "SynthGridClassPromptBatcher", "inputs": {
-            "classes": ["1", 0], "templates": ["2", 0], "images_per_class": per_class, "batch_size": batch_size,
+            "classes": ["1", 0], "templates": ["2", 0],
+            "images_per_class": per_class, "batch_size": batch_size,
             "plan_seed": seed, "batch_index": 0, "only": ""}},
         "4": {"class_type": "StubImages", "inputs": {"batch": ["3", 0], "seconds": seconds}},
         "5": {"class_type": "SynthGridLabelledImageSaver", "inputs": {

@@ -1,4 +1,4 @@
-"""A stand-in for ComfyUI on loopback that makes real images at once, and can be told to misbehave at any place.
+"""A stand-in for ComfyUI on loopback that makes real images at once, and can misbehave anywhere.
 
 It plans with the plan of the posted graph, so that without a trick a run against it is complete.
 """
@@ -14,15 +14,17 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-from client.workflow.graph import BATCHER, SAVER, parse_workflow
+from client.workflow.graph import parse_workflow
+from client.workflow.roles import BATCHER, SAVER
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name, sha256
 
 
 class StandIn:
-    """`tricks` maps a path to a function of the request handler that answers in its own way. `change` may alter a
-    record (a dict) and the bytes of its image before they are offered; `locate` the place named for them, `finish` the
-    history entry. `asked` lists
-    (method, path with query, headers) of every request.
+    """`tricks` maps a path to a function of the request handler that answers in its own way.
+
+    `change` may alter a record (a dict) and the bytes of its image before they are offered;
+    `locate` its location, `finish` the history entry. `asked` lists (method, path with query,
+    headers) of every request.
     """
 
     def __init__(self, object_info, *, certificate=None, authorization=None):
@@ -108,7 +110,8 @@ class StandIn:
             row = plan.row(index)
             name = image_file_name(row.label, plan.plan_id, index)
             record = ImageRecord(
-                name, row.label, row.prompt, row.negative_prompt, row.seed, index, plan.plan_id, row.template,
+                name, row.label, row.prompt, row.negative_prompt, row.seed, index,
+                plan.plan_id, row.template,
                 row.context, row.style,
             )  # fmt: skip
             data = encode_image(Image.new("RGB", (8, 8), (index, 0, 0)), record)

@@ -1,9 +1,10 @@
-"""The embedded engine without torch, with one node more: python stub_engine.py PORT BASE_DIRECTORY.
+"""The embedded engine without torch, plus one node: python stub_engine.py PORT BASE_DIRECTORY.
 
-`StubImages` stands for a diffusion model: it takes `seconds`, reports four steps, and makes small images that follow from
-the seeds alone. Queue, history, HTTP, web socket, prompt execution, batcher and saver are the real ones; the process is up
-in about half a second and can be killed. The word "poison" in a prompt makes the node fail, "deadly" ends the process. In
-the environment, STUB_SLOWER multiplies the seconds, and STUB_BROKEN makes every prompt fail.
+`StubImages` stands for a diffusion model: it takes `seconds`, reports four steps, and makes small
+images that depend on the seeds alone. Queue, history, HTTP, websocket, prompt execution, batcher
+and saver are the real ones; the process is up in about half a second and can be killed. The word
+"poison" in a prompt makes the node fail, "deadly" ends the process. In the environment, STUB_SLOWER
+multiplies the seconds, and STUB_BROKEN makes every prompt fail.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class StubImages:
 
 
 def main(port: int, base: Path) -> None:
-    sys.modules["torch"] = types.SimpleNamespace(inference_mode=contextlib.nullcontext)  # type: ignore[assignment]
+    torch = types.SimpleNamespace(inference_mode=contextlib.nullcontext)
+    sys.modules["torch"] = torch  # type: ignore[assignment]
     import comfy_nodes
     from client.embedded import server
 

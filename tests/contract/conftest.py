@@ -1,7 +1,7 @@
-"""A server to hold the contract against: the embedded engine as a process of its own, or any ComfyUI.
+"""A server to check the contract with: the embedded engine as a process, or any ComfyUI.
 
 python -m pytest tests/contract                                              the embedded engine
-SYNTHGRID_CONTRACT_URL=http://127.0.0.1:8188 python -m pytest tests/contract  a ComfyUI that has contract_nodes.py
+SYNTHGRID_CONTRACT_URL=URL python -m pytest tests/contract  a ComfyUI that has contract_nodes.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Small V1 nodes with which the contract is tested, on the embedded engine and on a real ComfyUI alike.
+"""Small V1 nodes to test the contract with, on the embedded engine and on a real ComfyUI.
 
-For a real one: copy or link this file into ComfyUI/custom_nodes and set SYNTHGRID_CONTRACT_URL to its address.
+For a real one: copy or link this file into ComfyUI/custom_nodes and set SYNTHGRID_CONTRACT_URL to
+its address.
 """
 
 from __future__ import annotations

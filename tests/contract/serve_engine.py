@@ -1,4 +1,4 @@
-"""Starts the embedded engine with the contract's own nodes: python serve_engine.py PORT BASE_DIRECTORY."""
+"""Starts the embedded engine with the contract's nodes: python serve_engine.py PORT BASE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The events of /ws: which, in what order, to whom; and what the history keeps of them."""
+"""The events of /ws: which, in what order, to whom; and what the history keeps of them.
+
+Covers: client.embedded.sockets, client.embedded.engine.
+"""
 
 from __future__ import annotations
 

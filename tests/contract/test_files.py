@@ -1,4 +1,7 @@
-"""GET /view and POST /upload/image."""
+"""GET /view and POST /upload/image.
+
+Covers: client.embedded.files.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How V1 nodes are called and described."""
+"""How V1 nodes are called and described.
+
+Covers: client.embedded.registry, client.embedded.execution.
+"""
 
 from __future__ import annotations
 

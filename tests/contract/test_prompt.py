@@ -1,4 +1,7 @@
-"""POST /prompt: what is accepted, what is refused, and in which words."""
+"""POST /prompt: what is accepted, what is refused, and in which words.
+
+Covers: client.embedded.validation.
+"""
 
 from __future__ import annotations
 

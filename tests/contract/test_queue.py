@@ -1,4 +1,7 @@
-"""GET and POST /queue, and POST /history."""
+"""GET and POST /queue, and POST /history.
+
+Covers: client.embedded.prompt_queue.
+"""
 
 from __future__ import annotations
 

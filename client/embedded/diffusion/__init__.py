@@ -1,1 +1,1 @@
-"""Stable Diffusion for the embedded engine: checkpoints, text encoding, noise schedules, samplers and guidance."""
+"""Stable Diffusion for the embedded engine: checkpoints, text, schedules, samplers, guidance."""

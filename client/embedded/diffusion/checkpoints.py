@@ -1,4 +1,4 @@
-"""Loads a diffusers folder into what MODEL, CLIP and VAE links carry. safetensors only: a pickle can run code."""
+"""Loads a diffusers folder as MODEL, CLIP and VAE. safetensors only: a pickle can run code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PREDICTIONS = ("epsilon", "v_prediction")
 
 
 class ImageCodec:
-    """VAE link: an AutoencoderKL between unscaled latents [B, 4, h, w] and images [B, H, W, 3] in 0..1."""
+    """VAE: an AutoencoderKL between unscaled latents [B, 4, h, w] and images [B, H, W, 3], 0..1."""
 
     def __init__(self, vae: Any) -> None:
         self._vae = vae
@@ -46,7 +46,7 @@ class ImageCodec:
         return ((pixels + 1.0) / 2.0).clamp(0.0, 1.0).permute(0, 2, 3, 1).contiguous()
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Latents of images, cut to a multiple of the VAE's factor; the mean of the VAE's distribution."""
+        """The VAE's mean latents of images, which are cropped to a multiple of its factor."""
         height, width = (side - side % self.factor for side in images.shape[1:3])
         pixels = images[:, :height, :width, :3].permute(0, 3, 1, 2) * 2.0 - 1.0
         return self._vae.encode(pixels.to(self._device, self._dtype)).latent_dist.mean.float().cpu()
@@ -57,12 +57,13 @@ _kept: dict[Path, Parts] = {}
 
 
 def load(folder: Path) -> Parts:
-    """(MODEL, CLIP, VAE) of a diffusers folder of a Stable Diffusion 1 or 2 kind. The last one loaded is kept in memory.
+    """(MODEL, CLIP, VAE) of a diffusers folder of Stable Diffusion 1 or 2. Keeps the last one.
 
     float16 weights become float32 on the CPU; on a GPU all but the VAE runs in float16.
 
     Raises:
-        EmbeddedError: a part is missing, has no safetensors weights, or is of another kind of model.
+        EmbeddedError: a part is missing, has no safetensors weights, or belongs to another kind of
+            model.
     """
     if folder not in _kept:
         forget()
@@ -72,7 +73,7 @@ def load(folder: Path) -> Parts:
 
 
 def forget() -> None:
-    """Gives the memory of the loaded checkpoint back."""
+    """Frees the memory of the loaded checkpoint."""
     _kept.clear()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -92,7 +93,8 @@ def _load(folder: Path) -> Parts:
 
     if (folder / "text_encoder_2").exists():
         raise EmbeddedError(
-            f"checkpoint '{folder.name}' has two text encoders (SDXL); the engine takes SD1.5 folders"
+            f"checkpoint '{folder.name}' has two text encoders (SDXL); "
+            "the engine takes SD1.5 folders"
         )
     config = _scheduler_config(folder)
     prediction = config.get("prediction_type", "epsilon")
@@ -123,14 +125,14 @@ def _model(kind: Any, folder: Path, part: str) -> Any:
     if not whole and not half:
         raise EmbeddedError(
             f"checkpoint '{folder.name}' has no {part}/{name}.safetensors; "
-            "the engine loads safetensors only, save the pipeline again with safe_serialization=True"
+            "the engine loads safetensors only; "
+            "save the pipeline again with safe_serialization=True"
         )
     is_half = device().type == "cuda" and part != "vae"  # half precision overflows inside many VAEs
     dtype = torch.float16 if is_half else torch.float32
     options: dict[str, Any] = {} if whole else {"variant": "fp16"}
-    if (
-        part != "text_encoder"
-    ):  # transformers has renamed this option; there, `to` below does the same
+    # transformers has renamed this option; there, `to` below does the same.
+    if part != "text_encoder":
         options |= {"torch_dtype": dtype, "low_cpu_mem_usage": False}
     try:
         model = kind.from_pretrained(

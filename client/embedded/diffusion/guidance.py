@@ -1,4 +1,4 @@
-"""The diffusion model, classifier-free guidance, and a whole sampling run: what MODEL, GUIDER and NOISE links carry."""
+"""The diffusion model, classifier-free guidance and sampling: MODEL, GUIDER and NOISE links."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Conditioning = list[Any]  # [[tensor [B, tokens, width], {"pooled_output": ...}]
 class DiffusionModel:
     """MODEL: a UNet2DConditionModel that predicts noise ("epsilon") or velocity ("v_prediction").
 
-    Latents outside are unscaled, as ComfyUI's LATENT is; `latent_scale` is the VAE's scaling factor.
+    Latents outside are unscaled, like ComfyUI's LATENT; `latent_scale` is the VAE's scaling factor.
     """
 
     def __init__(
@@ -32,7 +32,10 @@ class DiffusionModel:
         self.device, self._dtype = parameter.device, parameter.dtype
 
     def denoise(self, x: torch.Tensor, sigma: float, context: torch.Tensor) -> torch.Tensor:
-        """The clean latent that the model sees in x [B, C, h, w] at noise level sigma, given context [B, tokens, width]."""
+        """The clean latent that the model sees in x [B, C, h, w] at noise level sigma.
+
+        `context` is [B, tokens, width].
+        """
         scale = 1.0 / math.sqrt(sigma**2 + 1.0)
         timestep = torch.tensor(self.levels.timestep(sigma), device=self.device)
         given = (x * scale).to(self._dtype)
@@ -44,20 +47,22 @@ class DiffusionModel:
         return x - predicted * sigma
 
     def context(self, conditioning: Conditioning, batch: int) -> torch.Tensor:
-        """[batch, tokens, width] on the model's device; fewer rows are gone through again, more are cut off."""
+        """[batch, tokens, width] on the model's device; rows are repeated or cut off to fit."""
         rows = conditioning[0][0].to(self.device, self._dtype)
         if rows.shape[-1] != self.unet.config.cross_attention_dim:
             raise EmbeddedError(
-                f"the conditioning is {rows.shape[-1]} wide but the model takes {self.unet.config.cross_attention_dim}; "
+                f"the conditioning is {rows.shape[-1]} wide but the model takes "
+                f"{self.unet.config.cross_attention_dim}; "
                 "take CLIP and MODEL from the same checkpoint"
             )
         return rows.repeat(-(-batch // rows.shape[0]), 1, 1)[:batch]
 
     def check_latent(self, latent: torch.Tensor) -> None:
-        """Raises EmbeddedError when the model cannot work on latents of this shape."""
+        """Raises EmbeddedError if the model cannot work on latents of this shape."""
         if latent.ndim != 4 or latent.shape[1] != self.unet.config.in_channels:
             raise EmbeddedError(
-                f"the latent has shape {tuple(latent.shape)}; this model takes [B, {self.unet.config.in_channels}, h, w]"
+                f"the latent has shape {tuple(latent.shape)}; "
+                f"this model takes [B, {self.unet.config.in_channels}, h, w]"
             )
 
 
@@ -80,10 +85,11 @@ class Guider:
         seed: int,
         on_step: Callable[[int], None],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(the sampled latent, the last step's clean estimate), both unscaled, [B, C, h, w] on the CPU.
+        """(the sampled latent, the last step's clean estimate), unscaled [B, C, h, w] on the CPU.
 
-        `noise` and `latent` are [B, C, h, w]; `sigmas` [steps + 1], and with no step at all the latent comes back.
-        `seed` is for samplers that add noise as they go; on_step(steps done) may raise to stop.
+        `noise` and `latent` are [B, C, h, w]; `sigmas` is [steps + 1]; without a step the latent is
+        returned as it is. `seed` is for samplers that add noise at each step; on_step(steps done)
+        may raise to stop.
         """
         self.model.check_latent(latent)
         levels = [float(sigma) for sigma in sigmas]
@@ -118,13 +124,13 @@ class Guider:
 
 
 class RandomNoise:
-    """NOISE: standard normal noise from one seed, drawn on the CPU so that it is the same on every machine."""
+    """NOISE: standard normal noise from a seed, drawn on the CPU to be equal on every machine."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def generate_noise(self, latent: dict[str, Any]) -> torch.Tensor:
-        """[B, C, h, w]. With latent["batch_index"], row i is what row batch_index[i] of a larger batch gets."""
+        """[B, C, h, w]. With latent["batch_index"], row i equals row batch_index[i] of a batch."""
         samples = latent["samples"]
         generator = torch.Generator().manual_seed(self.seed)
         rows = latent.get("batch_index")
@@ -138,13 +144,13 @@ class RandomNoise:
 def _noised(
     noise: torch.Tensor, latent: torch.Tensor, sigma: float, largest: float
 ) -> torch.Tensor:
-    """Where sampling starts. At the model's largest sigma the variance is 1 + sigma^2, as the model saw it in training."""
+    """The start. At the model's largest sigma the variance is 1 + sigma^2, as in training."""
     at_most_noise = sigma > largest or math.isclose(sigma, largest, rel_tol=1e-5)
     return latent + noise * (math.sqrt(1.0 + sigma**2) if at_most_noise else sigma)
 
 
 def _step_noise(x: torch.Tensor, seed: int) -> Callable[[], torch.Tensor]:
-    """ComfyUI's: on the CPU the seed is one higher, so as not to draw the starting noise again."""
+    """As in ComfyUI: on the CPU the seed is one higher, so that the starting noise differs."""
     generator = torch.Generator(x.device).manual_seed(
         (seed + 1) % 2**64 if x.device.type == "cpu" else seed
     )
@@ -152,6 +158,6 @@ def _step_noise(x: torch.Tensor, seed: int) -> Callable[[], torch.Tensor]:
 
 
 def _same_length(contexts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Repeats tokens up to the least common multiple of the lengths, which changes nothing in what attention answers."""
+    """Repeats tokens up to the least common multiple of the lengths; attention stays the same."""
     length = math.lcm(*(context.shape[1] for context in contexts))
     return [context.repeat(1, length // context.shape[1], 1) for context in contexts]

@@ -1,12 +1,12 @@
-"""Samplers: from noise to a latent by way of a denoiser, each the published algorithm in ComfyUI's parametrisation.
+"""Samplers: from noise to a latent, each a published algorithm in ComfyUI's parametrisation.
 
 A sampler is called as sampler(denoise, x, sigmas, *, on_step, step_noise):
 - denoise(x, sigma) -> the model's estimate of the clean latent, [B, C, h, w];
 - x: [B, C, h, w] at noise level sigmas[0]; sigmas: [steps + 1] numbers, falling;
 - on_step(step, denoised) after every model step, counted from 0; what it raises ends the run;
-- step_noise() -> fresh standard normal noise like x, for samplers that add noise as they go.
+- step_noise() -> fresh standard normal noise like x, for samplers that add noise at each step.
 
-Those that add none treat every row by itself, so that a row does not depend on its batch.
+Samplers that add no noise treat each row alone, so that a row does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def euler(
     on_step: OnStep,
     step_noise: StepNoise,
 ) -> torch.Tensor:
-    """Euler's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022). DDIM is the same with these sigmas."""
+    """Euler's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022).
+
+    DDIM is the same with these sigmas.
+    """
     for step, (sigma, following) in enumerate(_steps(sigmas)):
         denoised = denoise(x, sigma)
         on_step(step, denoised)
@@ -47,7 +50,10 @@ def heun(
     on_step: OnStep,
     step_noise: StepNoise,
 ) -> torch.Tensor:
-    """Heun's second-order method (Karras et al. 2022, algorithm 1): two model calls a step, one in the last."""
+    """Heun's second-order method (Karras et al. 2022, algorithm 1).
+
+    Two model calls per step, one in the last.
+    """
     for step, (sigma, following) in enumerate(_steps(sigmas)):
         denoised = denoise(x, sigma)
         on_step(step, denoised)
@@ -68,7 +74,10 @@ def dpmpp_2m(
     on_step: OnStep,
     step_noise: StepNoise,
 ) -> torch.Tensor:
-    """DPM-Solver++(2M), a multistep method in log(sigma) (Lu et al. 2022); first and last step are first order."""
+    """DPM-Solver++(2M), a multistep method in log(sigma) (Lu et al. 2022).
+
+    The first and the last step are first order.
+    """
     before: torch.Tensor | None = None
     previous = 0.0
     for step, (sigma, following) in enumerate(_steps(sigmas)):
@@ -94,7 +103,7 @@ def euler_ancestral(
     on_step: OnStep,
     step_noise: StepNoise,
 ) -> torch.Tensor:
-    """Euler to a lower sigma than asked, then noise back up to it. A row depends on the shape of its batch."""
+    """Euler to a lower sigma than requested, then noise back up. Rows depend on the batch shape."""
     for step, (sigma, following) in enumerate(_steps(sigmas)):
         denoised = denoise(x, sigma)
         on_step(step, denoised)

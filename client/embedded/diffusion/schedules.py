@@ -1,7 +1,7 @@
-"""Noise levels, as ComfyUI counts them: sigma = sqrt((1 - a) / a) for the cumulative product a of a discrete model.
+"""Noise levels as in ComfyUI: sigma = sqrt((1 - a) / a), a being a model's cumulative product.
 
-A schedule is [steps + 1] sigmas, falling, ending in 0. Names and values are those of ComfyUI's schedulers of the same name
-(comfy/samplers.py), which took `karras` from Karras et al. 2022 (equation 5).
+A schedule is [steps + 1] sigmas, falling, ending in 0. Names and values are those of ComfyUI's
+schedulers (comfy/samplers.py), which took `karras` from Karras et al. 2022 (equation 5).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import EmbeddedError
 
 
 class NoiseLevels:
-    """The sigmas a model was trained at, one a timestep, rising. `sigmas` is [timesteps], float32 on the CPU."""
+    """A model's training sigmas, one per timestep, rising: [timesteps], float32 on the CPU."""
 
     def __init__(self, betas: torch.Tensor) -> None:
         kept = torch.cumprod(1.0 - betas.double(), dim=0)
@@ -28,7 +28,7 @@ class NoiseLevels:
         """From a diffusers scheduler_config.json.
 
         Raises:
-            EmbeddedError: a noise schedule other than the discrete ones of Stable Diffusion 1 and 2.
+            EmbeddedError: a noise schedule that Stable Diffusion 1 and 2 do not have.
         """
         start, end = config.get("beta_start", 0.00085), config.get("beta_end", 0.012)
         count, kind = (
@@ -39,7 +39,8 @@ class NoiseLevels:
             return cls(torch.tensor(config["trained_betas"]))
         if config.get("rescale_betas_zero_snr") or kind not in ("scaled_linear", "linear"):
             raise EmbeddedError(
-                f"the checkpoint's noise schedule '{kind}' is not supported; use a Stable Diffusion 1 model"
+                f"the checkpoint's noise schedule '{kind}' is not supported; "
+                "use a Stable Diffusion 1 model"
             )
         if kind == "linear":
             return cls(torch.linspace(start, end, count, dtype=torch.float64))
@@ -50,7 +51,7 @@ class NoiseLevels:
         return int((self.log_sigmas - math.log(sigma)).abs().argmin())
 
     def sigma(self, timestep: torch.Tensor) -> torch.Tensor:
-        """Sigmas at timesteps that may lie between two of training; interpolated by logarithm."""
+        """Sigmas at timesteps, which may lie between training ones; interpolated by logarithm."""
         timestep = timestep.float().clamp(0, len(self.sigmas) - 1)
         low, high, share = timestep.floor().long(), timestep.ceil().long(), timestep.frac()
         return ((1.0 - share) * self.log_sigmas[low] + share * self.log_sigmas[high]).exp()
@@ -62,7 +63,7 @@ class NoiseLevels:
 
     @property
     def largest(self) -> float:
-        """The sigma of the last timestep: as good as pure noise."""
+        """The sigma of the last timestep: practically pure noise."""
         return float(self.sigmas[-1])
 
 
@@ -72,7 +73,7 @@ def normal(levels: NoiseLevels, steps: int) -> torch.Tensor:
 
 
 def sgm_uniform(levels: NoiseLevels, steps: int) -> torch.Tensor:
-    """As `normal` with one step more, whose last sigma is left out."""
+    """As `normal` with one more step, whose last sigma is left out."""
     return normal(levels, steps + 1)[:-1]
 
 
@@ -83,7 +84,7 @@ def simple(levels: NoiseLevels, steps: int) -> torch.Tensor:
 
 
 def ddim_uniform(levels: NoiseLevels, steps: int) -> torch.Tensor:
-    """Every (timesteps // steps)-th level of training, counted from the second cleanest; may be a step more than asked."""
+    """Every (timesteps // steps)-th training level, from the second cleanest; may add a step."""
     stride = max(len(levels.sigmas) // steps, 1)
     return levels.sigmas[1::stride].flip(0)
 

@@ -1,4 +1,4 @@
-"""CLIP: from a prompt to conditioning, with ComfyUI's handling of long prompts and of weights such as (word:1.2)."""
+"""CLIP: from a prompt to conditioning, with ComfyUI's long prompts and weights (word:1.2)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Any
 import torch
 
 Token = tuple[int, float]  # id, weight
-_WHOLE = 8  # a weighted part of fewer tokens is not torn apart at the end of a chunk
+_WHOLE = 8  # a weighted part with fewer tokens is not split at the end of a chunk
 _ESCAPES = {"\\(": "\x01", "\\)": "\x02"}
 
 
 class TextEncoder:
-    """CLIP link: a CLIPTokenizer and a CLIPTextModel. Every chunk has `context_length` tokens, begin and end included."""
+    """CLIP: a CLIPTokenizer and a CLIPTextModel.
+
+    Every chunk has `context_length` tokens, including begin and end.
+    """
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
         self._tokenizer, self._model = tokenizer, model
         self.context_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
 
     def tokenize(self, text: str) -> list[list[Token]]:
-        """Chunks of (token, weight), each of `context_length`; a prompt of any length, at least one chunk."""
+        """Chunks of `context_length` (token, weight) pairs; at least one, for any prompt length."""
         room = self.context_length - 2
         chunks: list[list[Token]] = [[]]
         for part, weight in weighted_parts(_hide_escapes(text)):
@@ -39,8 +42,8 @@ class TextEncoder:
     def encode_from_tokens(self, tokens: list[list[Token]]) -> tuple[torch.Tensor, torch.Tensor]:
         """([1, chunks * context_length, width], pooled [1, width]), float32 on the CPU.
 
-        The last hidden state after the final layer norm. A weighted token moves away from (or towards) what an empty
-        prompt has in its place.
+        The last hidden state after the final layer norm. A weighted token moves away from (or
+        towards) what an empty prompt has in its place.
         """
         weights = torch.tensor([[weight for _, weight in chunk] for chunk in tokens]).unsqueeze(-1)
         is_weighted = bool((weights != 1.0).any())
@@ -61,14 +64,17 @@ class TextEncoder:
         return [[states, {"pooled_output": pooled}]]
 
     def _framed(self, chunk: list[Token]) -> list[Token]:
-        """Begin, the chunk, end, and ends again up to the full length, as CLIP was trained."""
+        """Begin, the chunk, end, then ends up to the full length, as CLIP was trained."""
         begin, end = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         filling = self.context_length - 1 - len(chunk)
         return [(begin, 1.0), *chunk, *[(end, 1.0)] * filling]
 
 
 def weighted_parts(text: str, weight: float = 1.0) -> list[tuple[str, float]]:
-    """ "a (red:1.5) (b)" -> [("a ", 1.0), ("red", 1.5), (" ", 1.0), ("b", 1.1)]; every plain pair of parentheses is x 1.1."""
+    """ "a (red:1.5) (b)" -> [("a ", 1.0), ("red", 1.5), (" ", 1.0), ("b", 1.1)].
+
+    Every plain pair of parentheses multiplies by 1.1.
+    """
     parts: list[tuple[str, float]] = []
     for part in _split_at_parentheses(text):
         if len(part) < 2 or part[0] != "(" or part[-1] != ")":

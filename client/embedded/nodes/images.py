@@ -1,4 +1,4 @@
-"""Core nodes for images: an empty one, loading, saving and previewing. Names, inputs and outputs are ComfyUI's."""
+"""Core nodes that create, load, save and preview images, with ComfyUI's names and inputs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EmptyImage:
 
 
 class LoadImage:
-    """An image of the input folder."""
+    """An image from the input folder."""
 
     CATEGORY = "image"
     RETURN_TYPES = ("IMAGE", "MASK")
@@ -71,7 +71,7 @@ class LoadImage:
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: str) -> bool | str:
-        """Any file of the input folder and its sub-folders will do, listed or not."""
+        """Accepts any file in the input folder and its subfolders, listed or not."""
         path = _annotated_path(image)
         return True if path is not None and path.is_file() else f"Invalid image file: {image}"
 
@@ -120,7 +120,7 @@ class SaveImage:
         prompt: dict[str, Any] | None = None,
         extra_pnginfo: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """`images` is [B, H, W, 3] in 0..1. Raises EmbeddedError: the prefix leads out of the folder."""
+        """`images` is [B, H, W, 3], 0..1. Raises EmbeddedError if the prefix leaves the folder."""
         root = runtime.folders().of_kind(self.KIND)
         assert root is not None
         prefix = Path(_fill(filename_prefix, width=images.shape[2], height=images.shape[1]))

@@ -51,7 +51,8 @@ class CheckpointLoaderSimple:
         available = runtime.folders().list_checkpoints()
         if ckpt_name not in available:
             raise EmbeddedError(
-                f"checkpoint '{ckpt_name}' is not there; available: {', '.join(available) or 'none'}"
+                f"checkpoint '{ckpt_name}' does not exist; "
+                f"available: {', '.join(available) or 'none'}"
             )
         return load(available[ckpt_name])
 

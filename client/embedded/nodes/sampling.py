@@ -1,7 +1,7 @@
 """Core nodes that sample: KSampler, and the family around SamplerCustomAdvanced.
 
-Names, inputs, ranges and outputs are ComfyUI's; the combos list the samplers and schedulers that the engine has.
-torch is imported when a node runs, so that the server answers at once.
+Names, inputs, ranges and outputs are ComfyUI's; the combos list the engine's own samplers and
+schedulers. torch is imported when a node runs, so that the server answers at once.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class KSampler:
                     "FLOAT",
                     _CFG
                     | {
-                        "tooltip": "How strongly the prompts are followed; 1 ignores the negative one."
+                        "tooltip": "How strongly to follow the prompts; 1 ignores the negative one."
                     },
                 ),
                 "sampler_name": (SAMPLER_NAMES, {"tooltip": "The sampling algorithm."}),

@@ -1,4 +1,9 @@
-"""The command line: exact plans, exit codes, one clear line for every mistake, and kill -9 at any moment."""
+"""The command line: exact plans, exit codes, one clear line per mistake, and kill -9 at any time.
+
+Covers: client.__main__, client.errors, client.commands.console, client.commands.options,
+client.commands.plan, client.commands.run, client.commands.serve, client.commands.validate,
+client.server.launch.
+"""
 
 import hashlib
 import json
@@ -148,7 +153,7 @@ def test_a_plan_that_was_run_is_the_plan_that_was_shown(
         )
         == 0
     )
-    assert "all 3 images are there already" in capsys.readouterr().out
+    assert "all 3 images already exist" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -335,7 +340,7 @@ def wait_for_images(out, count, client):
 def test_killed_at_random_moments_and_run_again_it_completes(
     class_file, workflow_path, shared_server, tmp_path, start_client, run_client
 ):
-    """kill -9 of the client five times, from before its first request to the middle of writing; then a whole run."""
+    """kill -9 of the client five times, from its first request to its writes; then a whole run."""
     moments, out = random.Random(5), tmp_path / "out"
     options = [
         "--classes",

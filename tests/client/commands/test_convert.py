@@ -1,4 +1,7 @@
-"""`convert` and `validate` from the command line, on files of both formats, with real servers behind them."""
+"""`convert` and `validate` from the command line, on files of both formats, with real servers.
+
+Covers: client.commands.convert, client.commands.validate.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,8 @@
-"""extend, verify, status and cancel as a user types them, on real files, real servers and processes that are killed."""
+"""extend, verify, status and cancel as a user types them, on real files, servers and processes.
+
+Covers: client.commands.cancel, client.commands.extend, client.commands.status,
+client.commands.verify, client.run.cancel, client.run.status.
+"""
 
 import json
 import os
@@ -7,6 +11,8 @@ import signal
 import sys
 import time
 import uuid
+from dataclasses import fields
+from typing import get_args
 
 import pytest
 
@@ -49,7 +55,7 @@ def made(server, tmp_path, capsys):
 
 @pytest.fixture
 def slow(server, tmp_path, start_client):
-    """Starts a client with far too much to do; waits until it has jobs on the server and an image in the folder."""
+    """Starts a client with far too much to do; waits until it has jobs and an image is saved."""
 
     def start(**options):
         out = tmp_path / "slow"
@@ -83,15 +89,15 @@ def test_extend_adds_the_new_images_and_leaves_the_old_ones_byte_for_byte(made, 
     generation = json.loads((made / "generation.json").read_text("utf-8"))
     assert generation["plan"]["images_per_class"] == 3
     assert main(["extend", str(made), "--per-class", "3", "--server", "http://127.0.0.1:9"]) == 0
-    assert "all 6 images are there already" in capsys.readouterr().out
+    assert "all 6 images already exist" in capsys.readouterr().out
 
 
 def test_extend_refuses_to_shrink_and_says_how_to_get_a_smaller_set(made, tmp_path, capsys):
     before = files(made)
     for folder, count, told in [
-        (made, 1, "planned for 2 images a class, and 1 are fewer; extending only adds"),
+        (made, 1, "planned for 2 images per class, and 1 are fewer; extending only adds"),
         (made, 0, "are fewer"),
-        (tmp_path / "none", 3, "is no folder"),
+        (tmp_path / "none", 3, "is not a folder"),
         (tmp_path, 3, "has no generation.json"),
     ]:
         assert (
@@ -141,7 +147,7 @@ def test_verify_reports_repairs_and_refills(made, server, capsys):
     assert json.loads(capsys.readouterr().out)["problems"][0]["file"] == name
     assert main(["verify", str(made), "--repair"]) == 1
     out = capsys.readouterr().out
-    assert re.search(r"mended: 1 problems; what was taken out is in .*set\.quarantine", out)
+    assert re.search(r"repaired: 1 problems; what was moved out is in .*set\.quarantine", out)
     assert "run ...` as before" in out
     assert main(["verify", str(made), "--repair", "--json", "--server", server.url]) == 0
     assert json.loads(capsys.readouterr().out)["sound"] is True
@@ -252,7 +258,7 @@ def test_status_of_a_killed_client_says_so(slow, server, capsys):
     client.kill()
     client.communicate()
     assert main(["status", str(out)]) == 0
-    assert "ended without a word" in capsys.readouterr().out
+    assert "the last run was cut off" in capsys.readouterr().out
     assert main(["cancel", str(out), "--server", server.url]) == 0
 
 
@@ -282,7 +288,11 @@ def test_only_jobs_that_save_into_the_runs_own_folders_are_its_own():
     queue = {
         "queue_running": [row("a", "synthgrid/12345678")],
         "queue_pending": [
-            row("b", "synthgrid/12345678-2"), row("c", "synthgrid/123456789"), row("d", "synthgrid"), [0, "e", "x"], [],
+            row("b", "synthgrid/12345678-2"),
+            row("c", "synthgrid/123456789"),
+            row("d", "synthgrid"),
+            [0, "e", "x"],
+            [],
             [0, "f", {"1": {"class_type": "SaveImage"}}], None,
         ],
     }  # fmt: skip
@@ -297,8 +307,8 @@ def test_json_events_are_the_only_thing_on_standard_output(made, server, run_cli
     assert done.returncode == 0
     values = [json.loads(line) for line in done.stdout.splitlines()]
     required = {
-        part["properties"]["event"]["const"]: set(part["required"])
-        for part in events.schema()["oneOf"]
+        events.kind_of(kind): {"event", *(each.name for each in fields(kind))}
+        for kind in get_args(events.AnyEvent)
     }
     assert all(set(value) == required[value["event"]] for value in values)
     kinds = [value["event"] for value in values]
@@ -358,4 +368,4 @@ def test_a_servers_file_and_moving_instead_of_copying(made, server, tmp_path, ca
         )
         == 1
     )
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A checkpoint folder with random weights: small enough to make in a second, whole enough to sample with."""
+"""A checkpoint folder with random weights: made in a second, complete enough to sample with."""
 
 from __future__ import annotations
 

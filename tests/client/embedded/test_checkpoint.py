@@ -1,4 +1,7 @@
-"""The committed checkpoint: small, safe to load, apart from the demo's images, and able to draw what it is told."""
+"""The committed checkpoint: small, safe to load, not made from the demo's images, and usable.
+
+Covers: client.embedded.diffusion.checkpoints, client.embedded.nodes.models.
+"""
 
 from __future__ import annotations
 

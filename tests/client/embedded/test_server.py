@@ -1,4 +1,9 @@
-"""The engine as a process: the workflow that users run, from the queue to the files, and how the process ends."""
+"""The engine as a process: the users' workflow, from the queue to the files, and how it ends.
+
+Covers: client.embedded.server, client.embedded.engine, client.embedded.errors,
+client.embedded.nodes.images, client.embedded.nodes.sampling, client.embedded.runtime,
+client.embedded.sockets.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,12 @@ from pathlib import Path
 from client.embedded.server import serve
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 folders = [Path(each) for each in sys.argv[2:]]
-serve(port=0, base_directory=Path(sys.argv[1]), checkpoint_directories=folders, exit_with_parent=True)
+serve(
+    port=0,
+    base_directory=Path(sys.argv[1]),
+    checkpoint_directories=folders,
+    exit_with_parent=True,
+)
 """
 
 PARENT = """
@@ -277,7 +287,8 @@ def test_the_package_is_cheap_to_import():
 
 
 def test_the_server_answers_before_torch_is_there():
-    code = "import sys, client.embedded.server; assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
+    heavy = "{'torch', 'diffusers', 'transformers'}"
+    code = f"import sys, client.embedded.server; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 

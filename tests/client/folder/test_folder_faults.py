@@ -1,4 +1,7 @@
-"""Full disks, folders that may only be read, edited metadata and names of every script: the folder stays true."""
+"""Full disks, read-only folders, edited metadata and names of every script: the folder stays true.
+
+Covers: client.folder.run_folder, client.folder.repair, client.folder.verify.
+"""
 
 import json
 import shutil
@@ -176,7 +179,7 @@ def test_class_names_of_every_script_are_made_verified_and_mended(stub_servers, 
 def test_a_repair_that_is_killed_at_any_moment_is_done_by_the_next(
     stub_servers, tmp_path, start_client
 ):
-    """kill -9 at ten moments; every file is in the folder or in the quarantine, and what is left in the folder is true."""
+    """kill -9 at ten moments; every file is in the folder, which is true, or in the quarantine."""
     out = tmp_path / "set"
     run_plan(stub_workflow(per_class=100, batch_size=50, seconds=0.0), stub_servers[0].url, out)
     images = sorted(out.glob("*/*"))

@@ -1,4 +1,7 @@
-"""A folder is written only by the run it belongs to, and by one client at a time."""
+"""A folder is written only by the run it belongs to, and by one client at a time.
+
+Covers: client.folder.run_folder, client.folder.differences.
+"""
 
 import json
 import os
@@ -25,14 +28,14 @@ def make(workflow, tmp_path):
 
     def build(root=None, **options):
         patched = patch(workflow, Options(**{"classes": CLASSES, "images_per_class": 3} | options))
-        return RunFolder(root or tmp_path / "out", patched, patched.plan())
+        return RunFolder(root or tmp_path / "out", patched)
 
     return build
 
 
 def fill(folder, indices):
     """Images for these rows, as the runner would add them."""
-    plan = folder._plan
+    plan = folder.plan
     for index in indices:
         row = plan.row(index)
         record = ImageRecord(
@@ -131,7 +134,7 @@ def test_memory_of_a_resume_does_not_grow_with_the_folder(make, tmp_path):
     """A finished folder of 3,000 images: a scan of records would hold five megabytes."""
     folder = make(images_per_class=1500)
     folder.open()
-    plan = folder._plan
+    plan = folder.plan
     fill(folder, [0, 1])
     text = (tmp_path / "out" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     with (tmp_path / "out" / "metadata.jsonl").open("a", encoding="utf-8") as lines:

@@ -1,4 +1,7 @@
-"""Every way in which a folder can be wrong is found by name, and a repair loses nothing and leaves a true folder."""
+"""Everything that can be wrong with a folder is found by name; a repair loses nothing.
+
+Covers: client.folder.verify, client.folder.repair.
+"""
 
 import hashlib
 import io
@@ -48,7 +51,7 @@ def planned(plan, index, suffix=".png"):
 def folder(workflow, tmp_path):
     """A finished folder of nine images, as a run leaves it."""
     patched = patch(workflow, Options(classes=CLASSES, images_per_class=3))
-    folder = RunFolder(tmp_path / "set", patched, patched.plan())
+    folder = RunFolder(tmp_path / "set", patched)
     with folder.locked():
         folder.open()
         folder.describe({"url": "http://127.0.0.1:8188"})
@@ -62,6 +65,10 @@ def folder(workflow, tmp_path):
 
 def lines(root):
     return (root / "metadata.jsonl").read_text("utf-8").splitlines()
+
+
+def cut_off(path, count):
+    os.truncate(path, path.stat().st_size - count)
 
 
 def write_lines(root, values):
@@ -171,8 +178,14 @@ def two_rows_for_one_file(root):
         (another_prompt_everywhere, {"plan": 1}, 1, 1),
         (a_row_that_is_not_planned, {"plan": 1}, 1, 1),
         (lambda root: change_line(root, 0, prompt="edited"), {"inside": 1, "plan": 1}, 0, 0),
-        (lambda root: change_line(root, 0, label="蝙蝠"), {"inside": 1, "folder": 1, "plan": 1}, 0, 0),
-        (lambda root: change_line(root, 0, seed=5, sha256="0" * 64), {"altered": 1, "inside": 1, "plan": 1}, 1, 1),
+        (
+            lambda root: change_line(root, 0, label="蝙蝠"),
+            {"inside": 1, "folder": 1, "plan": 1}, 0, 0,
+        ),
+        (
+            lambda root: change_line(root, 0, seed=5, sha256="0" * 64),
+            {"altered": 1, "inside": 1, "plan": 1}, 1, 1,
+        ),
         (lambda root: change_line(root, 0, context="x"), {"inside": 1, "plan": 1}, 0, 0),
         (lambda root: file_of(root, 0).unlink(), {"gone": 1}, 1, 0),
         (moved_to_another_class, {"gone": 1, "unrecorded": 1, "folder": 1}, 1, 1),
@@ -181,13 +194,30 @@ def two_rows_for_one_file(root):
         (a_picture_of_mine, {"damaged": 1}, 0, 1),
         (the_same_row_in_another_format, {"unrecorded": 1}, 0, 1),
         (lambda root: write_lines(root, [lines(root)[0], *lines(root)]), {"doubled": 1}, 0, 0),
-        (lambda root: write_lines(root, [*lines(root), lines(root)[4].replace("a photo", "no photo")]), {"doubled": 1}, 0, 0),
+        (
+            lambda root: write_lines(
+                root, [*lines(root), lines(root)[4].replace("a photo", "no photo")]
+            ),
+            {"doubled": 1}, 0, 0,
+        ),
         (two_rows_for_one_file, {"doubled": 1}, 0, 0),
-        (lambda root: write_lines(root, [*lines(root)[:4], "{oops", *lines(root)[4:]]), {"malformed": 1}, 0, 0),
-        (lambda root: write_lines(root, ["{oops", *lines(root)[1:]]), {"malformed": 1, "unrecorded": 1}, 0, 0),
-        (lambda root: change_line(root, 0, file_name="../../x.png"), {"malformed": 1, "unrecorded": 1}, 0, 0),
-        (lambda root: os.truncate(root / "metadata.jsonl", (root / "metadata.jsonl").stat().st_size - 1), {"unfinished": 1}, 0, 0),
-        (lambda root: os.truncate(root / "metadata.jsonl", (root / "metadata.jsonl").stat().st_size - 9),
+        (
+            lambda root: write_lines(root, [*lines(root)[:4], "{oops", *lines(root)[4:]]),
+            {"malformed": 1}, 0, 0,
+        ),
+        (
+            lambda root: write_lines(root, ["{oops", *lines(root)[1:]]),
+            {"malformed": 1, "unrecorded": 1}, 0, 0,
+        ),
+        (
+            lambda root: change_line(root, 0, file_name="../../x.png"),
+            {"malformed": 1, "unrecorded": 1}, 0, 0,
+        ),
+        (
+            lambda root: cut_off(root / "metadata.jsonl", 1),
+            {"unfinished": 1}, 0, 0,
+        ),
+        (lambda root: cut_off(root / "metadata.jsonl", 9),
          {"unfinished": 1, "unrecorded": 1}, 0, 0),
     ],
 )  # fmt: skip
@@ -247,7 +277,7 @@ def test_images_of_another_plan_are_held_against_their_records_only(folder, work
 def test_what_is_no_folder_or_has_a_damaged_plan_is_refused_in_one_line(folder, tmp_path):
     for root in (tmp_path / "none", folder.root / GENERATION):
         for function in (verify, repair):
-            with pytest.raises(FolderError, match="is no folder"):
+            with pytest.raises(FolderError, match="is not a folder"):
                 function(root)
     (folder.root / GENERATION).write_text("{}", encoding="utf-8")
     with pytest.raises(FolderError, match="is damaged") as caught:
@@ -289,7 +319,7 @@ def test_the_report_is_json_with_every_problem(folder):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_folder_damaged_at_random_is_true_after_one_repair(folder, seed):
-    """Bytes changed, files cut, swapped and deleted, lines lost, doubled and shuffled, several of it at once."""
+    """Bytes changed; files cut, swapped, deleted; lines lost, doubled, shuffled; some at once."""
     root, chance = folder.root, random.Random(seed)
     for _ in range(chance.randint(1, 6)):
         images = sorted(root.glob("*/*"))

@@ -1,4 +1,4 @@
-"""Images are moved out of a server's output folder where that is within reach, and nothing outside it is ever touched."""
+"""Images are moved out of a server's output folder if possible; nothing outside it is touched."""
 
 import json
 

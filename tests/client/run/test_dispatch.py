@@ -1,4 +1,7 @@
-"""Many servers, one folder: whatever fails, every planned image is there exactly once and every record is true."""
+"""Many servers, one folder: whatever fails, every planned image exists once and is true.
+
+Covers: client.run.dispatch, client.run.run_state, client.run.worker.
+"""
 
 import contextlib
 import json
@@ -143,7 +146,7 @@ def test_the_jobs_of_a_server_that_does_not_answer_go_to_another(proxies, tmp_pa
 def test_what_a_hung_server_delivers_late_is_neither_doubled_nor_lost(
     start_stub, stub_servers, tmp_path
 ):
-    """It answers and shows the job running, but nothing moves; when it wakes up, its images count only if still missing."""
+    """It shows the job as running, but nothing moves; its late images count only if missing."""
     slow, seen = start_stub(STUB_SLOWER="12"), []
     workflow = stub_workflow(seed=1003, per_class=10, seconds=0.1, batch_size=2)
     patience = Patience(answer_s=2.0, stall_s=0.25, probe_s=0.05, probe_most_s=0.1)
@@ -157,7 +160,7 @@ def test_what_a_hung_server_delivers_late_is_neither_doubled_nor_lost(
 
 
 def test_two_servers_that_bring_the_same_image_at_once_make_one(proxies, tmp_path):
-    """Lost with a finished job, back while another server makes it again, and overtaken in the middle of the download."""
+    """Lost with a finished job, back while another server makes it again, overtaken in between."""
     saved, back = threading.Event(), []
 
     def fault_of_a(method, path, number):
@@ -216,7 +219,7 @@ def test_jobs_of_other_people_are_neither_cancelled_nor_overtaken(stub_servers, 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_a_second_ctrl_c_quits_at_once(proxies, start_client, tmp_path):
-    """The first waits for the servers to take the jobs back; one that does not answer must not hold the user up."""
+    """The first waits for servers to take jobs back; a silent one must not hold the user up."""
     path, out = tmp_path / "stub.json", tmp_path / "out"
     path.write_text(
         json.dumps(stub_workflow(seed=1013, per_class=50, seconds=0.1).graph), encoding="utf-8"
@@ -236,7 +239,7 @@ def test_a_second_ctrl_c_quits_at_once(proxies, start_client, tmp_path):
     assert "Traceback" not in told
 
 
-def test_an_image_that_cannot_be_made_is_set_aside_with_its_reason(stub_servers, tmp_path, caplog):
+def test_an_image_that_cannot_be_made_fails_with_its_reason(stub_servers, tmp_path, caplog):
     workflow = stub_workflow(seed=1005, names=("bat", "poison"), per_class=3, batch_size=1)
     seen = []
     with pytest.raises(RunIncomplete, match=r"3 images could not be made .*3 of 6 images"):
@@ -247,13 +250,13 @@ def test_an_image_that_cannot_be_made_is_set_aside_with_its_reason(stub_servers,
             on_event=seen.append,
             patience=QUICK,
         )
-    aside = kinds(seen, events.ImageSetAside)
-    assert {(event.index, event.label) for event in aside} == {
+    failed = kinds(seen, events.ImageFailed)
+    assert {(event.index, event.label) for event in failed} == {
         (1, "poison"),
         (3, "poison"),
         (5, "poison"),
     }
-    assert all("ValueError: poison" in event.reason for event in aside)
+    assert all("ValueError: poison" in event.reason for event in failed)
     assert [record["label"] for record in read_records(tmp_path / "out")] == ["bat"] * 3
     assert seen[-1].outcome == events.INCOMPLETE
     tried = Counter(event.batch_index for event in kinds(seen, events.JobPosted))
@@ -288,7 +291,7 @@ class Restarted:
         return self.open()
 
 
-def test_an_image_that_kills_its_server_is_set_aside(start_stub, tmp_path):
+def test_an_image_that_kills_its_server_fails(start_stub, tmp_path):
     workflow = stub_workflow(
         seed=1007, names=("bat", "deadly"), per_class=1, batch_size=1, seconds=0.1
     )
@@ -399,11 +402,13 @@ def test_events_tell_the_whole_run_and_are_plain_json(stub_servers, tmp_path):
     )
     told = [json.loads(json.dumps(events.as_dict(event))) for event in seen]
     assert [each["event"] for each in told if each["event"] != "image_saved"] == [
-        "run_started", "server_up", "job_posted", "job_posted", "job_finished", "job_finished", "run_ended",
+        "run_started", "server_up", "job_posted", "job_posted", "job_finished", "job_finished",
+        "run_ended",
     ]  # fmt: skip
     assert told[0]["total"] == 6
     assert told[-1] | {"at": 0, "seconds": 0} == {
-        "event": "run_ended", "at": 0, "outcome": "complete", "done": 6, "made": 6, "total": 6, "set_aside": 0,
+        "event": "run_ended", "at": 0, "outcome": "complete", "done": 6, "made": 6, "total": 6,
+        "failed": 0,
         "seconds": 0, "reason": "",
     }  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""The workflow from real images through the client: its options, what the client must be told, and a whole run."""
+"""The workflow from real images through the client: options, preconditions, and a whole run.
+
+Covers: client.workflow.options, client.run.runner.
+"""
 
 import json
 from pathlib import Path
@@ -98,7 +101,8 @@ def test_a_whole_run_on_the_embedded_engine(tmp_path, capsys):
             Image.new("RGB", (50 + number, 40), colour).save(path)
     command = [
         "run", str(WORKFLOW), "--server", "embedded", "--input-directory", str(tmp_path / "input"),
-        "--classes", str(tmp_path / "input" / "photos"), "--real-folder", "photos", "--strength", "0.2",
+        "--classes", str(tmp_path / "input" / "photos"), "--real-folder", "photos",
+        "--strength", "0.2",
         "--per-class", "3", "--batch-size", "4", "--steps", "5", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     assert main(command) == 0, capsys.readouterr().err

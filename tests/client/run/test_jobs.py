@@ -1,13 +1,14 @@
-"""The job table: every image is delivered once or set aside, whatever servers come, go, fail, forget and deliver late."""
+"""The job table: every image is delivered once or fails, whatever the servers do."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from client.run.jobs import HOPELESS_JOBS, Job, Jobs
+from client.run.jobs import HOPELESS_JOBS, Job, Jobs, Outcome
 
 SERVERS = ("a", "b", "c")
 
@@ -75,13 +76,13 @@ def test_a_job_that_failed_goes_to_another_server_first(jobs):
     assert jobs.take("a").batch_index == job.batch_index
 
 
-def test_after_three_failures_it_is_set_aside_and_the_rest_goes_on(jobs):
+def test_after_three_failures_its_images_have_failed_and_the_rest_goes_on(jobs):
     outcomes = []
     for server in ("a", "b", "a"):
         job = jobs.take(server)
         assert job.batch_index == 0
         outcomes.append(fail(jobs, server, job))
-    assert [(each.again, each.aside, each.failures) for each in outcomes] == [
+    assert [(each.again, each.failed, each.failures) for each in outcomes] == [
         ((0, 1), (), 1),
         ((0, 1), (), 2),
         ((), (0, 1), 3),
@@ -103,11 +104,11 @@ def test_only_the_oldest_job_is_blamed_for_the_loss_of_its_server(jobs):
     for _ in range(2 * jobs.tries - 1):
         jobs.join("a")
         assert [jobs.take("a").batch_index for _ in range(2)] == [0, 1]
-        assert jobs.leave("a")[1].aside == ()
+        assert jobs.leave("a")[1].failed == ()
     jobs.join("a")
     assert jobs.take("a").losses == 2 * jobs.tries - 1
     assert jobs.take("a").losses == 0
-    assert jobs.leave("a")[1].aside == (0, 1)
+    assert jobs.leave("a")[1].failed == (0, 1)
 
 
 def test_a_server_that_is_back_takes_its_jobs_back_unless_others_have_them(jobs):
@@ -125,7 +126,7 @@ def test_a_server_that_is_back_takes_its_jobs_back_unless_others_have_them(jobs)
 def test_a_job_that_is_found_again_did_not_bring_its_server_down(jobs):
     for _ in range(4 * jobs.tries):
         job = jobs.posted("a", jobs.take("a")) if not jobs.on("a") else jobs.on("a")[0]
-        assert jobs.leave("a")[1].aside == ()
+        assert jobs.leave("a")[1].failed == ()
         jobs.join("a")
         assert jobs.reclaim("a", job)
         jobs.settle("a", job)
@@ -143,7 +144,7 @@ def test_a_reserved_job_waits_for_its_server_while_that_is_there(jobs):
     assert jobs.take("a").batch_index == 0
 
 
-def test_when_the_first_jobs_are_all_set_aside_it_is_hopeless():
+def test_when_the_first_jobs_all_fail_it_is_hopeless():
     jobs = Jobs(iter(batches(9)), tries=1)
     jobs.join("a")
     for _ in range(HOPELESS_JOBS):
@@ -152,15 +153,141 @@ def test_when_the_first_jobs_are_all_set_aside_it_is_hopeless():
     assert jobs.hopeless
 
 
+def test_a_run_is_over_only_when_every_batch_was_drawn_and_delivered():
+    jobs = Jobs(iter(batches(1)))
+    assert not jobs.over
+    jobs.join("a")
+    job = jobs.take("a")
+    assert not jobs.over
+    deliver_all(jobs, "a", job)
+    assert jobs.over
+    assert not jobs.deliver(job, 0)
+    assert jobs.delivered == 2
+
+
+def test_jobs_and_outcomes_are_values():
+    assert {Job(0, (1,)), Job(0, (1,))} == {Job(0, (1,), 0, 0, 0, False, frozenset())}
+    assert {Outcome()} == {Outcome((), (), 0)}
+
+
+def test_what_was_found_on_a_server_counts_as_a_failure_from_the_twentieth_attempt_on(jobs):
+    job = jobs.take("a")
+    for attempt in range(20):
+        assert job.attempt == attempt
+        assert jobs.finish("a", job) == Outcome(again=(0, 1))
+        job = jobs.take("a")
+        assert job.failed_on == frozenset()
+    assert (job.attempt, job.failures) == (20, 0)
+    assert jobs.finish("a", job) == Outcome(again=(0, 1), failures=1)
+    assert jobs.take("b").failed_on == {"a"}
+
+
+def test_every_new_try_has_the_next_attempt_number_and_a_lost_job_keeps_its_own(jobs):
+    fail(jobs, "a", jobs.take("a"))
+    job = jobs.take("b")
+    assert (job.attempt, job.failures, job.losses) == (1, 1, 0)
+    jobs.leave("b")
+    job = jobs.take("a")
+    assert (job.batch_index, job.attempt, job.losses, job.posted) == (0, 1, 1, False)
+    job = jobs.renumber("a", jobs.posted("a", job))
+    assert (job.attempt, job.failures, job.losses, job.posted) == (2, 1, 1, False)
+    jobs.forget("a", job)
+    job = jobs.take("a")
+    assert (job.attempt, job.failures, job.losses) == (2, 1, 2)
+    fail(jobs, "a", job)
+    job = jobs.take("a")
+    assert (job.attempt, job.failures, job.losses) == (3, 2, 2)
+
+
+def test_only_images_that_are_missing_are_tried_again(jobs):
+    job = jobs.posted("a", jobs.take("a"))
+    jobs.deliver(job, 0)
+    assert jobs.finish("a", job) == Outcome(again=(1,), failures=1)
+    assert jobs.take("b").indices == (1,)
+
+
+def test_a_job_that_its_server_forgets_too_often_fails_if_it_was_the_oldest(jobs):
+    """A job behind another one was not running, so its server did not lose it over it."""
+    for _ in range(5):
+        first, second = jobs.take("a"), jobs.take("a")
+        assert jobs.forget("a", second) == Outcome(again=(2, 3))
+        assert jobs.forget("a", first) == Outcome(again=(0, 1))
+    first, second = jobs.take("a"), jobs.take("a")
+    assert (first.losses, second.losses) == (5, 0)
+    assert jobs.forget("a", first) == Outcome(failed=(0, 1))
+    assert jobs.forget("a", first) == Outcome()
+    assert jobs.jobs_failed == 1
+
+
+def test_a_loss_without_blame_is_not_counted(jobs):
+    jobs.take("a")
+    moved, outcome = jobs.leave("a", blame=False)
+    assert ([job.losses for job in moved], outcome) == ([0], Outcome())
+    assert jobs.leave("a") == ([], Outcome())
+
+
+def test_a_server_gives_back_only_the_attempt_that_waits(jobs):
+    job = jobs.posted("a", jobs.take("a"))
+    jobs.leave("a", blame=False)
+    jobs.join("a")
+    renumbered = replace(job, attempt=1)
+    assert not jobs.reclaim("a", renumbered)
+    assert not jobs.reclaim("a", replace(job, batch_index=1))
+    assert jobs.reclaim("a", job)
+
+
+def test_a_reservation_belongs_to_the_first_server_that_makes_it(jobs):
+    assert [job.batch_index for job in jobs.ahead(2)] == [0, 1]
+    assert [job.batch_index for job in jobs.ahead(9)] == [0, 1, 2]
+    jobs.reserve("a", [0])
+    jobs.reserve("b", [0, 1])
+    assert jobs.take("b").batch_index == 1
+    assert jobs.has_work_for("b")
+    assert jobs.take("b").batch_index == 2
+    assert not jobs.has_work_for("b")
+    assert jobs.take("a").batch_index == 0
+
+
+def test_late_copies_are_known_until_they_are_settled(jobs):
+    job = jobs.take("a")
+    jobs.leave("a")
+    jobs.join("a")
+    assert [each.batch_index for each in jobs.left_on("a")] == [job.batch_index]
+    assert jobs.left_on("b") == []
+    jobs.settle("a", job)
+    jobs.settle("a", job)
+    assert jobs.left_on("a") == []
+
+
+def test_a_waiting_job_that_was_delivered_late_is_dropped(jobs):
+    job = jobs.take("a")
+    jobs.leave("a")
+    for index in job.indices:
+        assert jobs.deliver(job, index)
+    assert jobs.take("b").batch_index == 1
+
+
+def test_it_is_not_hopeless_after_a_single_image():
+    jobs = Jobs(iter(batches(9)), tries=1)
+    jobs.join("a")
+    assert [fail(jobs, "a", jobs.take("a")).failures for _ in range(2)] == [1, 1]
+    assert not jobs.hopeless
+    fail(jobs, "a", jobs.take("a"))
+    assert jobs.hopeless
+    job = jobs.take("a")
+    jobs.deliver(job, job.indices[0])
+    assert not jobs.hopeless
+
+
 class Farm(RuleBasedStateMachine):
-    """Servers that come and go, lose jobs, and keep copies of jobs that they were no longer expected to have."""
+    """Servers come and go, lose jobs, and keep copies of jobs that they should not have."""
 
     @initialize(count=st.integers(1, 6), size=st.integers(1, 3), tries=st.integers(1, 3))
     def begin(self, count, size, tries):
         self.all = set(range(count * size))
         self.jobs = Jobs(iter(batches(count, size)), tries=tries)
         self.delivered = []
-        self.aside = []
+        self.failed = []
 
     @rule(server=st.sampled_from(SERVERS))
     def join(self, server):
@@ -171,7 +298,7 @@ class Farm(RuleBasedStateMachine):
         before = self.jobs.on(server)
         moved, outcome = self.jobs.leave(server, blame=blame)
         assert [job.batch_index for job in moved] == [job.batch_index for job in before]
-        self.aside += outcome.aside
+        self.failed += outcome.failed
 
     @precondition(lambda self: self.jobs.servers)
     @rule(data=st.data(), post=st.booleans(), renumber=st.booleans())
@@ -198,13 +325,13 @@ class Farm(RuleBasedStateMachine):
             return
         job = data.draw(st.sampled_from(self.jobs.on(server)))
         if how == "forget":
-            self.aside += self.jobs.forget(server, job).aside
+            self.failed += self.jobs.forget(server, job).failed
             return
         images = {"all": job.indices, "some": job.indices[::2], "none": ()}[how]
         self.delivered += [index for index in images if self.jobs.deliver(job, index)]
         outcome = self.jobs.finish(server, job)
-        self.aside += outcome.aside
-        assert not set(outcome.again) & set(outcome.aside)
+        self.failed += outcome.failed
+        assert not set(outcome.again) & set(outcome.failed)
 
     @rule(data=st.data(), server=st.sampled_from(SERVERS), back=st.booleans())
     def hear_of_a_copy(self, data, server, back):
@@ -221,10 +348,10 @@ class Farm(RuleBasedStateMachine):
         self.jobs.reserve(server, [job.batch_index for job in self.jobs.ahead(count)])
 
     @invariant()
-    def every_image_is_delivered_or_set_aside_at_most_once(self):
+    def every_image_is_delivered_or_failed_at_most_once(self):
         if hasattr(self, "jobs"):
             assert not [
-                index for index, times in Counter(self.delivered + self.aside).items() if times > 1
+                index for index, times in Counter(self.delivered + self.failed).items() if times > 1
             ]
             assert self.jobs.delivered == len(self.delivered)
 
@@ -257,11 +384,11 @@ class Farm(RuleBasedStateMachine):
         while (job := self.jobs.take("a")) is not None:
             self._finish_well("a", job)
         assert self.jobs.over
-        assert sorted(self.delivered + self.aside) == sorted(self.all)
+        assert sorted(self.delivered + self.failed) == sorted(self.all)
 
     def _finish_well(self, server, job):
         self.delivered += [index for index in job.indices if self.jobs.deliver(job, index)]
-        self.aside += self.jobs.finish(server, job).aside
+        self.failed += self.jobs.finish(server, job).failed
 
 
 TestFarm = Farm.TestCase

@@ -1,4 +1,7 @@
-"""A plan becomes exactly its labelled folder, on a real embedded server, whatever goes wrong on the way."""
+"""A plan becomes exactly its labelled folder, on a real embedded server, whatever goes wrong.
+
+Covers: client.run.runner, client.run.plan_jobs, client.server.launch.
+"""
 
 import hashlib
 import io
@@ -29,8 +32,8 @@ from client.server.launch import EmbeddedServer
 from client.server.protocol import SUCCESS
 from client.server.server import ComfyServer
 from client.server.transport import Transport
-from client.workflow.graph import BATCHER, SAVER
 from client.workflow.options import Options, patch
+from client.workflow.roles import BATCHER, SAVER
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, encode_image
 from comfy_nodes.plan import ClassEntry
@@ -47,11 +50,12 @@ def classes(*names):
 
 @pytest.fixture
 def small(workflow):
-    """A small patched workflow: two classes of two images, two steps, and a plan seed that no other test has."""
+    """A small workflow: two classes of two images, two steps, and a plan seed of its own."""
 
     def build(**options):
         values = {
-            "classes": classes("1", "2"), "images_per_class": 2, "batch_size": 2, "steps": 2, "width": 64, "height": 64,
+            "classes": classes("1", "2"), "images_per_class": 2, "batch_size": 2, "steps": 2,
+            "width": 64, "height": 64,
             "checkpoint": "tiny-digits",
         }  # fmt: skip
         values.setdefault("plan_seed", seed)
@@ -80,7 +84,7 @@ def test_the_folder_holds_exactly_the_plan(small, server, tmp_path):
     workflow, seen = small(images_per_class=3, batch_size=4), []
     summary = run_plan(workflow, server, tmp_path / "out", on_progress=seen.append)
     assert_exact(tmp_path / "out", workflow)
-    assert (summary.total, summary.made, summary.there) == (6, 6, 0)
+    assert (summary.total, summary.made, summary.existing) == (6, 6, 0)
     assert [progress.done for progress in seen if not progress.note] == list(range(7))
     generation = json.loads((tmp_path / "out" / "generation.json").read_text("utf-8"))
     assert generation["plan"] == workflow.plan().to_dict()
@@ -93,7 +97,7 @@ def test_the_folder_holds_exactly_the_plan(small, server, tmp_path):
 def test_a_workflow_that_saves_another_format_makes_a_folder_of_it(
     small, server, tmp_path, name, suffix
 ):
-    """Fetched, checked and written as PNG is, and mended from the files alone; the server's own folder is no matter."""
+    """Fetched, checked and written like PNG, and repaired from the files alone."""
     saver, batcher = (small().only_id_of(node) for node in (SAVER, BATCHER))
     resuming = {
         (saver, "format"): name,
@@ -106,7 +110,7 @@ def test_a_workflow_that_saves_another_format_makes_a_folder_of_it(
     assert {path.suffix for path in tmp_path.glob("out/*/*")} == {suffix}
     before = records(tmp_path / "out")
     (tmp_path / "out" / "metadata.jsonl").unlink()
-    assert run_plan(workflow, NOBODY, tmp_path / "out").there == 4
+    assert run_plan(workflow, NOBODY, tmp_path / "out").existing == 4
     assert records(tmp_path / "out") == before
 
 
@@ -114,7 +118,7 @@ def test_again_makes_nothing_and_asks_no_server(small, server, tmp_path):
     run_plan(small(), server, tmp_path / "out")
     before = contents(tmp_path / "out")
     summary = run_plan(small(), NOBODY, tmp_path / "out")
-    assert (summary.made, summary.there) == (0, 4)
+    assert (summary.made, summary.existing) == (0, 4)
     assert contents(tmp_path / "out") == before
 
 
@@ -250,7 +254,7 @@ def test_files_that_an_earlier_job_lost_do_not_count_as_a_failure(
 
 @pytest.fixture
 def junk(small, shared_server, server, tmp_path):
-    """Puts files where the server will want to save row 0 in these attempts, so that the saver fails."""
+    """Puts files where the server will save row 0 in these attempts, so that the saver fails."""
 
     def put(attempts):
         with pytest.raises(KeyboardInterrupt):
@@ -361,7 +365,8 @@ def test_a_server_that_goes_away_ends_the_run_and_another_completes_it(
     ):
         run_plan(
             workflow, quick(proxy.url), tmp_path / "out",
-            on_progress=lambda progress: proxy.stop() if progress.made == 3 else None, patience=Patience(give_up_s=0.5),
+            on_progress=lambda progress: proxy.stop() if progress.made == 3 else None,
+            patience=Patience(give_up_s=0.5),
         )  # fmt: skip
     assert len(records(tmp_path / "out")) == 3
     run_plan(workflow, server, tmp_path / "out")
@@ -470,8 +475,10 @@ def planned_record(plan, index=0):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"plan_id": "0" * 12}, {"label": "2"}, {"prompt": "x"}, {"seed": 1}, {"index": 99}, {"index": -1},
-        {"file_name": "1/0-000000.gif"}, {"file_name": "../../x.png"}, {"file_name": "/etc/x.png"}, {"template": "x"}, {"context": "x"},
+        {"plan_id": "0" * 12}, {"label": "2"}, {"prompt": "x"}, {"seed": 1},
+        {"index": 99}, {"index": -1},
+        {"file_name": "1/0-000000.gif"}, {"file_name": "../../x.png"},
+        {"file_name": "/etc/x.png"}, {"template": "x"}, {"context": "x"},
     ],
 )  # fmt: skip
 def test_a_record_that_is_not_the_planned_one_is_refused(small, changes):

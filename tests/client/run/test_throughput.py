@@ -1,18 +1,18 @@
-"""How a run is getting on, folded from its events: speeds, classes, and a time left that settles early."""
+"""The speed of a run, computed from its events: images/s, classes, and a time left that settles."""
 
 import pytest
 
 from client.commands.console import duration, progress_lines
 from client.run import events
 from client.run.runner import RunProgress
-from client.run.throughput import Figures, ServerFigures
+from client.run.throughput import ServerThroughput, Throughput
 
 
-def begun(servers=("a",), classes=None, there=None):
-    figures = Figures(classes or {"bat": 500, "bear": 500}, there or {})
+def begun(servers=("a",), classes=None, existing=None):
+    figures = Throughput(classes or {"bat": 500, "bear": 500}, existing or {})
     figures.take(
         events.RunStarted(
-            at=0, folder="x", plan_id="p", total=figures.total, there=0, servers=tuple(servers)
+            at=0, folder="x", plan_id="p", total=figures.total, existing=0, servers=tuple(servers)
         )
     )
     for each in servers:
@@ -48,7 +48,7 @@ def finish(figures, server, number, at, images):
 
 @pytest.mark.parametrize(("load_s", "job_s", "images"), [(0, 1.0, 4), (25, 4.0, 8), (10, 9.0, 16)])
 def test_the_time_left_settles_within_the_first_minute(load_s, job_s, images):
-    """The first job takes longer by the time that the model takes to load; that must not count for the others."""
+    """The first job also loads the model; that time must not count for the others."""
     figures, at, number = begun(), 0.0, 0
     post(figures, "a", 0, 0.0)
     while at + (load_s if number == 0 else 0) + job_s <= 60:
@@ -72,17 +72,17 @@ def test_the_speeds_of_servers_add_up_and_a_lost_one_counts_no_more():
     assert speeds["b"] == pytest.approx(1.0)
     figures.take(events.ServerDown(at=12.0, server="a", state="down", reason="gone"))
     assert figures.images_per_s(12.0) == pytest.approx(1.0)
-    assert figures.servers(12.0)[0] == ServerFigures("a", "down", 12, 0.0, 0, "gone")
+    assert figures.servers(12.0)[0] == ServerThroughput("a", "down", 12, 0.0, 0, "gone")
 
 
 def test_before_anything_is_made_the_time_left_is_not_known():
-    figures = begun(there={"bat": 3})
+    figures = begun(existing={"bat": 3})
     assert figures.eta_s(5.0) is None
     assert (figures.done, figures.total) == (3, 1000)
 
 
 def test_classes_and_jobs_are_counted():
-    figures = begun(there={"bat": 3})
+    figures = begun(existing={"bat": 3})
     post(figures, "a", 0, 0.0)
     post(figures, "a", 1, 0.0)
     finish(figures, "a", 0, 1.0, 2)
@@ -92,15 +92,15 @@ def test_classes_and_jobs_are_counted():
 
 def test_progress_in_plain_lines():
     servers = (
-        ServerFigures("gpu-1", "up", 20, 1.25, 2),
-        ServerFigures("gpu-22", "hung", 3, 0.0, 0, "has not moved"),
+        ServerThroughput("gpu-1", "up", 20, 1.25, 2),
+        ServerThroughput("gpu-22", "hung", 3, 0.0, 0, "has not moved"),
     )
     progress = RunProgress(
-        done=25, total=60, made=23, set_aside=1, images_per_s=1.25, eta_s=27.2, servers=servers,
+        done=25, total=60, made=23, failed=1, images_per_s=1.25, eta_s=27.2, servers=servers,
         classes={"bat": 20, "bear": 5}, planned={"bat": 30, "bear": 30},
     )  # fmt: skip
     assert progress_lines(progress) == [
-        "25 of 60 images, 1.2/s, 27 s left, 1 set aside, classes bat 20/30, bear 5/30",
+        "25 of 60 images, 1.2/s, 27 s left, 1 failed, classes bat 20/30, bear 5/30",
         "  gpu-1   20 images, 1.2/s, 2 jobs on it",
         "  gpu-22  3 images, hung: has not moved",
     ]

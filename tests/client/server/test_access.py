@@ -1,4 +1,4 @@
-"""Tokens, passwords, headers and certificates: from environment or file, to one server only, and into no message."""
+"""Tokens, passwords, headers and certificates: from environment or file, to one server only."""
 
 import base64
 import json

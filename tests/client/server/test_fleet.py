@@ -1,4 +1,4 @@
-"""Servers by address, handle or file: what makes no sense is refused with the entry's name, and no token is shown."""
+"""Servers by address, handle or file: nonsense is refused by name, and no token is shown."""
 
 import json
 import sys
@@ -58,7 +58,7 @@ def test_a_toml_file_of_servers(tmp_path):
             '[{"url": "http://a", "token": "x", "token_env": "PATH"}]',
             "server 1: give one of token",
         ),
-        ('[{"url": "http://a", "name": 3}]', "name must be text"),
+        ('[{"url": "http://a", "name": 3}]', "name must be a string"),
         ('[{"url": "http://a", "weight": 0}]', "weight is 0"),
         ('[{"url": "http://a", "weight": "2"}]', "weight is '2'"),
         ('[{"url": "http://a", "token_env": "SYNTHGRID_NOT_SET"}]', "SYNTHGRID_NOT_SET is not set"),

@@ -1,4 +1,7 @@
-"""Servers that mean harm: refused in one clear line, nothing written outside the folder, memory bounded."""
+"""Hostile servers: refused in one clear line, nothing written outside, memory bounded.
+
+Covers: client.server.event_socket, client.server.transport, client.run.collect.
+"""
 
 import hashlib
 import struct
@@ -17,9 +20,10 @@ from client.errors import (
 )
 from client.run.runner import run_plan
 from client.server.access import MIB, Limits
+from client.server.event_socket import EventSocket
 from client.server.fleet import Patience
 from client.server.server import ComfyServer
-from client.server.transport import EventSocket, Transport
+from client.server.transport import Transport
 from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.stand_in import StandIn, answer, answer_json, endless, websocket_upgrade
@@ -45,7 +49,7 @@ def hostile(object_info):
 
 @pytest.fixture
 def attack(hostile, workflow, tmp_path):
-    """Runs a plan of two images against the server; returns the error. Only the run's own folder may exist after it."""
+    """Runs a plan of two images; returns the error. Only the run's folder may exist after it."""
 
     def run():
         job = patch(workflow, Options(classes=(ClassEntry("ant"),), images_per_class=2))

@@ -38,8 +38,16 @@ json_values = st.recursive(
         ("execution_start", {"prompt_id": "p"}, Started("p")),
         ("executing", {"prompt_id": "p", "node": "8"}, Executing("p", "8")),
         ("executing", {"prompt_id": "p", "node": None}, Executing("p", None)),
-        ("progress", {"prompt_id": "p", "node": "8", "value": 3, "max": 20}, Progress("p", "8", 3, 20)),
-        ("executed", {"prompt_id": "p", "node": "9", "output": {"images": []}}, Executed("p", "9", {"images": []})),
+        (
+            "progress",
+            {"prompt_id": "p", "node": "8", "value": 3, "max": 20},
+            Progress("p", "8", 3, 20),
+        ),
+        (
+            "executed",
+            {"prompt_id": "p", "node": "9", "output": {"images": []}},
+            Executed("p", "9", {"images": []}),
+        ),
         ("execution_success", {"prompt_id": "p"}, JobDone("p", SUCCESS)),
         (
             "execution_error",

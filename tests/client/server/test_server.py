@@ -1,4 +1,4 @@
-"""One server: refusals are readable, states are told apart, the history decides and not the socket."""
+"""One server: refusals are readable, states are distinct, and the history decides."""
 
 import time
 import uuid

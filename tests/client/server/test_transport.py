@@ -1,4 +1,7 @@
-"""HTTP and WebSocket against real sockets that behave badly."""
+"""HTTP and websocket against real sockets that behave badly.
+
+Covers: client.server.transport, client.server.address, client.server.event_socket.
+"""
 
 import contextlib
 import json
@@ -11,14 +14,16 @@ import pytest
 
 from client.errors import ServerRefused, ServerUnreachable, TransferError
 from client.server.access import Limits
-from client.server.transport import EventSocket, Transport, backoff, checked_url, without_secrets
+from client.server.address import checked_url, without_secrets
+from client.server.event_socket import EventSocket
+from client.server.transport import Transport, backoff
 
 QUICK = Limits(connect_s=1.0, read_s=0.5, whole_s=1.0, json_bytes=1000, file_bytes=1000)
 
 
 @contextlib.contextmanager
 def serving(answer):
-    """A server on loopback whose GET and POST call `answer(handler)`; yields (url, list of paths asked for)."""
+    """A server on loopback whose GET and POST call `answer(handler)`; yields (url, asked paths)."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):

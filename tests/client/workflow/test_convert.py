@@ -1,7 +1,10 @@
-"""Editor format to API format, compared with what ComfyUI's own editor made of the same workflows in a browser.
+"""Editor format to API format, compared with what ComfyUI's own editor made in a browser.
 
-The pairs in tests/client/workflow/pairs/ were exported by export.py there (frontend 1.58.1); object_info.json holds the classes
-that they use, as a real server describes them.
+The pairs in tests/client/workflow/pairs/ were exported by export.py there (frontend 1.58.1);
+object_info.json holds the classes that they use, as a real server describes them.
+
+Covers: client.workflow.convert, client.workflow.editor, client.workflow.promoted,
+client.workflow.widgets, client.workflow.dependents.
 """
 
 import contextlib
@@ -20,7 +23,7 @@ from client.workflow.graph import parse_workflow
 HERE = Path(__file__).parent / "pairs"
 SHIPPED = Path(__file__).resolve().parents[3] / "workflows"
 PAIRS = sorted(path.stem for path in HERE.glob("*.json") if path.stem != "object_info")
-# What the editor exports although it cannot run; a real server drops the same nodes (tests/comfyui/test_convert.py).
+# What the editor exports although it cannot run; real servers drop it (tests/comfyui/test_convert).
 LEFT_OUT = {
     "muted": {"5", "6", "7"},
     "bypassed": {"10", "25", "26"},
@@ -144,7 +147,7 @@ def test_values_of_another_version_of_a_node_are_refused_not_shifted(info):
     node(workflow, 5)["widgets_values"].insert(2, "new widget")
     message = refusal(workflow, info)
     assert "node 5 'KSampler' has 8 saved values, the server's KSampler takes 7" in message
-    assert "'new widget' is no INT for 'steps'" in message
+    assert "'new widget' is not a valid INT for 'steps'" in message
 
 
 def test_random_choices_in_a_text_are_refused(info):
@@ -250,7 +253,7 @@ def test_reroutes_in_a_circle_are_refused(info):
     for link in workflow["links"]:
         if link[3] == 2:  # the first reroute now takes from the second
             link[1:3] = [3, 0]
-    assert "links run in a circle" in refusal(workflow, info)
+    assert "links form a cycle" in refusal(workflow, info)
 
 
 def test_what_only_a_browser_can_fill_is_refused(info):
@@ -319,7 +322,7 @@ def test_whatever_a_server_says_of_its_nodes_a_file_converts_or_is_refused(info,
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_whatever_stands_in_a_file_it_converts_or_is_refused(info, data):
-    """No other error than WorkflowError, for any value in any place of a workflow with subgraphs."""
+    """No error other than WorkflowError, for any value anywhere in a workflow with subgraphs."""
     workflow = with_another_value(data, pair("subgraph_modes")["editor"])
     with contextlib.suppress(WorkflowError):
         parse_workflow(convert(workflow, info).graph)

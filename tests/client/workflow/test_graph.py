@@ -1,4 +1,8 @@
-"""Loading, finding by role, patching, and reading the plan back."""
+"""Loading, finding by role, patching, and computing the plan.
+
+Covers: client.workflow.graph, client.workflow.options,
+client.workflow.roles.
+"""
 
 import json
 
@@ -60,7 +64,8 @@ def test_options_go_to_the_nodes_that_carry_them(workflow):
     )
     patched = patch(workflow, options)
     assert settings_of(patched) == {
-        "checkpoint": "x", "width": 64, "height": 72, "steps": 7, "cfg": 2.5, "sampler": "heun", "scheduler": "karras",
+        "checkpoint": "x", "width": 64, "height": 72, "steps": 7, "cfg": 2.5, "sampler": "heun",
+        "scheduler": "karras",
     }  # fmt: skip
     assert settings_of(workflow)["width"] == 512
 
@@ -167,7 +172,7 @@ def test_a_plan_error_names_the_file(graph):
         ('{"1": {"class_type": "A", "inputs": []}}', "inputs of node 1"),
         (
             '{"1": {"class_type": "A", "inputs": {"x": ["7", 0]}}}',
-            "takes 'x' from node 7, which is not there",
+            "takes 'x' from node 7, which does not exist",
         ),
         ("[" * 100_000, "cannot read the workflow|not valid JSON"),
     ],
@@ -235,8 +240,9 @@ def test_how_many_images_is_not_in_the_fingerprint(workflow, option):
 @pytest.mark.parametrize(
     "option",
     [
-        {"steps": 21}, {"cfg": 4.5}, {"sampler": "heun"}, {"scheduler": "karras"}, {"checkpoint": "x"}, {"width": 64},
-        {"plan_seed": 1}, {"negative": "x"}, {"templates": ("{class}",)}, {"classes": (ClassEntry("ant"),)},
+        {"steps": 21}, {"cfg": 4.5}, {"sampler": "heun"}, {"scheduler": "karras"},
+        {"checkpoint": "x"}, {"width": 64}, {"plan_seed": 1}, {"negative": "x"},
+        {"templates": ("{class}",)}, {"classes": (ClassEntry("ant"),)},
     ],
 )  # fmt: skip
 def test_whatever_shows_in_the_images_is_in_the_fingerprint(workflow, option):

@@ -1,4 +1,4 @@
-"""--set: any input of any node, named by title, class or id; what is not clear is refused with the candidates."""
+"""--set: any input of any node, by title, class or id; ambiguity is refused with candidates."""
 
 import pytest
 
@@ -86,8 +86,8 @@ def test_two_nodes_of_a_title_are_both_listed_and_an_id_chooses(graph):
         ("Steps.denoise", "expected NODE.INPUT=VALUE"),
         ("denoise=1", "expected NODE.INPUT=VALUE"),
         ("Decode.vae=x", "takes 'vae' from node 1"),
-        ("Batcher.batch_index=3", "the client sets 'batch_index'"),
-        ("13.folder=elsewhere", "the client sets 'folder'"),
+        ("Batcher.batch_index=3", "the client itself sets 'batch_index'"),
+        ("13.folder=elsewhere", "the client itself sets 'folder'"),
         ('Steps.denoise=["8", 0]', "is a link to another node"),
     ],
 )
@@ -115,7 +115,7 @@ def test_an_option_without_a_node_names_the_nodes_with_such_an_input(graph):
     }
     with pytest.raises(
         WorkflowError,
-        match=r"such an input have node 8 'Mine': choose with --set '8.sampler_name=...'",
+        match=r"nodes with such an input: node 8 'Mine'; choose with --set '8.sampler_name=...'",
     ):
         patch(parse_workflow(graph), Options(sampler="heun"))
 

@@ -1,4 +1,7 @@
-"""A workflow against /object_info: one line that names culprit and way out."""
+"""A workflow against /object_info: one line that names the culprit and the way out.
+
+Covers: client.workflow.preflight, client.workflow.estimates.
+"""
 
 import contextlib
 from importlib.metadata import PackageNotFoundError, version
@@ -139,7 +142,8 @@ def test_findings_tell_level_kind_and_node_errors_first(graph, object_info):
     graph["10"]["inputs"]["odd"] = 1
     found = check(parse_workflow(graph), object_info)
     assert codes(found) == [
-        ("error", "out_of_range", "9"), ("error", "unknown_input", "10"), ("warning", "not_reproducible", "8"),
+        ("error", "out_of_range", "9"), ("error", "unknown_input", "10"),
+        ("warning", "not_reproducible", "8"),
     ]  # fmt: skip
     assert found[0].to_dict()["message"] == "node 9 'Steps': steps 0 is below the smallest value 1"
 

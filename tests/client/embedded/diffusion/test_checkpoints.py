@@ -78,7 +78,7 @@ def test_an_unknown_prediction_is_refused(folder):
 
 
 def test_velocity_prediction_means_what_its_definition_says(checkpoints):
-    """v = a eps - s x0 for a^2 + s^2 = 1; a model that always answers 0 then says x0 = a^2 x in sigma's scale."""
+    """v = a eps - s x0 for a^2 + s^2 = 1; a model that always answers 0 says x0 = a^2 x."""
     model, _, _ = loading.load(checkpoints / "random")
     still = loading.DiffusionModel(
         model.unet, model.levels, prediction="v_prediction", latent_scale=1.0

@@ -100,7 +100,7 @@ def test_no_step_gives_the_latent_back(parts):
 
 
 def test_a_latent_outside_is_unscaled(parts):
-    """Half of the noise leaves a latent near itself; were it scaled twice or never, it would be far from it."""
+    """Half the noise leaves a latent near itself; scaled twice or never, it would be far off."""
     latent = {"samples": torch.randn(1, 4, 8, 8) * 100.0}
     guider = Guider(parts[0], encode(parts, ""), encode(parts, ""), 1.0)
     result, _ = sample(guider, RandomNoise(1), latent, denoise=0.1, steps=2)

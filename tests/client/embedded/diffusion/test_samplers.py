@@ -1,6 +1,7 @@
 """Samplers on a problem whose answer is known: data that are normal with standard deviation S.
 
-The best denoiser is then x S^2 / (S^2 + sigma^2), and the path from sigma a to b is x sqrt((S^2 + b^2) / (S^2 + a^2)).
+The best denoiser is then x S^2 / (S^2 + sigma^2), and the path from sigma a to b is
+x sqrt((S^2 + b^2) / (S^2 + a^2)).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def run(
 
 
 def error(name: str, steps: int) -> float:
-    """Relative error at the smallest sigma before 0: the last step, to 0, is of first order in every sampler."""
+    """Relative error at the smallest sigma before 0: the last step is always first order."""
     x = torch.full((1, 1, 1, 1), LEVELS.largest, dtype=torch.float64)
     sigmas = [float(sigma) for sigma in full_sigmas(LEVELS, "karras", steps)[:-1]]
     exact = LEVELS.largest * math.sqrt((SPREAD**2 + sigmas[-1] ** 2) / (SPREAD**2 + sigmas[0] ** 2))

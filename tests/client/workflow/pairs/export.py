@@ -1,9 +1,9 @@
-"""Renews the "api" and "saved" part of every pair beside this file from a real ComfyUI in a real browser.
+"""Renews the "api" and "saved" part of every pair here, from a real ComfyUI in a real browser.
 
     python tests/client/workflows/export.py http://127.0.0.1:8188
 
-Needs selenium, Chromium and its driver. "editor" is a workflow written for the tests, "api" what the editor's own
-graphToPrompt makes of it, "saved" (where it is there) the same workflow as the editor saves it anew.
+Needs selenium, Chromium and its driver. "editor" is a workflow written for the tests, "api" what
+the editor's own graphToPrompt makes of it, "saved" (if present) the same workflow saved again.
 """
 
 import json
@@ -15,7 +15,10 @@ from pathlib import Path
 from selenium import webdriver
 
 HERE = Path(__file__).parent
-READY = "try { return !!window.LiteGraph.registered_node_types.KSampler && !!window.app.rootGraph } catch { return false }"
+READY = (
+    "try { return !!window.LiteGraph.registered_node_types.KSampler && !!window.app.rootGraph }"
+    " catch { return false }"
+)
 EXPORT = """
 const [text, done] = arguments
 window.app.loadGraphData(JSON.parse(text))

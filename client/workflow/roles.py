@@ -1,0 +1,45 @@
+"""Which nodes play which role in a workflow, and which of their inputs carry an option."""
+
+from __future__ import annotations
+
+CLASS_LIST = "SynthGridClassList"
+TEMPLATES = "SynthGridPromptTemplates"
+BATCHER = "SynthGridClassPromptBatcher"
+SAVER = "SynthGridLabelledImageSaver"
+LATENT = "SynthGridBatchLatent"
+REAL = "SynthGridRealImageLatent"
+BANKS = ("templates", "contexts", "styles")
+PLAN_NODES = (CLASS_LIST, TEMPLATES, BATCHER)
+# option -> the (node class, input) pairs that can carry it
+TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
+    "templates": ((TEMPLATES, "templates"),),
+    "negative": ((TEMPLATES, "negative_prompt"),),
+    "contexts": ((TEMPLATES, "contexts"),),
+    "styles": ((TEMPLATES, "styles"),),
+    "images_per_class": ((BATCHER, "images_per_class"),),
+    "batch_size": ((BATCHER, "batch_size"),),
+    "plan_seed": ((BATCHER, "plan_seed"),),
+    "checkpoint": (("CheckpointLoaderSimple", "ckpt_name"), ("CheckpointLoader", "ckpt_name")),
+    "width": ((LATENT, "width"), (REAL, "width")),
+    "height": ((LATENT, "height"), (REAL, "height")),
+    "real_folder": ((REAL, "folder"),),
+    "steps": (
+        ("BasicScheduler", "steps"),
+        ("KarrasScheduler", "steps"),
+        ("ExponentialScheduler", "steps"),
+    ),
+    "cfg": (("CFGGuider", "cfg"),),
+    "sampler": (("KSamplerSelect", "sampler_name"),),
+    "scheduler": (("BasicScheduler", "scheduler"),),
+    "strength": (("BasicScheduler", "denoise"),),
+}
+# If there is no node of these classes: a node with this title (in any case) and such an input.
+TITLES: dict[str, tuple[str, ...]] = {
+    "checkpoint": ("checkpoint", "load checkpoint", "model"),
+    "width": ("image size", "size", "latent"),
+    "height": ("image size", "size", "latent"),
+    "steps": ("steps", "scheduler"),
+    "cfg": ("guidance", "cfg", "guider"),
+    "sampler": ("sampler",),
+    "scheduler": ("scheduler", "steps"),
+}
