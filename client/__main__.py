@@ -1,4 +1,4 @@
-"""`python -m client COMMAND ...`: the client's half of the command `synthgrid`, for scripts that call it this way."""
+"""`python -m client COMMAND ...`: the client's half of the command `synthgrid`."""
 
 from __future__ import annotations
 

@@ -185,7 +185,8 @@ def stack_conditionings(conditionings: Sequence[list[Any]]) -> list[Any]:
 
 
 def _encode(clip: Any, text: str) -> list[Any]:
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    encoded: list[Any] = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    return encoded
 
 
 NODE_CLASS_MAPPINGS = {

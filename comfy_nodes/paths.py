@@ -136,7 +136,7 @@ def _is_relative(name: str) -> bool:
 
 
 def _resolved(path: Path) -> Path:
-    """The path without links. Raises LabelsetError for a loop of links or a name that is too long."""
+    """The path without links. Raises LabelsetError for a loop of links or an impossible name."""
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""The front door: one command, `synthgrid`, with the sub-commands of the client and of the trainer."""
+"""The front door: one command, `synthgrid`, with the client's and the trainer's sub-commands."""

@@ -1,7 +1,8 @@
-"""`synthgrid COMMAND ...`: finds the command, runs it, and turns what goes wrong into one line and an exit code.
+"""`synthgrid COMMAND ...`: finds and runs a command; an error becomes one line and an exit code.
 
-Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed (one line says why),
-2 wrong usage, 130 interrupted. Only the module of the command that was asked for is imported, so that help is quick.
+Results go to standard output, progress and errors to standard error. Exit codes: 0 success,
+1 failure (one line says why), 2 wrong usage, 130 interrupted. Only the module of the requested
+command is imported, so that help is quick.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main(
     prog: str = "synthgrid",
     groups: Mapping[str, Mapping[str, str]] = GROUPS,
 ) -> int:
-    """Runs one command of `groups` (title -> command -> one line of help); returns the exit code."""
+    """Runs a command of `groups`, {title: {command: one line of help}}; returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):  # class names of any language on any terminal
         if hasattr(stream, "reconfigure"):
@@ -80,9 +81,9 @@ def build_parser(
     prog: str = "synthgrid",
     groups: Mapping[str, Mapping[str, str]] = GROUPS,
 ) -> argparse.ArgumentParser:
-    """The parser of all commands; only the one that `given` names has its options, since the others are not imported.
+    """The parser of all commands; only the command that `given` names has its options.
 
-    It sets `command` to a function from arguments to exit code.
+    Parsing sets `command` to a function from arguments to exit code.
     """
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -111,9 +112,7 @@ def build_parser(
 
 
 def _description(groups: Mapping[str, Mapping[str, str]]) -> str:
-    lines = [
-        "Do Stable Diffusion images make your image classifier better? From class names to an answer.\n"
-    ]
+    lines = ["Do Stable Diffusion images make your image classifier better?\n"]
     for title, commands in groups.items():
         lines += [f"{title}:", *(f"  {name:<13}{text}" for name, text in commands.items()), ""]
     return "\n".join(lines).rstrip()

@@ -1,11 +1,11 @@
-"""Which optional extra brings a package that is missing, and how it is installed where SynthGrid runs from."""
+"""Which extra brings a missing package, and the line that installs it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# The module that is imported -> the extra of pyproject.toml that brings it. A module that several extras bring stands
-# under the smallest.
+# The module that is imported -> the extra of pyproject.toml that brings it. A module that several
+# extras bring stands under the smallest.
 EXTRAS = {
     "torch": "train",
     "torchvision": "train",

@@ -2,6 +2,7 @@
 
 import signal
 
-# A script's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
+# A script's background jobs ignore Ctrl-C, and so would every process that a test starts and
+# interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

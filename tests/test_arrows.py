@@ -1,4 +1,5 @@
-"""The import arrows of the house, read from the source itself: between the rooms, inside them, and no circle anywhere.
+"""The import arrows of the house, read from the source itself: between the rooms, inside them, and
+no circle anywhere.
 
 An import counts wherever it stands: inside a function, and under TYPE_CHECKING too.
 """
@@ -39,7 +40,8 @@ OUTSIDE = {
     "client.__main__": ("synthgrid",),
     "trainer.__main__": ("synthgrid",),
 }
-# Inside a room a floor may import those above it in this list, and itself. What stands on one line has no arrow either way.
+# Inside a room a floor may import those above it in this list, and itself. What stands on one line
+# has no arrow either way.
 FLOORS = {
     "client": (
         ("client.errors",),
@@ -61,7 +63,7 @@ FLOORS = {
         ("trainer.commands",),
         ("trainer.experiments", "trainer.__main__"),
     ),
-}  # fmt: skip
+}
 SOURCES = [
     path for room in OUTSIDE if "." not in room for path in sorted((ROOT / room).rglob("*.py"))
 ]
@@ -77,7 +79,9 @@ MODULES = {module_of(path): path for path in SOURCES}
 
 
 def imported_names(path):
-    """Absolute names of everything a file imports, relative imports resolved: "client.run.events.as_dict"."""
+    """Absolute names of everything a file imports, relative imports resolved:
+    "client.run.events.as_dict".
+    """
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -108,7 +112,9 @@ def most_specific(module, keys):
 
 
 def floor_of(module, floors):
-    """How deep a module stands, counted from the bottom; the longest name in the list that fits decides."""
+    """How deep a module stands, counted from the bottom; the longest name in the list that fits
+    decides.
+    """
     key = most_specific(module, [each for floor in floors for each in floor])
     return next((number for number, floor in enumerate(floors) if key in floor), None)
 
@@ -163,7 +169,9 @@ def test_there_is_no_circle():
 
 
 def test_the_node_pack_uses_relative_imports_that_stay_inside_it():
-    """Linked alone into custom_nodes it has another name, and 'client' or 'utils' would be ComfyUI's own modules."""
+    """Linked alone into custom_nodes it has another name, and 'client' or 'utils' would be
+    ComfyUI's own modules.
+    """
     for path in sorted((ROOT / "comfy_nodes").rglob("*.py")):
         depth = len(path.relative_to(ROOT / "comfy_nodes").parent.parts)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -175,9 +183,19 @@ def test_the_node_pack_uses_relative_imports_that_stay_inside_it():
 
 
 @pytest.mark.parametrize(
-    "module", ["comfy_nodes", "comfy_nodes.labelset", "client", "client.commands", "trainer.report", "trainer.analysis",
-               "trainer.data", "trainer.commands", "trainer.models"]
-)  # fmt: skip
+    "module",
+    [
+        "comfy_nodes",
+        "comfy_nodes.labelset",
+        "client",
+        "client.commands",
+        "trainer.report",
+        "trainer.analysis",
+        "trainer.data",
+        "trainer.commands",
+        "trainer.models",
+    ],
+)
 def test_importing_needs_no_torch(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,6 @@
-"""The tests mirror the source tree: every module has its own test file, or a test file that says it covers it."""
+"""The tests mirror the source tree: every module has its own test file, or a test file that says
+it covers it.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,15 @@ def test_every_module_has_a_test_at_the_mirrored_path_or_is_named_by_one(module:
     *folders, name = module.split(".")
     mirrored = ROOT.joinpath("tests", *folders, f"test_{name.strip('_')}.py")
     assert mirrored.is_file() or module in covered(), (
-        f"{module} has no {mirrored.relative_to(ROOT)}, and no test's docstring says 'Covers: {module}.'"
+        f"{module} has no {mirrored.relative_to(ROOT)}, "
+        f"and no test's docstring says 'Covers: {module}.'"
     )
 
 
 def test_nothing_is_said_to_be_covered_that_does_not_exist() -> None:
-    packages = {".".join(path.parent.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("__init__.py")}  # fmt: skip
+    packages = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for room in ROOMS
+        for path in (ROOT / room).rglob("__init__.py")
+    }
     assert covered() <= set(modules()) | packages

@@ -1,4 +1,6 @@
-"""The pack loads the way ComfyUI loads it: as the whole repository, or as comfy_nodes linked alone."""
+"""The pack loads the way ComfyUI loads it: as the whole repository, or as comfy_nodes linked
+alone.
+"""
 
 import subprocess
 import sys

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def packed_files():
-    """The files that git knows, less what .comfyignore names: git reads that file as it does .gitignore."""
+    """The files that git knows, less what .comfyignore names: git reads that file as it does
+    .gitignore.
+    """
     tracked = git("ls-files")
     ignored = git("ls-files", "--cached", "--ignored", f"--exclude-from={IGNORE}")
     return [name for name in tracked if name not in set(ignored)]
@@ -27,9 +29,18 @@ def git(*arguments):
 
 def test_the_package_has_nodes_help_workflows_and_what_installs_them_and_nothing_else():
     assert {name.split("/")[0] for name in packed_files()} <= {
-        "comfy_nodes", "workflows", "__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE",
-        "CHANGELOG.md", "docs", "CITATION.cff", "NOTICE",
-    }  # fmt: skip
+        "comfy_nodes",
+        "workflows",
+        "__init__.py",
+        "pyproject.toml",
+        "requirements.txt",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "docs",
+        "CITATION.cff",
+        "NOTICE",
+    }
     assert {
         "comfy_nodes/web/synthgrid.js",
         "__init__.py",
@@ -43,7 +54,10 @@ def test_the_package_alone_loads(tmp_path):
         copy = tmp_path / "synthgrid" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes((ROOT / name).read_bytes())
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import synthgrid; print(len(synthgrid.NODE_CLASS_MAPPINGS))"
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import synthgrid; "
+        "print(len(synthgrid.NODE_CLASS_MAPPINGS))"
+    )
     done = subprocess.run(
         [sys.executable, "-I", "-W", "error", "-c", code],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""`python -m trainer COMMAND ...`: the trainer's half of the command `synthgrid`, for scripts that call it this way."""
+"""`python -m trainer COMMAND ...`: the trainer's half of the command `synthgrid`."""
 
 from __future__ import annotations
 

@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.errors import SynthGridError
-
 from .options import new_parser
 
 EXAMPLES = "  synthgrid serve --port 8188 --base-directory data/engine"
@@ -53,13 +51,6 @@ def add_parser(commands: Any) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     """Serves until it is interrupted."""
-    from ..embedded import missing_requirements
-
-    if missing := missing_requirements():
-        raise SynthGridError(
-            f"the embedded engine needs {', '.join(missing)}; "
-            "install with: pip install -e '.[embedded]'"
-        )
     # Before torch is loaded: threads that spin while they wait slow a busy machine down tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ..embedded.server import serve as serve_engine

@@ -1,10 +1,11 @@
-"""Who may talk to the engine: programs on this machine and pages that the engine's own address serves, nobody else.
+"""Who may talk to the engine: programs on this machine and pages of its own address.
 
-A page of another site, open in the user's browser, could otherwise queue prompts and read the answers. It gives itself away
-in one of three ways, and each is refused with 403, on HTTP and on the websocket alike:
+A page of another site, open in the user's browser, could otherwise queue prompts and read the
+answers. It gives itself away in one of three ways, and each is refused with 403, on HTTP and on
+the websocket alike:
 
-- `Host` is not the address that the engine listens on: a name that leads to loopback ("foo.localhost", "localhost.",
-  "0.0.0.0") or one that was made to lead there after the page was loaded (DNS rebinding);
+- `Host` is not the address that the engine listens on: a name that leads to loopback
+  ("foo.localhost", "localhost.", "0.0.0.0"), maybe only since the page was loaded (DNS rebinding);
 - `Origin` is another site, or a page without one ("null");
 - `Sec-Fetch-Site: cross-site`, which browsers send where they send no `Origin`.
 """
@@ -27,8 +28,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def guarding(listens_on: str) -> Middleware:
     """The middleware of an engine that listens on this host.
 
-    On loopback, the host has to be asked for by its address or as "localhost". On any other address the names by which
-    people reach it are not known here, so that only `Origin` and `Sec-Fetch-Site` are looked at.
+    On loopback, `Host` must be its address or "localhost". On any other address the names by which
+    people reach the engine are not known here: only `Origin` and `Sec-Fetch-Site` are checked.
     """
     on_loopback = is_loopback(listens_on)
 
@@ -44,7 +45,7 @@ def guarding(listens_on: str) -> Middleware:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, without its port, is this machine's loopback; names but "localhost" are not looked up."""
+    """Whether a host (without port) is loopback; no name but "localhost" is looked up."""
     if host == "localhost":
         return True
     try:
@@ -69,7 +70,7 @@ def _problem(request: web.Request, *, on_loopback: bool) -> str | None:
 
 
 def _address(url: str) -> tuple[str | None, int | None]:
-    """(host, port) in lower case; (None, None) where there is none. A missing port is the scheme's usual one."""
+    """(host, port), the port the scheme's usual one if missing; (None, None) if malformed."""
     try:
         parts = urlsplit(url)
         return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import logging
 import os
@@ -22,13 +21,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from . import files, runtime
 from .engine import Engine
 from .errors import EmbeddedError
+from .guard import guarding, is_loopback
 from .registry import Registry
 from .sockets import SocketHub
 
@@ -67,10 +66,10 @@ def serve(
     runtime.use_folders(
         runtime.Folders.create(base_directory, checkpoint_directories, input_directory)
     )
-    server = Server(Registry())
+    server = Server(Registry(), host)
     code = 0
     try:
-        asyncio.run(_serve(server, host, port, exit_with_parent=exit_with_parent))
+        asyncio.run(_serve(server, port, exit_with_parent=exit_with_parent))
     except KeyboardInterrupt:
         code = 130
         raise
@@ -82,7 +81,7 @@ def serve(
             os._exit(code)
 
 
-async def _serve(server: Server, host: str, port: int, *, exit_with_parent: bool) -> None:
+async def _serve(server: Server, port: int, *, exit_with_parent: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     # Windows has no such handlers; there the process just ends.
@@ -90,7 +89,7 @@ async def _serve(server: Server, host: str, port: int, *, exit_with_parent: bool
         loop.add_signal_handler(signal.SIGTERM, stopped.set)
     if exit_with_parent:
         _watch_parent(lambda: loop.call_soon_threadsafe(stopped.set))
-    await server.start(host, port)
+    await server.start(port)
     try:
         await stopped.wait()
     finally:
@@ -98,16 +97,24 @@ async def _serve(server: Server, host: str, port: int, *, exit_with_parent: bool
 
 
 class Server:
-    """The routes of one engine. `start` and `stop` are called on the loop that serves."""
+    """The routes of one engine on `host`. `start` and `stop` are called on the loop that serves."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.hub = SocketHub(lambda: self.engine.status())
         self.engine = Engine(registry, self.hub.send)
         self.port = 0
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1.0)
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self, port: int) -> None:
         """Starts to listen and to work. Raises EmbeddedError if the address is not available."""
+        host = self._host
+        if not is_loopback(host):
+            log.warning(
+                "warning: everybody who can reach %s can queue prompts and read the images: "
+                "there is no password; use 127.0.0.1 or a proxy that asks for one",
+                host,
+            )
         self.hub.bind(asyncio.get_running_loop())
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
@@ -131,7 +138,7 @@ class Server:
 
     def _app(self) -> web.Application:
         app = web.Application(
-            client_max_size=MAXIMUM_BODY, middlewares=[_refuse_foreign_origin, _answer_failures]
+            client_max_size=MAXIMUM_BODY, middlewares=[guarding(self._host), _answer_failures]
         )
         for prefix in ("", "/api"):
             app.router.add_routes(
@@ -227,19 +234,6 @@ class Server:
 
 
 @web.middleware
-async def _refuse_foreign_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A page of another site in the user's browser must not queue prompts on this machine."""
-    host, origin = request.headers.get("Host"), request.headers.get("Origin")
-    if host and origin and _is_loopback(urlsplit(f"//{host}").hostname or ""):
-        asked, asker = urlsplit(f"//{host.lower()}"), urlsplit(origin.lower())
-        same_port = asker.port is None or asked.port is None or asker.port == asked.port
-        if asker.hostname != asked.hostname or not same_port:
-            log.warning("refused a request from %s", origin)
-            return web.Response(status=403)
-    return await handler(request)
-
-
-@web.middleware
 async def _answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A malformed request is answered with 500, as in ComfyUI, and one line in the log."""
     try:
@@ -252,15 +246,6 @@ async def _answer_failures(request: web.Request, handler: Handler) -> web.Stream
         )
         log.debug("where it failed", exc_info=error)
         return web.Response(status=500, text=f"500 Internal Server Error\n\n{error}")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _system_stats() -> dict[str, Any]:

@@ -79,7 +79,7 @@ class EventSocket:
         self._socket.shutdown()
 
 
-class _BoundedSocket(websocket.WebSocket):
+class _BoundedSocket(websocket.WebSocket):  # type: ignore[misc]  # has no type hints
     """A websocket on which a server can neither fill the memory nor stall us with dripping bytes.
 
     websocket-client limits neither the size of a message nor the time that one takes, and `_recv`

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import ClientError, ServerUnreachable
+from ..errors import ServerUnreachable
 from .server import ComfyServer
 from .transport import backoff
 
@@ -196,8 +196,5 @@ def _refuse_missing_requirements() -> None:
 
     missing = missing_requirements()
     if missing:
-        raise ClientError(
-            f"the embedded engine needs {', '.join(missing)}; "
-            "install with: pip install -e '.[embedded]' "
-            "(or use --server http://127.0.0.1:8188 with a ComfyUI)"
-        )
+        needs = f"the embedded engine needs {', '.join(missing)}"
+        raise ModuleNotFoundError(needs, name=missing[0])

@@ -16,12 +16,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 import requests
 import urllib3
 from PIL import Image
+
+from comfy_nodes.labelset.openimage import OWN_FORMATS
 
 from ..errors import AccessError, ServerRefused, ServerUnreachable, TransferError
 from .access import Access, Limits
@@ -29,6 +31,8 @@ from .address import authorities_file, checked_url, is_safe, without_secrets
 from .event_socket import EventSocket
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CHUNK = 64 * 1024
 # What requests and urllib3 raise for the many ways in which a connection ends.
@@ -113,7 +117,7 @@ class Transport:
         """
         return self._retried(lambda: self._download(f"{path}?{urlencode(params)}"), True)
 
-    def _retried(self, call: Callable[[], Any], retry: bool) -> Any:
+    def _retried(self, call: Callable[[], T], retry: bool) -> T:
         for pause in self._pauses() if retry else ():
             try:
                 return call()
@@ -289,7 +293,7 @@ def _refuse_giant(data: bytes, most_pixels: int, where: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data)) as image:
+            with Image.open(BytesIO(data), formats=OWN_FORMATS) as image:
                 width, height = image.size
     except Image.DecompressionBombError as error:
         raise TooLarge(f"{where} sends an image that is too large: {error}") from None

@@ -1,4 +1,4 @@
-"""The workflows that come with SynthGrid, by name: `synthgrid run sd15_class_prompts ...` works from any folder."""
+"""The workflows that come with SynthGrid, found by name from any folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HERE = Path(__file__).resolve()
 
 
 def bundled_folder() -> Path:
-    """The folder with the API format of every workflow: inside an installed package, or at the root of a checkout."""
+    """The folder with every workflow in API format, in an installed package or a checkout."""
     installed = _HERE.parent / "bundled"
     return (installed if installed.is_dir() else _HERE.parents[2] / "workflows") / "api"
 
@@ -21,7 +21,7 @@ def bundled_names() -> list[str]:
 
 
 def find_workflow(given: Path) -> Path:
-    """The file that a path or a bundled name stands for. A file of that name in the current folder wins.
+    """The file for a path or a bundled name. A file of that name in the current folder wins.
 
     Raises:
         WorkflowError: neither a file nor a bundled workflow; the bundled names are listed.
@@ -32,6 +32,6 @@ def find_workflow(given: Path) -> Path:
     if given.name == str(given) and given.stem in bundled_names() and given.suffix in ("", ".json"):
         return bundled_folder() / f"{given.stem}.json"
     raise WorkflowError(
-        f"{given} does not exist; give the path of a workflow file, or the name of one that comes with SynthGrid: "
-        f"{', '.join(bundled_names())}"
+        f"{given} does not exist; give the path of a workflow file, "
+        f"or the name of one that comes with SynthGrid: {', '.join(bundled_names())}"
     )

@@ -195,7 +195,8 @@ def _choices(spec: Any) -> list[Any] | None:
         and isinstance(options.get("options"), list)
         and not options.get("remote")
     ):
-        return options["options"]
+        choices: list[Any] = options["options"]
+        return choices
     return None
 
 

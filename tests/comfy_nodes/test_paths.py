@@ -53,7 +53,18 @@ def test_a_folder_is_one_inside_the_output_folder(folders):
 
 def test_a_folder_of_real_images_is_one_inside_the_input_folder(folders):
     assert paths.folder_in_input(" set/real ") == folders / "input" / "set" / "real"
-    for name in ("", ".", "../x", "set/../../x", "/tmp", "C:\\x", "a\0b", "\\\\host\\share", "//host/x", "~"):  # fmt: skip
+    for name in (
+        "",
+        ".",
+        "../x",
+        "set/../../x",
+        "/tmp",
+        "C:\\x",
+        "a\0b",
+        "\\\\host\\share",
+        "//host/x",
+        "~",
+    ):
         with pytest.raises(LabelsetError, match="must be a folder inside"):
             paths.folder_in_input(name)
 
@@ -65,9 +76,26 @@ def test_a_list_is_a_file_or_folder_in_the_input_folder(folders):
     assert paths.list_to_read("set") == folders / "input" / "set"
 
 
-OUTSIDE = ["ELSEWHERE/secret.txt", "ELSEWHERE", "../elsewhere/secret.txt", "a/../../elsewhere/secret.txt",
-           "..\\elsewhere\\secret.txt", "~/x", "~root/x", "\\\\host\\share\\x", "//host/share/x", "C:\\x", "C:x",
-           "/etc/passwd", "/proc/self/environ", "/dev/zero", "x\0y", "linked.txt", "linked/secret.txt", "loop/x"]  # fmt: skip
+OUTSIDE = [
+    "ELSEWHERE/secret.txt",
+    "ELSEWHERE",
+    "../elsewhere/secret.txt",
+    "a/../../elsewhere/secret.txt",
+    "..\\elsewhere\\secret.txt",
+    "~/x",
+    "~root/x",
+    "\\\\host\\share\\x",
+    "//host/share/x",
+    "C:\\x",
+    "C:x",
+    "/etc/passwd",
+    "/proc/self/environ",
+    "/dev/zero",
+    "x\0y",
+    "linked.txt",
+    "linked/secret.txt",
+    "loop/x",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

@@ -213,8 +213,14 @@ def test_banks_come_from_files_too(output, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("batch_size", 4097), ("batch_size", 10**20), ("images_per_class", 1_000_001), ("plan_seed", 2**53), ("batch_index", 10**30)],
-)  # fmt: skip
+    [
+        ("batch_size", 4097),
+        ("batch_size", 10**20),
+        ("images_per_class", 1_000_001),
+        ("plan_seed", 2**53),
+        ("batch_index", 10**30),
+    ],
+)
 def test_numbers_beyond_what_a_widget_takes_are_refused_before_any_row_is_made(output, name, value):
     given = asked()
     given["batcher"] |= {name: value}

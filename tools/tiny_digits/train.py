@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from comfy_nodes.errors import SynthGridError
 
@@ -136,8 +137,8 @@ def _train_vae(folder: Path, images: np.ndarray, recipe: Recipe) -> tuple[torch.
 
 def _train_unet(
     folder: Path,
-    tokenizer: text_encoder.CLIPTokenizer,
-    encoder: text_encoder.CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    encoder: CLIPTextModel,
     latents: torch.Tensor,
     descriptions: list[Description],
     recipe: Recipe,

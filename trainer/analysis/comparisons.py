@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from trainer.analysis.stats import (
     CellScores,
     Estimate,
     McNemar,
+    SeedSpread,
     bootstrap_weights,
     class_change,
     contrast,
@@ -29,6 +31,7 @@ from trainer.analysis.stats import (
 from trainer.arms import BASELINE, SHARED_BUDGET
 
 HEADLINE_METRIC = "f1"
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, order=True)
@@ -208,7 +211,7 @@ def _by_image(
 def _trends(
     scores: Mapping[CellKey, Mapping[str, CellScores]],
     baselines: Mapping[str, CellKey],
-    spreads: Mapping,
+    spreads: Mapping[tuple[str, str], SeedSpread],
 ) -> tuple[Trend, ...]:
     rows: dict[tuple[str, str, str], list[CellKey]] = defaultdict(list)
     for key in scores:
@@ -245,6 +248,6 @@ def _trends(
     )
 
 
-def _corrected(estimates: Mapping) -> dict:
+def _corrected(estimates: Mapping[K, Estimate]) -> dict[K, float | None]:
     tested = {key: estimate.p for key, estimate in estimates.items() if estimate.p is not None}
     return dict.fromkeys(estimates) | holm(tested)

@@ -130,11 +130,13 @@ def _class_sums(labels: np.ndarray, weights: np.ndarray, num_classes: int) -> np
     members = csr_matrix(
         (np.ones(n, dtype=np.float32), (labels, np.arange(n))), shape=(num_classes, n)
     )
-    return np.asarray(members @ weights, dtype=np.float64)
+    summed: np.ndarray = np.asarray(members @ weights, dtype=np.float64)
+    return summed
 
 
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    shares: np.ndarray = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return shares
 
 
 # --- estimates over seeds and images ---

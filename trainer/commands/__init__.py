@@ -1,6 +1,6 @@
-"""The trainer's commands, one per file: `add_parser` declares it, and its handler returns the exit code.
+"""The trainer's commands, one per file: `add_parser` declares a command and its handler.
 
-The table is all that `synthgrid --help` reads; a command's file is imported when the command is run.
+`synthgrid --help` reads only this table; a command's file is imported when the command runs.
 """
 
 from __future__ import annotations

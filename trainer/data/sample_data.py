@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from comfy_nodes.labelset.openimage import open_image
 from trainer.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -168,9 +169,9 @@ def _holds_already(folder: Path, indices: dict[str, list[int]], images: np.ndarr
 
 def _same_image(path: Path, ink: np.ndarray) -> bool:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return np.array_equal(np.asarray(image.convert("RGB")), np.asarray(render_digit(ink)))
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from comfy_nodes.labelset.openimage import open_image
 from trainer.analysis.results import Results
 from trainer.errors import ReportError
 from trainer.report.grid import model_name
@@ -107,9 +108,10 @@ def _note(stored: dict[str, Any]) -> str:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except OSError as error:
+        with open_image(path) as image:
+            picture: Image.Image = image.convert("RGB")
+            return picture
+    except (OSError, ValueError) as error:
         raise ReportError(
             f"{path} cannot be read ({error}); run the same grid command again"
         ) from error

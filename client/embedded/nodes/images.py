@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps, PngImagePlugin
 
+from comfy_nodes.labelset.openimage import open_image
+
 from .. import runtime
 from ..errors import EmbeddedError
 from ..files import inside, split_annotation
@@ -83,7 +85,7 @@ class LoadImage:
         path = _annotated_path(image)
         if path is None:
             raise EmbeddedError(f"image '{image}' is outside the input folder")
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGBA")
         values = torch.from_numpy(numpy.asarray(picture, dtype="float32") / 255.0)
         return values[None, ..., :3].contiguous(), 1.0 - values[None, ..., 3]

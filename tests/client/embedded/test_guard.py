@@ -13,7 +13,9 @@ from client.embedded.guard import guarding, is_loopback
 
 
 def statuses(listens_on: str, *headers: dict[str, str]) -> list[int]:
-    """HTTP status of GET /, of POST / and of the websocket's handshake, which must agree, for each set of headers."""
+    """HTTP status of GET /, of POST / and of the websocket's handshake, which must agree, for each
+    set of headers.
+    """
 
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -86,7 +88,9 @@ def test_on_loopback_everybody_else_is_refused() -> None:
     assert statuses("127.0.0.1", *FOREIGN) == [403] * len(FOREIGN)
 
 
-def test_on_another_address_any_host_may_be_asked_for_but_pages_of_other_sites_are_refused() -> None:  # fmt: skip
+def test_on_another_address_any_host_may_be_asked_for_but_pages_of_other_sites_are_refused() -> (
+    None
+):
     asked = [
         {"Host": "gpu.lan:8188"},
         {"Host": "gpu.lan:8188", "Origin": "http://gpu.lan:8188"},
@@ -98,7 +102,16 @@ def test_on_another_address_any_host_may_be_asked_for_but_pages_of_other_sites_a
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("localhost.", False), ("192.168.1.2", False)],
-)  # fmt: skip
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("localhost.", False),
+        ("192.168.1.2", False),
+    ],
+)
 def test_what_loopback_is(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected

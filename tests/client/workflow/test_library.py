@@ -20,7 +20,11 @@ def test_a_file_of_that_name_wins(tmp_path, monkeypatch):
     assert list(load_workflow(name).graph) == ["1"]
 
 
-@pytest.mark.parametrize("given", ["nowhere", "nowhere.json", "folder/sd15_class_prompts", "sd15_class_prompts.txt"])  # fmt: skip
+@pytest.mark.parametrize(
+    "given", ["nowhere", "nowhere.json", "folder/sd15_class_prompts", "sd15_class_prompts.txt"]
+)
 def test_any_other_name_is_refused_with_the_names_there_are(given, tmp_path):
-    with pytest.raises(WorkflowError, match=r"does not exist; .*sd15_class_prompts, sd15_class_prompts_banks"):  # fmt: skip
+    with pytest.raises(
+        WorkflowError, match=r"does not exist; .*sd15_class_prompts, sd15_class_prompts_banks"
+    ):
         find_workflow(tmp_path / given if "/" in given else type(tmp_path)(given))
