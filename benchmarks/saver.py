@@ -101,9 +101,9 @@ def metadata_share(
     def best_s(work: Callable[[], object]) -> float:
         times = []
         for _ in range(rounds):
-            begun = time.thread_time()
+            started = time.thread_time()
             work()
-            times.append(time.thread_time() - begun)
+            times.append(time.thread_time() - started)
         return min(times)
 
     encoding = best_s(lambda: _bare(whole))
@@ -130,9 +130,9 @@ def timed(
 ) -> tuple[float, float]:
     """(images per second, mean kB per image) of one call into an empty folder."""
     folder = Path(tempfile.mkdtemp(dir=where))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     save(images, folder)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     size = sum(path.stat().st_size for path in folder.rglob("*.png")) / len(images) / 1000
     shutil.rmtree(folder)
     return len(images) / seconds, size

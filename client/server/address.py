@@ -1,14 +1,11 @@
-"""Addresses of servers: what is a valid one, what may be shown of it, and whom to trust there."""
+"""Addresses of servers: what is a valid one, and what may be shown of it."""
 
 from __future__ import annotations
 
 import ipaddress
 from urllib.parse import urlsplit, urlunsplit
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
 from ..errors import ServerUnreachable
-from .access import Access
 
 
 def checked_url(url: str) -> str:
@@ -50,8 +47,3 @@ def is_safe(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def authorities_file(access: Access) -> str:
-    """The PEM file of trusted authorities: the user's own, else those of requests."""
-    return str(access.ca_file or DEFAULT_CA_BUNDLE_PATH)

@@ -15,10 +15,11 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import websocket
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from ..errors import ServerUnreachable
 from .access import Access, Limits
-from .address import authorities_file, without_secrets
+from .address import without_secrets
 
 
 class EventSocket:
@@ -122,3 +123,8 @@ class _BoundedSocket(websocket.WebSocket):  # type: ignore[misc]  # has no type 
                 f"a message of more than {self.message_bytes} bytes"
             )
         return data
+
+
+def authorities_file(access: Access) -> str:
+    """The PEM file of trusted authorities: the user's own, else those of requests."""
+    return str(access.ca_file or DEFAULT_CA_BUNDLE_PATH)

@@ -1,4 +1,4 @@
-"""HTTP to one server: the only file that imports requests.
+"""HTTP to one server.
 
 Every call has timeouts and a size limit. Redirects are refused, and proxies, netrc files and
 certificates named by the environment are never used, so that nothing meant for one machine reaches
@@ -27,8 +27,8 @@ from comfy_nodes.labelset.openimage import OWN_FORMATS
 
 from ..errors import AccessError, ServerRefused, ServerUnreachable, TransferError
 from .access import Access, Limits
-from .address import authorities_file, checked_url, is_safe, without_secrets
-from .event_socket import EventSocket
+from .address import checked_url, is_safe, without_secrets
+from .event_socket import EventSocket, authorities_file
 
 log = logging.getLogger(__name__)
 

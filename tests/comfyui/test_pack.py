@@ -28,7 +28,8 @@ def missing_nodes(url):
 def test_the_whole_repository_loads_as_a_pack(comfyui):
     assert not missing_nodes(comfyui.url)
     assert not complaints(comfyui.log)
-    assert "IMPORT FAILED" not in comfyui.log
+    # With brackets: of a custom pack. ComfyUI's own nodes may lack a package, such as torchaudio.
+    assert "(IMPORT FAILED)" not in comfyui.log
 
 
 def test_comfy_nodes_alone_loads_as_a_pack(start_comfyui, tmp_path):

@@ -104,7 +104,7 @@ def test_a_plan_of_2700_images_loses_and_repeats_none_and_memory_stays_flat(comf
         "sd15_class_prompts", classes=classes, images_per_class=30, batch_size=8, steps=1
     )
     memory = []
-    begun = time.monotonic()
+    started = time.monotonic()
 
     def watch(progress):
         if progress.made % 100 == 0 and len(memory) <= progress.made // 100:
@@ -112,12 +112,12 @@ def test_a_plan_of_2700_images_loses_and_repeats_none_and_memory_stays_flat(comf
             log.info(
                 "%d images after %.0f s, %d MiB",
                 progress.made,
-                time.monotonic() - begun,
+                time.monotonic() - started,
                 memory[-1],
             )
 
     run_plan(workflow, comfyui.url, tmp_path, on_progress=watch)
-    log.info("whole run: %.0f s, MiB every 100 images: %s", time.monotonic() - begun, memory)
+    log.info("whole run: %.0f s, MiB every 100 images: %s", time.monotonic() - started, memory)
     records = scanned_records(tmp_path)
     assert sorted(index for _, index in records) == list(range(2700))
     assert (

@@ -293,6 +293,7 @@ def test_a_node_without_marked_outputs_delivers_one_value_per_call():
     assert split_returns([(1, [2]), (3, [4, 5])], Pair) == ([[1, 3], [2, 4, 5]], {})
     assert split_returns([{"ui": {"a": [1]}}], Plain) == ([], {"a": [1]})
     assert split_returns([{"result": (7,)}], Plain) == ([[7]], {})
+    assert split_returns([(1, [2], 3)], Pair) == ([[1], [2]], {})  # as in ComfyUI
 
 
 def test_an_error_report_shows_plain_values_and_describes_others():

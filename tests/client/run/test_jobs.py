@@ -248,6 +248,23 @@ def test_a_reservation_belongs_to_the_first_server_that_makes_it(jobs):
     assert jobs.take("a").batch_index == 0
 
 
+def test_a_server_that_lost_a_job_can_neither_finish_nor_forget_it(jobs):
+    job = jobs.posted("a", jobs.take("a"))
+    jobs.leave("a")
+    jobs.join("a")
+    assert jobs.finish("a", job) == jobs.forget("a", job) == Outcome()
+    assert [each.batch_index for each in jobs.ahead(9)] == [0, 1, 2]
+
+
+def test_a_job_without_missing_images_is_not_tried_again(jobs):
+    first, second = jobs.take("a"), jobs.take("a")
+    for job in (first, second):
+        for index in job.indices:
+            jobs.deliver(job, index)
+    assert jobs.finish("a", jobs.posted("a", first)) == jobs.forget("a", second) == Outcome()
+    assert [each.batch_index for each in jobs.ahead(9)] == [2]
+
+
 def test_late_copies_are_known_until_they_are_settled(jobs):
     job = jobs.take("a")
     jobs.leave("a")
