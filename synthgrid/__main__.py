@@ -106,6 +106,9 @@ def build_parser(
         if name == wanted:
             module = name.replace("-", "_")
             importlib.import_module(f"{_HOMES[name]}.commands.{module}").add_parser(commands)
+            commands.choices[name].add_argument(
+                "--verbose", action="store_true", help="log every detail, and tracebacks of errors"
+            )
         else:
             commands.add_parser(name)
     return parser

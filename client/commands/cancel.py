@@ -25,7 +25,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "cancel",
-        help="stop the run of a folder and cancel its jobs on the servers",
         examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")

@@ -28,7 +28,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "convert",
-        help="convert a workflow saved in ComfyUI to API format",
         examples=EXAMPLES,
     )
     parser.add_argument(

@@ -19,7 +19,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "extend",
-        help="make more images per class, with the folder's own workflow and settings",
         examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")

@@ -15,6 +15,7 @@ from comfy_nodes.plan import parse_lines, read_classes
 from ..errors import ClientError, ServerError, WorkflowError
 from ..workflow.graph import Workflow
 from ..workflow.options import Options, patch
+from . import COMMANDS
 
 if TYPE_CHECKING:
     from ..server.access import Access
@@ -24,16 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def new_parser(commands: Any, name: str, *, help: str, examples: str) -> argparse.ArgumentParser:
-    """A command's parser, with `--verbose` and its examples below the options."""
+def new_parser(commands: Any, name: str, *, examples: str) -> argparse.ArgumentParser:
+    """A command's parser: what it does above the options, its examples below them."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
-        help=help,
+        description=COMMANDS[name],
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--verbose", action="store_true", help="log every detail, and tracebacks of errors"
     )
     return parser
 

@@ -24,7 +24,7 @@ EXAMPLES = """  synthgrid plan --classes data/digits/train --per-class 30
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "plan", help="show exactly what would be made", examples=EXAMPLES)
+    parser = new_parser(commands, "plan", examples=EXAMPLES)
     parser.add_argument(
         "--workflow", type=Path, metavar="FILE", help="take templates and counts from this workflow"
     )

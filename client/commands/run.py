@@ -39,7 +39,7 @@ EXAMPLES = """  synthgrid run workflows/api/sd15_class_prompts.json --server emb
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "run", help="make the images that are missing", examples=EXAMPLES)
+    parser = new_parser(commands, "run", examples=EXAMPLES)
     parser.add_argument(
         "workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or editor format"
     )

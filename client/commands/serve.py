@@ -15,7 +15,7 @@ EXAMPLES = "  synthgrid serve --port 8188 --base-directory data/engine"
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(commands, "serve", help="run the embedded engine", examples=EXAMPLES)
+    parser = new_parser(commands, "serve", examples=EXAMPLES)
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=int, default=8188, help="port, 0 for a free one (default: %(default)s)")

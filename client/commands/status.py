@@ -24,7 +24,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "status",
-        help="show the state of a folder, per class and per server",
         examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder")

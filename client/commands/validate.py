@@ -28,9 +28,7 @@ EXAMPLES = """  synthgrid validate workflows/api/sd15_class_prompts.json \\
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(
-        commands, "validate", help="check a workflow against a server", examples=EXAMPLES
-    )
+    parser = new_parser(commands, "validate", examples=EXAMPLES)
     add_server_options(parser)
     parser.add_argument(
         "--out",

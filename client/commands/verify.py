@@ -34,7 +34,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "verify",
-        help="check every image and record of a labelled folder, and repair it",
         examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder")

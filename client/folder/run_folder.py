@@ -110,8 +110,7 @@ class RunFolder:
     one with the same plan.
     """
 
-    def __init__(self, root: Path, workflow: Workflow, _plan: object = None) -> None:
-        # The third argument is ignored: tests/trainer/grid still gives one.
+    def __init__(self, root: Path, workflow: Workflow) -> None:
         self.root = Path(root).expanduser()
         self.workflow = workflow
         self.labelled = LabelledFolder(self.root)

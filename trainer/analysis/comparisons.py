@@ -211,7 +211,7 @@ def _by_image(
 def _trends(
     scores: Mapping[CellKey, Mapping[str, CellScores]],
     baselines: Mapping[str, CellKey],
-    spreads: Mapping[tuple[str, str], SeedSpread],
+    spreads: Mapping[tuple[str, str], SeedSpread | None],
 ) -> tuple[Trend, ...]:
     rows: dict[tuple[str, str, str], list[CellKey]] = defaultdict(list)
     for key in scores:

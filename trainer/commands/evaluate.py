@@ -18,9 +18,7 @@ EXAMPLES = """  synthgrid evaluate runs/digits/cnn-add1-seed0-1a2b3c4d new-photo
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(
-        commands, "evaluate", help="score a model on class folders", examples=EXAMPLES
-    )
+    parser = new_parser(commands, "evaluate", examples=EXAMPLES)
     parser.add_argument(
         "model", type=Path, metavar="RUN", help="a run's folder, or an exported model's"
     )

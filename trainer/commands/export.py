@@ -15,9 +15,7 @@ EXAMPLES = """\
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(
-        commands, "export", help="write a self-contained model folder", examples=EXAMPLES
-    )
+    parser = new_parser(commands, "export", examples=EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument(

@@ -50,8 +50,7 @@ both."""
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    help = "train models x arms x budgets x seeds and write the report"
-    parser = new_parser(commands, "grid", help=help, examples=EXAMPLES)
+    parser = new_parser(commands, "grid", examples=EXAMPLES)
     _add_data_options(parser)
     _add_cell_options(parser)
     _add_weights_options(parser)

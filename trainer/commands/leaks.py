@@ -24,7 +24,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "leaks",
-        help="find images that training, test and synthetic images share",
         examples=EXAMPLES,
     )
     add = parser.add_argument

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from trainer.commands import COMMANDS
 
-def new_parser(commands: Any, name: str, *, help: str, examples: str) -> argparse.ArgumentParser:
-    """A command's parser, with its examples below the options."""
+
+def new_parser(commands: Any, name: str, *, examples: str) -> argparse.ArgumentParser:
+    """A command's parser: what it does above the options, its examples below them."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
-        help=help,
+        description=COMMANDS[name],
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

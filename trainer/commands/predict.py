@@ -22,9 +22,7 @@ EXAMPLES = """  synthgrid predict runs/digits/cnn-add1-seed0-1a2b3c4d photo.jpg
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(
-        commands, "predict", help="predict the classes of images", examples=EXAMPLES
-    )
+    parser = new_parser(commands, "predict", examples=EXAMPLES)
     parser.add_argument(
         "model", type=Path, metavar="RUN", help="a run's folder, or an exported model's"
     )

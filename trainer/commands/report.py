@@ -18,7 +18,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "report",
-        help="rebuild results.csv and report.html from the runs alone",
         examples=EXAMPLES,
     )
     parser.add_argument("grid", type=Path, metavar="DIR", help="a grid's folder")

@@ -16,7 +16,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "sample-data",
-        help="write real handwritten digits as class folders",
         examples=EXAMPLES,
     )
     add = parser.add_argument

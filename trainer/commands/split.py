@@ -23,7 +23,6 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(
         commands,
         "split",
-        help="make train and test folders with a few images per class",
         examples=EXAMPLES,
     )
     add = parser.add_argument

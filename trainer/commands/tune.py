@@ -19,9 +19,7 @@ The test images are not used. The same command run again resumes; --trials is th
 
 def add_parser(commands: Any) -> None:
     """Declares the command."""
-    parser = new_parser(
-        commands, "tune", help="find hyper-parameters by cross-validation", examples=EXAMPLES
-    )
+    parser = new_parser(commands, "tune", examples=EXAMPLES)
     add = parser.add_argument
     add(
         "--real", required=True, metavar="DIR", help="real images: train/<class>/ and test/<class>/"

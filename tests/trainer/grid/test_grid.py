@@ -393,7 +393,7 @@ def test_a_copy_is_the_turned_pixels_of_its_original(config: GridConfig) -> None
 
 def test_a_folder_that_a_client_is_writing_makes_no_grid(config: GridConfig) -> None:
     with (
-        RunFolder(Path(str(config.synthetic)), None, None).locked(),
+        RunFolder(Path(str(config.synthetic)), None).locked(),
         pytest.raises(DataError, match="still writing"),
     ):
         run_grid(config)

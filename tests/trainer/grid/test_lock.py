@@ -48,7 +48,7 @@ def test_a_second_grid_in_one_folder_is_refused_and_a_killed_one_holds_nothing(
 def test_a_folder_that_a_client_writes_is_refused_until_it_is_done(tmp_path: Path) -> None:
     assert CLIENT_LOCK == LOCK
     refuse_unfinished(tmp_path)
-    client = RunFolder(tmp_path, None, None)  # type: ignore[arg-type]
+    client = RunFolder(tmp_path, None)  # type: ignore[arg-type]
     with client.locked(), pytest.raises(DataError, match="a client is still writing"):
         refuse_unfinished(tmp_path)
     refuse_unfinished(tmp_path)
