@@ -131,7 +131,7 @@ def test_every_workflow_is_found_by_its_name(installed: Path, tmp_path: Path) ->
     code = (
         "from client.workflow import load_workflow\n"
         "from client.workflow.library import bundled_names\n"
-        "print(*(name for name in bundled_names() if load_workflow(name).plan()))"
+        "print(*(name for name in bundled_names() if load_workflow(name).graph))"
     )
     done = subprocess.run(
         [str(installed / "python"), "-c", code],

@@ -170,15 +170,17 @@ class FaultProxy:
         if not self._web_socket or fault in ("lose request", "error"):
             handler.send_error(404)
             return
-        upstream = socket.create_connection(self._address)
         headers = "".join(f"{name}: {value}\r\n" for name, value in handler.headers.items())
-        upstream.sendall(f"GET {handler.path} HTTP/1.1\r\n{headers}\r\n".encode())
-        with self._lock:
-            self._open.add(upstream)
-        threading.Thread(target=_pump, args=(handler.connection, upstream), daemon=True).start()
-        _pump(upstream, handler.connection, mute=fault == "mute")
-        with self._lock:
-            self._open.discard(upstream)
+        with socket.create_connection(self._address) as upstream:
+            upstream.sendall(f"GET {handler.path} HTTP/1.1\r\n{headers}\r\n".encode())
+            with self._lock:
+                self._open.add(upstream)
+            back = threading.Thread(target=_pump, args=(handler.connection, upstream), daemon=True)
+            back.start()
+            _pump(upstream, handler.connection, mute=fault == "mute")
+            back.join()
+            with self._lock:
+                self._open.discard(upstream)
 
 
 class _Server(ThreadingHTTPServer):

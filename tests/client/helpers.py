@@ -50,6 +50,8 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self):
+        if self.process is not None:
+            self.kill()
         self.starts += 1
         log = self.directory / f"log-{self.starts}.txt"
         command = [each.format(port=self.port, directory=self.directory) for each in self.command]
@@ -70,6 +72,7 @@ class ServerProcess:
 
     def kill(self):
         self.process.kill()
+        self.process.stdin.close()
         self.process.wait()
 
 

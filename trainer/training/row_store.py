@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -43,7 +44,7 @@ class RowStore:
         if size > limit:
             logger.info("%.1f GB of pixels go to a file in %s", size / 1e9, folder)
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(prefix=".pixels-", dir=folder)  # noqa: SIM115 - the map outlives us
+            self._file = tempfile.TemporaryFile(prefix=".pixels-", dir=folder)  # noqa: SIM115 - finish() closes it
         else:
             self._rows = np.empty(self.shape, self.dtype)
 
@@ -55,6 +56,8 @@ class RowStore:
             try:
                 self._file.write(np.ascontiguousarray(block, self.dtype).tobytes())
             except OSError as error:
+                with suppress(OSError):  # closing tries to write once more
+                    self._file.close()
                 raise DataError(
                     f"cannot write decoded pixels: {error.strerror or error}; free some space"
                 ) from error
@@ -67,11 +70,14 @@ class RowStore:
         try:
             self._file.flush()
         except OSError as error:
+            with suppress(OSError):  # closing tries to write once more
+                self._file.close()
             raise DataError(
                 f"cannot write decoded pixels: {error.strerror or error}; free some space"
             ) from error
         shape = (self.filled, *self.shape[1:])
-        return torch.from_numpy(np.memmap(self._file, self.dtype, mode="c", shape=shape))
+        with self._file as file:  # the map outlives it
+            return torch.from_numpy(np.memmap(file, self.dtype, mode="c", shape=shape))
 
 
 def memory_bytes() -> int:

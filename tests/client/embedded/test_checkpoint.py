@@ -48,6 +48,7 @@ def test_weighs_less_than_6_mb_and_holds_no_pickle() -> None:
     assert {path.suffix for path in files} <= {".json", ".txt", ".md", ".safetensors"}
 
 
+@pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning")
 def test_loads_as_a_stable_diffusion_pipeline_from_safetensors() -> None:
     from diffusers import StableDiffusionPipeline
 

@@ -1,9 +1,8 @@
 """The engine as a process: the users' workflow, from the queue to the files, and how it ends.
 
-Covers: client.embedded.server, client.embedded.engine, client.embedded.errors,
+Covers: client.embedded, client.embedded.server, client.embedded.engine, client.embedded.errors,
 client.embedded.nodes.images, client.embedded.nodes.sampling, client.embedded.runtime,
-client.embedded.sockets.
-"""
+client.embedded.sockets."""
 
 from __future__ import annotations
 
@@ -160,7 +159,8 @@ def test_the_workflow_makes_a_labelled_folder(engine):
             requests.get(f"{engine.url}/view", params=image, timeout=30).content
             == path.read_bytes()
         )
-        assert Image.open(path).size == (64, 64)
+        with Image.open(path) as image:
+            assert image.size == (64, 64)
     lines = (engine.base / "output" / "whole" / "metadata.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines] == output["synthgrid_records"]
 
@@ -266,6 +266,7 @@ def test_a_polite_request_to_end_is_followed(tmp_path):
     process, url = start(tmp_path)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
+    process.communicate()
     assert is_gone(url)
 
 

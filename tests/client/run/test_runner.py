@@ -1,7 +1,6 @@
 """A plan becomes exactly its labelled folder, on a real embedded server, whatever goes wrong.
 
-Covers: client.run.runner, client.run.plan_jobs, client.server.launch.
-"""
+Covers: client, client.run.runner, client.run.plan_jobs, client.server.launch."""
 
 import hashlib
 import io

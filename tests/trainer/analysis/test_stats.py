@@ -153,14 +153,14 @@ def test_a_lucky_agreement_of_few_seeds_is_not_believed() -> None:
 
 
 def test_the_pooled_spread_is_the_residual_of_a_two_way_layout() -> None:
+    from pandas import DataFrame
     from statsmodels.formula.api import ols
 
     random = np.random.RandomState(3)
     table = random.normal(0.6, 0.05, (4, 5))
     arm, seed = np.indices(table.shape)
-    fit = ols(
-        "y ~ C(arm) + C(seed)", {"y": table.ravel(), "arm": arm.ravel(), "seed": seed.ravel()}
-    ).fit()
+    data = DataFrame({"y": table.ravel(), "arm": arm.ravel(), "seed": seed.ravel()})
+    fit = ols("y ~ C(arm) + C(seed)", data).fit()
     found = seed_spread([cell(list(row)) for row in table])
     assert found is not None
     assert (found.variance, found.df) == pytest.approx((fit.mse_resid, fit.df_resid))
@@ -260,6 +260,7 @@ def test_a_class_change_is_the_two_way_analysis_of_variance_of_statsmodels(
 ) -> None:
     """What a seed shifts for all images is counted as seeds; what is left of runs and images, once,
     with the images. These are Agresti and Min's, of the table with half an image more per cell."""
+    from pandas import DataFrame
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
     from statsmodels.stats.weightstats import DescrStatsW
@@ -270,8 +271,8 @@ def test_a_class_change_is_the_two_way_analysis_of_variance_of_statsmodels(
     after = random.rand(seeds, n) < chance
     differences = after.astype(float) - before
     seed, image = np.indices(differences.shape)
-    data = {"d": differences.ravel(), "seed": seed.ravel(), "image": image.ravel()}
-    table = anova_lm(ols("d ~ C(seed) + C(image)", data).fit())
+    columns = {"d": differences.ravel(), "seed": seed.ravel(), "image": image.ravel()}
+    table = anova_lm(ols("d ~ C(seed) + C(image)", DataFrame(columns)).fit())
     squares = table["sum_sq"] / table["df"]
     luck = max(0.0, squares["C(seed)"] - squares["Residual"]) / (n * seeds)
     by_image = [*differences.mean(axis=0), 1.0, -1.0]

@@ -1,5 +1,8 @@
 """Tuning sees real training images only, never does worse than the defaults on them, and goes on
-after a kill."""
+after a kill.
+
+Covers: trainer.commands.tune.
+"""
 
 from __future__ import annotations
 
