@@ -44,6 +44,8 @@ def test_nothing_is_drawn_before_a_server_has_room():
     jobs.join("a")
     jobs.take("a")
     assert len(drawn) == 1
+    jobs.ahead(2)
+    assert len(drawn) == 3
 
 
 def test_jobs_of_a_lost_server_are_the_next_that_are_taken(jobs):
@@ -191,9 +193,9 @@ def test_every_new_try_has_the_next_attempt_number_and_a_lost_job_keeps_its_own(
     assert (job.batch_index, job.attempt, job.losses, job.posted) == (0, 1, 1, False)
     job = jobs.renumber("a", jobs.posted("a", job))
     assert (job.attempt, job.failures, job.losses, job.posted) == (2, 1, 1, False)
-    jobs.forget("a", job)
+    jobs.forget("a", jobs.posted("a", job))
     job = jobs.take("a")
-    assert (job.attempt, job.failures, job.losses) == (2, 1, 2)
+    assert (job.attempt, job.failures, job.losses, job.posted) == (2, 1, 2, False)
     fail(jobs, "a", job)
     job = jobs.take("a")
     assert (job.attempt, job.failures, job.losses) == (3, 2, 2)
