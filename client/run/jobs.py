@@ -126,7 +126,10 @@ class Jobs:
         return any(self._may_take(server, job) for job in self._candidates())
 
     def reserve(self, server: str, batches: Collection[int]) -> None:
-        """Keeps for a server the batches that an earlier client left on it, until it is lost."""
+        """Keeps for a server the batches that an earlier client left on it.
+
+        A reservation ends when the server is lost or the batch fails there.
+        """
         self._reserved |= {batch: server for batch in batches if batch not in self._reserved}
 
     def ahead(self, count: int) -> list[Job]:
@@ -199,7 +202,7 @@ class Jobs:
         again = Job(
             job.batch_index, rest, job.attempt + 1, failures, job.losses, failed_on=failed_on
         )
-        self._waiting.appendleft(again)
+        self._wait_again(again)
         return Outcome(again=rest, failures=failures)
 
     def forget(self, server: str, job: Job) -> Outcome:
@@ -211,8 +214,14 @@ class Jobs:
         lost = replace(job, losses=job.losses + oldest, posted=False)
         if lost.losses >= 2 * self.tries:
             return Outcome(failed=self._give_up(job))
-        self._waiting.appendleft(lost)
+        self._wait_again(lost)
         return Outcome(again=job.indices)
+
+    def _wait_again(self, job: Job) -> None:
+        """The job is the next for whoever is free; a reservation ends with its first failure, or
+        a job that may not go back to its server would wait for ever."""
+        self._reserved.pop(job.batch_index, None)
+        self._waiting.appendleft(job)
 
     def _put(self, server: str, job: Job) -> Job:
         self._on[server][job.batch_index] = job

@@ -146,6 +146,19 @@ def test_a_reserved_job_waits_for_its_server_while_that_is_there(jobs):
     assert jobs.take("a").batch_index == 0
 
 
+@pytest.mark.parametrize("how", ["finish", "forget"])
+def test_a_reserved_job_that_failed_on_its_server_may_go_to_another(jobs, how):
+    jobs.join("a")
+    jobs.join("b")
+    jobs.reserve("a", [0])
+    job = jobs.posted("a", jobs.take("a"))
+    assert job.batch_index == 0
+    getattr(jobs, how)("a", job)
+    taken = jobs.take("b")
+    assert taken is not None
+    assert taken.batch_index == 0
+
+
 def test_when_the_first_jobs_all_fail_it_is_hopeless():
     jobs = Jobs(iter(batches(9)), tries=1)
     jobs.join("a")
@@ -389,6 +402,16 @@ class Farm(RuleBasedStateMachine):
             )
             assert set(owners) == set(self.jobs._wanted)
             assert set(owners.values()) <= {1}
+
+    @invariant()
+    def every_run_ends(self):
+        """No job waits for a server that is there and may not take it."""
+        if not hasattr(self, "jobs") or not self.jobs.servers:
+            return
+        for job in self.jobs._waiting:
+            owner = self.jobs._reserved.get(job.batch_index)
+            if self.jobs.wanted(job) and (owner is None or owner in self.jobs.servers):
+                assert any(self.jobs._may_take(server, job) for server in self.jobs.servers)
 
     def teardown(self):
         """When servers behave again, the run comes to its end."""
