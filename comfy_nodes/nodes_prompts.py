@@ -14,6 +14,8 @@ from .errors import LabelsetError, PlanError, SynthGridError
 from .plan import (
     DEFAULT_TEMPLATE,
     MAX_SEED,
+    MOST_PER_BATCH,
+    MOST_PER_CLASS,
     ClassEntry,
     GenerationPlan,
     ImageSpec,
@@ -27,8 +29,6 @@ from .subfolders import images_below
 
 CATEGORY = "SynthGrid"
 BANKS = ("templates", "contexts", "styles")
-MOST_PER_CLASS = 1_000_000  # images
-MOST_PER_BATCH = 4096  # images
 
 
 @dataclass(frozen=True)

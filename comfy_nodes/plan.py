@@ -29,6 +29,8 @@ from .draws import draw, hash_integer
 from .errors import PlanError
 
 MAX_SEED = 2**53 - 1  # browsers hold numbers as doubles and mangle larger integers
+MOST_PER_CLASS = 1_000_000  # images
+MOST_PER_BATCH = 4096  # images
 DEFAULT_TEMPLATE = "a photo of a {class}"
 PLACEHOLDERS = ("class", "definition", "context", "style")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -120,8 +122,10 @@ class GenerationPlan:
         if not self.classes:
             raise PlanError("no classes; give at least one class name")
         _refuse_duplicates([entry.name for entry in self.classes])
-        if self.images_per_class < 1:
-            raise PlanError(f"images per class is {self.images_per_class}; it must be 1 or more")
+        if not 1 <= self.images_per_class <= MOST_PER_CLASS:
+            raise PlanError(
+                f"images per class is {self.images_per_class}; it must be 1 to {MOST_PER_CLASS}"
+            )
         if not 0 <= self.seed <= MAX_SEED:
             raise PlanError(f"plan seed {self.seed} is outside 0..{MAX_SEED}")
         self._refuse_missing_definitions()
@@ -284,7 +288,7 @@ def parse_classes(text: str) -> tuple[ClassEntry, ...]:
     if stripped[:1] in ("[", "{"):
         try:
             return classes_from_json(json.loads(stripped))
-        except json.JSONDecodeError as error:
+        except (RecursionError, ValueError) as error:
             raise PlanError(f"the class list starts like JSON but is not: {error}") from error
     entries = []
     for line in parse_lines(text):
@@ -366,7 +370,7 @@ def read_classes(path: Path) -> tuple[ClassEntry, ...]:
         if path.suffix.lower() == ".json":
             return classes_from_json(json.loads(text))
         return parse_classes(text)
-    except json.JSONDecodeError as error:
+    except (RecursionError, ValueError) as error:  # too deep, malformed, or a number without end
         raise PlanError(f"{path} is not valid JSON: {error}") from error
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from error

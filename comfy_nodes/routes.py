@@ -18,12 +18,10 @@ from . import paths
 from .errors import PlanError, SynthGridError
 from .nodes_prompts import (
     BANKS,
-    MOST_PER_BATCH,
-    MOST_PER_CLASS,
     ClassList,
     PromptTemplatesNode,
 )
-from .plan import MAX_SEED, GenerationPlan
+from .plan import MAX_SEED, MOST_PER_BATCH, MOST_PER_CLASS, GenerationPlan
 from .subfolders import images_below
 
 PATH = "/synthgrid/preview"

@@ -11,6 +11,7 @@ import argparse
 import difflib
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -52,23 +53,28 @@ def main(
     for stream in (sys.stdout, sys.stderr):  # class names of any language on any terminal
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    options = None
+    verbose = "--verbose" in given
+    _log_to_stderr(verbose=verbose)
     try:
+        _refuse_impossible(given)
         options = build_parser(given, prog=prog, groups=groups).parse_args(given)
-        _log_to_stderr(verbose=_verbose(options))
         code: int = options.command(options)
         return code
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stderr.close()
         return 0
     except (SynthGridError, OSError) as error:
-        log.error("error: %s", error, exc_info=_verbose(options))
+        log.error("error: %s", error, exc_info=verbose)
         return 1
     except ModuleNotFoundError as error:
         hint = what_to_install(error.name or "")
         if hint is None:
             raise
-        log.error("error: %s needs %s; %s", given[0], error.name, hint, exc_info=_verbose(options))
+        log.error("error: %s needs %s; %s", given[0], error.name, hint, exc_info=verbose)
+        return 1
+    except (MemoryError, OverflowError, RecursionError) as error:
+        log.error("error: not enough memory for what was asked: %s", error or "allocation failed")
+        log.debug("where it failed", exc_info=error)
         return 1
     except KeyboardInterrupt:
         log.error("interrupted; the same command continues where this one stopped")
@@ -114,6 +120,19 @@ def build_parser(
     return parser
 
 
+def _refuse_impossible(given: Sequence[str]) -> None:
+    """Refuses what is no path on any system, before every command has to.
+
+    Raises:
+        SynthGridError: an argument with a NUL character, or of a home folder that does not exist.
+    """
+    for each in given:
+        if "\0" in each:
+            raise SynthGridError(f"the argument {each[:60]!r} has a NUL character; remove it")
+        if each.startswith("~") and os.path.expanduser(each) == each:  # noqa: PTH111 - raises
+            raise SynthGridError(f"there is no home folder for '{each[:60]}'; give the whole path")
+
+
 def _description(groups: Mapping[str, Mapping[str, str]]) -> str:
     lines = ["Do Stable Diffusion images make your image classifier better?\n"]
     for title, commands in groups.items():
@@ -133,10 +152,6 @@ def _log_to_stderr(*, verbose: bool) -> None:
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:
         logging.getLogger("urllib3").setLevel(logging.WARNING)
-
-
-def _verbose(options: argparse.Namespace | None) -> bool:
-    return bool(getattr(options, "verbose", False))
 
 
 def _version() -> str:

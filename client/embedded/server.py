@@ -120,7 +120,7 @@ class Server:
         site = web.TCPSite(self._runner, host, port)
         try:
             await site.start()
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             await self._runner.cleanup()
             raise EmbeddedError(
                 f"cannot listen on {host}:{port}: {error}; choose another port, or 0"

@@ -318,7 +318,7 @@ def read_json(path: Path) -> Any:
         raise WorkflowError(
             f"cannot read the workflow {path}: {error}; expected a JSON file in API format"
         ) from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # malformed, or a number of more digits than Python reads
         raise WorkflowError(
             f"{path} is not valid JSON: {error}; expected a workflow in API format"
         ) from error

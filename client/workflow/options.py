@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from comfy_nodes.plan import ClassEntry, parse_lines
+from comfy_nodes.plan import MOST_PER_BATCH, MOST_PER_CLASS, ClassEntry, parse_lines
 
 from ..errors import WorkflowError
 from .graph import Workflow
@@ -43,8 +43,10 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("images_per_class", "batch_size", "steps"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise WorkflowError(f"{name.replace('_', ' ')} is {value}; it must be 1 or more")
+            most = MOST_PER_BATCH if name == "batch_size" else MOST_PER_CLASS
+            if value is not None and not 1 <= value <= most:
+                shown = name.replace("_", " ")
+                raise WorkflowError(f"{shown} is {value}; it must be 1 to {most}")
         if self.strength is not None and not 0.0 < self.strength <= 1.0:
             raise WorkflowError(
                 f"strength is {self.strength}; "

@@ -25,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(
@@ -82,10 +82,12 @@ def to_list(name: str, kind: Callable[[Any], Any], value: Any) -> tuple[Any, ...
         raise ConfigError(f"{name} must be a list, not {value!r}") from error
 
 
-def check_whole(name: str, value: Any, *, low: int) -> None:
-    """Raises ConfigError unless `value` is an integer of at least `low`."""
+def check_whole(name: str, value: Any, *, low: int, high: int = 10**9) -> None:
+    """Raises ConfigError unless `value` is an integer in low..high."""
     if type(value) is not int or value < low:
         raise ConfigError(f"{name} is {value!r}; expected a whole number of at least {low}")
+    if value > high:
+        raise ConfigError(f"{name} is {value}; expected at most {high}")
 
 
 def check_number(

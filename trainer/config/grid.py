@@ -27,7 +27,7 @@ from trainer.config.fields import (
     strict,
     to_list,
 )
-from trainer.config.run import MIN_IMAGE_SIZE_PX, TrainingConfig
+from trainer.config.run import TrainingConfig, check_image_size
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
 
@@ -97,9 +97,10 @@ class GridConfig:
         )
         check_choice("device", self.device, DEVICES)
         self._check_machine()
-        for name, low in (("image_size_px", MIN_IMAGE_SIZE_PX), ("threads", 1)):
-            if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name), low=low)
+        if self.image_size_px is not None:
+            check_image_size(self.image_size_px)
+        if self.threads is not None:
+            check_whole("threads", self.threads, low=1, high=1024)
         for name in ("quick", "allow_untrained", "drop_leaks"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
@@ -122,7 +123,7 @@ class GridConfig:
                 raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
 
     def _check_axes(self) -> None:
-        check_whole("seeds", self.seeds, low=1)
+        check_whole("seeds", self.seeds, low=1, high=1000)
         object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
         if not self.models or len(set(self.models)) != len(self.models):
             given = ",".join(map(str, self.models)) or "none"

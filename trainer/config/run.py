@@ -15,6 +15,7 @@ from trainer.models.registry import model_spec
 AUGMENTATIONS = ("none", "standard")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
+MAX_IMAGE_SIZE_PX = 4096
 _RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
 
 
@@ -56,6 +57,11 @@ class TrainingConfig:
         return self.updates or math.ceil(train_images / self.batch_size) * (self.epochs or 0)
 
 
+def check_image_size(size_px: object) -> None:
+    """Raises ConfigError unless the side of a model's input is a whole number it can have."""
+    check_whole("image_size_px", size_px, low=MIN_IMAGE_SIZE_PX, high=MAX_IMAGE_SIZE_PX)
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One cell of a grid at one seed: everything that its numbers depend on, hence its identity.
@@ -90,7 +96,7 @@ class RunConfig:
             raise ConfigError(f"arm '{self.arm}' is not in its shortest spelling, '{arm.name}'")
         check_choice("budget", self.budget, arm.budgets)
         check_whole("seed", self.seed, low=0)
-        check_whole("image_size_px", self.image_size_px, low=MIN_IMAGE_SIZE_PX)
+        check_image_size(self.image_size_px)
 
     @property
     def run_id(self) -> str:

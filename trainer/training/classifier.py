@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from trainer.config.run import check_image_size
 from trainer.errors import ConfigError, ReportError, RunError, WeightsError
 from trainer.models.registry import ModelSpec, model_spec
 from trainer.models.weights import (
@@ -174,6 +175,7 @@ def _described(path: Path, *, remedy: str) -> Classifier:
             tuple(values["classes"]),
             int(values["image_size_px"]),
         )
+        check_image_size(size)
         network = skeleton(model, len(classes), image_size_px=size)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ReportError(f"{path} is damaged ({error!r}); {remedy}") from error

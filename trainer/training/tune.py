@@ -19,6 +19,7 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
 
 from trainer.config import GridConfig, TrainingConfig
+from trainer.config.fields import check_whole
 from trainer.data.dataset import Sample, fingerprint, load_dataset
 from trainer.errors import ConfigError, DataError, RunError
 from trainer.models.registry import model_spec
@@ -59,10 +60,8 @@ class TuneConfig:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (("trials", 1), ("folds", 2), ("seed", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < low:
-                raise ConfigError(f"{name} is {value!r}; expected a whole number of at least {low}")
+        for name, low, high in (("trials", 1, 10**6), ("folds", 2, 1000), ("seed", 0, 2**32 - 1)):
+            check_whole(name, getattr(self, name), low=low, high=high)
         if Path(self.out).suffix != ".json":
             raise ConfigError(
                 f"--out {self.out} must name a .json file, such as runs/tuned-{self.model}.json"

@@ -164,7 +164,7 @@ def test_a_class_with_too_few_images_is_named_with_its_count(images: Path) -> No
     for number in range(12):
         (images / "dog" / f"{number:02d}.png").unlink()
     with pytest.raises(
-        DataError, match=r"too few images for 6 train \+ 8 test a class: 'dog' has 8, needs 14"
+        DataError, match=r"too few images for 6 train \+ 8 test per class: 'dog' has 8, needs 14"
     ):
         plan(images)
 
