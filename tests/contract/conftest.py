@@ -20,6 +20,8 @@ import pytest
 import requests
 import websocket
 
+from tests.contract.versions import Behaviour, behaviour_of
+
 PATIENCE_S = 60.0
 
 
@@ -113,6 +115,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
     if not contract.get("/object_info/ContractShow").json():
         pytest.skip("this server lacks tests/contract/contract_nodes.py; link it into custom_nodes")
     yield contract
+
+
+@pytest.fixture(scope="session")
+def behaviour(server: Contract) -> Behaviour:
+    """What this server's version does otherwise than others; see versions.py."""
+    return behaviour_of(server.get("/system_stats").json()["system"]["comfyui_version"])
 
 
 @pytest.fixture

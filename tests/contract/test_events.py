@@ -37,7 +37,7 @@ def test_the_first_event_tells_the_client_its_id(listener):
 
 
 def test_the_events_of_a_prompt_come_in_order(server, listener):
-    prompt_id = server.queue(waiting(), client_id=listener.client_id)
+    prompt_id = server.queue(waiting(3, 0.15), client_id=listener.client_id)
     events = listener.until_done()
     names = [event for event, _ in events if event not in ("status", "progress_state")]
     assert names == [
@@ -51,6 +51,14 @@ def test_the_events_of_a_prompt_come_in_order(server, listener):
         "executing",
     ]
     assert all(data["prompt_id"] == prompt_id for event, data in events if event != "status")
+
+
+def test_of_steps_that_follow_fast_the_first_and_the_last_are_always_reported(
+    server, listener, behaviour
+):
+    server.queue(waiting(3, 0.0), client_id=listener.client_id)
+    steps = [data["value"] for event, data in listener.until_done() if event == "progress"]
+    assert steps == ([1, 2, 3] if behaviour.reports_every_step else [1, 3])
 
 
 def test_the_events_carry_what_a_client_needs(server, listener):

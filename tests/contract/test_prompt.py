@@ -25,6 +25,15 @@ def shown(first: dict[str, Any]) -> dict[str, Any]:
 GOOD = shown(node("ContractAdd", a=1, b=2))
 
 
+def refusal_type(answer) -> str:
+    """The error's type in an answer that refuses a whole prompt and blames no node's input."""
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error", "node_errors"}
+    assert set(answer.json()["error"]) == {"type", "message", "details", "extra_info"}
+    assert answer.json()["node_errors"] == {}
+    return answer.json()["error"]["type"]
+
+
 def test_a_good_prompt_is_queued_with_an_id_and_a_number(server):
     answer = server.post("/prompt", {"prompt": GOOD}).json()
     assert set(answer) == {"prompt_id", "number", "node_errors"}
@@ -40,10 +49,22 @@ def test_numbers_rise_and_front_makes_them_negative(server):
     assert server.post("/prompt", {"prompt": GOOD, "number": 7}).json()["number"] == 7.0
 
 
-def test_a_prompt_id_is_taken_as_it_is(server):
-    prompt_id = f"mine-{uuid.uuid4().hex}"
+def test_a_canonical_uuid_is_taken_as_prompt_id(server):
+    prompt_id = str(uuid.uuid4())
     assert server.queue(GOOD, prompt_id=prompt_id) == prompt_id
     assert server.wait(prompt_id)["status"]["completed"]
+
+
+@pytest.mark.parametrize("spelt", ["mine-{}".format, lambda it: it.hex, lambda it: str(it).upper()])
+def test_any_other_prompt_id_is_taken_as_it_is_or_refused(server, behaviour, spelt):
+    prompt_id = spelt(uuid.UUID(int=uuid.uuid4().int | 0xA))  # has a letter
+    answer = server.post("/prompt", {"prompt": GOOD, "prompt_id": prompt_id})
+    if behaviour.takes_any_prompt_id:
+        assert answer.json()["prompt_id"] == prompt_id
+        assert server.wait(prompt_id)["status"]["completed"]
+    else:
+        assert answer.status_code == 400
+        assert answer.json()["error"]["type"] == "invalid_prompt_id"
 
 
 @pytest.mark.parametrize(
@@ -52,18 +73,22 @@ def test_a_prompt_id_is_taken_as_it_is(server):
         ({}, "no_prompt"),
         ({"prompt": {}}, "prompt_no_outputs"),
         ({"prompt": {"1": node("ContractAdd", a=1)}}, "prompt_no_outputs"),
-        ({"prompt": {"1": node("NoSuchNode")}}, "invalid_prompt"),
-        ({"prompt": {"1": {"inputs": {}}}}, "invalid_prompt"),
-        ({"prompt": {"1": [1, 2]}}, "invalid_prompt"),
     ],
 )
 def test_a_prompt_that_cannot_run_at_all_is_refused(server, body, kind):
-    answer = server.post("/prompt", body)
-    assert answer.status_code == 400
-    assert set(answer.json()) == {"error", "node_errors"}
-    assert set(answer.json()["error"]) == {"type", "message", "details", "extra_info"}
-    assert answer.json()["error"]["type"] == kind
-    assert answer.json()["node_errors"] == {}
+    assert refusal_type(server.post("/prompt", body)) == kind
+
+
+@pytest.mark.parametrize("first", [node("NoSuchNode"), {"inputs": {}}])
+def test_a_node_of_no_known_class_is_refused(server, behaviour, first):
+    answer = server.post("/prompt", {"prompt": {"1": first}})
+    assert refusal_type(answer) == behaviour.unknown_class
+
+
+def test_a_node_that_is_no_object_is_refused_and_the_server_lives_on(server, behaviour):
+    answer = server.post("/prompt", {"prompt": {"1": [1, 2]}})
+    assert answer.status_code == behaviour.node_that_is_no_object
+    assert server.run(GOOD)["status"]["completed"]
 
 
 @pytest.mark.parametrize(
