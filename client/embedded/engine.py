@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import threading
 import time
 import uuid
@@ -89,7 +90,10 @@ class Engine:
     def _number(self, body: dict[str, Any]) -> float:
         """The prompt's place: as requested, or first come first served, or before all so far."""
         if "number" in body:
-            return float(body["number"])
+            number = float(body["number"])
+            if not math.isfinite(number):  # no JSON could say it in /queue
+                raise ValueError(f"number is {number}; expected a finite number")
+            return number
         number = self._next_number
         self._next_number += 1
         return -number if body.get("front") else number

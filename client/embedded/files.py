@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from comfy_nodes.labelset import write_atomically
+
 from . import runtime
 
 _KINDS = ("output", "input", "temp")
@@ -20,6 +22,8 @@ _ACTIVE = {
     "image/svg+xml",
     "text/javascript",
     "text/css",
+    "text/xml",
+    "application/xml",
 }
 _UNKNOWN = "application/octet-stream"
 
@@ -59,9 +63,14 @@ async def view(request: web.Request) -> web.StreamResponse:
     content_type = mimetypes.guess_type(path.name)[0] or _UNKNOWN
     headers = {
         "Content-Disposition": f'filename="{quote(path.name, safe=" ()[]!,;@&=+~")}"',
-        "Content-Type": _UNKNOWN if content_type in _ACTIVE else content_type,
+        "Content-Type": _UNKNOWN if _is_active(content_type) else content_type,
+        "X-Content-Type-Options": "nosniff",
     }
     return web.FileResponse(path, headers=headers)
+
+
+def _is_active(content_type: str) -> bool:
+    return content_type in _ACTIVE or content_type.endswith("+xml")
 
 
 async def upload_image(request: web.Request) -> web.Response:
@@ -95,12 +104,11 @@ def _is_plain_name(name: str) -> bool:
 
 def _store(folder: Path, name: str, data: bytes, *, overwrite: bool) -> str:
     """Writes the file under its name, or "name (1).png" and so on if another file has it."""
-    folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / name, 0
-    while path.exists() and not overwrite:
-        if path.read_bytes() == data:
+    while (path.exists() or path.is_symlink()) and not overwrite:
+        if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
             return path.name
         number += 1
         path = folder / f"{Path(name).stem} ({number}){Path(name).suffix}"
-    path.write_bytes(data)
+    write_atomically(path, data)  # takes the place of a link; does not write through it
     return path.name

@@ -128,6 +128,7 @@ def _model(kind: Any, folder: Path, part: str) -> Any:
             "the engine loads safetensors only; "
             "save the pipeline again with safe_serialization=True"
         )
+    _refuse_other_shards(folder, part)
     is_half = device().type == "cuda" and part != "vae"  # half precision overflows inside many VAEs
     dtype = torch.float16 if is_half else torch.float32
     options: dict[str, Any] = {} if whole else {"variant": "fp16"}
@@ -146,6 +147,21 @@ def _model(kind: Any, folder: Path, part: str) -> Any:
     if part == "text_encoder":
         return model.to(device(), dtype).eval()
     return model.to(device()).to(memory_format=torch.channels_last).eval()
+
+
+def _refuse_other_shards(folder: Path, part: str) -> None:
+    """An index of shards may name any file; one that is no safetensors file would be unpickled."""
+    for index in sorted((folder / part).glob("*.index.json")):
+        try:
+            shards = list(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            plain = all(isinstance(each, str) and Path(each).name == each for each in shards)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            raise EmbeddedError(f"{index} is damaged ({error!r}); restore it from a copy") from None
+        if not plain or not all(each.endswith(".safetensors") for each in shards):
+            raise EmbeddedError(
+                f"{index} names files that are not .safetensors in its own folder; "
+                "save the pipeline again with safe_serialization=True"
+            )
 
 
 def _scheduler_config(folder: Path) -> dict[str, Any]:

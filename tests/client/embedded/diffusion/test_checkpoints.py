@@ -111,3 +111,24 @@ def test_checkpoints_are_listed_by_name_and_the_users_own_come_first(checkpoints
 def test_a_checkpoint_directory_that_is_not_there_is_named(tmp_path):
     with pytest.raises(EmbeddedError, match="nowhere does not exist"):
         Folders.create(tmp_path, [tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [["model.bin"], ["../other.safetensors"], ["a.safetensors", "b.ckpt"], [3]],
+)
+def test_an_index_that_names_anything_but_safetensors_beside_it_is_refused(folder, shards):
+    part = folder / "unet"
+    (part / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({}, part / "model.bin")
+    (part / "diffusion_pytorch_model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {f"w{n}": each for n, each in enumerate(shards)}})
+    )
+    with pytest.raises(EmbeddedError, match=r"index\.json names files that are not \.safetensors"):
+        loading.load(folder)
+
+
+def test_a_damaged_index_is_named(folder):
+    (folder / "unet" / "x.index.json").write_text("{")
+    with pytest.raises(EmbeddedError, match=r"x\.index\.json is damaged"):
+        loading.load(folder)
