@@ -38,7 +38,7 @@ from .editor import (
 )
 from .graph import Workflow, parse_workflow, read_json
 from .promoted import Promoted, primitive_targets
-from .widgets import Shape, sent_value, shape_of, wrapped
+from .widgets import CUSTOM_COMBO, Shape, position_of_choice, sent_value, shape_of, wrapped
 
 _NOTES = {"Note", "MarkdownNote"}
 _REROUTE = "Reroute"
@@ -195,6 +195,8 @@ class _Export:
                 inputs[slot.name] = list(found)
             elif slot.link in scope.graph.links and slot.name not in inputs:
                 self.lost[scope.id_of(node), slot.name] = self._name(scope, node)
+        if node.type == CUSTOM_COMBO and (choice := shape.widgets.get("choice")):
+            inputs["index"] = position_of_choice(inputs, choice.value)
         title = node.title or str(
             (isinstance(info, Mapping) and info.get("display_name")) or node.type
         )
