@@ -35,6 +35,7 @@ def with_current_classes(
     present = {*object_info, *of_the_editor}
     present |= {str(each.get("id")) for each in subgraphs if isinstance(each, dict)}
     known = cache(replacements)
+    rule_of = cache(lambda kind: _rule(kind, object_info, known()))
     notes: list[str] = []
 
     def renewed(graph: Any) -> Any:
@@ -46,12 +47,13 @@ def with_current_classes(
         kind = node.get("type") if isinstance(node, dict) else None
         if not isinstance(kind, str) or kind in present:
             return node
-        rule = _rule(kind, object_info, known())
+        rule = rule_of(kind)
         if rule is None:
             return node
         name = rule["new_node_id"]
         if name.strip() != kind.strip():
-            notes.append(f"node {node.get('id')}: '{shown(kind)}' is called '{shown(name)}' today")
+            node_id = shown(str(node.get("id")))
+            notes.append(f"node {node_id}: '{shown(kind)}' is called '{shown(name)}' today")
         return _renamed(node, rule) | {"type": name}
 
     found = renewed(value)

@@ -1,8 +1,11 @@
 """Workflows that were saved with classes which are called otherwise today."""
 
+import contextlib
 import copy
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from client.errors import WorkflowError
 from client.workflow.convert import convert
@@ -128,3 +131,31 @@ def test_the_file_as_read_is_not_changed():
     before = copy.deepcopy(workflow)
     converted(workflow)
     assert workflow == before
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda each: (
+        st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=5), each, max_size=3)
+    ),
+    max_leaves=8,
+)
+RULE = st.fixed_dictionaries(
+    {"new_node_id": st.sampled_from(["Resize", "Average", "NotHere"]) | JSON},
+    optional={
+        "old_widget_ids": JSON,
+        "input_mapping": st.lists(
+            st.fixed_dictionaries({}, optional={"new_id": JSON, "old_id": JSON, "set_value": JSON})
+            | JSON
+        )
+        | JSON,
+        "output_mapping": JSON,
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rules=st.lists(RULE, max_size=2) | JSON, values=JSON)
+def test_whatever_a_server_lists_a_file_converts_or_is_refused(rules, values):
+    with contextlib.suppress(WorkflowError):
+        converted(after_the_source("Mean", values), {"Mean": rules})
