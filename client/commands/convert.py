@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,11 @@ def convert_file(args: argparse.Namespace) -> int:
     if args.out is not None and args.out.exists() and not args.overwrite:
         raise WorkflowError(f"{args.out} exists; choose another --out, or add --overwrite")
     with ExitStack() as stack:
+        source = cache(lambda: server_of(args, stack))
 
         def object_info() -> Mapping[str, Any]:
             if args.object_info is None:
-                return server_of(args, stack).open().object_info()
+                return source().open().object_info()
             value = read_json(args.object_info)
             if not isinstance(value, dict):
                 raise WorkflowError(
@@ -68,7 +70,10 @@ def convert_file(args: argparse.Namespace) -> int:
                 )
             return value
 
-        workflow, notes = load_for(args.workflow, object_info)
+        def replacements() -> Mapping[str, Any]:
+            return {} if args.object_info else source().open().node_replacements()
+
+        workflow, notes = load_for(args.workflow, object_info, replacements)
     for note in notes:
         log.warning("warning: %s", note)
     text = json.dumps(workflow.graph, indent=2, ensure_ascii=False) + "\n"

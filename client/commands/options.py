@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..server.access import Access
     from ..server.fleet import AnyServer, ServerSource
     from ..server.launch import EmbeddedServer
+    from ..server.server import ComfyServer
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +256,17 @@ def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
 
 def object_info_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
     """The /object_info of the first server that answers. Raises ServerError if none does."""
+    return _first_answer(servers, lambda server: server.object_info())
+
+
+def replacements_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
+    """Its /node_replacements. Raises ServerError if none answers."""
+    return _first_answer(servers, lambda server: server.node_replacements())
+
+
+def _first_answer(
+    servers: Sequence[AnyServer], ask: Callable[[ComfyServer], Mapping[str, Any]]
+) -> Mapping[str, Any]:
     from ..server.fleet import Patience, seats_of
 
     errors = []
@@ -262,7 +274,7 @@ def object_info_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
         try:
             server = seat.source.open()
             try:
-                return server.object_info()
+                return ask(server)
             finally:
                 if not seat.stays_open:
                     server.close()
@@ -337,11 +349,14 @@ def _lines(path: Path | None) -> tuple[str, ...] | None:
 
 
 def workflow_of(
-    args: argparse.Namespace, object_info: Callable[[], Mapping[str, Any]] | None = None
+    args: argparse.Namespace,
+    object_info: Callable[[], Mapping[str, Any]] | None = None,
+    replacements: Callable[[], Mapping[str, Any]] = dict,
 ) -> Workflow:
     """The named workflow, with the options applied.
 
-    `object_info` returns a server's /object_info; it is called only to convert editor format.
+    `object_info` and `replacements` return a server's /object_info and /node_replacements; they
+    are called only to convert editor format.
 
     Raises:
         WorkflowError: no workflow, an option that no node takes, or editor format and no
@@ -356,7 +371,7 @@ def workflow_of(
             "convert it to API format first, with: synthgrid convert"
         )
 
-    workflow, notes = load_for(args.workflow, object_info or no_server)
+    workflow, notes = load_for(args.workflow, object_info or no_server, replacements)
     for note in notes:
         log.warning("warning: %s", note)
     return with_settings(patch(workflow, options_of(args)), args.set)

@@ -18,6 +18,7 @@ from .options import (
     fleet_of,
     new_parser,
     object_info_of,
+    replacements_of,
     workflow_of,
 )
 
@@ -61,7 +62,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the plan and reports the result in one line."""
     with ExitStack() as stack:
         servers = fleet_of(args, stack)
-        return make(workflow_of(args, lambda: object_info_of(servers)), servers, args.out, args)
+        workflow = workflow_of(
+            args, lambda: object_info_of(servers), lambda: replacements_of(servers)
+        )
+        return make(workflow, servers, args.out, args)
 
 
 def make(

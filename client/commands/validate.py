@@ -52,7 +52,11 @@ def check_workflow(args: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         source = server_of(args, stack)
-        workflow = workflow_of(args, lambda: source.open().object_info())
+        workflow = workflow_of(
+            args,
+            lambda: source.open().object_info(),
+            lambda: source.open().node_replacements(),
+        )
         plan, server = workflow.plan(), source.open()
         findings = check(workflow, server.object_info(), stats=server.system_stats(), out=args.out)
         url = server.url

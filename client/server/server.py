@@ -108,6 +108,14 @@ class ComfyServer:
         """
         return _object(self._transport.get_json("/object_info"), "/object_info", self.url)
 
+    def node_replacements(self) -> dict[str, Any]:
+        """GET /node_replacements: what stands for older classes; {} from servers without it."""
+        try:
+            answer = self._transport.get_json("/node_replacements")
+        except ServerRefused:
+            return {}
+        return answer if isinstance(answer, dict) else {}
+
     def queue(self) -> QueueState:
         """All clients' running and waiting prompts. Raises ServerUnreachable or ServerRefused."""
         return parse_queue(self.queue_rows())

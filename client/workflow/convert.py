@@ -38,7 +38,8 @@ from .editor import (
 )
 from .graph import Workflow, parse_workflow, read_json
 from .promoted import Promoted, primitive_targets
-from .widgets import Shape, sent_value, shape_of, wrapped
+from .replacements import Replacements, with_current_classes
+from .widgets import CUSTOM_COMBO, Shape, position_of_choice, sent_value, shape_of, wrapped
 
 _NOTES = {"Note", "MarkdownNote"}
 _REROUTE = "Reroute"
@@ -49,18 +50,25 @@ ObjectInfo: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Converted:
-    """A graph in API format, and what was left out of it, one sentence each."""
+    """A graph in API format, and what was left out of it or renamed, one sentence each."""
 
     graph: dict[str, Any]
     notes: tuple[str, ...] = ()
 
 
+def _none() -> Replacements:
+    return {}
+
+
 def load_for(
-    path: Path | str, object_info: ObjectInfo | Callable[[], ObjectInfo]
+    path: Path | str,
+    object_info: ObjectInfo | Callable[[], ObjectInfo],
+    replacements: Callable[[], Replacements] = _none,
 ) -> tuple[Workflow, tuple[str, ...]]:
-    """The workflow in a file of either format, and notes on what was left out.
+    """The workflow in a file of either format, and notes on what was left out or renamed.
 
     `object_info` is the server's, or a function that gets it: called for editor-format files only.
+    `replacements` gets its /node_replacements: called only if it lacks a class.
 
     Raises:
         WorkflowError: the file cannot be read, is not a workflow, or cannot be converted for this
@@ -70,25 +78,37 @@ def load_for(
     if not is_editor_format(value):
         return parse_workflow(value, source=str(path)), ()
     info = object_info() if callable(object_info) else object_info
-    converted = convert(value, info, source=str(path))
+    converted = convert(value, info, source=str(path), replacements=replacements)
     return parse_workflow(converted.graph, source=str(path)), converted.notes
 
 
-def convert(value: Any, object_info: ObjectInfo, *, source: str = "workflow") -> Converted:
+def convert(
+    value: Any,
+    object_info: ObjectInfo,
+    *,
+    source: str = "workflow",
+    replacements: Callable[[], Replacements] = _none,
+) -> Converted:
     """Converts a workflow in editor format for a server with this /object_info.
+
+    Classes that it lacks become what `replacements`, its /node_replacements, names for them.
 
     Raises:
         WorkflowError: not in editor format, or it uses nodes that the server lacks or features
             that only a browser has.
     """
-    export = _Export(parse_editor(value, source=source), object_info, source)
+    current, renamed = with_current_classes(
+        value, object_info, replacements, of_the_editor=_NOT_SENT
+    )
+    export = _Export(parse_editor(current, source=source), object_info, source)
     graph = export.graph()
     if not graph:
         raise WorkflowError(
             f"{source} is in editor format and has no node that a server runs; "
             "save it with its nodes"
         )
-    return Converted(graph, (*export.notes, *without_dependents(graph, export.lost, object_info)))
+    left_out = without_dependents(graph, export.lost, object_info)
+    return Converted(graph, (*renamed, *export.notes, *left_out))
 
 
 @dataclass(frozen=True)
@@ -195,6 +215,8 @@ class _Export:
                 inputs[slot.name] = list(found)
             elif slot.link in scope.graph.links and slot.name not in inputs:
                 self.lost[scope.id_of(node), slot.name] = self._name(scope, node)
+        if node.type == CUSTOM_COMBO and (choice := shape.widgets.get("choice")):
+            inputs["index"] = position_of_choice(inputs, choice.value)
         title = node.title or str(
             (isinstance(info, Mapping) and info.get("display_name")) or node.type
         )

@@ -23,6 +23,7 @@ from .estimates import gpu_memory, image_bytes, shown_bytes
 from .graph import Workflow, is_link
 from .overrides import nearest
 from .roles import LATENT, SAVER
+from .widgets import CUSTOM_COMBO
 
 MOST_PROBLEMS = 6
 ERROR, WARNING = "error", "warning"
@@ -146,6 +147,8 @@ def _node_problems(
     workflow: Workflow, node_id: str, object_info: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     node = workflow.graph[node_id]
+    if node["class_type"] == CUSTOM_COMBO:
+        return
     info = object_info[node["class_type"]]
     groups = info.get("input") if isinstance(info, Mapping) else None
     groups = groups if isinstance(groups, Mapping) else {}

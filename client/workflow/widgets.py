@@ -19,6 +19,7 @@ from .editor import EditorNode, Slot
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 AUTOGROW = "COMFY_AUTOGROW_V3"
 MATCH_TYPE = "COMFY_MATCHTYPE_V3"
+CUSTOM_COMBO = "CustomCombo"  # its users write its choices; the server checks none of its inputs
 _WIDGETS = {
     "INT",
     "FLOAT",
@@ -65,7 +66,8 @@ class Input:
         """How many helper widgets follow, whose values are saved but not sent."""
         control = self.options.get("control_after_generate")
         if self.type == "INT":
-            return int(bool(self.name.rpartition(".")[2] in _SEEDS if control is None else control))
+            # By the whole name: a seed inside a dynamic choice, "mode.seed", gets none.
+            return int(bool(self.name in _SEEDS if control is None else control))
         if self.type == "COMBO":
             return 2 if control else 0  # the control itself and a filter for it
         return int(self.type == "FLOAT" and bool(control))
@@ -111,7 +113,32 @@ def shape_of(node: EditorNode, info: Mapping[str, Any]) -> Shape:
     widgets = {each.input.name: each for each in _widgets(node, declared, with_widget, saved)}
     saved.check(widgets.values())
     inputs = _slots(node, declared, widgets)
+    if node.type == CUSTOM_COMBO:
+        widgets = widgets | {each.input.name: each for each in _written_choices(node)}
     return Shape(tuple(inputs), widgets, frozenset(each.name for each in declared if each.required))
+
+
+def _written_choices(node: EditorNode) -> Iterator[Widget]:
+    """The choices of a custom combo, which it saves after its value and the value's position."""
+    if isinstance(node.values, dict):
+        named = {name: each for name, each in node.values.items() if name.startswith("option")}
+    else:
+        rest = (node.values or [])[1:]
+        rest = rest[1:] if rest and isinstance(rest[0], int) else rest
+        named = {f"option{number}": each for number, each in enumerate(rest, 1)}
+    for name, value in named.items():
+        yield Widget(Input(name, "STRING", {}, required=False), value)
+
+
+def position_of_choice(inputs: Mapping[str, Any], saved: Any) -> int:
+    """Where a custom combo's choice stands among its choices; -1 if it is none of them.
+
+    `saved` is the choice in the file, which counts if another node gives the choice at run time.
+    """
+    choices = [value for name, value in inputs.items() if name.startswith("option")]
+    given = inputs.get("choice")
+    choice = given if isinstance(given, str) else saved
+    return choices.index(choice) if choice in choices else -1
 
 
 def declared_inputs(info: Mapping[str, Any]) -> Iterator[Input]:

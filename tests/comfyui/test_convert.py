@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from client.server.server import ComfyServer
 from client.workflow.convert import convert
+from client.workflow.graph import parse_workflow
+from client.workflow.preflight import validate
 
 PAIRS = Path(__file__).resolve().parents[1] / "client" / "workflow" / "pairs"
 # Nodes whose values depend on the server alone: its choices, the images in its input folder.
@@ -52,6 +55,37 @@ def test_a_node_without_saved_values_takes_the_defaults_of_the_server(info):
     taken = graph[NOTHING_SAVED["dynamic_inputs"]]["inputs"]
     assert taken["resize_type"] == first["key"]
     assert {f"resize_type.{name}" for name in first["inputs"]["required"]} <= set(taken)
+
+
+@pytest.mark.parametrize(
+    ("kind", "today", "values"),
+    [
+        ("ConditioningAverage ", "ConditioningAverage", [0.25]),
+        ("ResizeImagesByLongerEdge", "ImageScaleToMaxDimension", [96]),
+    ],
+)
+def test_a_class_with_an_older_name_converts_to_one_that_the_server_has(
+    comfyui, info, kind, today, values
+):
+    workflow = {"nodes": [{"id": 1, "type": kind, "widgets_values": values}], "links": []}
+    without = {name: each for name, each in info.items() if name != kind}
+    with ComfyServer(comfyui.url) as server:
+        replaced = server.node_replacements()
+    if kind.strip() == today or replaced:
+        graph = convert(workflow, without, replacements=lambda: replaced).graph
+        assert graph["1"]["class_type"] == today
+        assert values[0] in graph["1"]["inputs"].values()
+
+
+def test_a_custom_combo_gives_the_position_of_its_choice_where_the_server_has_that(comfyui, info):
+    outputs = info["CustomCombo"]["output"]
+    combo = {"id": 1, "type": "CustomCombo", "widgets_values": ["c", 2, "a", "b", "c", ""]}
+    shown = {"id": 2, "type": "PreviewAny", "inputs": [{"name": "source", "link": 1}]}
+    link = [1, 1, len(outputs) - 1, 2, 0, "*"]
+    graph = convert({"nodes": [combo, shown], "links": [link]}, info).graph
+    validate(parse_workflow(graph), info)
+    (text,) = comfyui.run(graph)["outputs"]["2"]["text"]
+    assert text == ("2" if "INT" in outputs else "c")
 
 
 def test_the_server_also_runs_only_what_does_not_need_the_muted_node(comfyui):

@@ -139,6 +139,11 @@ def test_a_path_out_of_the_output_folder_is_refused_by_the_server(server):
         server.view({"filename": "../log-1.txt", "subfolder": "", "type": "output"})
 
 
+def test_a_server_that_knows_no_older_names_of_classes_has_none(server):
+    """As ComfyUI 0.8.0 and the embedded engine, which lack the route."""
+    assert server.node_replacements() == {}
+
+
 def test_a_description_holds_versions_and_no_paths():
     stats = {
         "system": {

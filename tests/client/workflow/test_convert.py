@@ -338,3 +338,70 @@ def test_a_file_of_either_format_is_loaded_and_the_server_is_asked_for_editor_fo
     assert questions == []
     editor, notes = load_for(SHIPPED / "sd15_class_prompts.json", asked)
     assert (editor.graph, notes, questions) == (api.graph, (), [1])
+
+
+CHOICES = ["COMBO", {"multiselect": False, "options": []}]
+CUSTOM_COMBO = {"input": {"required": {"choice": CHOICES}}, "output": ["STRING", "INT"]}
+WRITER = {
+    "input": {
+        "required": {
+            "prompt": ["STRING", {"default": ""}],
+            "sampling": [
+                "COMFY_DYNAMICCOMBO_V3",
+                {"options": [{"key": "on", "inputs": {"required": {"seed": ["INT", {}]}}}]},
+            ],
+        },
+        "optional": {
+            "thinking": ["BOOLEAN", {"default": False}],
+            "template": ["BOOLEAN", {"default": True}],
+        },
+    },
+    "output": ["STRING"],
+}
+
+
+def alone(class_type, values, **more):
+    """A workflow of one node."""
+    return {"nodes": [{"id": 1, "type": class_type, "widgets_values": values, **more}], "links": []}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["second", 1, "first", "second", ""],
+        ["second", "first", "second", ""],  # editors before the position was an output
+        {"choice": "second", "index": 0, "option1": "first", "option2": "second", "option3": ""},
+    ],
+)
+def test_a_custom_combo_is_sent_with_its_options_and_the_position_of_its_choice(values):
+    graph = convert(alone("CustomCombo", values), {"CustomCombo": CUSTOM_COMBO}).graph
+    assert graph["1"]["inputs"] == {
+        "choice": "second",
+        "index": 1,
+        "option1": "first",
+        "option2": "second",
+        "option3": "",
+    }
+
+
+def test_a_custom_combo_whose_choice_is_none_of_its_options_has_position_minus_one():
+    workflow = alone("CustomCombo", ["elsewhere", 0, "first", ""])
+    graph = convert(workflow, {"CustomCombo": CUSTOM_COMBO}).graph
+    assert graph["1"]["inputs"]["index"] == -1
+
+
+def test_a_seed_inside_a_dynamic_choice_has_no_control_after_generate():
+    """The editor adds one to inputs that are called "seed", and this one is "sampling.seed"."""
+    graph = convert(alone("Writer", ["a cat", "on", 7, True, False]), {"Writer": WRITER}).graph
+    assert graph["1"]["inputs"] == {
+        "prompt": "a cat",
+        "sampling": "on",
+        "sampling.seed": 7,
+        "thinking": True,
+        "template": False,
+    }
+
+
+def test_a_widget_that_the_class_got_since_takes_its_default():
+    graph = convert(alone("Writer", ["a cat", "on", 7, True]), {"Writer": WRITER}).graph
+    assert graph["1"]["inputs"]["template"] is True

@@ -223,3 +223,21 @@ def test_estimates_grow_with_what_they_are_of():
         "3.4 GB",
         "10.0 TB",
     ]
+
+
+def test_a_node_with_choices_of_its_users_own_is_not_checked_against_the_servers():
+    info = {
+        "CustomCombo": {
+            "input": {"required": {"choice": ["COMBO", {"options": []}]}},
+            "output": ["STRING", "INT"],
+        },
+        "PreviewAny": {"input": {"required": {"source": ["*", {}]}}, "output": []},
+    }
+    graph = {
+        "1": {
+            "class_type": "CustomCombo",
+            "inputs": {"choice": "mine", "index": 0, "option1": "mine", "option2": ""},
+        },
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
+    }
+    validate(parse_workflow(graph), info)
