@@ -238,7 +238,7 @@ class Reading:
         self.labelled = LabelledFolder(self.root)
         self.rows = RowSet()  # those whose image is sound, or whose record can be restored
         self.groups: dict[object, list[tuple[Line, ImageRecord]]] = {}
-        self.names = self.labelled.image_names()
+        self.names = self.labelled.image_names(empty=True)
         self.total = sum(1 for _ in self.names)
         checker = ImageChecker(self.root, self.plan)
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -286,7 +286,7 @@ class Reading:
 
     def _shared(self) -> set[object]:
         """The file names and keys that appear on more than one line."""
-        names, rows, shared = self.labelled.image_names(), RowSet(), set[object]()
+        names, rows, shared = self.labelled.image_names(empty=True), RowSet(), set[object]()
         for line in self.labelled.lines():
             try:
                 record = line.record(errors="strict")

@@ -13,7 +13,7 @@ file, what a kill between the two left behind. Standard library, Pillow and NumP
 from ..errors import LabelsetError, SynthGridError
 from .files import sha256, write_atomically
 from .folder import CARD, METADATA, LabelledFolder, Line
-from .index import FileNames, RowSet
+from .index import FileNames, RowSet, holds_something
 from .lock import CLIENT_LOCK, is_locked, try_lock
 from .names import folder_name, folder_names, image_file_name, image_file_names
 from .record import ImageRecord, encode_image, inspect_image, read_record
@@ -32,6 +32,7 @@ __all__ = [
     "encode_image",
     "folder_name",
     "folder_names",
+    "holds_something",
     "image_file_name",
     "image_file_names",
     "inspect_image",

@@ -11,7 +11,7 @@ from ..errors import LabelsetError
 from .card import CARD_MARK, Tally, data_set_card
 from .files import sha256, write_atomically
 from .imagefile import SUFFIXES
-from .index import FileNames, RowSet, image_names
+from .index import FileNames, RowSet, holds_something, image_names
 from .names import folder_name
 from .record import ImageRecord, read_record
 
@@ -92,9 +92,9 @@ class LabelledFolder:
     def scan(self) -> None:
         """Reads every record into `rows` and `tally`; makes records and images agree after a crash.
 
-        A record whose image is gone is dropped. An image without a record (after a kill between the
-        two) gets back the record inside its file, if there is one and the file is complete.
-        Half-written temporary files are removed.
+        A record whose image is gone or has 0 bytes is dropped. An image without a record (after a
+        kill between the two) gets back the record inside its file, if there is one and the file is
+        complete. Half-written temporary files are removed.
 
         Raises:
             LabelsetError: metadata.jsonl has a malformed line other than an unfinished last one, or
@@ -115,14 +115,17 @@ class LabelledFolder:
         self._restore(names)
 
     def find(self, record: ImageRecord) -> Path | None:
-        """The existing file for a record's plan and index, in any format; None if there is none."""
+        """The existing file for a record's plan and index, in any format; None if there is none.
+
+        A file of 0 bytes, which a power cut leaves behind, holds nothing and counts as none.
+        """
         path = self.path_of(record)
         others = (
             path.with_name(path.stem + suffix)
             for suffix in SUFFIXES.values()
             if suffix != path.suffix
         )
-        return next((each for each in (path, *others) if each.exists()), None)
+        return next((each for each in (path, *others) if holds_something(each)), None)
 
     def add(self, record: ImageRecord, data: bytes, *, overwrite: bool = False) -> ImageRecord:
         """Writes one image's bytes, then its record. Returns the record and raises as `add_all`."""
@@ -297,11 +300,18 @@ class LabelledFolder:
         """Whether the image exists and no earlier line has claimed it."""
         claimed = names.claim(record.file_name)
         # None: no such name in the listing, but a file system may list it in another spelling.
-        return (self.root / record.file_name).is_file() if claimed is None else claimed
+        if claimed is not None:
+            return claimed
+        path = self.root / record.file_name
+        return path.is_file() and holds_something(path)
 
-    def image_names(self) -> FileNames:
-        """The images in the class folders. Raises LabelsetError if a folder cannot be read."""
-        return image_names(self.root)
+    def image_names(self, *, empty: bool = False) -> FileNames:
+        """The images in the class folders; with `empty`, files of 0 bytes as well.
+
+        Raises:
+            LabelsetError: a folder cannot be read.
+        """
+        return image_names(self.root, empty=empty)
 
     def _restore(self, names: FileNames) -> None:
         """Adds the records inside complete images that no line names."""
