@@ -183,7 +183,7 @@ class LabelledImageSaver:
                 "images": [
                     target.location(folder, row, record) for row, record in enumerate(records)
                 ],
-                "synthgrid_records": [vars(record) for record in records],
+                "synthgrid_records": [record.to_dict() for record in records],
                 "text": [
                     f"{len(written)} saved, {len(kept)} already existed and were kept",
                     *warnings,

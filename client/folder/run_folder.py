@@ -30,6 +30,7 @@ from comfy_nodes.labelset import (
     folder_names,
     holds_something,
     image_file_names,
+    portable,
     try_lock,
     write_atomically,
 )
@@ -253,14 +254,11 @@ class RunFolder:
             "fingerprint": self.workflow.fingerprint,
             "plan": plan,
             "settings": settings_of(self.workflow),
-            "server": dict(server),
+            "server": portable(server),
             "content": self.workflow.content,
             "workflow": self.workflow.graph,
         }
-        write_atomically(
-            self.root / GENERATION,
-            (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode(),
-        )
+        write_atomically(self.root / GENERATION, _json_bytes(value))
 
     def _read(self) -> dict[str, Any]:
         path = self.root / GENERATION
@@ -335,6 +333,14 @@ def _release(file: IO[bytes], path: Path) -> None:
     if sys.platform == "win32":
         with suppress(OSError):
             path.unlink()
+
+
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    """As UTF-8; in ASCII if there is half a character, which only an escape in JSON can name."""
+    try:
+        return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    except UnicodeEncodeError:
+        return (json.dumps(value, indent=1) + "\n").encode("ascii")
 
 
 def _listing(folder: Path) -> Iterator[Path]:

@@ -27,6 +27,7 @@ from comfy_nodes.labelset import (
     folder_name,
     image_file_names,
     inspect_image,
+    portable,
 )
 from comfy_nodes.labelset import sha256 as sha256_of
 from comfy_nodes.plan import GenerationPlan
@@ -140,12 +141,18 @@ class ImageChecker:
         """What is wrong with the image `name`; `record` is its line in metadata.jsonl, if any."""
         try:
             data = (self.root / name).read_bytes()
-            inside, size = inspect_image(data)
         except FileNotFoundError:
             return ImageCheck((Problem("gone", name, "the file does not exist"),), None)
-        except (OSError, LabelsetError) as error:
-            found = [Problem("damaged", name, str(error))]
-            return ImageCheck(tuple(found), None)
+        except OSError as error:
+            return ImageCheck((Problem("damaged", name, str(error)),), None)
+        return self.check_data(name, record, data)
+
+    def check_data(self, name: str, record: ImageRecord | None, data: bytes) -> ImageCheck:
+        """As `check`, for the bytes of an image that may not be in the folder yet."""
+        try:
+            inside, size = inspect_image(data)
+        except LabelsetError as error:
+            return ImageCheck((Problem("damaged", name, str(error)),), None)
         about = record or inside
         found = [] if record is None else list(_against(name, record, inside, sha256_of(data)))
         found += [] if about is None else self._about(name, about, size)
@@ -183,7 +190,9 @@ class ImageChecker:
             yield f"row {record.index} is not planned; the plan has rows 0 to {len(self.plan) - 1}"
             return
         row = self.plan.row(record.index)
-        wrong = [each for each in _ROW_FIELDS if getattr(record, each) != getattr(row, each)]
+        wrong = [
+            each for each in _ROW_FIELDS if getattr(record, each) != portable(getattr(row, each))
+        ]
         if wrong:
             ours, planned = getattr(record, wrong[0]), getattr(row, wrong[0])
             yield f"row {record.index}: {wrong[0]} {ours!r}, planned {planned!r}"

@@ -16,7 +16,7 @@ from .folder import CARD, METADATA, LabelledFolder, Line
 from .index import FileNames, RowSet, holds_something
 from .lock import CLIENT_LOCK, is_locked, try_lock
 from .names import folder_name, folder_names, image_file_name, image_file_names
-from .record import ImageRecord, encode_image, inspect_image, read_record
+from .record import ImageRecord, encode_image, inspect_image, portable, read_record
 
 __all__ = [
     "CARD",
@@ -37,6 +37,7 @@ __all__ = [
     "image_file_names",
     "inspect_image",
     "is_locked",
+    "portable",
     "read_record",
     "sha256",
     "try_lock",

@@ -16,6 +16,13 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD for each half character ("\\ud800"), which UTF-8 cannot hold."""
+    if text.isascii():
+        return text
+    return "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in text)
+
+
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Writes the whole file or nothing: temporary file beside it, fsync, rename.
 

@@ -208,7 +208,7 @@ class LabelledFolder:
         path = self.root / CARD
         if path.exists() and CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
             return
-        write_atomically(path, data_set_card(self.tally).encode("utf-8"))
+        write_atomically(path, data_set_card(self.tally).encode("utf-8", "replace"))
 
     def lines(self) -> Iterator[Line]:
         """The lines of metadata.jsonl without a byte order mark; none if the file does not exist.

@@ -353,3 +353,11 @@ def test_a_file_of_0_bytes_is_replaced(output):
     path.write_bytes(b"")
     assert save()["text"] == ["1 saved, 3 already existed and were kept"]
     assert len(scanned_records(output / "animals")) == 4
+
+
+def test_a_setting_that_is_no_number_makes_neither_answer_nor_record_invalid_json(output):
+    graph = {"9": {"class_type": "CFGGuider", "inputs": {"cfg": float("nan")}}}
+    ui = save(prompt=graph)
+    json.dumps(ui["synthgrid_records"], allow_nan=False)
+    for line in (output / "animals" / "metadata.jsonl").read_text("utf-8").splitlines():
+        assert json.loads(line, parse_constant=pytest.fail)["settings"]["cfg"] is None

@@ -176,6 +176,17 @@ def test_class_names_of_every_script_are_made_verified_and_mended(stub_servers, 
     assert_exact(out, workflow)
 
 
+def test_half_a_character_in_a_class_name_or_template_is_no_traceback(stub_servers, tmp_path):
+    """JSON can say it ("\\ud800"), UTF-8 cannot; the folder holds U+FFFD and is sound."""
+    out = tmp_path / "set"
+    workflow = stub_workflow(
+        names=("b\ud800t", "bee"), per_class=1, seconds=0.0, template="a \ud800 {class}"
+    )
+    run_plan(workflow, stub_servers[0].url, out)
+    assert verify(out).sound
+    assert run_plan(workflow, "http://127.0.0.1:9", out).existing == 2
+
+
 def lose_the_record_of(image, out):
     lines = (out / "metadata.jsonl").read_text("utf-8").splitlines(keepends=True)
     left = [line for line in lines if image.name not in line]
