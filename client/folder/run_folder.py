@@ -31,6 +31,7 @@ from comfy_nodes.labelset import (
     holds_something,
     image_file_names,
     portable,
+    sync_folder,
     try_lock,
     write_atomically,
 )
@@ -259,6 +260,7 @@ class RunFolder:
             "workflow": self.workflow.graph,
         }
         write_atomically(self.root / GENERATION, _json_bytes(value))
+        sync_folder(self.root)
 
     def _read(self) -> dict[str, Any]:
         path = self.root / GENERATION

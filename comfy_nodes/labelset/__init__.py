@@ -11,7 +11,7 @@ file, what a kill between the two left behind. Standard library, Pillow and NumP
 """
 
 from ..errors import LabelsetError, SynthGridError
-from .files import sha256, write_atomically
+from .files import sha256, sync_folder, write_atomically
 from .folder import CARD, METADATA, LabelledFolder, Line
 from .index import FileNames, RowSet, holds_something
 from .lock import CLIENT_LOCK, is_locked, try_lock
@@ -40,6 +40,7 @@ __all__ = [
     "portable",
     "read_record",
     "sha256",
+    "sync_folder",
     "try_lock",
     "write_atomically",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import LabelsetError
@@ -21,6 +23,21 @@ def whole_characters(text: str) -> str:
     if text.isascii():
         return text
     return "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in text)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk, so that they survive a power cut.
+
+    Does nothing where that cannot be asked for: on Windows and some network file systems.
+    """
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
