@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -244,15 +245,19 @@ class LabelledFolder:
                 f"cannot read {self.metadata_path}: {error.strerror or error}"
             ) from error
 
-    def rewrite(self, keep: Callable[[Line, ImageRecord], bool]) -> None:
+    def rewrite(
+        self, keep: Callable[[Line, ImageRecord], bool], *, add: Iterable[ImageRecord] = ()
+    ) -> None:
         """Rewrites metadata.jsonl without lines that are not records or for which `keep` is false.
 
-        The lines that stay are unchanged, byte for byte, and in the same order.
+        The lines that stay are unchanged, byte for byte, and in the same order; the records in
+        `add` follow. All of it happens at once, so that a kill leaves no image without its record.
 
         Raises:
             LabelsetError: the folder cannot be written.
         """
-        write_atomically(self.metadata_path, self._kept(keep))
+        added = (record.to_json().encode("utf-8") + b"\n" for record in add)
+        write_atomically(self.metadata_path, chain(self._kept(keep), added))
         sync_folder(self.root)
 
     def _kept(self, keep: Callable[[Line, ImageRecord], bool]) -> Iterator[bytes]:

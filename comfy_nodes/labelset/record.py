@@ -15,6 +15,7 @@ from ..errors import LabelsetError
 from .files import sha256, whole_characters
 from .imagefile import PNG, ImageFormat, record_inside
 from .openimage import OWN_FORMATS, open_image
+from .seal import blank, check_seal, needs_seal, sealed
 
 
 @dataclass(frozen=True)
@@ -149,31 +150,34 @@ def encode_image(
     texts: Mapping[str, str] | None = None,
     threads: int = 1,
 ) -> bytes:
-    """The bytes of an image file with the record, and further texts, inside.
+    """The bytes of an image file with the record, its checksum and further texts inside.
 
     Raises:
         LabelsetError: the record is too long for a JPEG.
     """
-    return how.encode(
-        image, record=replace(record, sha256="").to_json(), texts=texts, threads=threads
-    )
+    text = blank(replace(record, sha256="").to_json())
+    return sealed(how.encode(image, record=text, texts=texts, threads=threads))
 
 
 def read_record(data: bytes) -> ImageRecord | None:
     """The record inside a PNG, WebP or JPEG file, with the file's hash; None without a record.
 
     Raises:
-        LabelsetError: the bytes are not a complete image, or the record inside is malformed.
+        LabelsetError: the bytes are not a complete image, they do not fit their own checksums, or
+            the record inside is malformed.
     """
     return inspect_image(data)[0]
 
 
 def inspect_image(data: bytes) -> tuple[ImageRecord | None, tuple[int, int]]:
     """What `read_record` returns, and (width, height) in pixels. Raises as `read_record` does."""
+    has_seal = check_seal(data)  # first, because decoders warn about damaged texts
     try:
         with open_image(io.BytesIO(data), formats=OWN_FORMATS) as image:
             image.load()
             size, text = image.size, record_inside(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LabelsetError(f"not a whole image: {error}") from error
+    if text and needs_seal(text) and not has_seal:
+        raise LabelsetError("not a whole image: the checksum in its record is gone")
     return replace(ImageRecord.from_json(text), sha256=sha256(data)) if text else None, size
