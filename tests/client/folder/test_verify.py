@@ -318,6 +318,31 @@ def test_the_report_is_json_with_every_problem(folder):
     )
 
 
+def test_a_sample_reads_that_share_and_looks_at_the_rest(folder):
+    read = [verify(folder.root, share=0.3) for _ in range(30)]
+    assert all(each.sound and each.images + each.unread == 9 for each in read)
+    assert all(each.images >= 1 for each in read)
+    assert 40 < sum(each.images for each in read) < 180  # of 270; 102 expected
+    assert verify(folder.root, share=1e-9).images == 1
+    other_pixels(folder.root)
+    assert verify(folder.root).counts == {"altered": 1}
+
+
+@pytest.mark.parametrize(
+    ("damage", "counts"),
+    [
+        (lambda root: file_of(root, 5).write_bytes(b""), {"damaged": 1}),
+        (lambda root: file_of(root, 5).unlink(), {"gone": 1}),
+        (lambda root: change_line(root, 5, prompt="x"), {"plan": 1}),
+        (lambda root: write_lines(root, lines(root)[:5]), {"unrecorded": 4}),
+        (lambda root: write_lines(root, [*lines(root), lines(root)[5]]), {"doubled": 1}),
+    ],
+)
+def test_what_can_be_seen_without_reading_is_seen_outside_the_sample(folder, damage, counts):
+    damage(folder.root)
+    assert verify(folder.root, share=1e-9).counts == counts
+
+
 def test_a_repair_leaves_no_moment_in_which_a_sound_image_has_no_record(folder, monkeypatch):
     """A kill in such a moment, and damage after it, could make a false image count as true."""
     change_line(folder.root, 0, prompt="edited")  # dropped, and restored from inside the image
