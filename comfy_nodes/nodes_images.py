@@ -183,7 +183,7 @@ class LabelledImageSaver:
                 "images": [
                     target.location(folder, row, record) for row, record in enumerate(records)
                 ],
-                "synthgrid_records": [vars(record) for record in records],
+                "synthgrid_records": [record.to_dict() for record in records],
                 "text": [
                     f"{len(written)} saved, {len(kept)} already existed and were kept",
                     *warnings,
@@ -210,7 +210,13 @@ class _Target:
         for row, record in enumerate(wanted):
             path = self.folders[self.parents[row]].find(record)
             if path is not None:
-                found = read_record(path.read_bytes())
+                try:
+                    found = read_record(path.read_bytes())
+                except (LabelsetError, OSError) as error:
+                    raise LabelsetError(
+                        f"{path} is in the way and damaged ({error}); "
+                        "move it out of the folder, or turn on overwrite"
+                    ) from error
                 if found is None or found.key != record.key:
                     raise LabelsetError(
                         f"{path} is in the way: it is not an image of this plan; "

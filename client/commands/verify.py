@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 MOST_FILES = 10  # named for each kind of problem; --json names all
 EXAMPLES = """  synthgrid verify data/synthetic
   synthgrid verify data/synthetic --json > report.json
+  synthgrid verify data/synthetic --sample 5%
   synthgrid verify data/synthetic --repair
   synthgrid verify data/synthetic --repair --server http://127.0.0.1:8188
 
@@ -37,7 +39,16 @@ def add_parser(commands: Any) -> None:
         examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--sample",
+        type=_share,
+        default=1.0,
+        metavar="PERCENT",
+        help="read only this part of the images, such as 5%%, drawn anew each time; of the others, "
+        "only records, places and empty files are checked",
+    )
+    how.add_argument(
         "--repair",
         action="store_true",
         help="move what is wrong to DIR.quarantine/<time>, restore records from inside images, "
@@ -46,6 +57,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_fleet_options(parser, required=False)
     parser.set_defaults(command=check)
+
+
+def _share(text: str) -> float:
+    """ "5%" -> 0.05."""
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)%", text)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share of the images; give one like 5%")
+    return float(match[1]) / 100
 
 
 def check(args: argparse.Namespace) -> int:
@@ -60,7 +79,11 @@ def check(args: argparse.Namespace) -> int:
             "warning: a client is writing %s now; what it has half done may look wrong", folder
         )
     with _bar() as progress:
-        report = (repair if args.repair else verify)(folder, on_progress=progress)
+        report = (
+            repair(folder, on_progress=progress)
+            if args.repair
+            else verify(folder, on_progress=progress, share=args.sample)
+        )
     if args.repair and report.missing and (args.server or args.servers):
         _refill(folder, args)
         with _bar() as progress:
@@ -127,9 +150,12 @@ def text_of(report: Report, repaired: bool = False) -> str:
 
 def _last_line(report: Report, repaired: bool) -> str:
     planned = "" if report.planned is None else f", of {report.planned} planned"
-    held = f"{report.images} images read{planned}"
+    drawn = f" at random, {report.unread} only looked at" if report.unread else ""
+    held = f"{report.images} images read{drawn}{planned}"
     if report.other_plans:
         held += f", {report.other_plans} of other plans"
+    if report.sound and report.unread:
+        return f"no problem found: {held}: {report.folder}"
     if report.sound:
         return f"sound: {held}: {report.folder}"
     if report.problems:

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import METADATA, LabelledFolder, write_atomically
+from comfy_nodes.labelset import METADATA, LabelledFolder, sync_folder, write_atomically
 
 from ..errors import FolderError
 from .run_folder import locked
@@ -64,6 +64,10 @@ def _take_away(root: Path, reading: Reading, report: Report, place: Path) -> Non
             if (root / name).is_file():
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(root / name, place / name)
+        # Before the records change: else a power cut could bring a bad image back without its line.
+        for name in {str(Path(each).parent) for each in reading.move}:
+            sync_folder(place / name)
+            sync_folder(root / name)
     except OSError as error:
         raise LabelsetError(
             f"cannot move files from {root} to {place}: {error.strerror or error}; "
@@ -73,7 +77,6 @@ def _take_away(root: Path, reading: Reading, report: Report, place: Path) -> Non
 
 def _mend(root: Path, reading: Reading) -> None:
     labelled = LabelledFolder(root)
-    labelled.rewrite(lambda line, record: line.number not in reading.drop)
-    labelled.append(reading.add)
+    labelled.rewrite(lambda line, record: line.number not in reading.drop, add=reading.add)
     labelled.scan()
     labelled.write_card()

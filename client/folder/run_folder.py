@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +24,17 @@ from typing import IO, Any
 
 from comfy_nodes.errors import SynthGridError
 from comfy_nodes.labelset import CLIENT_LOCK as LOCK
-from comfy_nodes.labelset import METADATA, LabelledFolder, try_lock, write_atomically
+from comfy_nodes.labelset import (
+    METADATA,
+    LabelledFolder,
+    folder_names,
+    holds_something,
+    image_file_names,
+    portable,
+    sync_folder,
+    try_lock,
+    write_atomically,
+)
 from comfy_nodes.labelset import is_locked as file_is_locked
 from comfy_nodes.plan import GenerationPlan
 
@@ -194,6 +205,30 @@ class RunFolder:
         plan_id, rows = self.plan.plan_id, self.labelled.rows
         return [index for index in indices if (plan_id, index) not in rows]
 
+    def in_the_way(self) -> frozenset[int]:
+        """The plan indices without an image whose place holds something else.
+
+        That is a damaged image without a record, or a file of somebody else. None of them is
+        touched, so these rows cannot be made before `synthgrid verify --repair` has moved it out.
+
+        Raises:
+            FolderError: a class folder cannot be read.
+        """
+        plan, rows, found = self.plan, self.labelled.rows, set()
+        planned = re.compile(rf"{plan.plan_id}-([0-9]{{6,18}})\.[a-z]+")
+        for label, folder in folder_names(plan.counts()).items():
+            for path in _listing(self.root / folder):
+                match = planned.fullmatch(path.name)
+                index = int(match[1]) if match else len(plan)
+                if (
+                    index < len(plan)
+                    and (plan.plan_id, index) not in rows
+                    and f"{folder}/{path.name}" in image_file_names(label, plan.plan_id, index)
+                    and holds_something(path)
+                ):
+                    found.add(index)
+        return frozenset(found)
+
     def count(self) -> int:
         """How many images of this plan exist."""
         return self.labelled.rows.count(self.plan.plan_id, len(self.plan))
@@ -220,14 +255,12 @@ class RunFolder:
             "fingerprint": self.workflow.fingerprint,
             "plan": plan,
             "settings": settings_of(self.workflow),
-            "server": dict(server),
+            "server": portable(server),
             "content": self.workflow.content,
             "workflow": self.workflow.graph,
         }
-        write_atomically(
-            self.root / GENERATION,
-            (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode(),
-        )
+        write_atomically(self.root / GENERATION, _json_bytes(value))
+        sync_folder(self.root)
 
     def _read(self) -> dict[str, Any]:
         path = self.root / GENERATION
@@ -302,6 +335,23 @@ def _release(file: IO[bytes], path: Path) -> None:
     if sys.platform == "win32":
         with suppress(OSError):
             path.unlink()
+
+
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    """As UTF-8; in ASCII if there is half a character, which only an escape in JSON can name."""
+    try:
+        return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    except UnicodeEncodeError:
+        return (json.dumps(value, indent=1) + "\n").encode("ascii")
+
+
+def _listing(folder: Path) -> Iterator[Path]:
+    try:
+        yield from folder.iterdir()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise FolderError(f"cannot read {folder}: {error.strerror or error}") from error
 
 
 def synthgrid_version() -> str:

@@ -5,11 +5,14 @@
     for problem in report.problems: print(problem.kind, problem.file, problem.detail)
 
 Every image is read once: hash, decoding, size, the record inside, class folder, row of the plan.
+With a sample, the other recorded images are only looked at: there, not empty, where planned.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +30,7 @@ from comfy_nodes.labelset import (
     folder_name,
     image_file_names,
     inspect_image,
+    portable,
 )
 from comfy_nodes.labelset import sha256 as sha256_of
 from comfy_nodes.plan import GenerationPlan
@@ -70,6 +74,8 @@ class Problem:
 class Report:
     """What was found. `images` were read; `planned` is None if no generation.json gives the plan.
 
+    `unread` images were only looked at, where a sample was asked for.
+
     `missing` counts, by class, the planned images without a sound image or a record that can be
     restored. `other_plans` sound images belong to another plan than generation.json's. After a
     repair, `mended` problems are gone, and `quarantine` holds what was moved out.
@@ -83,6 +89,7 @@ class Report:
     other_plans: int = 0
     mended: int = 0
     quarantine: Path | None = None
+    unread: int = 0
 
     @property
     def sound(self) -> bool:
@@ -101,6 +108,7 @@ class Report:
             "folder": str(self.folder),
             "sound": self.sound,
             "images": self.images,
+            "unread": self.unread,
             "planned": self.planned,
             "missing": dict(self.missing),
             "counts": self.counts,
@@ -111,14 +119,22 @@ class Report:
         }
 
 
-def verify(root: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Report:
-    """Reads the whole folder and changes nothing. `on_progress` gets (images read, all images).
+def verify(
+    root: Path,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    share: float = 1.0,
+) -> Report:
+    """Reads the whole folder and changes nothing. `on_progress` gets (images done, all images).
+
+    `share`, above 0 and up to 1, is the part of the recorded images that is read, drawn anew each
+    time; one is always read, and every line of metadata.jsonl.
 
     Raises:
         FolderError: the folder does not exist, or its generation.json is damaged.
         LabelsetError: metadata.jsonl or a class folder cannot be read.
     """
-    return Reading(root, on_progress).report()
+    return Reading(root, on_progress, share=share).report()
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,7 @@ class ImageCheck:
 
     problems: tuple[Problem, ...]
     record: ImageRecord | None
+    was_read: bool = True
 
 
 @dataclass(frozen=True)
@@ -140,12 +157,30 @@ class ImageChecker:
         """What is wrong with the image `name`; `record` is its line in metadata.jsonl, if any."""
         try:
             data = (self.root / name).read_bytes()
-            inside, size = inspect_image(data)
         except FileNotFoundError:
             return ImageCheck((Problem("gone", name, "the file does not exist"),), None)
-        except (OSError, LabelsetError) as error:
-            found = [Problem("damaged", name, str(error))]
-            return ImageCheck(tuple(found), None)
+        except OSError as error:
+            return ImageCheck((Problem("damaged", name, str(error)),), None)
+        return self.check_data(name, record, data)
+
+    def glance(self, name: str, record: ImageRecord) -> ImageCheck:
+        """What can be told without reading the image."""
+        try:
+            size = (self.root / name).stat().st_size
+        except FileNotFoundError:
+            return ImageCheck((Problem("gone", name, "the file does not exist"),), None)
+        except OSError as error:
+            return ImageCheck((Problem("damaged", name, str(error)),), None)
+        found = [] if size else [Problem("damaged", name, "it has 0 bytes")]
+        found += self._about(name, record, None)
+        return ImageCheck(tuple(found), None, was_read=False)
+
+    def check_data(self, name: str, record: ImageRecord | None, data: bytes) -> ImageCheck:
+        """As `check`, for the bytes of an image that may not be in the folder yet."""
+        try:
+            inside, size = inspect_image(data)
+        except LabelsetError as error:
+            return ImageCheck((Problem("damaged", name, str(error)),), None)
         about = record or inside
         found = [] if record is None else list(_against(name, record, inside, sha256_of(data)))
         found += [] if about is None else self._about(name, about, size)
@@ -156,23 +191,14 @@ class ImageChecker:
         true = as_added and inside is not None and not self._about(name, inside, size)
         return ImageCheck(tuple(found), inside if true else None)
 
-    def _about(self, name: str, record: ImageRecord, size: tuple[int, int]) -> list[Problem]:
+    def _about(self, name: str, record: ImageRecord, size: tuple[int, int] | None) -> list[Problem]:
         """Whether the record fits this path, this (width, height), and its row of the plan."""
         found = []
         if record.file_name != name:
             found.append(Problem("folder", name, f"its record names {record.file_name}"))
         elif name.partition("/")[0] != _folder_of(record):
             found.append(Problem("folder", name, f"its label is '{record.label}'"))
-        recorded = tuple(
-            record.settings.get(side, pixels)
-            for side, pixels in zip(("width", "height"), size, strict=True)
-        )
-        if recorded != size:
-            found.append(
-                Problem(
-                    "size", name, f"{size[0]}x{size[1]}, recorded as {recorded[0]}x{recorded[1]}"
-                )
-            )
+        found += [] if size is None else _size_problems(name, record, size)
         found += [Problem("plan", name, each) for each in self._against_plan(record)]
         return found
 
@@ -183,13 +209,26 @@ class ImageChecker:
             yield f"row {record.index} is not planned; the plan has rows 0 to {len(self.plan) - 1}"
             return
         row = self.plan.row(record.index)
-        wrong = [each for each in _ROW_FIELDS if getattr(record, each) != getattr(row, each)]
+        wrong = [
+            each for each in _ROW_FIELDS if getattr(record, each) != portable(getattr(row, each))
+        ]
         if wrong:
             ours, planned = getattr(record, wrong[0]), getattr(row, wrong[0])
             yield f"row {record.index}: {wrong[0]} {ours!r}, planned {planned!r}"
         elif record.file_name not in image_file_names(row.label, record.plan_id, record.index):
             right = image_file_names(row.label, record.plan_id, record.index)[0]
             yield f"row {record.index} belongs in {right}"
+
+
+def _size_problems(name: str, record: ImageRecord, size: tuple[int, int]) -> list[Problem]:
+    recorded = tuple(
+        record.settings.get(side, pixels)
+        for side, pixels in zip(("width", "height"), size, strict=True)
+    )
+    if recorded == size:
+        return []
+    detail = f"{size[0]}x{size[1]}, recorded as {recorded[0]}x{recorded[1]}"
+    return [Problem("size", name, detail)]
 
 
 def _folder_of(record: ImageRecord) -> str | None:
@@ -228,7 +267,9 @@ class Reading:
     move: set[str] = field(default_factory=set)
     add: list[ImageRecord] = field(default_factory=list)
     images: int = 0
+    unread: int = 0
     other_plans: int = 0
+    share: float = 1.0
 
     def report(self) -> Report:
         """Reads everything. Raises as `verify` does."""
@@ -238,14 +279,19 @@ class Reading:
         self.labelled = LabelledFolder(self.root)
         self.rows = RowSet()  # those whose image is sound, or whose record can be restored
         self.groups: dict[object, list[tuple[Line, ImageRecord]]] = {}
-        self.names = self.labelled.image_names()
+        self.names = self.labelled.image_names(empty=True)
         self.total = sum(1 for _ in self.names)
         checker = ImageChecker(self.root, self.plan)
+        numbers = itertools.count()
+
+        def check(item: tuple[Line, ImageRecord]) -> ImageCheck:
+            is_drawn = next(numbers) == 0 or random.random() < self.share
+            look = checker.check if is_drawn else checker.glance
+            return look(item[1].file_name, item[1])
+
         with ThreadPoolExecutor(_THREADS) as pool:
             single = self._single_lines()
-            for (line, record), verdict in _in_threads(
-                pool, lambda item: checker.check(item[1].file_name, item[1]), single
-            ):
+            for (line, record), verdict in _in_threads(pool, check, single):
                 self._settle(line, record, verdict)
             for group in self.groups.values():
                 self._settle_group(
@@ -257,7 +303,13 @@ class Reading:
                 self._settle_stray(name, verdict)
         planned = None if self.plan is None else len(self.plan)
         return Report(
-            self.root, self.images, planned, tuple(self.problems), self.missing(), self.other_plans
+            self.root,
+            self.images,
+            planned,
+            tuple(self.problems),
+            self.missing(),
+            self.other_plans,
+            unread=self.unread,
         )
 
     def missing(self) -> dict[str, int]:
@@ -286,7 +338,7 @@ class Reading:
 
     def _shared(self) -> set[object]:
         """The file names and keys that appear on more than one line."""
-        names, rows, shared = self.labelled.image_names(), RowSet(), set[object]()
+        names, rows, shared = self.labelled.image_names(empty=True), RowSet(), set[object]()
         for line in self.labelled.lines():
             try:
                 record = line.record(errors="strict")
@@ -368,9 +420,10 @@ class Reading:
     def _count(self, name: str, verdict: ImageCheck) -> None:
         if any(each.kind == "gone" for each in verdict.problems):
             return
-        self.images += 1
+        self.images += verdict.was_read
+        self.unread += not verdict.was_read
         if self.on_progress is not None:
-            self.on_progress(self.images, self.total)
+            self.on_progress(self.images + self.unread, self.total)
 
 
 def _same_file(one: Path, other: Path) -> bool:

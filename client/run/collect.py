@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import ImageRecord, image_file_names, read_record
+from comfy_nodes.labelset import ImageRecord, image_file_names, portable
 from comfy_nodes.labelset import sha256 as sha256_of
 from comfy_nodes.plan import GenerationPlan
 
 from ..errors import ServerRefused, TransferError
+from ..folder.verify import ImageChecker
 from ..server.server import ComfyServer
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
         )
     row = plan.row(record.index)
     for name in ("label", "prompt", "negative_prompt", "seed", "template", "context", "style"):
-        if getattr(record, name) != getattr(row, name):
+        if getattr(record, name) != portable(getattr(row, name)):
             raise ServerRefused(
                 f"row {row.index}: the server has {name} {getattr(record, name)!r}, "
                 f"the plan has {getattr(row, name)!r}; " + advice
@@ -129,7 +129,10 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
 
 
 def check_image(data: bytes, record: ImageRecord) -> None:
-    """Checks that the bytes are the complete image of the record: hash, decoding, record inside.
+    """Checks that the bytes are the complete image of the record, with the checks of `verify`.
+
+    These are hash, decoding, width and height, folder, and every field of the record inside. What
+    `verify` would refuse later is therefore never saved.
 
     Raises:
         TransferError: they are not.
@@ -138,9 +141,8 @@ def check_image(data: bytes, record: ImageRecord) -> None:
         raise TransferError(
             f"{record.file_name} arrived with other bytes than the server saved ({len(data)} bytes)"
         )
-    try:
-        inside = read_record(data)
-    except LabelsetError as error:
-        raise TransferError(f"{record.file_name}: {error}") from error
-    if inside is None or inside.key != record.key:
-        raise TransferError(f"{record.file_name} has no record inside, or that of another image")
+    found = ImageChecker(Path(), None).check_data(record.file_name, record, data).problems
+    if found:
+        raise TransferError(
+            f"{record.file_name}: the server's record and file do not agree: {found[0].detail}"
+        )

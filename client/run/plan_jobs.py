@@ -41,6 +41,7 @@ class PlanWork:
         self._fingerprint = self.workflow.fingerprint
         self._size = self.workflow.batch_size
         self._warned: set[str] = set()
+        self._blocked: frozenset[int] = frozenset()
 
     def check(self, object_info: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
         """Raises WorkflowError if a server with this /object_info cannot run the workflow.
@@ -59,10 +60,25 @@ class PlanWork:
                 self._warned.add(each.message)
                 log.warning("warning: %s", each.message)
 
+    def set_aside(self) -> tuple[list[int], str]:
+        """The missing images whose place holds something else, and what to do about them.
+
+        They get no jobs, so that they do not keep the others from being made.
+        """
+        self._blocked = self.folder.in_the_way()
+        return sorted(self._blocked), (
+            "a damaged or foreign file has its name; move it out with: "
+            f"synthgrid verify {self.folder.root} --repair"
+        )
+
     def missing_jobs(self) -> Iterator[Job]:
-        """A job for each batch that lacks images, in order."""
+        """A job for each batch that lacks images, in order, without those that are set aside."""
         for batch_index in range(self.plan.batch_count(self._size)):
-            missing = self.folder.missing(self._rows(batch_index))
+            missing = [
+                index
+                for index in self.folder.missing(self._rows(batch_index))
+                if index not in self._blocked
+            ]
             if missing:
                 yield Job(batch_index, tuple(missing))
 
@@ -132,6 +148,12 @@ class PlanWork:
         """Writes an image and its record.
 
         Raises:
-            LabelsetError: the image already exists, or the folder cannot be written.
+            LabelsetError: something has its place since, or the folder cannot be written.
         """
+        path = self.folder.labelled.find(record)
+        if path is not None:
+            raise LabelsetError(
+                f"{path} appeared during the run and is kept; move it out with: "
+                f"synthgrid verify {self.folder.root} --repair"
+            )
         self.folder.labelled.add(record, data)

@@ -169,6 +169,7 @@ class _Run:
             )
         )
         try:
+            self._give_up_blocked()
             dispatcher.run(self.work, resumed=resumed)
             if self._failed:
                 self._list_failed()
@@ -190,6 +191,13 @@ class _Run:
             servers=figures.servers(time.time()),
             classes=dict(figures.done_by_class),
         )
+
+    def _give_up_blocked(self) -> None:
+        """Images whose place is taken have failed already; the others are made."""
+        blocked, reason = self.work.set_aside()
+        for index in blocked:
+            label = self.work.label(index)
+            self.take(events.ImageFailed(index=index, label=label, reason=reason))
 
     def _ended_by(self, error: BaseException) -> BaseException:
         """The error for the caller; finished images stay, and the card describes them."""

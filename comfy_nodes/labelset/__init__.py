@@ -11,12 +11,12 @@ file, what a kill between the two left behind. Standard library, Pillow and NumP
 """
 
 from ..errors import LabelsetError, SynthGridError
-from .files import sha256, write_atomically
+from .files import sha256, sync_folder, write_atomically
 from .folder import CARD, METADATA, LabelledFolder, Line
-from .index import FileNames, RowSet
+from .index import FileNames, RowSet, holds_something
 from .lock import CLIENT_LOCK, is_locked, try_lock
 from .names import folder_name, folder_names, image_file_name, image_file_names
-from .record import ImageRecord, encode_image, inspect_image, read_record
+from .record import ImageRecord, encode_image, inspect_image, portable, read_record
 
 __all__ = [
     "CARD",
@@ -32,12 +32,15 @@ __all__ = [
     "encode_image",
     "folder_name",
     "folder_names",
+    "holds_something",
     "image_file_name",
     "image_file_names",
     "inspect_image",
     "is_locked",
+    "portable",
     "read_record",
     "sha256",
+    "sync_folder",
     "try_lock",
     "write_atomically",
 ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import LabelsetError
 from .card import CARD_MARK, Tally, data_set_card
-from .files import sha256, write_atomically
+from .files import sha256, sync_folder, write_atomically
 from .imagefile import SUFFIXES
-from .index import FileNames, RowSet, image_names
+from .index import FileNames, RowSet, holds_something, image_names
 from .names import folder_name
 from .record import ImageRecord, read_record
 
@@ -19,6 +22,8 @@ METADATA = "metadata.jsonl"
 CARD = "README.md"
 _WRITERS = 16  # threads; they mostly wait for the disk, which takes many files at once
 _BOM = b"\xef\xbb\xbf"
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 _CHUNK = 1000  # records per write
 
 
@@ -49,6 +54,14 @@ class Line:
             return ImageRecord.from_json(self.data.decode("utf-8", errors))
         except UnicodeDecodeError as error:
             raise LabelsetError(f"not a record: {error}") from error
+
+
+def _in_threads(function: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
+    """The answers in order; for functions that mostly wait for the disk."""
+    if len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), _WRITERS)) as pool:
+        return list(pool.map(function, items))
 
 
 class LabelledFolder:
@@ -92,9 +105,9 @@ class LabelledFolder:
     def scan(self) -> None:
         """Reads every record into `rows` and `tally`; makes records and images agree after a crash.
 
-        A record whose image is gone is dropped. An image without a record (after a kill between the
-        two) gets back the record inside its file, if there is one and the file is complete.
-        Half-written temporary files are removed.
+        A record whose image is gone or has 0 bytes is dropped. An image without a record (after a
+        kill between the two) gets back the record inside its file, if there is one and the file is
+        complete. Half-written temporary files are removed.
 
         Raises:
             LabelsetError: metadata.jsonl has a malformed line other than an unfinished last one, or
@@ -115,14 +128,17 @@ class LabelledFolder:
         self._restore(names)
 
     def find(self, record: ImageRecord) -> Path | None:
-        """The existing file for a record's plan and index, in any format; None if there is none."""
+        """The existing file for a record's plan and index, in any format; None if there is none.
+
+        A file of 0 bytes, which a power cut leaves behind, holds nothing and counts as none.
+        """
         path = self.path_of(record)
         others = (
             path.with_name(path.stem + suffix)
             for suffix in SUFFIXES.values()
             if suffix != path.suffix
         )
-        return next((each for each in (path, *others) if each.exists()), None)
+        return next((each for each in (path, *others) if holds_something(each)), None)
 
     def add(self, record: ImageRecord, data: bytes, *, overwrite: bool = False) -> ImageRecord:
         """Writes one image's bytes, then its record. Returns the record and raises as `add_all`."""
@@ -133,7 +149,8 @@ class LabelledFolder:
     ) -> list[ImageRecord]:
         """Writes many images' bytes, in threads, then all their records with one write.
 
-        Every image is on the disk before the first record is.
+        Every image is on the disk before the first record is. When this returns, images, records
+        and their folders would survive a power cut; folders and records cost one wait per call.
 
         Returns:
             The records as written, with the hashes of their files.
@@ -144,12 +161,14 @@ class LabelledFolder:
                 records, and new images whose records cannot be written are deleted again.
         """
         self._make_way([record for record, _ in items], overwrite=overwrite)
-        workers = min(len(items), _WRITERS)
-        if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
-                answers = list(pool.map(self._write_image, items))
-        else:
-            answers = [self._write_image(item) for item in items]
+        folders = {self.path_of(record).parent for record, _ in items}
+        new_names = [
+            place.parent
+            for place in (self.root, self.metadata_path, *folders)
+            if not place.exists()
+        ]
+        answers = _in_threads(self._write_image, items)
+        _in_threads(sync_folder, sorted(folders))
         written = [answer for answer in answers if isinstance(answer, ImageRecord)]
         try:
             self.append(written)
@@ -157,6 +176,8 @@ class LabelledFolder:
             for record in written:
                 self.path_of(record).unlink(missing_ok=True)
             raise
+        for folder in dict.fromkeys(new_names):
+            sync_folder(folder)
         for record in written:
             self._note(record)
         for answer in answers:
@@ -205,7 +226,7 @@ class LabelledFolder:
         path = self.root / CARD
         if path.exists() and CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
             return
-        write_atomically(path, data_set_card(self.tally).encode("utf-8"))
+        write_atomically(path, data_set_card(self.tally).encode("utf-8", "replace"))
 
     def lines(self) -> Iterator[Line]:
         """The lines of metadata.jsonl without a byte order mark; none if the file does not exist.
@@ -224,15 +245,20 @@ class LabelledFolder:
                 f"cannot read {self.metadata_path}: {error.strerror or error}"
             ) from error
 
-    def rewrite(self, keep: Callable[[Line, ImageRecord], bool]) -> None:
+    def rewrite(
+        self, keep: Callable[[Line, ImageRecord], bool], *, add: Iterable[ImageRecord] = ()
+    ) -> None:
         """Rewrites metadata.jsonl without lines that are not records or for which `keep` is false.
 
-        The lines that stay are unchanged, byte for byte, and in the same order.
+        The lines that stay are unchanged, byte for byte, and in the same order; the records in
+        `add` follow. All of it happens at once, so that a kill leaves no image without its record.
 
         Raises:
             LabelsetError: the folder cannot be written.
         """
-        write_atomically(self.metadata_path, self._kept(keep))
+        added = (record.to_json().encode("utf-8") + b"\n" for record in add)
+        write_atomically(self.metadata_path, chain(self._kept(keep), added))
+        sync_folder(self.root)
 
     def _kept(self, keep: Callable[[Line, ImageRecord], bool]) -> Iterator[bytes]:
         for line in self.lines():
@@ -297,11 +323,18 @@ class LabelledFolder:
         """Whether the image exists and no earlier line has claimed it."""
         claimed = names.claim(record.file_name)
         # None: no such name in the listing, but a file system may list it in another spelling.
-        return (self.root / record.file_name).is_file() if claimed is None else claimed
+        if claimed is not None:
+            return claimed
+        path = self.root / record.file_name
+        return path.is_file() and holds_something(path)
 
-    def image_names(self) -> FileNames:
-        """The images in the class folders. Raises LabelsetError if a folder cannot be read."""
-        return image_names(self.root)
+    def image_names(self, *, empty: bool = False) -> FileNames:
+        """The images in the class folders; with `empty`, files of 0 bytes as well.
+
+        Raises:
+            LabelsetError: a folder cannot be read.
+        """
+        return image_names(self.root, empty=empty)
 
     def _restore(self, names: FileNames) -> None:
         """Adds the records inside complete images that no line names."""
@@ -326,8 +359,7 @@ class LabelledFolder:
     def append(self, records: Iterable[ImageRecord]) -> None:
         """Appends the records of existing images, all or none; for new images use `add`.
 
-        This does not wait for the disk: if a power cut loses the last lines, `scan` restores them
-        from inside the images, which are on the disk by now.
+        Waits until they are on the disk.
 
         Raises:
             LabelsetError: the folder cannot be written.
@@ -342,6 +374,7 @@ class LabelledFolder:
                 try:
                     while rest:
                         rest = rest[file.write(rest) :]
+                    os.fsync(file.fileno())
                 except OSError:
                     file.truncate(size)
                     raise

@@ -25,6 +25,7 @@ from xml.sax.saxutils import escape, unescape
 from PIL import Image, PngImagePlugin
 
 from ..errors import LabelsetError
+from .files import whole_characters
 from .png import png_bytes
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def _fast_png(
 def _png_texts(record: str, texts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
     chunks = PngImagePlugin.PngInfo()
     for key, value in texts.items():
-        chunks.add_text(key, value)
+        chunks.add_text(key, whole_characters(value))
     if record:
         chunks.add_text(RECORD_CHUNK, record)
     chunks.add_itxt(_XMP_CHUNK, _XMP.format(more=""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -128,8 +129,10 @@ class FileNames:
         return plan_id, int(digits), code
 
 
-def image_names(root: Path, *, clear: bool = False) -> FileNames:
+def image_names(root: Path, *, clear: bool = False, empty: bool = False) -> FileNames:
     """The images in the class folders of `root`; with `clear`, removes unfinished temporary files.
+
+    Files of 0 bytes, which a power cut leaves behind, are no images; `empty` lists them as well.
 
     Raises:
         LabelsetError: a folder cannot be read.
@@ -141,10 +144,20 @@ def image_names(root: Path, *, clear: bool = False) -> FileNames:
             continue
         for entry in _entries(folder):
             if entry.name.endswith(_KINDS) and not entry.name.startswith(".") and entry.is_file():
-                names.add(f"{folder.name}/{entry.name}")
+                if empty or holds_something(entry):
+                    names.add(f"{folder.name}/{entry.name}")
             else:
                 _clear([entry] if clear else [])
     return names
+
+
+def holds_something(place: Path | os.DirEntry[str]) -> bool:
+    """Whether anything but a file of 0 bytes is there; such a file may be replaced."""
+    try:
+        found = place.stat()
+    except OSError:
+        return False
+    return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
 
 
 def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from ..errors import LabelsetError
+from .files import whole_characters
 from .imagefile import SUFFIXES
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
@@ -27,6 +28,7 @@ def folder_name(label: str) -> str:
     """
     if not label.strip():
         raise LabelsetError("a class name is blank; give every class a name")
+    label = whole_characters(label)
     name = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", label))
     name = name.strip(" ").rstrip(". ").lstrip(".")
     if _RESERVED.fullmatch(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 from PIL import Image
 
 from ..errors import LabelsetError
-from .files import sha256
+from .files import sha256, whole_characters
 from .imagefile import PNG, ImageFormat, record_inside
 from .openimage import OWN_FORMATS, open_image
+from .seal import blank, check_seal, needs_seal, sealed
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,27 @@ class ImageRecord:
     settings: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The record as an object that any JSON reader takes; see `portable`."""
+        values: dict[str, Any] = portable(vars(self))
+        return values
+
     @property
     def key(self) -> tuple[str, int]:
         """(plan_id, index), which identifies the planned image."""
         return self.plan_id, self.index
 
     def to_json(self) -> str:
-        """One line of JSON, keys in the order of the fields: equal records are equal text."""
-        return json.dumps(vars(self), ensure_ascii=False)
+        """One line of JSON, keys in the order of the fields: equal records are equal text.
+
+        It is valid JSON and valid UTF-8, whatever the settings are; see `portable`.
+        """
+        try:
+            text = _dumps(vars(self))
+            text.encode("utf-8")
+        except ValueError:  # NaN, or text that UTF-8 cannot hold
+            text = _dumps(self.to_dict())
+        return text
 
     @classmethod
     def from_json(cls, text: str) -> ImageRecord:
@@ -58,9 +73,10 @@ class ImageRecord:
             LabelsetError: not JSON, not an object, or a field is missing or has the wrong type.
         """
         try:
-            return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise LabelsetError(f"not a record: {error}") from error
+        return cls.from_dict(values)
 
     @classmethod
     def from_dict(cls, values: Any) -> ImageRecord:
@@ -75,12 +91,53 @@ class ImageRecord:
             raise LabelsetError(f"a record lacks a field: {error}") from error
         texts_are_text = all(isinstance(getattr(record, name), str) for name in _TEXTS)
         if not texts_are_text or type(record.seed) is not int or type(record.index) is not int:
-            raise LabelsetError(f"a record has a field of the wrong type: {values!r}")
+            raise LabelsetError(f"a record has a field of the wrong type: {values!r}"[:_SHOWN])
         if not isinstance(record.settings, dict):
-            raise LabelsetError(f"a record's settings must be an object, not {record.settings!r}")
-        return record
+            raise LabelsetError(
+                f"a record's settings must be an object, not {record.settings!r}"[:_SHOWN]
+            )
+        if all(map(_is_portable, (*values.values(), *record.settings.values()))):
+            return record
+        return cls(**record.to_dict())
 
 
+def portable(value: Any, *, depth: int = 0) -> Any:
+    """The value as JSON and UTF-8 can hold it, which is what a record becomes on the disk.
+
+    NaN and infinity become None, half characters ("\\ud800", from names that are not UTF-8) U+FFFD.
+
+    Raises:
+        LabelsetError: lists and objects are nested more than 50 deep.
+    """
+    if depth > _DEEPEST:
+        raise LabelsetError(f"a record's settings are nested more than {_DEEPEST} deep")
+    if isinstance(value, str):
+        return whole_characters(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {portable(str(key)): portable(each, depth=depth + 1) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [portable(each, depth=depth + 1) for each in value]
+    return value
+
+
+def _is_portable(value: Any) -> bool:
+    """Whether `portable` would change nothing; quick, because every line that is read asks."""
+    if isinstance(value, str):
+        return value.isascii() or whole_characters(value) == value
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, int) or (isinstance(value, dict) and _is_flat(value))
+
+
+def _is_flat(value: Mapping[str, Any]) -> bool:
+    return not any(isinstance(each, (dict, list)) for each in value.values())
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_DEEPEST = 50
+_SHOWN = 500  # characters of a wrong record in an error
 _FIELDS = frozenset(each.name for each in fields(ImageRecord))
 _TEXTS = ("file_name", "label", "prompt", "negative_prompt", "plan_id", "sha256")
 
@@ -93,31 +150,34 @@ def encode_image(
     texts: Mapping[str, str] | None = None,
     threads: int = 1,
 ) -> bytes:
-    """The bytes of an image file with the record, and further texts, inside.
+    """The bytes of an image file with the record, its checksum and further texts inside.
 
     Raises:
         LabelsetError: the record is too long for a JPEG.
     """
-    return how.encode(
-        image, record=replace(record, sha256="").to_json(), texts=texts, threads=threads
-    )
+    text = blank(replace(record, sha256="").to_json())
+    return sealed(how.encode(image, record=text, texts=texts, threads=threads))
 
 
 def read_record(data: bytes) -> ImageRecord | None:
     """The record inside a PNG, WebP or JPEG file, with the file's hash; None without a record.
 
     Raises:
-        LabelsetError: the bytes are not a complete image, or the record inside is malformed.
+        LabelsetError: the bytes are not a complete image, they do not fit their own checksums, or
+            the record inside is malformed.
     """
     return inspect_image(data)[0]
 
 
 def inspect_image(data: bytes) -> tuple[ImageRecord | None, tuple[int, int]]:
     """What `read_record` returns, and (width, height) in pixels. Raises as `read_record` does."""
+    has_seal = check_seal(data)  # first, because decoders warn about damaged texts
     try:
         with open_image(io.BytesIO(data), formats=OWN_FORMATS) as image:
             image.load()
             size, text = image.size, record_inside(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LabelsetError(f"not a whole image: {error}") from error
+    if text and needs_seal(text) and not has_seal:
+        raise LabelsetError("not a whole image: the checksum in its record is gone")
     return replace(ImageRecord.from_json(text), sha256=sha256(data)) if text else None, size

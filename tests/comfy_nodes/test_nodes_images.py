@@ -335,3 +335,29 @@ def test_a_sampler_that_breaks_reproducibility_is_named_in_the_node_and_in_the_l
     assert text[1].startswith("sampler dpmpp_sde draws noise")
     assert "sampler dpmpp_sde" in caplog.text
     assert len(save(prompt=GRAPH, unique_id="2")["text"]) == 1
+
+
+def test_a_damaged_file_in_the_way_is_named_with_the_next_step_and_kept(output):
+    ui = save()
+    path = output / "animals" / ui["synthgrid_records"][0]["file_name"]
+    path.write_bytes(path.read_bytes()[:90])
+    before = path.read_bytes()
+    with pytest.raises(LabelsetError, match=rf"{path.name} is in the way and damaged .*; move it"):
+        save()
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_0_bytes_is_replaced(output):
+    ui = save()
+    path = output / "animals" / ui["synthgrid_records"][0]["file_name"]
+    path.write_bytes(b"")
+    assert save()["text"] == ["1 saved, 3 already existed and were kept"]
+    assert len(scanned_records(output / "animals")) == 4
+
+
+def test_a_setting_that_is_no_number_makes_neither_answer_nor_record_invalid_json(output):
+    graph = {"9": {"class_type": "CFGGuider", "inputs": {"cfg": float("nan")}}}
+    ui = save(prompt=graph)
+    json.dumps(ui["synthgrid_records"], allow_nan=False)
+    for line in (output / "animals" / "metadata.jsonl").read_text("utf-8").splitlines():
+        assert json.loads(line, parse_constant=pytest.fail)["settings"]["cfg"] is None

@@ -163,6 +163,33 @@ def test_one_command_repairs_and_refills(made, server, capsys):
     assert verify(made).sound
 
 
+def test_verify_reads_a_sample_and_says_so(made, capsys):
+    assert main(["verify", str(made), "--sample", "1%"]) == 0
+    out = capsys.readouterr().out
+    assert re.fullmatch(
+        rf"no problem found: [1-4] images read( at random, [1-3] only looked at)?, "
+        rf"of 4 planned: {made}\n",
+        out,
+    )
+    assert main(["verify", str(made), "--sample", "100%"]) == 0
+    assert capsys.readouterr().out == f"sound: 4 images read, of 4 planned: {made}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--sample", "5"], "give one like 5%"),
+        (["--sample", "0%"], "give one like 5%"),
+        (["--sample", "101%"], "give one like 5%"),
+        (["--sample", "5%", "--repair"], "not allowed with"),
+    ],
+)
+def test_a_sample_that_makes_no_sense_is_refused_in_words(made, capsys, more, message):
+    with pytest.raises(SystemExit):
+        main(["verify", str(made), *more])
+    assert message in capsys.readouterr().err
+
+
 def test_status_afterwards_counts_the_folder_and_knows_the_servers(made, server, capsys):
     assert main(["status", str(made)]) == 0
     out = capsys.readouterr().out

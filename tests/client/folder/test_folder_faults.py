@@ -11,10 +11,11 @@ import sys
 import pytest
 
 from client.__main__ import main
-from client.errors import FolderError
+from client.errors import FolderError, RunIncomplete
 from client.folder.repair import repair
 from client.folder.verify import verify
 from client.run.runner import run_plan
+from client.run.status import status
 from comfy_nodes.errors import LabelsetError
 from tests.client.helpers import assert_exact, stub_workflow
 
@@ -173,6 +174,67 @@ def test_class_names_of_every_script_are_made_verified_and_mended(stub_servers, 
     assert repair(out).mended == len(NAMES)
     assert verify(out).sound
     assert_exact(out, workflow)
+
+
+def test_half_a_character_in_a_class_name_or_template_is_no_traceback(stub_servers, tmp_path):
+    """JSON can say it ("\\ud800"), UTF-8 cannot; the folder holds U+FFFD and is sound."""
+    out = tmp_path / "set"
+    workflow = stub_workflow(
+        names=("b\ud800t", "bee"), per_class=1, seconds=0.0, template="a \ud800 {class}"
+    )
+    run_plan(workflow, stub_servers[0].url, out)
+    assert verify(out).sound
+    assert run_plan(workflow, "http://127.0.0.1:9", out).existing == 2
+
+
+def lose_the_record_of(image, out):
+    lines = (out / "metadata.jsonl").read_text("utf-8").splitlines(keepends=True)
+    left = [line for line in lines if image.name not in line]
+    (out / "metadata.jsonl").write_text("".join(left), encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "folder"])
+def test_a_damaged_file_without_a_record_does_not_keep_the_other_images_from_being_made(
+    stub_servers, tmp_path, caplog, damage
+):
+    """The run makes the rest, and says what to do; what it says works."""
+    out = tmp_path / "set"
+    run_plan(stub_workflow(per_class=2, seconds=0.0), stub_servers[0].url, out)
+    image = sorted(out.glob("*/*"))[0]
+    lose_the_record_of(image, out)
+    held = image.read_bytes()[:100] if damage == "cut" else b"holiday"
+    if damage == "folder":
+        image.unlink()
+        image.mkdir()
+    else:
+        image.write_bytes(held)
+    longer = stub_workflow(per_class=4, seconds=0.0)
+    with pytest.raises(RunIncomplete, match=r"1 images could not be made .*11 of 12 images"):
+        run_plan(longer, stub_servers[0].url, out)
+    assert f"synthgrid verify {out} --repair" in caplog.text
+    assert "overwrite" not in caplog.text
+    assert len([path for path in out.glob("*/*") if path != image]) == 11
+    if damage == "folder":
+        image.rmdir()
+    else:
+        assert image.read_bytes() == held
+        assert main(["verify", str(out), "--repair"]) == 1  # one image is missing
+    assert run_plan(longer, stub_servers[0].url, out).made == 1
+    assert_exact(out, longer)
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+def test_a_run_makes_files_of_0_bytes_again(stub_servers, tmp_path, has_record):
+    out, workflow = tmp_path / "set", stub_workflow(per_class=2, seconds=0.0)
+    run_plan(workflow, stub_servers[0].url, out)
+    for image in sorted(out.glob("*/*"))[:2]:
+        image.write_bytes(b"")
+        if not has_record:
+            lose_the_record_of(image, out)
+    assert status(out).done == 4
+    assert run_plan(workflow, stub_servers[0].url, out).made == 2
+    assert_exact(out, workflow)
+    assert verify(out).sound
 
 
 @pytest.mark.slow

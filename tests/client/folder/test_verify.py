@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -107,7 +108,7 @@ def test_a_sound_folder_is_sound_and_nothing_in_it_changes(folder):
 def flip_a_bit(root):
     path = file_of(root, 0)
     data = bytearray(path.read_bytes())
-    data[data.index(b"IEND") + 4] ^= 1  # the checksum of the last chunk, which no decoder looks at
+    data[data.index(b"IEND") + 4] ^= 1  # the CRC of the last chunk, which no decoder looks at
     path.write_bytes(data)
 
 
@@ -169,7 +170,7 @@ def two_rows_for_one_file(root):
 @pytest.mark.parametrize(
     ("damage", "kinds", "lost", "moved"),
     [
-        (flip_a_bit, {"altered": 1}, 1, 1),
+        (flip_a_bit, {"damaged": 1}, 1, 1),
         (cut, {"damaged": 1}, 1, 1),
         (lambda root: file_of(root, 0).write_bytes(b""), {"damaged": 1}, 1, 1),
         (other_pixels, {"altered": 1}, 1, 1),
@@ -315,6 +316,61 @@ def test_the_report_is_json_with_every_problem(folder):
         9,
         {"ant": 1},
     )
+
+
+def test_a_sample_reads_that_share_and_looks_at_the_rest(folder):
+    read = [verify(folder.root, share=0.3) for _ in range(30)]
+    assert all(each.sound and each.images + each.unread == 9 for each in read)
+    assert all(each.images >= 1 for each in read)
+    assert 40 < sum(each.images for each in read) < 180  # of 270; 102 expected
+    assert verify(folder.root, share=1e-9).images == 1
+    other_pixels(folder.root)
+    assert verify(folder.root).counts == {"altered": 1}
+
+
+@pytest.mark.parametrize(
+    ("damage", "counts"),
+    [
+        (lambda root: file_of(root, 5).write_bytes(b""), {"damaged": 1}),
+        (lambda root: file_of(root, 5).unlink(), {"gone": 1}),
+        (lambda root: change_line(root, 5, prompt="x"), {"plan": 1}),
+        (lambda root: write_lines(root, lines(root)[:5]), {"unrecorded": 4}),
+        (lambda root: write_lines(root, [*lines(root), lines(root)[5]]), {"doubled": 1}),
+    ],
+)
+def test_what_can_be_seen_without_reading_is_seen_outside_the_sample(folder, damage, counts):
+    damage(folder.root)
+    assert verify(folder.root, share=1e-9).counts == counts
+
+
+def test_a_repair_leaves_no_moment_in_which_a_sound_image_has_no_record(folder, monkeypatch):
+    """A kill in such a moment, and damage after it, could make a false image count as true."""
+    change_line(folder.root, 0, prompt="edited")  # dropped, and restored from inside the image
+    write_lines(folder.root, lines(folder.root)[:-1])  # restored
+    replace_file, seen = Path.replace, []
+
+    def watched(path, target):
+        done = replace_file(path, target)
+        seen.append({json.loads(line)["file_name"] for line in lines(folder.root)})
+        return done
+
+    monkeypatch.setattr(Path, "replace", watched)
+    assert repair(folder.root).mended == 3
+    assert min(map(len, seen)) == 8  # as many as before
+    assert len(lines(folder.root)) == 9
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_false_image_without_a_record_is_not_certified(folder, number):
+    """PNG, WebP and JPEG: one bit of the pixels, while the line of metadata.jsonl is lost."""
+    path = file_of(folder.root, number)
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 2
+    path.write_bytes(data)
+    write_lines(folder.root, lines(folder.root)[:number] + lines(folder.root)[number + 1 :])
+    assert verify(folder.root).counts == {"damaged": 1}
+    assert sum(repair(folder.root).missing.values()) == 1
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("seed", range(8))

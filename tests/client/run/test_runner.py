@@ -511,5 +511,29 @@ def test_bytes_that_are_not_the_recorded_image_are_refused(small):
         check_image(whole, hashed(record, whole + b"x"))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": "another"}, {"seed": 7}, {"settings": {"steps": 3}}, {"source_image": "a/b.png"},
+        {"source_sha256": "0" * 64}, {"context": "x"}, {"template": "x"},
+    ],
+)  # fmt: skip
+def test_an_image_that_verify_would_refuse_is_not_saved(small, changes):
+    """The record that the server returns and the one inside its file differ in one field."""
+    record = replace(planned_record(small().plan()), settings={"width": 8, "height": 8})
+    data = encode_image(Image.new("RGB", (8, 8)), record)
+    check_image(data, hashed(record, data))
+    name = next(iter(changes))
+    with pytest.raises(TransferError, match=f"do not agree: {name} "):
+        check_image(data, hashed(replace(record, **changes), data))
+
+
+def test_an_image_of_another_size_than_recorded_is_not_saved(small):
+    record = replace(planned_record(small().plan()), settings={"width": 8, "height": 9})
+    data = encode_image(Image.new("RGB", (8, 8)), record)
+    with pytest.raises(TransferError, match="8x8, recorded as 8x9"):
+        check_image(data, hashed(record, data))
+
+
 def hashed(record, data):
     return replace(record, sha256=hashlib.sha256(data).hexdigest())

@@ -145,13 +145,47 @@ def test_many_images_at_once_get_the_records_that_single_ones_get(tmp_path):
     assert files(tmp_path / "many") == files(tmp_path / "single")
 
 
-def test_the_disk_is_waited_for_once_an_image_and_not_for_the_records(tmp_path, monkeypatch):
-    """Records lost from the end of metadata.jsonl in a power cut are restored by `scan`."""
-    waits = []
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda number: (waits.append(number), fsync(number)))
-    LabelledFolder(tmp_path).add_all(make_items(6))
-    assert len(waits) == 6
+@pytest.fixture
+def synced(monkeypatch):
+    """The inodes that were synced so far, in order."""
+    fsync, numbers = os.fsync, []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (numbers.append(os.fstat(number).st_ino), fsync(number))
+    )
+    return numbers
+
+
+def inodes(*paths):
+    return [path.stat().st_ino for path in paths]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot sync folders")
+def test_what_is_acknowledged_survives_a_power_cut(tmp_path, synced):
+    """Images, records, and the folders that name them are synced before the call returns."""
+    root = tmp_path / "set"
+    LabelledFolder(root).add_all(make_items(6))
+    images = sorted(root.glob("*/*.png"))
+    assert set(inodes(*images, root / "bat", root / "cat", root / "metadata.jsonl", root)) | set(
+        inodes(tmp_path)
+    ) == set(synced)
+    (records,) = inodes(root / "metadata.jsonl")
+    assert all(synced.index(each) < synced.index(records) for each in inodes(*images))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot sync folders")
+def test_folders_and_records_are_waited_for_once_a_call_and_not_once_an_image(tmp_path, synced):
+    folder = LabelledFolder(tmp_path)
+    folder.add_all(make_items(2))
+    synced.clear()
+    folder.add_all(make_items(8, "blue")[2:])
+    expected = [
+        tmp_path / "bat",
+        tmp_path / "cat",
+        tmp_path / "metadata.jsonl",
+    ]
+    assert len(synced) == 6 + len(expected)
+    assert synced[6:8] in (inodes(*expected[:2]), inodes(*expected[1::-1]))
+    assert synced[8:] == inodes(expected[2])
 
 
 def test_no_record_is_written_before_the_last_image_is(tmp_path, monkeypatch):

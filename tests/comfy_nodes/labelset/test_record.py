@@ -8,6 +8,7 @@ from PIL import Image
 
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, encode_image, inspect_image, read_record
+from comfy_nodes.labelset.imagefile import ImageFormat
 from tests.comfy_nodes.labelset.helpers import make_record
 
 
@@ -46,3 +47,42 @@ def test_an_image_without_a_record_is_no_error(tmp_path):
     data = (tmp_path / "plain.png").read_bytes()
     assert read_record(data) is None
     assert inspect_image(data) == (None, (30, 20))
+
+
+NAN, HALF = float("nan"), "b\ud800t"
+
+
+@pytest.mark.parametrize(
+    ("settings", "held"),
+    [
+        ({"cfg": NAN}, {"cfg": None}),
+        ({"cfg": float("-inf"), "more": [1, [NAN]]}, {"cfg": None, "more": [1, [None]]}),
+        ({"lora": HALF, "more": {"x": NAN}}, {"lora": "b\ufffdt", "more": {"x": None}}),
+        ({"lora": "蝙蝠 🦇"}, {"lora": "蝙蝠 🦇"}),
+    ],
+)
+def test_whatever_the_settings_are_a_record_is_strict_json(settings, held):
+    """What is read back from the file, from the line and from a server's answer is equal."""
+    record = replace(make_record(), settings=settings, source_image=settings.get("lora"))
+    text = record.to_json()
+    strict = json.loads(text.encode("utf-8"), parse_constant=pytest.fail)
+    assert strict["settings"] == held
+    for how in ("PNG", "WebP", "JPEG"):
+        data = encode_image(Image.new("RGB", (8, 8)), record, ImageFormat(how))
+        assert replace(read_record(data), sha256="") == ImageRecord.from_json(text)
+    assert ImageRecord.from_dict(vars(record)) == ImageRecord.from_json(text)
+    assert ImageRecord.from_json(json.dumps(asdict(record))) == ImageRecord.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"seed": ' + "9" * 5000 + "}", '{"a":' * 5000])
+def test_a_line_that_json_cannot_read_is_refused_in_words(text):
+    with pytest.raises(LabelsetError, match="not a record"):
+        ImageRecord.from_json(text)
+
+
+def test_settings_nested_too_deeply_are_refused_in_words():
+    deep = {"x": 1}
+    for _ in range(900):
+        deep = {"x": deep}
+    with pytest.raises(LabelsetError, match="50 deep"):
+        ImageRecord.from_dict(asdict(make_record()) | {"settings": deep})
