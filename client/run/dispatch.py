@@ -30,7 +30,7 @@ from ..server.server import ComfyServer, describe_server
 from . import events
 from .jobs import Jobs
 from .run_state import SharedState, Work
-from .worker import Trouble, Worker
+from .worker import Trouble, Worker, as_shown
 
 log = logging.getLogger(__name__)
 
@@ -202,10 +202,12 @@ def _connect(seat: Seat, check: Check) -> _Connected:
     try:
         server = seat.source.open()
         object_info, stats = server.object_info(), server.system_stats()
-        check(object_info, stats)
-        description = {"name": seat.name, "url": server.url, **describe_server(stats, object_info)}
+        check(object_info, server.shown(stats))
+        described = server.shown(describe_server(stats, object_info))
+        description = {"name": seat.name, "url": server.url, **described}
         return _Connected(seat, server, description)
     except (ServerError, WorkflowError) as error:
+        as_shown(error, server)
         if server is not None and not seat.stays_open:
             server.close()
         return _Connected(seat, error=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import TypeAlias
 
 from comfy_nodes.labelset import ImageRecord
@@ -75,6 +76,7 @@ class Worker(threading.Thread):
                     self._join_in()
                     self._serve()
                 except (ServerError, WorkflowError) as error:
+                    as_shown(error, self._server)
                     self._step_back(error)
             self._say_goodbye()
         except BaseException as error:  # a callback's too: it ends the run, and the caller sees it
@@ -281,13 +283,18 @@ class Worker(threading.Thread):
                 record, location = entries[index]
                 data, path = self._collector.fetch(self._comfy, record, location)
             except TransferError as error:
-                problem = problem or str(error)
+                problem = problem or self._comfy.shown(str(error))
                 continue
-            if self._save(job, record, data):
+            if self._save(job, self._recorded(record), data):
                 images += 1
                 if path is not None:
                     take_away(path)
         return images, problem
+
+    def _recorded(self, record: ImageRecord) -> ImageRecord:
+        """The record as it is written down; its settings are whatever the server says."""
+        settings = self._comfy.hide_in(record.settings)
+        return record if settings == record.settings else replace(record, settings=settings)
 
     def _save(self, job: Job, record: ImageRecord, data: bytes) -> bool:
         """Saves an image into the folder, unless another thread has done so in the meantime."""
@@ -353,6 +360,12 @@ class Worker(threading.Thread):
     def _hear(self, event: Event) -> None:
         if isinstance(event, Progress) and event.prompt_id in self._flying():
             self._shared.step(self._seat.name, event.value, event.total)
+
+
+def as_shown(error: Trouble, server: ComfyServer | None) -> None:
+    """Changes the message of an error that quotes a server: no secrets, no control characters."""
+    if server is not None:
+        error.args = (server.shown(str(error)), *error.args[1:])
 
 
 class _Failing(ServerError):

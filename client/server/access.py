@@ -13,16 +13,19 @@ import base64
 import os
 import re
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import AccessError
+from .address import origin_of
+from .wording import hide, printable
 
 MIB = 2**20
 MOST_SECRET_BYTES = 64 * 1024
-HIDDEN = "[hidden]"
+# A shorter value of a header, such as "1" or "yes", is a setting: hiding it would garble messages.
+_SHORTEST_SECRET_HEADER = 5
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = {
     "host",
@@ -70,7 +73,8 @@ class Access:
 
     `token` is sent as "Authorization: Bearer", `basic` (user, password) as "Authorization: Basic",
     `headers` as they are. With `ca_file`, a PEM file, only certificates signed by it are accepted,
-    and not those that the system trusts.
+    and not those that the system trusts. `origin`, the scheme, host and port of a server, says for
+    whom the secrets are: see `for_server`.
 
     Raises:
         AccessError: a header that HTTP does not allow, two kinds of authorization, or no readable
@@ -82,6 +86,7 @@ class Access:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         given = [
@@ -114,19 +119,61 @@ class Access:
             sent["Authorization"] = f"Basic {_encoded(self.basic)}"
         return sent
 
+    def for_server(self, url: str) -> Access:
+        """This access, for the server at `url` and no other.
+
+        Raises:
+            AccessError: its token, password or headers are meant for another server.
+        """
+        origin = origin_of(url)
+        if self.origin and self.origin != origin and self.sent_headers():
+            raise AccessError(
+                f"the token, password or headers given are for {self.origin} and are not sent to "
+                f"{origin}; give every server its own, in a file with --servers"
+            )
+        return replace(self, origin=origin)
+
     def hide(self, text: str) -> str:
         """The text without the secrets: a server may send back what it was sent."""
-        for secret in self._secrets():
-            text = text.replace(secret, HIDDEN)
-        return text
+        return hide(text, self._secrets())
 
-    def _secrets(self) -> list[str]:
-        """Longest first, so that hiding a part of one never reveals the rest of another."""
-        found = {self.token, *self.headers.values()}
-        found |= {value.partition(" ")[2] for value in self.headers.values()}
+    def shown(self, text: str) -> str:
+        """What a server said, as it may be shown: without secrets and control characters."""
+        return printable(self.hide(text))
+
+    def shown_value(self, value: Any) -> Any:
+        """The same for a JSON value, and the texts in it; for showing only."""
+        return _with_texts(value, self.shown)
+
+    def hide_in(self, value: Any) -> Any:
+        """A JSON value without the secrets; for recording only."""
+        return _with_texts(value, self.hide)
+
+    def _secrets(self) -> set[str]:
+        values = {*self.headers.values()}
+        values |= {value.partition(" ")[2] for value in values}
+        found = {each for each in values if len(each) >= _SHORTEST_SECRET_HEADER} | {self.token}
         if self.basic is not None:
             found |= {self.basic[1], _encoded(self.basic)}
-        return sorted(found - {""}, key=len, reverse=True)
+        return found
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy of a JSON value with every text in it changed, keys too."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, str):
+            return change(value)
+        if isinstance(value, list):
+            return [changed(each) for each in value]
+        if isinstance(value, Mapping):
+            return {change(str(key)): changed(each) for key, each in value.items()}
+        return value
+
+    try:
+        return changed(value)
+    except RecursionError:
+        return "a value nested too deep"
 
 
 def _encoded(basic: tuple[str, str]) -> str:

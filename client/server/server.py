@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -81,6 +81,14 @@ class ComfyServer:
         """The address, without user name and password."""
         return self._transport.shown_url
 
+    def shown(self, value: Any) -> Any:
+        """A text or JSON value that this server sent, as it may be shown."""
+        return self._transport.access.shown_value(value)
+
+    def hide_in(self, value: Any) -> Any:
+        """A JSON value that this server sent, as it may be recorded: without secrets."""
+        return self._transport.access.hide_in(value)
+
     def __enter__(self) -> ComfyServer:
         return self
 
@@ -99,14 +107,23 @@ class ComfyServer:
 
     def system_stats(self) -> dict[str, Any]:
         """GET /system_stats: versions and devices. Raises ServerUnreachable or ServerRefused."""
-        return _object(self._transport.get_json("/system_stats"), "/system_stats", self.url)
+        return self._object("/system_stats")
 
     def object_info(self) -> dict[str, Any]:
         """GET /object_info: every node class with its inputs.
 
         Raises ServerUnreachable or ServerRefused.
         """
-        return _object(self._transport.get_json("/object_info"), "/object_info", self.url)
+        return self._object("/object_info")
+
+    def _object(self, path: str) -> dict[str, Any]:
+        value = self._transport.get_json(path)
+        if not isinstance(value, dict):
+            raise ServerRefused(
+                f"{self.url}{path} answered {str(self.shown(value))[:60]!r} instead of an object; "
+                "is it a ComfyUI server?"
+            )
+        return value
 
     def queue(self) -> QueueState:
         """All clients' running and waiting prompts. Raises ServerUnreachable or ServerRefused."""
@@ -125,7 +142,8 @@ class ComfyServer:
         Raises ServerUnreachable or ServerRefused.
         """
         answer = self._transport.get_json("/history/" + quote(prompt_id, safe=""))
-        return parse_history_entry(answer.get(prompt_id)) if isinstance(answer, dict) else None
+        found = parse_history_entry(answer.get(prompt_id)) if isinstance(answer, dict) else None
+        return found and replace(found, reason=self.shown(found.reason))
 
     def find(self, prompt_id: str) -> JobResult | bool:
         """The result of a finished prompt, True while it waits or runs, False if it is unknown."""
@@ -160,12 +178,12 @@ class ComfyServer:
             return  # already queued: an earlier post arrived, although its answer did not
         if status != 200:
             raise ServerRefused(
-                f"{self.url} refused the workflow: {describe_refusal(answer)}", status=status
+                f"{self.url} refused the workflow: {self._refusal(answer)}", status=status
             )
         if isinstance(answer, dict) and answer.get("node_errors"):
             self.cancel([body["prompt_id"]])
             raise ServerRefused(
-                f"{self.url} would leave out part of the workflow: {describe_refusal(answer)}"
+                f"{self.url} would leave out part of the workflow: {self._refusal(answer)}"
             )
         given = answer.get("prompt_id") if isinstance(answer, dict) else None
         if given != body["prompt_id"]:
@@ -174,6 +192,9 @@ class ComfyServer:
                 f"{self.url} gave the job another id than requested, "
                 "so it could not be found again; update ComfyUI"
             )
+
+    def _refusal(self, answer: Any) -> str:
+        return describe_refusal(self.shown(answer))
 
     def wait(
         self,
@@ -268,7 +289,7 @@ class ComfyServer:
         if not isinstance(location, dict) or not all(
             isinstance(each, str) for each in location.values()
         ):
-            raise TransferError(f"the server names no image: {str(location)[:100]}")
+            raise TransferError(f"the server names no image: {str(self.shown(location))[:100]}")
         params = {
             key: location[key] for key in ("filename", "subfolder", "type") if key in location
         }
@@ -276,7 +297,7 @@ class ComfyServer:
             return self._transport.download("/view", params)
         except ServerRefused as error:
             raise TransferError(
-                f"image {location.get('filename')} cannot be fetched: {error}"
+                f"image {self.shown(location.get('filename'))} cannot be fetched: {error}"
             ) from error
 
     def cancel(self, prompt_ids: Collection[str]) -> None:
@@ -343,12 +364,3 @@ def describe_server(stats: Mapping[str, Any], object_info: Mapping[str, Any]) ->
         "devices": [str(each.get("name", "?")) for each in devices if isinstance(each, Mapping)],
         "node_classes": len(object_info),
     }
-
-
-def _object(value: Any, path: str, url: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ServerRefused(
-            f"{url}{path} answered {str(value)[:60]!r} instead of an object; "
-            "is it a ComfyUI server?"
-        )
-    return value

@@ -2,8 +2,8 @@
 
 Every call has timeouts and a size limit. Redirects are refused, and proxies, netrc files and
 certificates named by the environment are never used, so that nothing meant for one machine reaches
-another. Nothing a server sends is unpacked before its size is known, and secrets are taken out of
-it. Requests that may safely be sent twice are retried (`backoff`).
+another. Nothing a server sends is unpacked before its size is known, and what is shown of it is
+without secrets (wording.py). Requests that may safely be sent twice are retried (`backoff`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CHUNK = 64 * 1024
+_SHOWN_BYTES = 8000  # of an answer that is shown in part
 # What requests and urllib3 raise for the many ways in which a connection ends.
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 _LATE = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
@@ -67,7 +68,8 @@ class Transport:
         pauses: Callable[[], Iterator[float]] = backoff,
     ) -> None:
         """`limits` override those of `access`; user and password in the URL mean `access.basic`."""
-        self.base_url, self.access = _with_access_of(checked_url(base_url), access or Access())
+        self.base_url, found = _with_access_of(checked_url(base_url), access or Access())
+        self.access = found.for_server(self.base_url)
         self.shown_url = without_secrets(self.base_url)
         self.limits = limits or self.access.limits
         self._pauses = pauses
@@ -145,7 +147,7 @@ class Transport:
 
     def _parsed(self, path: str, status: int, data: bytes) -> Any:
         try:
-            return json.loads(self.access.hide(data.decode("utf-8")))
+            return json.loads(data.decode("utf-8"))
         except (ValueError, RecursionError):
             raise ServerRefused(
                 f"{self.shown_url}{path} answered HTTP {status} with something that is not JSON "
@@ -160,7 +162,8 @@ class Transport:
             raise self._refused(path, status, data)
         if kind.startswith("text/") or kind == "application/json":
             raise TransferError(
-                f"{self.shown_url}{path} answered with {kind}, not an image: {self._excerpt(data)}"
+                f"{self.shown_url}{path} answered with {self.access.shown(kind)[:60]}, "
+                f"not an image: {self._excerpt(data)}"
             )
         _refuse_giant(data, self.limits.image_pixels, f"{self.shown_url}{path}")
         return data
@@ -175,7 +178,11 @@ class Transport:
         return ServerRefused(said, status=status)
 
     def _excerpt(self, data: bytes) -> str:
-        text = " ".join(self.access.hide(data[:2000].decode("utf-8", errors="replace")).split())
+        """The beginning of an answer, as it may be shown."""
+        text = data[:_SHOWN_BYTES].decode("utf-8", errors="replace")
+        if len(data) > _SHOWN_BYTES:  # a secret that is cut off would not be recognised
+            text = text[: -_SHOWN_BYTES // 2]
+        text = self.access.shown(" ".join(text.split()))
         return (text[:120] + "...") if len(text) > 120 else (text or "nothing")
 
     def _request(
@@ -212,7 +219,7 @@ class Transport:
         if 300 <= response.status_code < 400:
             target = without_secrets(response.headers.get("Location", "nowhere"))
             raise ServerRefused(
-                f"{self.shown_url}{path} redirects to {self.access.hide(target)[:200]}; "
+                f"{self.shown_url}{path} redirects to {self.access.shown(target)[:200]}; "
                 "redirects are not followed: give the final address",
                 status=response.status_code,
             )
@@ -221,7 +228,8 @@ class Transport:
         packed = response.headers.get("Content-Encoding", "identity").strip().lower()
         if packed not in ("", "identity"):
             raise TransferError(
-                f"{self.shown_url}{path} answers packed with {packed[:20]}, which was not asked for"
+                f"{self.shown_url}{path} answers packed with {self.access.shown(packed)[:20]}, "
+                "which was not asked for"
             )
         announced = response.headers.get("Content-Length", "")
         if announced.isdecimal() and int(announced) > limit:
