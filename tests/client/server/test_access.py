@@ -12,6 +12,7 @@ from client.errors import AccessError, RunIncomplete, ServerRefused, ServerUnrea
 from client.run.runner import run_plan
 from client.run.status import StateKeeper
 from client.server.access import Access, Limits, access_from, load_access
+from client.server.event_socket import EventSocket
 from client.server.server import ComfyServer
 from client.server.transport import Transport
 from client.server.wording import HIDDEN
@@ -258,6 +259,32 @@ def test_an_authority_named_by_the_environment_is_not_trusted(tls_stand_in, monk
         transport(server.url, Access()).get_json("/queue")
     with pytest.raises(ServerUnreachable, match="no websocket"):
         transport(server.url, Access()).open_socket("c")
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "http://gpu.example:8188",
+        "https://gpu.example:8189",
+        "https://gpu.example",
+        "https://gpu.example.org:8188",
+    ],
+)
+def test_a_secret_is_for_one_scheme_host_and_port(elsewhere):
+    access = Access(token=TOKEN).for_server("https://GPU.example:8188/some/path")
+    assert access.for_server("https://gpu.example:8188") == access
+    for reach in (
+        lambda: transport(elsewhere, access),
+        lambda: EventSocket(elsewhere, "c", access=access),
+    ):
+        with pytest.raises(AccessError, match=r"are for https://gpu\.example:8188 and") as caught:
+            reach()
+        assert TOKEN not in str(caught.value)
+
+
+def test_what_is_no_secret_may_be_used_for_any_server():
+    access = Access(limits=QUICK).for_server("https://gpu.example:8188")
+    assert transport("http://127.0.0.1:1", access).limits == QUICK
 
 
 def test_no_secret_is_shown():
