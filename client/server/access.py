@@ -45,7 +45,8 @@ class Limits:
     Args:
         connect_s: the longest wait for a connection.
         read_s: the longest silence of the server.
-        whole_s: the longest time that one answer may take.
+        whole_s: the longest time that one request may take, from connecting to the last byte.
+        slow_s: an answer that takes longer than this must come with `least_bytes_per_s`.
         message_bytes: the largest message on the websocket.
         image_pixels: the largest size, width times height, of a downloaded image once decoded.
 
@@ -56,6 +57,8 @@ class Limits:
     connect_s: float = 5.0
     read_s: float = 60.0
     whole_s: float = 300.0
+    slow_s: float = 30.0
+    least_bytes_per_s: float = 1000.0
     json_bytes: int = 64 * MIB
     file_bytes: int = 256 * MIB
     message_bytes: int = 64 * MIB

@@ -1,13 +1,15 @@
 """HTTP to one server.
 
-Every call has timeouts and a size limit. Redirects are refused, and proxies, netrc files and
-certificates named by the environment are never used, so that nothing meant for one machine reaches
-another. Nothing a server sends is unpacked before its size is known, and what is shown of it is
-without secrets (wording.py). Requests that may safely be sent twice are retried (`backoff`).
+Every call has timeouts, a time limit as a whole (watch.py), and a size limit. Redirects are
+refused, and proxies, netrc files and certificates named by the environment are never used, so that
+nothing meant for one machine reaches another. Nothing a server sends is unpacked before its size is
+known, and what is shown of it is without secrets (wording.py). Requests that may safely be sent
+twice are retried (`backoff`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -29,6 +31,7 @@ from ..errors import AccessError, ServerRefused, ServerUnreachable, TransferErro
 from .access import Access, Limits
 from .address import checked_url, is_safe, without_secrets
 from .event_socket import EventSocket, authorities_file
+from .watch import WatchedSession
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,9 @@ class Transport:
         self.limits = limits or self.access.limits
         self._pauses = pauses
         self._answered = False
-        self._session = requests.Session()
+        # Since when a request has waited for its server (monotonic); None between requests.
+        self.busy_since: float | None = None
+        self._session = WatchedSession()
         # A proxy variable must never redirect a request to loopback.
         self._session.trust_env = False
         self._session.verify = authorities_file(self.access)
@@ -193,15 +198,18 @@ class Transport:
         if content is not None:
             headers["Content-Type"] = "application/json"
         try:
-            with self._session.request(
-                method,
-                self.base_url + path,
-                data=content,
-                headers=headers,
-                timeout=(self.limits.connect_s, self.limits.read_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with (
+                self._limited(path),
+                self._session.request(
+                    method,
+                    self.base_url + path,
+                    data=content,
+                    headers=headers,
+                    timeout=(self.limits.connect_s, self.limits.read_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 self._answered = True
                 self._refuse_redirect(path, response)
                 if response.status_code in (502, 503, 504):
@@ -214,6 +222,25 @@ class Transport:
             raise
         except _BROKEN as error:
             raise self._unreachable(error) from error
+
+    @contextlib.contextmanager
+    def _limited(self, path: str) -> Iterator[None]:
+        """A request within the time for the whole of it: what is cut off is an error, not short."""
+        late = ServerUnreachable(
+            f"{self.shown_url}{path} is still sending after {self.limits.whole_s:g} s"
+        )
+        self.busy_since = time.monotonic()
+        try:
+            with self._session.watch.limit(self.limits.whole_s):
+                yield
+        except Exception as error:
+            if self._session.watch.late:
+                raise late from error
+            raise
+        finally:
+            self.busy_since = None
+        if self._session.watch.late:
+            raise late
 
     def _refuse_redirect(self, path: str, response: requests.Response) -> None:
         if 300 <= response.status_code < 400:
@@ -236,7 +263,7 @@ class Transport:
             raise TooLarge(
                 f"{self.shown_url}{path} announces {announced} bytes; the limit is {limit}"
             )
-        deadline = time.monotonic() + self.limits.whole_s
+        begun = time.monotonic()
         data = bytearray()
         # read1 returns what has arrived; read waits for the whole chunk. Neither unpacks anything.
         read = getattr(response.raw, "read1", response.raw.read)
@@ -244,15 +271,22 @@ class Transport:
             data += chunk
             if len(data) > limit:
                 raise TooLarge(f"{self.shown_url}{path} sends more than the limit of {limit} bytes")
-            if time.monotonic() > deadline:
-                raise ServerUnreachable(
-                    f"{self.shown_url}{path} is still sending after {self.limits.whole_s:g} s"
-                )
+            self._check_speed(path, len(data), time.monotonic() - begun)
         if announced.isdecimal() and len(data) != int(announced):
             raise TransferError(
                 f"{self.shown_url}{path} announced {announced} bytes and sent {len(data)}"
             )
         return bytes(data)
+
+    def _check_speed(self, path: str, received: int, seconds: float) -> None:
+        if received >= seconds * self.limits.least_bytes_per_s:
+            self.busy_since = time.monotonic()
+        elif seconds > self.limits.slow_s:
+            raise ServerUnreachable(
+                f"{self.shown_url}{path} sends {received / seconds:.0f} bytes/s after "
+                f"{seconds:.0f} s; expected at least {self.limits.least_bytes_per_s:g}: "
+                "check the network"
+            )
 
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         if isinstance(error, requests.exceptions.SSLError):
