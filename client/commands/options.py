@@ -168,6 +168,12 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--whole-timeout", type=float, metavar="S", help="seconds for one answer (default: 300)"
     )
+    group.add_argument(
+        "--job-timeout",
+        type=float,
+        metavar="S",
+        help="seconds that one job may run before it is cancelled (default: 86400, a day)",
+    )
 
 
 def access_of(args: argparse.Namespace) -> Access:
@@ -188,6 +194,7 @@ def access_of(args: argparse.Namespace) -> Access:
         connect_s=args.connect_timeout,
         read_s=args.read_timeout,
         whole_s=args.whole_timeout,
+        job_s=args.job_timeout,
     )
 
 

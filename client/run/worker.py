@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -65,6 +66,26 @@ class Worker(threading.Thread):
         self._strikes = 0
         self._proven = False  # whether it ever delivered an image
         self._hung_queue: QueueState | None = None
+        self._lost: ServerHung | None = None  # why the jobs were taken from it, until it notices
+
+    @property
+    def silence_s(self) -> float:
+        """For how many seconds the request under way has made no headway; 0 between requests."""
+        since = None if self._server is None else self._server.busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def lose_jobs(self) -> None:
+        """Another thread takes the jobs away, under the lock: this one waits for its server."""
+        self._lost = ServerHung(
+            f"{self._comfy.url} has kept a request waiting for {self.silence_s:.0f} s; restart it"
+        )
+        self.error = self._lost
+        self._leave(self._lost, events.HUNG)
+
+    def _keep_place(self) -> None:
+        """Under the lock, before this server's jobs are touched: raises if they were taken away."""
+        if self._lost is not None:
+            raise self._lost
 
     def run(self) -> None:
         """The thread itself."""
@@ -102,6 +123,7 @@ class Worker(threading.Thread):
             )
         self._checked, self._hung_queue = True, None
         with self._shared.lock:
+            self._lost = None
             self._shared.jobs.join(self._seat.name)
             self.state = events.UP
             self._shared.tell(events.ServerUp(server=self._seat.name, url=self._server.url))
@@ -136,18 +158,23 @@ class Worker(threading.Thread):
         if state == events.HUNG and self.state == events.UP:
             self._remember_queue()
         with self._shared.lock:
-            moved, outcome = self._shared.jobs.leave(
-                self._seat.name, blame=isinstance(error, ServerUnreachable)
-            )
-            self._tell_state(state, str(error))
-            for job in moved:
-                self._shared.tell_moved(self._seat.name, job)
-            if outcome.failed:
-                reason = f"the server was lost every time it ran; last: {error}"
-                self._shared.tell_outcome(self._seat.name, moved[0], outcome, reason)
-            self._shared.lock.notify_all()
+            self._lost = None
+            self._leave(error, state)
         if state != events.OUT:
             self._rest(error)
+
+    def _leave(self, error: Trouble, state: str) -> None:
+        """Under the lock: the jobs of this server wait for the next free one."""
+        moved, outcome = self._shared.jobs.leave(
+            self._seat.name, blame=isinstance(error, ServerUnreachable)
+        )
+        self._tell_state(state, str(error))
+        for job in moved:
+            self._shared.tell_moved(self._seat.name, job)
+        if outcome.failed:
+            reason = f"the server was lost every time it ran; last: {error}"
+            self._shared.tell_outcome(self._seat.name, moved[0], outcome, reason)
+        self._shared.lock.notify_all()
 
     def _state_after(self, error: Trouble) -> str:
         if isinstance(error, _Failing):
@@ -233,6 +260,7 @@ class Worker(threading.Thread):
         """Keeps `depth` jobs on the server; `busy` of those listed as its own are already over."""
         while not self._shared.stopping.is_set():
             with self._shared.lock:
+                self._keep_place()
                 room = len(self._shared.jobs.on(self._seat.name)) - busy < self._depth
                 job = self._shared.jobs.take(self._seat.name) if room else None
             if job is None:
@@ -252,10 +280,12 @@ class Worker(threading.Thread):
                     f"{self._comfy.url} says that every job failed before it was sent"
                 )
             with self._shared.lock:  # an earlier client's failure; ours starts over
+                self._keep_place()
                 job = jobs.renumber(self._seat.name, job)
         if found is False:
             self._comfy.submit(work.graph(job), prompt_id=prompt_id)
         with self._shared.lock:
+            self._keep_place()
             if found is False:
                 job = jobs.posted(self._seat.name, job)
             self._shared.tell_posted(self._seat.name, job, found=found is not False)
@@ -317,6 +347,7 @@ class Worker(threading.Thread):
     def _over(self, job: Job, problem: str, *, images: int) -> None:
         """The job is over; the images that are missing are tried again or have failed."""
         with self._shared.lock:
+            self._keep_place()
             outcome = self._shared.jobs.finish(self._seat.name, job)
             prompt_id = self._shared.work.prompt_id(job)
             self._shared.tell(
@@ -338,6 +369,7 @@ class Worker(threading.Thread):
     def _forgotten(self, job: Job) -> None:
         problem = "the server lost the job: it restarted, or somebody deleted it"
         with self._shared.lock:
+            self._keep_place()
             outcome = self._shared.jobs.forget(self._seat.name, job)
             self._shared.tell_outcome(self._seat.name, job, outcome, problem)
             self._shared.lock.notify_all()

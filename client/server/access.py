@@ -47,6 +47,7 @@ class Limits:
         read_s: the longest silence of the server.
         whole_s: the longest time that one request may take, from connecting to the last byte.
         slow_s: an answer that takes longer than this must come with `least_bytes_per_s`.
+        job_s: the longest time that one queued job may run, even if it moves.
         message_bytes: the largest message on the websocket.
         image_pixels: the largest size, width times height, of a downloaded image once decoded.
 
@@ -59,6 +60,7 @@ class Limits:
     whole_s: float = 300.0
     slow_s: float = 30.0
     least_bytes_per_s: float = 1000.0
+    job_s: float = 86400.0
     json_bytes: int = 64 * MIB
     file_bytes: int = 256 * MIB
     message_bytes: int = 64 * MIB
@@ -219,6 +221,7 @@ def load_access(
     connect_s: float | None = None,
     read_s: float | None = None,
     whole_s: float | None = None,
+    job_s: float | None = None,
 ) -> Access:
     """An Access whose secrets are read from environment variables (by name) or files.
 
@@ -228,7 +231,7 @@ def load_access(
     Raises:
         AccessError: a variable is not set, a file cannot be read, or its content cannot be sent.
     """
-    given = {"connect_s": connect_s, "read_s": read_s, "whole_s": whole_s}
+    given = {"connect_s": connect_s, "read_s": read_s, "whole_s": whole_s, "job_s": job_s}
     times: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return Access(
         token=_secret("token", token_env, token_file),

@@ -74,12 +74,19 @@ class ComfyServer:
         self._next_socket_try = 0.0
         self._last_queue = QueueState(frozenset(), frozenset())
         self._queue_moved = False
+        self._running_since: dict[str, float] = {}
+        self._job_s = self._transport.limits.job_s
         self.client_id = uuid.uuid4().hex
 
     @property
     def url(self) -> str:
         """The address, without user name and password."""
         return self._transport.shown_url
+
+    @property
+    def busy_since(self) -> float | None:
+        """Since when (monotonic) a request makes no headway; None between requests."""
+        return self._transport.busy_since
 
     def shown(self, value: Any) -> Any:
         """A text or JSON value that this server sent, as it may be shown."""
@@ -210,7 +217,8 @@ class ComfyServer:
 
         Raises:
             ServerUnreachable: the server went away.
-            ServerHung: it answers, but nothing on it has moved for `stall_s`.
+            ServerHung: it answers, but nothing on it has moved for `stall_s`; or it has run one of
+                the prompts for longer than `limits.job_s`, and was told to stop it.
         """
         begun = moved = time.monotonic()
         hurry_until = 0.0
@@ -218,6 +226,7 @@ class ComfyServer:
             finished = self._look(prompt_ids)
             if finished is not None:
                 return finished
+            self._stop_endless()
             if self._queue_moved:  # a long queue of other people's jobs is no reason to give up
                 moved = time.monotonic()
             now = time.monotonic()
@@ -274,10 +283,25 @@ class ComfyServer:
         queue = self.queue()
         before, self._last_queue = self._last_queue, queue
         self._queue_moved = queue.running != before.running or not before.pending <= queue.pending
+        now = time.monotonic()
+        self._running_since = {
+            each: self._running_since.get(each, now) for each in prompt_ids if each in queue.running
+        }
         for prompt_id in prompt_ids:
             if prompt_id not in queue:
                 return Finished(prompt_id, self.history(prompt_id))
         return None
+
+    def _stop_endless(self) -> None:
+        """Raises ServerHung if a prompt has run for too long, even if it reports progress."""
+        oldest = time.monotonic() - self._job_s
+        endless = [each for each, since in self._running_since.items() if since < oldest]
+        if endless:
+            self.cancel(endless)
+            raise ServerHung(
+                f"{self.url} has run one job for more than {self._job_s:g} s; it was cancelled: "
+                "if a job may take that long, give --job-timeout a higher number"
+            )
 
     def view(self, location: Any) -> bytes:
         """The bytes of an image named in a node's ui output: {"filename", "subfolder", "type"}.

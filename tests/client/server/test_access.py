@@ -311,8 +311,8 @@ def test_secrets_come_from_environment_and_files(tmp_path, monkeypatch):
         "X-Key": "1",
         "Cookie": "a=b; c=d",
     }
-    assert access_from({"token_env": "COMFY_TOKEN", "read_s": 5}) == Access(
-        token=TOKEN, limits=Limits(read_s=5)
+    assert access_from({"token_env": "COMFY_TOKEN", "read_s": 5, "job_s": 60}) == Access(
+        token=TOKEN, limits=Limits(read_s=5, job_s=60)
     )
 
 
