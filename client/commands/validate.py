@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,12 @@ def check_workflow(args: argparse.Namespace) -> int:
         source = server_of(args, stack)
         workflow = workflow_of(args, lambda: source.open().object_info())
         plan, server = workflow.plan(), source.open()
-        findings = check(workflow, server.object_info(), stats=server.system_stats(), out=args.out)
+        findings = [
+            replace(each, message=server.shown(each.message))
+            for each in check(
+                workflow, server.object_info(), stats=server.system_stats(), out=args.out
+            )
+        ]
         url = server.url
     batches = plan.batch_count(workflow.batch_size)
     if args.json:

@@ -18,7 +18,7 @@ from ..errors import AccessError, FolderError, ServerError
 from ..folder.run_folder import is_locked, read_generation
 from ..server.access import Access
 from ..server.fleet import Patience, Seat, ServerSpec, seats_of
-from ..server.wording import printable
+from ..wording import printable
 from ..workflow.roles import SAVER
 from .status import CANCEL, read_state
 

@@ -13,14 +13,14 @@ import base64
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import AccessError
+from ..wording import hide, printable, with_texts
 from .address import origin_of
-from .wording import hide, printable
 
 MIB = 2**20
 MOST_SECRET_BYTES = 64 * 1024
@@ -148,11 +148,11 @@ class Access:
 
     def shown_value(self, value: Any) -> Any:
         """The same for a JSON value, and the texts in it; for showing only."""
-        return _with_texts(value, self.shown)
+        return with_texts(value, self.shown)
 
     def hide_in(self, value: Any) -> Any:
         """A JSON value without the secrets; for recording only."""
-        return _with_texts(value, self.hide)
+        return with_texts(value, self.hide)
 
     def _secrets(self) -> set[str]:
         values = {*self.headers.values()}
@@ -161,24 +161,6 @@ class Access:
         if self.basic is not None:
             found |= {self.basic[1], _encoded(self.basic)}
         return found
-
-
-def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """A copy of a JSON value with every text in it changed, keys too."""
-
-    def changed(value: Any) -> Any:
-        if isinstance(value, str):
-            return change(value)
-        if isinstance(value, list):
-            return [changed(each) for each in value]
-        if isinstance(value, Mapping):
-            return {change(str(key)): changed(each) for key, each in value.items()}
-        return value
-
-    try:
-        return changed(value)
-    except RecursionError:
-        return "a value nested too deep"
 
 
 def _encoded(basic: tuple[str, str]) -> str:

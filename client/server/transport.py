@@ -3,7 +3,7 @@
 Every call has timeouts, a time limit as a whole (watch.py), and a size limit. Redirects are
 refused, and proxies, netrc files and certificates named by the environment are never used, so that
 nothing meant for one machine reaches another. Nothing a server sends is unpacked before its size is
-known, and what is shown of it is without secrets (wording.py). Requests that may safely be sent
+known, and what is shown of it is without secrets (client.wording). Requests that may safely be sent
 twice are retried (`backoff`).
 """
 

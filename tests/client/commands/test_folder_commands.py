@@ -270,6 +270,19 @@ def test_cancel_says_which_server_it_could_not_reach(made, capsys):
     assert "no server answers at http://127.0.0.1:9" in captured.err
 
 
+def test_status_of_a_strangers_folder_has_no_power_over_the_terminal(made, capsys):
+    path = made / STATE
+    value = json.loads(path.read_text(encoding="utf-8"))
+    value["servers"][0] |= {"reason": "\x1b]0;owned\x07", "name": "\x9b2J"}
+    value |= {"outcome": "incomplete", "reason": "\x1b[2J\u202egnp"}
+    path.write_text(json.dumps(value), encoding="utf-8")
+    for options in ([], ["--json"]):
+        assert main(["status", str(made), *options]) == 0
+        shown = capsys.readouterr().out
+        assert all(line.isprintable() for line in shown.splitlines())
+        assert "owned" in shown
+
+
 @pytest.fixture
 def listener(object_info):
     """A server that a stranger's folder may name: it notes what it is sent."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "[hidden]"
@@ -26,6 +27,24 @@ _CONTROL = re.compile(
 def printable(text: str) -> str:
     r"""The text on one line, with control characters spelled out, such as \x1b."""
     return _CONTROL.sub(_spelled_out, text)
+
+
+def with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy of a JSON value with every text in it changed, keys too."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, str):
+            return change(value)
+        if isinstance(value, list):
+            return [changed(each) for each in value]
+        if isinstance(value, Mapping):
+            return {change(str(key)): changed(each) for key, each in value.items()}
+        return value
+
+    try:
+        return changed(value)
+    except RecursionError:
+        return "a value nested too deep"
 
 
 def _spelled_out(found: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from client.server.wording import HIDDEN, hide, printable
+from client.wording import HIDDEN, hide, printable
 
 TOKEN = 'a-"token"/of mine'
 
