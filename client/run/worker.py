@@ -189,7 +189,7 @@ class Worker(threading.Thread):
         return events.OUT if self._strikes >= STRIKES and not self._proven else events.DOWN
 
     def _tell_state(self, state: str, reason: str) -> None:
-        if state != self.state:
+        if state != self.state and not self._shared.closed:
             log.warning("server %s is %s: %s", self._seat.name, state, reason)
             self._shared.tell(events.ServerDown(server=self._seat.name, state=state, reason=reason))
         self.state = state

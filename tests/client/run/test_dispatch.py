@@ -176,6 +176,31 @@ def test_the_jobs_of_a_server_that_drips_go_to_another(proxies, tmp_path, reques
     assert kinds(seen, events.JobMoved)
 
 
+def test_a_thread_that_is_stuck_says_nothing_once_the_run_is_over(proxies, tmp_path, caplog):
+    drips = threading.Event()
+
+    def drip(event):
+        if isinstance(event, events.JobPosted) and event.server == "b":
+            drips.set()
+
+    proxies[1].hang_s = 15.0
+    proxies[1].fault = lambda method, path, number: (
+        "drip" if drips.is_set() and path == "/queue" else None
+    )
+    servers = [ServerSpec(proxy.url, name=name) for proxy, name in zip(proxies, "ab", strict=True)]
+    patience = replace(QUICK, silent_s=0.3)
+    workflow = stub_workflow(seed=1019, per_class=4)
+    run_plan(workflow, servers, tmp_path / "out", on_event=drip, patience=patience)
+    stuck = [each for each in threading.enumerate() if each.name == "server b"]
+    caplog.clear()
+    proxies[1].down()
+    for each in stuck:
+        each.join(5.0)
+    assert stuck
+    assert not any(each.is_alive() for each in stuck)
+    assert caplog.text == ""
+
+
 def test_a_job_that_takes_longer_than_it_may_goes_to_another_server(
     start_stub, stub_servers, tmp_path
 ):
