@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import client.commands
 import trainer.commands
+from client.wording import printable
 from comfy_nodes.errors import SynthGridError
 
 from .extras import what_to_install
@@ -140,6 +141,13 @@ def _description(groups: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(lines).rstrip()
 
 
+class _Printable(logging.Formatter):
+    """Whatever a message quotes, a file name or a server's answer, has no power over a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
 def _log_to_stderr(*, verbose: bool) -> None:
     """Messages go to standard error as it is now; handlers that others have set up stay."""
     root = logging.getLogger()
@@ -147,7 +155,7 @@ def _log_to_stderr(*, verbose: bool) -> None:
         root.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
     handler.set_name(_HANDLER)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     if not verbose:

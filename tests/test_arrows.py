@@ -36,7 +36,13 @@ OUTSIDE = {
     "client": CORE,
     "client.embedded": ("comfy_nodes",),  # it executes the nodes
     "trainer": ("comfy_nodes.errors", "comfy_nodes.banks", "comfy_nodes.labelset"),
-    "synthgrid": ("comfy_nodes.errors", "client.commands", "trainer.commands"),  # the front door
+    # the front door
+    "synthgrid": (
+        "comfy_nodes.errors",
+        "client.commands",
+        "client.wording",
+        "trainer.commands",
+    ),
     "client.__main__": ("synthgrid",),
     "trainer.__main__": ("synthgrid",),
 }
@@ -44,7 +50,7 @@ OUTSIDE = {
 # has no arrow either way.
 FLOORS = {
     "client": (
-        ("client.errors",),
+        ("client.errors", "client.wording"),
         ("client.embedded",),
         ("client.workflow", "client.server"),
         ("client.folder",),
@@ -209,7 +215,7 @@ def test_only_the_transport_knows_the_http_libraries():
             "websocket",
             "urllib3",
         }
-        known = path.name in ("transport.py", "event_socket.py")
+        known = path.name in ("transport.py", "event_socket.py", "watch.py")
         assert not libraries or known, f"{path} imports {libraries}"
 
 

@@ -14,10 +14,11 @@ log = logging.getLogger(__name__)
 
 EXAMPLES = """  synthgrid cancel data/synthetic
   synthgrid cancel data/synthetic --servers servers.json
-  synthgrid cancel data/synthetic --token-env COMFY_TOKEN
+  synthgrid cancel data/synthetic --server https://gpu.example --token-env COMFY_TOKEN
 
 Finished images stay; the same run continues later. Only jobs of this folder are cancelled, even if
-their client was killed."""
+their client was killed. A token goes only to the --server that it is given with, never to one that
+the folder names."""
 
 
 def add_parser(commands: Any) -> None:

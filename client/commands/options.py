@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import parse_lines, read_classes
 
-from ..errors import ClientError, ServerError, WorkflowError
+from ..errors import AccessError, ClientError, ServerError, WorkflowError
 from ..workflow.graph import Workflow
 from ..workflow.options import Options, patch
 from . import COMMANDS
@@ -169,6 +169,12 @@ def add_access_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--whole-timeout", type=float, metavar="S", help="seconds for one answer (default: 300)"
     )
+    group.add_argument(
+        "--job-timeout",
+        type=float,
+        metavar="S",
+        help="seconds that one job may run before it is cancelled (default: 86400, a day)",
+    )
 
 
 def access_of(args: argparse.Namespace) -> Access:
@@ -189,6 +195,7 @@ def access_of(args: argparse.Namespace) -> Access:
         connect_s=args.connect_timeout,
         read_s=args.read_timeout,
         whole_s=args.whole_timeout,
+        job_s=args.job_timeout,
     )
 
 
@@ -236,22 +243,46 @@ def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
     """The servers that were asked for; nothing is started or connected yet.
 
     Raises:
-        ClientError: an invalid address, or a folder to collect from that does not exist.
+        ClientError: an invalid address, a folder to collect from that does not exist, or one token
+            (password, header) for several servers.
         SystemExit: wrong usage: no server, or `--collect` is neither "view" nor "local:DIR".
     """
     from ..server.fleet import ServerSpec, read_servers
 
     folder = _collect_from(args)
     servers: list[AnyServer] = []
+    access = _access_for([url for url in args.server if url != "embedded"], args)
     for url in args.server:
         if url == "embedded":
             servers.append(_embedded_server(args, stack))
         else:
-            servers.append(ServerSpec(url, access=access_of(args), output_directory=folder))
+            servers.append(ServerSpec(url, access=access, output_directory=folder))
     servers += read_servers(args.servers) if args.servers else ()
     if not servers and args.servers_required:
         args.wrong_usage("no server; give --server URL, --server embedded, or --servers FILE")
     return servers
+
+
+def _access_for(urls: Sequence[str], args: argparse.Namespace) -> Access:
+    """The access that the options describe; a secret is for one server, and tied to it."""
+    from ..server.address import origin_of
+
+    access = access_of(args)
+    origins = list(dict.fromkeys(map(origin_of, urls)))
+    if not access.sent_headers() or not origins:
+        return access
+    if len(origins) > 1:
+        raise AccessError(
+            f"{_secret_options(args)} is for one server, and {len(origins)} are given "
+            f"({', '.join(origins)}); give every server its own, in a file with --servers: "
+            '[{"url": "...", "token_env": "NAME"}]'
+        )
+    return access.for_server(origins[0])
+
+
+def _secret_options(args: argparse.Namespace) -> str:
+    names = ("token_env", "token_file", "basic_env", "basic_file", "header_file")
+    return " and ".join(f"--{name.replace('_', '-')}" for name in names if getattr(args, name))
 
 
 def object_info_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:

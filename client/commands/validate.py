@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,12 @@ def check_workflow(args: argparse.Namespace) -> int:
             lambda: source.open().node_replacements(),
         )
         plan, server = workflow.plan(), source.open()
-        findings = check(workflow, server.object_info(), stats=server.system_stats(), out=args.out)
+        findings = [
+            replace(each, message=server.shown(each.message))
+            for each in check(
+                workflow, server.object_info(), stats=server.system_stats(), out=args.out
+            )
+        ]
         url = server.url
     batches = plan.batch_count(workflow.batch_size)
     if args.json:

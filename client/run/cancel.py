@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import FolderError, ServerError
+from ..errors import AccessError, FolderError, ServerError
 from ..folder.run_folder import is_locked, read_generation
 from ..server.access import Access
 from ..server.fleet import Patience, Seat, ServerSpec, seats_of
+from ..wording import printable
 from ..workflow.roles import SAVER
 from .status import CANCEL, read_state
 
@@ -43,10 +44,12 @@ def cancel(
     Finished images stay, and `run` continues later.
 
     Args:
-        servers: which servers to ask; by default those of the folder's last run, with `access`.
+        servers: which servers to ask; by default those of the folder's last run.
+        access: how to reach those. It may not hold a secret, which a folder could send anywhere.
         wait_s: how long the client may take to stop.
 
     Raises:
+        AccessError: `access` holds a token, password or headers.
         FolderError: no run made the folder, or the client does not stop within `wait_s`.
     """
     generation = read_generation(root)
@@ -67,6 +70,11 @@ def _used(root: Path, urls: Sequence[str], access: Access) -> list[ServerSpec]:
     state = read_state(root)
     if state is not None:  # an embedded engine ends with its client, and its jobs with it
         urls = [each.url for each in state.servers if each.url and each.name != "embedded"]
+    if access.sent_headers():
+        raise AccessError(
+            "a token, password or header goes only to a server that you name, and not to those "
+            f"that {root} names ({', '.join(map(printable, urls)) or 'none'}); add --server URL"
+        )
     return [ServerSpec(url, access=access) for url in dict.fromkeys(urls)]
 
 

@@ -30,7 +30,7 @@ from ..server.server import ComfyServer, describe_server
 from . import events
 from .jobs import Jobs
 from .run_state import SharedState, Work
-from .worker import Trouble, Worker
+from .worker import Trouble, Worker, as_shown
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class Dispatcher:
             log.warning("stopping: cancelling own jobs; press Ctrl-C again to quit at once")
         try:
             shared.stop()
-            _wait_for(workers)
+            _wait_for(workers, self._patience)
         finally:
             shared.close()
         if shared.error is not None:
@@ -202,10 +202,12 @@ def _connect(seat: Seat, check: Check) -> _Connected:
     try:
         server = seat.source.open()
         object_info, stats = server.object_info(), server.system_stats()
-        check(object_info, stats)
-        description = {"name": seat.name, "url": server.url, **describe_server(stats, object_info)}
+        check(object_info, server.shown(stats))
+        described = server.shown(describe_server(stats, object_info))
+        description = {"name": seat.name, "url": server.url, **described}
         return _Connected(seat, server, description)
     except (ServerError, WorkflowError) as error:
+        as_shown(error, server)
         if server is not None and not seat.stays_open:
             server.close()
         return _Connected(seat, error=error)
@@ -217,12 +219,21 @@ def _watch(shared: SharedState, workers: Sequence[Worker]) -> None:
     while not shared.ended and any(worker.is_alive() for worker in workers):
         with shared.lock:
             shared.lock.wait(0.1)
+            _relieve_silent(shared.patience.silent_s, workers)
             if any(worker.state == events.UP for worker in workers):
                 last_up = time.monotonic()
         if time.monotonic() - last_up > shared.patience.give_up_s:
             break
     if not shared.ended:
         shared.fail(_last_error(workers))
+
+
+def _relieve_silent(silent_s: float, workers: Sequence[Worker]) -> None:
+    """Takes the jobs of servers that hold a request up, where another server can make them."""
+    up = [worker for worker in workers if worker.state == events.UP]
+    silent = [worker for worker in up if worker.silence_s > silent_s]
+    for worker in silent if len(silent) < len(up) else ():
+        worker.lose_jobs()
 
 
 def _last_error(workers: Sequence[Worker]) -> BaseException:
@@ -235,9 +246,11 @@ def _last_error(workers: Sequence[Worker]) -> BaseException:
     )
 
 
-def _wait_for(workers: Sequence[Worker]) -> None:
+def _wait_for(workers: Sequence[Worker], patience: Patience) -> None:
     """Waits for the threads, but not for one that is stuck in a request."""
     begun = time.monotonic()
     for worker in workers:
-        most_s = GOODBYE_S if worker.state in (events.UP, events.HUNG) else _LOST_GOODBYE_S
+        answers = worker.silence_s <= patience.silent_s
+        reachable = answers and worker.state in (events.UP, events.HUNG)
+        most_s = GOODBYE_S if reachable else _LOST_GOODBYE_S
         worker.join(max(0.0, begun + most_s - time.monotonic()))

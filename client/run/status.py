@@ -31,6 +31,7 @@ from comfy_nodes.labelset import LabelledFolder, RowSet
 
 from ..errors import FolderError
 from ..folder.run_folder import GENERATION, is_locked, read_generation
+from ..wording import printable, with_texts
 from . import events
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ STATE = ".synthgrid-state.json"
 CANCEL = ".synthgrid-cancel"
 RUNNING, KILLED = "running", "killed"  # in addition to the outcomes of events.RunEnded
 _VERSION = 1
+_SHOWN = {"servers", "reason", "host"}
 _SKEW_S = 5.0  # how far two clocks may differ
 _FRESH_S = 10.0  # a state from another machine that is older does not belong to a running run
 
@@ -88,6 +90,8 @@ def read_state(root: Path) -> RunState | None:
         value = json.loads((root / STATE).read_text(encoding="utf-8"))
         if value.pop("version") != _VERSION:
             return None
+        for name in _SHOWN & set(value):  # a stranger's folder, or an older version's
+            value[name] = with_texts(value[name], printable)
         servers = tuple(
             ServerState(**{**each, "jobs": tuple(each["jobs"])}) for each in value.pop("servers")
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from dataclasses import replace
 from typing import TypeAlias
 
 from comfy_nodes.labelset import ImageRecord
@@ -64,6 +66,26 @@ class Worker(threading.Thread):
         self._strikes = 0
         self._proven = False  # whether it ever delivered an image
         self._hung_queue: QueueState | None = None
+        self._lost: ServerHung | None = None  # why the jobs were taken from it, until it notices
+
+    @property
+    def silence_s(self) -> float:
+        """For how many seconds the request under way has made no headway; 0 between requests."""
+        since = None if self._server is None else self._server.busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def lose_jobs(self) -> None:
+        """Another thread takes the jobs away, under the lock: this one waits for its server."""
+        self._lost = ServerHung(
+            f"{self._comfy.url} has kept a request waiting for {self.silence_s:.0f} s; restart it"
+        )
+        self.error = self._lost
+        self._leave(self._lost, events.HUNG)
+
+    def _keep_place(self) -> None:
+        """Under the lock, before this server's jobs are touched: raises if they were taken away."""
+        if self._lost is not None:
+            raise self._lost
 
     def run(self) -> None:
         """The thread itself."""
@@ -75,6 +97,7 @@ class Worker(threading.Thread):
                     self._join_in()
                     self._serve()
                 except (ServerError, WorkflowError) as error:
+                    as_shown(error, self._server)
                     self._step_back(error)
             self._say_goodbye()
         except BaseException as error:  # a callback's too: it ends the run, and the caller sees it
@@ -100,6 +123,7 @@ class Worker(threading.Thread):
             )
         self._checked, self._hung_queue = True, None
         with self._shared.lock:
+            self._lost = None
             self._shared.jobs.join(self._seat.name)
             self.state = events.UP
             self._shared.tell(events.ServerUp(server=self._seat.name, url=self._server.url))
@@ -134,18 +158,23 @@ class Worker(threading.Thread):
         if state == events.HUNG and self.state == events.UP:
             self._remember_queue()
         with self._shared.lock:
-            moved, outcome = self._shared.jobs.leave(
-                self._seat.name, blame=isinstance(error, ServerUnreachable)
-            )
-            self._tell_state(state, str(error))
-            for job in moved:
-                self._shared.tell_moved(self._seat.name, job)
-            if outcome.failed:
-                reason = f"the server was lost every time it ran; last: {error}"
-                self._shared.tell_outcome(self._seat.name, moved[0], outcome, reason)
-            self._shared.lock.notify_all()
+            self._lost = None
+            self._leave(error, state)
         if state != events.OUT:
             self._rest(error)
+
+    def _leave(self, error: Trouble, state: str) -> None:
+        """Under the lock: the jobs of this server wait for the next free one."""
+        moved, outcome = self._shared.jobs.leave(
+            self._seat.name, blame=isinstance(error, ServerUnreachable)
+        )
+        self._tell_state(state, str(error))
+        for job in moved:
+            self._shared.tell_moved(self._seat.name, job)
+        if outcome.failed:
+            reason = f"the server was lost every time it ran; last: {error}"
+            self._shared.tell_outcome(self._seat.name, moved[0], outcome, reason)
+        self._shared.lock.notify_all()
 
     def _state_after(self, error: Trouble) -> str:
         if isinstance(error, _Failing):
@@ -160,7 +189,7 @@ class Worker(threading.Thread):
         return events.OUT if self._strikes >= STRIKES and not self._proven else events.DOWN
 
     def _tell_state(self, state: str, reason: str) -> None:
-        if state != self.state:
+        if state != self.state and not self._shared.closed:
             log.warning("server %s is %s: %s", self._seat.name, state, reason)
             self._shared.tell(events.ServerDown(server=self._seat.name, state=state, reason=reason))
         self.state = state
@@ -231,6 +260,7 @@ class Worker(threading.Thread):
         """Keeps `depth` jobs on the server; `busy` of those listed as its own are already over."""
         while not self._shared.stopping.is_set():
             with self._shared.lock:
+                self._keep_place()
                 room = len(self._shared.jobs.on(self._seat.name)) - busy < self._depth
                 job = self._shared.jobs.take(self._seat.name) if room else None
             if job is None:
@@ -250,10 +280,12 @@ class Worker(threading.Thread):
                     f"{self._comfy.url} says that every job failed before it was sent"
                 )
             with self._shared.lock:  # an earlier client's failure; ours starts over
+                self._keep_place()
                 job = jobs.renumber(self._seat.name, job)
         if found is False:
             self._comfy.submit(work.graph(job), prompt_id=prompt_id)
         with self._shared.lock:
+            self._keep_place()
             if found is False:
                 job = jobs.posted(self._seat.name, job)
             self._shared.tell_posted(self._seat.name, job, found=found is not False)
@@ -281,13 +313,18 @@ class Worker(threading.Thread):
                 record, location = entries[index]
                 data, path = self._collector.fetch(self._comfy, record, location)
             except TransferError as error:
-                problem = problem or str(error)
+                problem = problem or self._comfy.shown(str(error))
                 continue
-            if self._save(job, record, data):
+            if self._save(job, self._recorded(record), data):
                 images += 1
                 if path is not None:
                     take_away(path)
         return images, problem
+
+    def _recorded(self, record: ImageRecord) -> ImageRecord:
+        """The record as it is written down; its settings are whatever the server says."""
+        settings = self._comfy.hide_in(record.settings)
+        return record if settings == record.settings else replace(record, settings=settings)
 
     def _save(self, job: Job, record: ImageRecord, data: bytes) -> bool:
         """Saves an image into the folder, unless another thread has done so in the meantime."""
@@ -310,6 +347,7 @@ class Worker(threading.Thread):
     def _over(self, job: Job, problem: str, *, images: int) -> None:
         """The job is over; the images that are missing are tried again or have failed."""
         with self._shared.lock:
+            self._keep_place()
             outcome = self._shared.jobs.finish(self._seat.name, job)
             prompt_id = self._shared.work.prompt_id(job)
             self._shared.tell(
@@ -331,6 +369,7 @@ class Worker(threading.Thread):
     def _forgotten(self, job: Job) -> None:
         problem = "the server lost the job: it restarted, or somebody deleted it"
         with self._shared.lock:
+            self._keep_place()
             outcome = self._shared.jobs.forget(self._seat.name, job)
             self._shared.tell_outcome(self._seat.name, job, outcome, problem)
             self._shared.lock.notify_all()
@@ -353,6 +392,12 @@ class Worker(threading.Thread):
     def _hear(self, event: Event) -> None:
         if isinstance(event, Progress) and event.prompt_id in self._flying():
             self._shared.step(self._seat.name, event.value, event.total)
+
+
+def as_shown(error: Trouble, server: ComfyServer | None) -> None:
+    """Changes the message of an error that quotes a server: no secrets, no control characters."""
+    if server is not None:
+        error.args = (server.shown(str(error)), *error.args[1:])
 
 
 class _Failing(ServerError):

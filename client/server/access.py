@@ -14,15 +14,18 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import AccessError
+from ..wording import hide, printable, with_texts
+from .address import origin_of
 
 MIB = 2**20
 MOST_SECRET_BYTES = 64 * 1024
-HIDDEN = "[hidden]"
+# A shorter value of a header, such as "1" or "yes", is a setting: hiding it would garble messages.
+_SHORTEST_SECRET_HEADER = 5
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = {
     "host",
@@ -42,7 +45,9 @@ class Limits:
     Args:
         connect_s: the longest wait for a connection.
         read_s: the longest silence of the server.
-        whole_s: the longest time that one answer may take.
+        whole_s: the longest time that one request may take, from connecting to the last byte.
+        slow_s: an answer that takes longer than this must come with `least_bytes_per_s`.
+        job_s: the longest time that one queued job may run, even if it moves.
         message_bytes: the largest message on the websocket.
         image_pixels: the largest size, width times height, of a downloaded image once decoded.
 
@@ -53,6 +58,9 @@ class Limits:
     connect_s: float = 5.0
     read_s: float = 60.0
     whole_s: float = 300.0
+    slow_s: float = 30.0
+    least_bytes_per_s: float = 1000.0
+    job_s: float = 86400.0
     json_bytes: int = 64 * MIB
     file_bytes: int = 256 * MIB
     message_bytes: int = 64 * MIB
@@ -70,7 +78,8 @@ class Access:
 
     `token` is sent as "Authorization: Bearer", `basic` (user, password) as "Authorization: Basic",
     `headers` as they are. With `ca_file`, a PEM file, only certificates signed by it are accepted,
-    and not those that the system trusts.
+    and not those that the system trusts. `origin`, the scheme, host and port of a server, says for
+    whom the secrets are: see `for_server`.
 
     Raises:
         AccessError: a header that HTTP does not allow, two kinds of authorization, or no readable
@@ -82,6 +91,7 @@ class Access:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         given = [
@@ -114,19 +124,43 @@ class Access:
             sent["Authorization"] = f"Basic {_encoded(self.basic)}"
         return sent
 
+    def for_server(self, url: str) -> Access:
+        """This access, for the server at `url` and no other.
+
+        Raises:
+            AccessError: its token, password or headers are meant for another server.
+        """
+        origin = origin_of(url)
+        if self.origin and self.origin != origin and self.sent_headers():
+            raise AccessError(
+                f"the token, password or headers given are for {self.origin} and are not sent to "
+                f"{origin}; give every server its own, in a file with --servers"
+            )
+        return replace(self, origin=origin)
+
     def hide(self, text: str) -> str:
         """The text without the secrets: a server may send back what it was sent."""
-        for secret in self._secrets():
-            text = text.replace(secret, HIDDEN)
-        return text
+        return hide(text, self._secrets())
 
-    def _secrets(self) -> list[str]:
-        """Longest first, so that hiding a part of one never reveals the rest of another."""
-        found = {self.token, *self.headers.values()}
-        found |= {value.partition(" ")[2] for value in self.headers.values()}
+    def shown(self, text: str) -> str:
+        """What a server said, as it may be shown: without secrets and control characters."""
+        return printable(self.hide(text))
+
+    def shown_value(self, value: Any) -> Any:
+        """The same for a JSON value, and the texts in it; for showing only."""
+        return with_texts(value, self.shown)
+
+    def hide_in(self, value: Any) -> Any:
+        """A JSON value without the secrets; for recording only."""
+        return with_texts(value, self.hide)
+
+    def _secrets(self) -> set[str]:
+        values = {*self.headers.values()}
+        values |= {value.partition(" ")[2] for value in values}
+        found = {each for each in values if len(each) >= _SHORTEST_SECRET_HEADER} | {self.token}
         if self.basic is not None:
             found |= {self.basic[1], _encoded(self.basic)}
-        return sorted(found - {""}, key=len, reverse=True)
+        return found
 
 
 def _encoded(basic: tuple[str, str]) -> str:
@@ -169,6 +203,7 @@ def load_access(
     connect_s: float | None = None,
     read_s: float | None = None,
     whole_s: float | None = None,
+    job_s: float | None = None,
 ) -> Access:
     """An Access whose secrets are read from environment variables (by name) or files.
 
@@ -178,7 +213,7 @@ def load_access(
     Raises:
         AccessError: a variable is not set, a file cannot be read, or its content cannot be sent.
     """
-    given = {"connect_s": connect_s, "read_s": read_s, "whole_s": whole_s}
+    given = {"connect_s": connect_s, "read_s": read_s, "whole_s": whole_s, "job_s": job_s}
     times: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return Access(
         token=_secret("token", token_env, token_file),

@@ -37,6 +37,18 @@ def without_secrets(url: str) -> str:
         return "an address that cannot be read"
 
 
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL: http://GPU/x -> http://gpu:80.
+
+    Raises:
+        ServerUnreachable: not an http or https address.
+    """
+    parts = urlsplit(checked_url(url))
+    host = (parts.hostname or "").rstrip(".")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
 def is_safe(url: str) -> bool:
     """Whether nobody on the way can read what is sent: https, or the machine itself."""
     parts = urlsplit(url)

@@ -34,7 +34,7 @@ class EventSocket:
         limits: Limits | None = None,
     ) -> None:
         """Raises ServerUnreachable if there is no websocket."""
-        access = access or Access()
+        access = (access or Access()).for_server(base_url)
         limits = limits or access.limits
         parts = urlsplit(base_url)
         scheme = "wss" if parts.scheme == "https" else "ws"
@@ -51,10 +51,11 @@ class EventSocket:
                 suppress_origin=True,
             )
         except (websocket.WebSocketException, OSError, ValueError) as error:
-            why = access.hide(str(error))[:300]
+            why = access.shown(str(error))[:300]
             raise ServerUnreachable(
                 f"no websocket at {without_secrets(base_url)}/ws: {why}"
             ) from None
+        self._access = access
         self._socket.message_bytes = limits.message_bytes
 
     def receive(self, *, timeout_s: float) -> str | bytes | None:
@@ -70,7 +71,8 @@ class EventSocket:
         except websocket.WebSocketTimeoutException:
             return None
         except (websocket.WebSocketException, OSError, ValueError) as error:
-            raise ServerUnreachable(f"the websocket closed: {str(error)[:200]}") from error
+            why = self._access.shown(str(error))[:200]
+            raise ServerUnreachable(f"the websocket closed: {why}") from error
         if message == "" and not self._socket.connected:
             raise ServerUnreachable("the websocket closed")
         return message

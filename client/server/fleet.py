@@ -102,6 +102,8 @@ class Patience:
     Args:
         answer_s: the longest silence of a server after a request.
         stall_s: a server on which nothing moves for this long hangs, and its jobs go to others.
+        silent_s: a server that keeps one request waiting for this long loses its jobs to the
+            others, if there are any.
         probe_s: the pause before a lost server is tried again; it doubles each time, up to
             `probe_most_s`.
         give_up_s: the run ends when no server was usable for this long.
@@ -112,6 +114,7 @@ class Patience:
 
     answer_s: float = 30.0
     stall_s: float = 900.0
+    silent_s: float = 60.0
     probe_s: float = 0.5
     probe_most_s: float = 15.0
     give_up_s: float = 300.0

@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -74,12 +74,27 @@ class ComfyServer:
         self._next_socket_try = 0.0
         self._last_queue = QueueState(frozenset(), frozenset())
         self._queue_moved = False
+        self._running_since: dict[str, float] = {}
+        self._job_s = self._transport.limits.job_s
         self.client_id = uuid.uuid4().hex
 
     @property
     def url(self) -> str:
         """The address, without user name and password."""
         return self._transport.shown_url
+
+    @property
+    def busy_since(self) -> float | None:
+        """Since when (monotonic) a request makes no headway; None between requests."""
+        return self._transport.busy_since
+
+    def shown(self, value: Any) -> Any:
+        """A text or JSON value that this server sent, as it may be shown."""
+        return self._transport.access.shown_value(value)
+
+    def hide_in(self, value: Any) -> Any:
+        """A JSON value that this server sent, as it may be recorded: without secrets."""
+        return self._transport.access.hide_in(value)
 
     def __enter__(self) -> ComfyServer:
         return self
@@ -99,14 +114,23 @@ class ComfyServer:
 
     def system_stats(self) -> dict[str, Any]:
         """GET /system_stats: versions and devices. Raises ServerUnreachable or ServerRefused."""
-        return _object(self._transport.get_json("/system_stats"), "/system_stats", self.url)
+        return self._object("/system_stats")
 
     def object_info(self) -> dict[str, Any]:
         """GET /object_info: every node class with its inputs.
 
         Raises ServerUnreachable or ServerRefused.
         """
-        return _object(self._transport.get_json("/object_info"), "/object_info", self.url)
+        return self._object("/object_info")
+
+    def _object(self, path: str) -> dict[str, Any]:
+        value = self._transport.get_json(path)
+        if not isinstance(value, dict):
+            raise ServerRefused(
+                f"{self.url}{path} answered {str(self.shown(value))[:60]!r} instead of an object; "
+                "is it a ComfyUI server?"
+            )
+        return value
 
     def node_replacements(self) -> dict[str, Any]:
         """GET /node_replacements: what stands for older classes; {} from servers without it."""
@@ -133,7 +157,8 @@ class ComfyServer:
         Raises ServerUnreachable or ServerRefused.
         """
         answer = self._transport.get_json("/history/" + quote(prompt_id, safe=""))
-        return parse_history_entry(answer.get(prompt_id)) if isinstance(answer, dict) else None
+        found = parse_history_entry(answer.get(prompt_id)) if isinstance(answer, dict) else None
+        return found and replace(found, reason=self.shown(found.reason))
 
     def find(self, prompt_id: str) -> JobResult | bool:
         """The result of a finished prompt, True while it waits or runs, False if it is unknown."""
@@ -168,12 +193,12 @@ class ComfyServer:
             return  # already queued: an earlier post arrived, although its answer did not
         if status != 200:
             raise ServerRefused(
-                f"{self.url} refused the workflow: {describe_refusal(answer)}", status=status
+                f"{self.url} refused the workflow: {self._refusal(answer)}", status=status
             )
         if isinstance(answer, dict) and answer.get("node_errors"):
             self.cancel([body["prompt_id"]])
             raise ServerRefused(
-                f"{self.url} would leave out part of the workflow: {describe_refusal(answer)}"
+                f"{self.url} would leave out part of the workflow: {self._refusal(answer)}"
             )
         given = answer.get("prompt_id") if isinstance(answer, dict) else None
         if given != body["prompt_id"]:
@@ -182,6 +207,9 @@ class ComfyServer:
                 f"{self.url} gave the job another id than requested, "
                 "so it could not be found again; update ComfyUI"
             )
+
+    def _refusal(self, answer: Any) -> str:
+        return describe_refusal(self.shown(answer))
 
     def wait(
         self,
@@ -197,7 +225,8 @@ class ComfyServer:
 
         Raises:
             ServerUnreachable: the server went away.
-            ServerHung: it answers, but nothing on it has moved for `stall_s`.
+            ServerHung: it answers, but nothing on it has moved for `stall_s`; or it has run one of
+                the prompts for longer than `limits.job_s`, and was told to stop it.
         """
         begun = moved = time.monotonic()
         hurry_until = 0.0
@@ -205,6 +234,7 @@ class ComfyServer:
             finished = self._look(prompt_ids)
             if finished is not None:
                 return finished
+            self._stop_endless()
             if self._queue_moved:  # a long queue of other people's jobs is no reason to give up
                 moved = time.monotonic()
             now = time.monotonic()
@@ -261,10 +291,25 @@ class ComfyServer:
         queue = self.queue()
         before, self._last_queue = self._last_queue, queue
         self._queue_moved = queue.running != before.running or not before.pending <= queue.pending
+        now = time.monotonic()
+        self._running_since = {
+            each: self._running_since.get(each, now) for each in prompt_ids if each in queue.running
+        }
         for prompt_id in prompt_ids:
             if prompt_id not in queue:
                 return Finished(prompt_id, self.history(prompt_id))
         return None
+
+    def _stop_endless(self) -> None:
+        """Raises ServerHung if a prompt has run for too long, even if it reports progress."""
+        oldest = time.monotonic() - self._job_s
+        endless = [each for each, since in self._running_since.items() if since < oldest]
+        if endless:
+            self.cancel(endless)
+            raise ServerHung(
+                f"{self.url} has run one job for more than {self._job_s:g} s; it was cancelled: "
+                "if a job may take that long, give --job-timeout a higher number"
+            )
 
     def view(self, location: Any) -> bytes:
         """The bytes of an image named in a node's ui output: {"filename", "subfolder", "type"}.
@@ -276,7 +321,7 @@ class ComfyServer:
         if not isinstance(location, dict) or not all(
             isinstance(each, str) for each in location.values()
         ):
-            raise TransferError(f"the server names no image: {str(location)[:100]}")
+            raise TransferError(f"the server names no image: {str(self.shown(location))[:100]}")
         params = {
             key: location[key] for key in ("filename", "subfolder", "type") if key in location
         }
@@ -284,7 +329,7 @@ class ComfyServer:
             return self._transport.download("/view", params)
         except ServerRefused as error:
             raise TransferError(
-                f"image {location.get('filename')} cannot be fetched: {error}"
+                f"image {self.shown(location.get('filename'))} cannot be fetched: {error}"
             ) from error
 
     def cancel(self, prompt_ids: Collection[str]) -> None:
@@ -351,12 +396,3 @@ def describe_server(stats: Mapping[str, Any], object_info: Mapping[str, Any]) ->
         "devices": [str(each.get("name", "?")) for each in devices if isinstance(each, Mapping)],
         "node_classes": len(object_info),
     }
-
-
-def _object(value: Any, path: str, url: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ServerRefused(
-            f"{url}{path} answered {str(value)[:60]!r} instead of an object; "
-            "is it a ComfyUI server?"
-        )
-    return value

@@ -1,13 +1,15 @@
 """HTTP to one server.
 
-Every call has timeouts and a size limit. Redirects are refused, and proxies, netrc files and
-certificates named by the environment are never used, so that nothing meant for one machine reaches
-another. Nothing a server sends is unpacked before its size is known, and secrets are taken out of
-it. Requests that may safely be sent twice are retried (`backoff`).
+Every call has timeouts, a time limit as a whole (watch.py), and a size limit. Redirects are
+refused, and proxies, netrc files and certificates named by the environment are never used, so that
+nothing meant for one machine reaches another. Nothing a server sends is unpacked before its size is
+known, and what is shown of it is without secrets (client.wording). Requests that may safely be sent
+twice are retried (`backoff`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -29,12 +31,14 @@ from ..errors import AccessError, ServerRefused, ServerUnreachable, TransferErro
 from .access import Access, Limits
 from .address import checked_url, is_safe, without_secrets
 from .event_socket import EventSocket, authorities_file
+from .watch import WatchedSession
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _CHUNK = 64 * 1024
+_SHOWN_BYTES = 8000  # of an answer that is shown in part
 # What requests and urllib3 raise for the many ways in which a connection ends.
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 _LATE = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
@@ -67,12 +71,15 @@ class Transport:
         pauses: Callable[[], Iterator[float]] = backoff,
     ) -> None:
         """`limits` override those of `access`; user and password in the URL mean `access.basic`."""
-        self.base_url, self.access = _with_access_of(checked_url(base_url), access or Access())
+        self.base_url, found = _with_access_of(checked_url(base_url), access or Access())
+        self.access = found.for_server(self.base_url)
         self.shown_url = without_secrets(self.base_url)
         self.limits = limits or self.access.limits
         self._pauses = pauses
         self._answered = False
-        self._session = requests.Session()
+        # Since when a request has waited for its server (monotonic); None between requests.
+        self.busy_since: float | None = None
+        self._session = WatchedSession()
         # A proxy variable must never redirect a request to loopback.
         self._session.trust_env = False
         self._session.verify = authorities_file(self.access)
@@ -145,7 +152,7 @@ class Transport:
 
     def _parsed(self, path: str, status: int, data: bytes) -> Any:
         try:
-            return json.loads(self.access.hide(data.decode("utf-8")))
+            return json.loads(data.decode("utf-8"))
         except (ValueError, RecursionError):
             raise ServerRefused(
                 f"{self.shown_url}{path} answered HTTP {status} with something that is not JSON "
@@ -160,7 +167,8 @@ class Transport:
             raise self._refused(path, status, data)
         if kind.startswith("text/") or kind == "application/json":
             raise TransferError(
-                f"{self.shown_url}{path} answered with {kind}, not an image: {self._excerpt(data)}"
+                f"{self.shown_url}{path} answered with {self.access.shown(kind)[:60]}, "
+                f"not an image: {self._excerpt(data)}"
             )
         _refuse_giant(data, self.limits.image_pixels, f"{self.shown_url}{path}")
         return data
@@ -175,7 +183,11 @@ class Transport:
         return ServerRefused(said, status=status)
 
     def _excerpt(self, data: bytes) -> str:
-        text = " ".join(self.access.hide(data[:2000].decode("utf-8", errors="replace")).split())
+        """The beginning of an answer, as it may be shown."""
+        text = data[:_SHOWN_BYTES].decode("utf-8", errors="replace")
+        if len(data) > _SHOWN_BYTES:  # a secret that is cut off would not be recognised
+            text = text[: -_SHOWN_BYTES // 2]
+        text = self.access.shown(" ".join(text.split()))
         return (text[:120] + "...") if len(text) > 120 else (text or "nothing")
 
     def _request(
@@ -186,15 +198,18 @@ class Transport:
         if content is not None:
             headers["Content-Type"] = "application/json"
         try:
-            with self._session.request(
-                method,
-                self.base_url + path,
-                data=content,
-                headers=headers,
-                timeout=(self.limits.connect_s, self.limits.read_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with (
+                self._limited(path),
+                self._session.request(
+                    method,
+                    self.base_url + path,
+                    data=content,
+                    headers=headers,
+                    timeout=(self.limits.connect_s, self.limits.read_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 self._answered = True
                 self._refuse_redirect(path, response)
                 if response.status_code in (502, 503, 504):
@@ -208,11 +223,30 @@ class Transport:
         except _BROKEN as error:
             raise self._unreachable(error) from error
 
+    @contextlib.contextmanager
+    def _limited(self, path: str) -> Iterator[None]:
+        """A request within the time for the whole of it: what is cut off is an error, not short."""
+        late = ServerUnreachable(
+            f"{self.shown_url}{path} is still sending after {self.limits.whole_s:g} s"
+        )
+        self.busy_since = time.monotonic()
+        try:
+            with self._session.watch.limit(self.limits.whole_s):
+                yield
+        except Exception as error:
+            if self._session.watch.late:
+                raise late from error
+            raise
+        finally:
+            self.busy_since = None
+        if self._session.watch.late:
+            raise late
+
     def _refuse_redirect(self, path: str, response: requests.Response) -> None:
         if 300 <= response.status_code < 400:
             target = without_secrets(response.headers.get("Location", "nowhere"))
             raise ServerRefused(
-                f"{self.shown_url}{path} redirects to {self.access.hide(target)[:200]}; "
+                f"{self.shown_url}{path} redirects to {self.access.shown(target)[:200]}; "
                 "redirects are not followed: give the final address",
                 status=response.status_code,
             )
@@ -221,14 +255,15 @@ class Transport:
         packed = response.headers.get("Content-Encoding", "identity").strip().lower()
         if packed not in ("", "identity"):
             raise TransferError(
-                f"{self.shown_url}{path} answers packed with {packed[:20]}, which was not asked for"
+                f"{self.shown_url}{path} answers packed with {self.access.shown(packed)[:20]}, "
+                "which was not asked for"
             )
         announced = response.headers.get("Content-Length", "")
         if announced.isdecimal() and int(announced) > limit:
             raise TooLarge(
                 f"{self.shown_url}{path} announces {announced} bytes; the limit is {limit}"
             )
-        deadline = time.monotonic() + self.limits.whole_s
+        begun = time.monotonic()
         data = bytearray()
         # read1 returns what has arrived; read waits for the whole chunk. Neither unpacks anything.
         read = getattr(response.raw, "read1", response.raw.read)
@@ -236,15 +271,22 @@ class Transport:
             data += chunk
             if len(data) > limit:
                 raise TooLarge(f"{self.shown_url}{path} sends more than the limit of {limit} bytes")
-            if time.monotonic() > deadline:
-                raise ServerUnreachable(
-                    f"{self.shown_url}{path} is still sending after {self.limits.whole_s:g} s"
-                )
+            self._check_speed(path, len(data), time.monotonic() - begun)
         if announced.isdecimal() and len(data) != int(announced):
             raise TransferError(
                 f"{self.shown_url}{path} announced {announced} bytes and sent {len(data)}"
             )
         return bytes(data)
+
+    def _check_speed(self, path: str, received: int, seconds: float) -> None:
+        if received >= seconds * self.limits.least_bytes_per_s:
+            self.busy_since = time.monotonic()
+        elif seconds > self.limits.slow_s:
+            raise ServerUnreachable(
+                f"{self.shown_url}{path} sends {received / seconds:.0f} bytes/s after "
+                f"{seconds:.0f} s; expected at least {self.limits.least_bytes_per_s:g}: "
+                "check the network"
+            )
 
     def _unreachable(self, error: Exception) -> ServerUnreachable:
         if isinstance(error, requests.exceptions.SSLError):

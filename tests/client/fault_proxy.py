@@ -12,6 +12,7 @@
     corrupt        a byte of the body is another one
     delay          0.15 s late
     hang           no answer for `hang_s`, then the connection closes; the server hears of it
+    drip           one header each 0.05 s, for at most `hang_s`; the server hears of it
     duplicate      the server gets the request twice
     error          an HTML page with status 500; the server does not hear of it
     mute           /ws only: the socket opens and then nothing comes
@@ -148,6 +149,8 @@ class FaultProxy:
             status, data = self._upstream(handler, path, body)
         if fault == "hang":
             time.sleep(self.hang_s)
+        if fault == "drip":
+            return _drip(handler, self.hang_s)
         if fault in ("lose answer", "hang"):
             return None
         if fault == "corrupt" and data:
@@ -196,6 +199,15 @@ def _answer(handler, status, data, *, cut=False):
     handler.send_header("Content-Length", str(len(data)))
     handler.end_headers()
     handler.wfile.write(data[: len(data) // 2] if cut else data)
+
+
+def _drip(handler, most_s):
+    """Sends the head of an answer, header by header."""
+    end = time.monotonic() + most_s
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
+    while time.monotonic() < end:
+        handler.wfile.write(b"X: y\r\n")
+        time.sleep(0.05)
 
 
 def _pump(source, target, *, mute=False):

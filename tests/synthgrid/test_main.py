@@ -6,6 +6,7 @@ Covers: client.__main__, trainer.__main__, client.commands, trainer.commands, sy
 from __future__ import annotations
 
 import importlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import client.__main__
 import client.commands
 import trainer.__main__
 import trainer.commands
+from comfy_nodes.errors import SynthGridError
 from synthgrid.__main__ import GROUPS, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +122,24 @@ def test_a_mistake_ends_with_code_1_and_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_nothing_that_a_message_quotes_has_power_over_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hostile(options: object) -> int:
+        logging.getLogger("client").warning("%s", "a \x1b]0;owned\x07\nsecond line")
+        raise SynthGridError("no \x9b2J and no \u202egnp.exe")
+
+    monkeypatch.setattr(
+        "client.commands.plan.add_parser",
+        lambda commands: commands.add_parser("plan").set_defaults(command=hostile),
+    )
+    assert main(["plan"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == r"a \x1b]0;owned\x07"
+    assert lines[1] == "second line"
+    assert lines[2] == r"error: no \x9b2J and no \u202egnp.exe"
 
 
 def test_ctrl_c_ends_with_code_130(

@@ -24,6 +24,7 @@ from client.run.cancel import own_prompts
 from client.run.status import CANCEL, STATE, read_state
 from client.server.server import ComfyServer
 from tests.client.helpers import stub_workflow
+from tests.client.stand_in import StandIn
 
 
 def files(root):
@@ -294,6 +295,70 @@ def test_cancel_says_which_server_it_could_not_reach(made, capsys):
     captured = capsys.readouterr()
     assert captured.out == "no client is writing the folder\n"
     assert "no server answers at http://127.0.0.1:9" in captured.err
+
+
+def test_status_of_a_strangers_folder_has_no_power_over_the_terminal(made, capsys):
+    path = made / STATE
+    value = json.loads(path.read_text(encoding="utf-8"))
+    value["servers"][0] |= {"reason": "\x1b]0;owned\x07", "name": "\x9b2J"}
+    value |= {"outcome": "incomplete", "reason": "\x1b[2J\u202egnp"}
+    path.write_text(json.dumps(value), encoding="utf-8")
+    for options in ([], ["--json"]):
+        assert main(["status", str(made), *options]) == 0
+        shown = capsys.readouterr().out
+        assert all(line.isprintable() for line in shown.splitlines())
+        assert "owned" in shown
+
+
+@pytest.fixture
+def listener(object_info):
+    """A server that a stranger's folder may name: it notes what it is sent."""
+    server = StandIn(object_info)
+    yield server
+    server.stop()
+
+
+def test_cancel_sends_a_token_to_no_server_that_only_the_folder_names(
+    made, listener, capsys, monkeypatch
+):
+    monkeypatch.setenv("COMFY_TOKEN", "a-token-that-nobody-may-see")
+    for path in (made / "generation.json", made / STATE):
+        text = path.read_text(encoding="utf-8")
+        url = json.loads(text).get("server", {}).get("url") or read_state(made).servers[0].url
+        path.write_text(text.replace(url, listener.url), encoding="utf-8")
+    assert main(["cancel", str(made), "--token-env", "COMFY_TOKEN"]) == 1
+    told = capsys.readouterr().err
+    assert re.search(rf"^error: .*{re.escape(listener.url)}\); add --server URL$", told.strip())
+    assert listener.asked == []
+    assert main(["cancel", str(made)]) == 0  # without a secret, the folder's server is asked
+    assert {headers.get("Authorization") for _, _, headers in listener.asked} == {None}
+
+
+def test_cancel_sends_a_token_to_the_server_that_is_named(made, listener, monkeypatch):
+    monkeypatch.setenv("COMFY_TOKEN", "a-token-that-nobody-may-see")
+    options = ["--server", listener.url, "--token-env", "COMFY_TOKEN"]
+    assert main(["cancel", str(made), *options]) == 0
+    sent = {headers.get("Authorization") for _, _, headers in listener.asked}
+    assert sent == {"Bearer a-token-that-nobody-may-see"}
+
+
+@pytest.mark.parametrize("command", ["run", "cancel"])
+def test_one_token_for_two_servers_is_refused_before_it_is_sent(
+    made, listener, object_info, capsys, monkeypatch, command, tmp_path
+):
+    monkeypatch.setenv("COMFY_TOKEN", "a-token-that-nobody-may-see")
+    other = StandIn(object_info)
+    arguments = {
+        "run": [str(tmp_path / "workflow.json"), "--out", str(tmp_path / "new")],
+        "cancel": [str(made)],
+    }[command]
+    servers = ["--server", listener.url, "--server", other.url]
+    assert main([command, *arguments, *servers, "--token-env", "COMFY_TOKEN"]) == 1
+    other.stop()
+    told = capsys.readouterr().err
+    assert "--token-env is for one server, and 2 are given" in told
+    assert "--servers" in told
+    assert (listener.asked, other.asked) == ([], [])
 
 
 def test_a_wish_to_cancel_of_before_a_run_does_not_stop_it(server, tmp_path):

@@ -20,6 +20,7 @@ from client.errors import ClientError, RunIncomplete, ServerError, ServerUnreach
 from client.run import events
 from client.run.dispatch import Dispatcher
 from client.run.runner import run_plan
+from client.server.access import Access, Limits
 from client.server.fleet import Patience, ServerSpec
 from client.server.protocol import SUCCESS
 from client.server.server import ComfyServer
@@ -141,6 +142,124 @@ def test_the_jobs_of_a_server_that_does_not_answer_go_to_another(proxies, tmp_pa
     )
     assert_exact(tmp_path / "out", workflow)
     assert {figures.name: figures.images for figures in summary.servers} == {"a": 12, "b": 0}
+
+
+@pytest.mark.parametrize("request_", [("GET", "/queue"), ("POST", "/prompt"), ("GET", "/view")])
+def test_the_jobs_of_a_server_that_drips_go_to_another(proxies, tmp_path, request_):
+    """Its thread waits for an answer that comes byte by byte, while another server is idle."""
+    seen, drips = [], threading.Event()
+
+    def drip(event):
+        seen.append(event)
+        if isinstance(event, events.JobPosted) and event.server == "b":
+            drips.set()
+
+    proxies[1].hang_s = 15.0
+    proxies[1].fault = lambda method, path, number: (
+        "drip" if drips.is_set() and (method, path) == request_ else None
+    )
+    workflow = stub_workflow(seed=1015, per_class=8)
+    servers = [ServerSpec(proxy.url, name=name) for proxy, name in zip(proxies, "ab", strict=True)]
+    begun = time.monotonic()
+    run_plan(
+        workflow,
+        servers,
+        tmp_path / "out",
+        on_event=drip,
+        patience=replace(QUICK, silent_s=0.5),
+    )
+    assert time.monotonic() - begun < 10
+    assert_exact(tmp_path / "out", workflow)
+    told = [event for event in kinds(seen, events.ServerDown) if event.server == "b"]
+    assert told[0].state == "hung"
+    assert "has kept a request waiting for" in told[0].reason
+    assert kinds(seen, events.JobMoved)
+
+
+def test_a_thread_that_is_stuck_says_nothing_once_the_run_is_over(proxies, tmp_path, caplog):
+    drips = threading.Event()
+
+    def drip(event):
+        if isinstance(event, events.JobPosted) and event.server == "b":
+            drips.set()
+
+    proxies[1].hang_s = 15.0
+    proxies[1].fault = lambda method, path, number: (
+        "drip" if drips.is_set() and path == "/queue" else None
+    )
+    servers = [ServerSpec(proxy.url, name=name) for proxy, name in zip(proxies, "ab", strict=True)]
+    patience = replace(QUICK, silent_s=0.3)
+    workflow = stub_workflow(seed=1019, per_class=4)
+    run_plan(workflow, servers, tmp_path / "out", on_event=drip, patience=patience)
+    stuck = [each for each in threading.enumerate() if each.name == "server b"]
+    caplog.clear()
+    proxies[1].down()
+    for each in stuck:
+        each.join(5.0)
+    assert stuck
+    assert not any(each.is_alive() for each in stuck)
+    assert caplog.text == ""
+
+
+def test_a_job_that_takes_longer_than_it_may_goes_to_another_server(
+    start_stub, stub_servers, tmp_path
+):
+    """Although it moves: its server reports one step after the other."""
+    slow, seen = start_stub(STUB_SLOWER="60"), []
+    workflow = stub_workflow(seed=1018, per_class=2, batch_size=2, seconds=0.05)
+    limits = Limits(job_s=1.0)
+    servers = [
+        ServerSpec(stub_servers[0].url, name="good"),
+        ServerSpec(slow.url, name="slow", access=Access(limits=limits)),
+    ]
+    run_plan(workflow, servers, tmp_path / "out", on_event=seen.append, patience=QUICK)
+    assert_exact(tmp_path / "out", workflow)
+    told = [event for event in kinds(seen, events.ServerDown) if event.server == "slow"]
+    assert "has run one job for more than 1 s" in told[0].reason
+
+
+def test_a_server_that_drips_for_a_while_joins_in_again(proxies, tmp_path):
+    seen, drips = [], threading.Event()
+
+    def follow(event):
+        seen.append(event)
+        if isinstance(event, events.JobPosted) and event.server == "b" and not drips.is_set():
+            drips.set()
+
+    proxies[1].hang_s = 1.0
+    left = iter(["drip"])
+    proxies[1].fault = lambda method, path, number: (
+        next(left, None) if drips.is_set() and path == "/queue" else None
+    )
+    workflow = stub_workflow(seed=1016, per_class=24, seconds=0.15)
+    servers = [ServerSpec(proxy.url, name=name) for proxy, name in zip(proxies, "ab", strict=True)]
+    run_plan(
+        workflow,
+        servers,
+        tmp_path / "out",
+        on_event=follow,
+        patience=replace(QUICK, silent_s=0.3),
+    )
+    assert_exact(tmp_path / "out", workflow)
+    of_b = [event for event in seen if getattr(event, "server", "") == "b"]
+    assert "hung" in [event.state for event in kinds(of_b, events.ServerDown)]
+    last_up = kinds(of_b, events.ServerUp)[-1]
+    assert kinds(of_b[of_b.index(last_up) :], events.ImageSaved)
+
+
+def test_a_server_without_another_keeps_its_jobs_however_long_it_is_silent(proxies, tmp_path):
+    seen = []
+    proxies[0].fault = lambda method, path, number: "delay" if path == "/queue" else None
+    workflow = stub_workflow(seed=1017, per_class=2)
+    run_plan(
+        workflow,
+        proxies[0].url,
+        tmp_path / "out",
+        on_event=seen.append,
+        patience=replace(QUICK, silent_s=0.02),
+    )
+    assert_exact(tmp_path / "out", workflow)
+    assert kinds(seen, events.ServerDown) == []
 
 
 def test_what_a_hung_server_delivers_late_is_neither_doubled_nor_lost(

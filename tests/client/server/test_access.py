@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from client.errors import AccessError, ServerRefused, ServerUnreachable
+from client.errors import AccessError, RunIncomplete, ServerRefused, ServerUnreachable
 from client.run.runner import run_plan
-from client.server.access import HIDDEN, Access, Limits, access_from, load_access
+from client.run.status import StateKeeper
+from client.server.access import Access, Limits, access_from, load_access
+from client.server.event_socket import EventSocket
 from client.server.server import ComfyServer
 from client.server.transport import Transport
+from client.wording import HIDDEN
 from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.stand_in import StandIn, answer, answer_json
@@ -73,6 +76,70 @@ def test_a_run_with_a_token_leaves_it_in_no_file_and_no_message(
     assert TOKEN not in caplog.text
     assert all(headers["Authorization"] == f"Bearer {TOKEN}" for _, _, headers in stand_in.asked)
     assert any(path.startswith("/ws") for _, path, _ in stand_in.asked)
+
+
+@pytest.mark.parametrize("value", ["1", "true", "ten", "success", "output", "synthgrid", "10"])
+def test_a_header_whose_value_is_an_everyday_word_changes_no_answer(
+    stand_in, workflow, tmp_path, value
+):
+    access = Access(token=TOKEN, headers={"X-Flag": value})
+    kittens = patch(workflow, Options(classes=(ClassEntry("kitten 1"),), images_per_class=12))
+    with ComfyServer(stand_in.url, access=access, poll_s=0.1) as server:
+        assert server.object_info() == stand_in.object_info
+        assert run_plan(kittens, server, tmp_path / "out").made == 12
+
+
+def escaped(text):
+    """As a server may spell it in JSON: a backslash, u, and four digits for each character."""
+    return "".join(f"\\u{ord(each):04x}" for each in text)
+
+
+def test_a_token_that_comes_back_in_json_escapes_reaches_no_file_and_no_message(
+    stand_in, workflow, tmp_path, caplog
+):
+    said = escaped(TOKEN)
+    stats = f'{{"system": {{"comfyui_version": "{said}"}}, "devices": [{{"name": "{said}"}}]}}'
+    stand_in.tricks["/system_stats"] = lambda handler: answer(handler, stats.encode())
+    stand_in.change = lambda record, data: ({**record, "settings": {TOKEN: [TOKEN]}}, data)
+    failed = f'["execution_error", {{"node_id": "4", "exception_message": "{said}"}}]'
+    status = f'{{"status_str": "error", "messages": [{failed}]}}'
+    job = two_images(workflow)
+    access = Access(token=TOKEN)
+    out = tmp_path / "out"
+    with (
+        ComfyServer(stand_in.url, access=access, poll_s=0.1) as server,
+        StateKeeper(out) as keeper,
+    ):
+        assert run_plan(job, server, out, on_event=keeper.take).made == 2
+        generation = (out / "generation.json").read_text(encoding="utf-8")
+        assert HIDDEN in generation
+        stand_in.finish = lambda entry: {**entry, "status": json.loads(status)}
+        with pytest.raises(RunIncomplete) as caught:
+            run_plan(job, server, tmp_path / "failed", tries=1, on_event=keeper.take)
+        assert "failed" in str(caught.value) or "could not be made" in str(caught.value)
+        stand_in.tricks["/queue"] = lambda handler: answer(handler, said.encode(), status=500)
+        with pytest.raises(ServerRefused, match=r"HTTP 500: \[hidden\]") as refused:
+            server.queue()
+    shown = f"{caught.value} {refused.value} {caplog.text}"
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for spelled in (TOKEN, said):
+        assert spelled not in shown
+        assert all(spelled.encode() not in data for data in files)
+
+
+def test_a_refusal_by_the_server_shows_neither_the_token_nor_control_characters(stand_in):
+    said = {"error": {"message": f"\x1b]0;owned\x07 {TOKEN}", "details": "\x9b31m"}}
+    stand_in.tricks["/prompt"] = lambda handler: answer(
+        handler, json.dumps(said).encode(), status=400
+    )
+    with (
+        ComfyServer(stand_in.url, access=Access(token=TOKEN)) as server,
+        pytest.raises(ServerRefused) as caught,
+    ):
+        server.submit({}, prompt_id="p")
+    assert TOKEN not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert HIDDEN in str(caught.value)
 
 
 def test_without_its_token_a_server_is_refused_with_the_way_out(stand_in):
@@ -194,6 +261,32 @@ def test_an_authority_named_by_the_environment_is_not_trusted(tls_stand_in, monk
         transport(server.url, Access()).open_socket("c")
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "http://gpu.example:8188",
+        "https://gpu.example:8189",
+        "https://gpu.example",
+        "https://gpu.example.org:8188",
+    ],
+)
+def test_a_secret_is_for_one_scheme_host_and_port(elsewhere):
+    access = Access(token=TOKEN).for_server("https://GPU.example:8188/some/path")
+    assert access.for_server("https://gpu.example:8188") == access
+    for reach in (
+        lambda: transport(elsewhere, access),
+        lambda: EventSocket(elsewhere, "c", access=access),
+    ):
+        with pytest.raises(AccessError, match=r"are for https://gpu\.example:8188 and") as caught:
+            reach()
+        assert TOKEN not in str(caught.value)
+
+
+def test_what_is_no_secret_may_be_used_for_any_server():
+    access = Access(limits=QUICK).for_server("https://gpu.example:8188")
+    assert transport("http://127.0.0.1:1", access).limits == QUICK
+
+
 def test_no_secret_is_shown():
     access = Access(token=TOKEN, headers={"X-Key": "another-secret"})
     assert TOKEN not in repr(access) + str(access)
@@ -218,8 +311,8 @@ def test_secrets_come_from_environment_and_files(tmp_path, monkeypatch):
         "X-Key": "1",
         "Cookie": "a=b; c=d",
     }
-    assert access_from({"token_env": "COMFY_TOKEN", "read_s": 5}) == Access(
-        token=TOKEN, limits=Limits(read_s=5)
+    assert access_from({"token_env": "COMFY_TOKEN", "read_s": 5, "job_s": 60}) == Access(
+        token=TOKEN, limits=Limits(read_s=5, job_s=60)
     )
 
 

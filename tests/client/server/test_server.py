@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from client.errors import ServerHung, ServerRefused, ServerUnreachable, TransferError
+from client.server.access import Limits
 from client.server.protocol import SUCCESS, JobDone, JobResult, Progress
 from client.server.server import ComfyServer, describe_server
 from client.workflow.options import Options, patch
@@ -108,6 +109,18 @@ def test_a_job_that_does_not_move_is_lost(shared_server, proxy, job):
         with pytest.raises(ServerUnreachable, match="has not moved"):
             server.wait([prompt_id], timeout_s=30)
         server.cancel([prompt_id])
+
+
+def test_a_job_that_runs_for_too_long_is_cancelled_although_it_moves(stub_servers):
+    graph = stub_workflow(seed=4001, per_class=1, seconds=4.0).for_batch(0, folder="long")
+    prompt_id = str(uuid.uuid4())
+    limits = Limits(job_s=0.6)
+    with ComfyServer(stub_servers[2].url, limits=limits, poll_s=0.1) as server:
+        server.submit(graph, prompt_id=prompt_id)
+        with pytest.raises(ServerHung, match=r"one job for more than 0\.6 s.*--job-timeout"):
+            server.wait([prompt_id], timeout_s=10)
+    with ComfyServer(stub_servers[2].url, poll_s=0.1) as server:
+        assert server.wait([prompt_id], timeout_s=10).result.outcome == "interrupted"
 
 
 def test_jobs_that_others_queue_behind_a_hung_one_are_no_movement(stub_servers):
