@@ -188,8 +188,8 @@ def test_mistakes_in_templates_and_counts_are_one_line(class_file, tmp_path, cap
         (["--template", "a {clas}"], r"unknown placeholder '{clas}'"),
         (["--template", "a {class} {style}"], "there are no styles"),
         (["--template", "{definition}"], "have none: '1', '2'"),
-        (["--per-class", "0"], "must be 1 or more"),
-        (["--batch-size", "0"], "must be 1 or more"),
+        (["--per-class", "0"], "must be 1 to 1000000"),
+        (["--batch-size", "0"], "must be 1 to 4096"),
         (["--plan-seed", "-1"], "outside"),
         (["--contexts", tmp_path / "none.txt"], "cannot read"),
     ]:

@@ -65,7 +65,6 @@ def test_a_run_with_a_token_leaves_it_in_no_file_and_no_message(
         "system": {"comfyui_version": f"0.8 {TOKEN}", "python_version": TOKEN},
         "devices": [{"name": TOKEN}],
     }
-    stand_in.change = lambda record, data: ({**record, "settings": {"note": TOKEN}}, data)
     with ComfyServer(stand_in.url, access=Access(token=TOKEN), poll_s=0.1) as server:
         summary = run_plan(two_images(workflow), server, tmp_path / "out")
     assert summary.made == 2
@@ -76,6 +75,22 @@ def test_a_run_with_a_token_leaves_it_in_no_file_and_no_message(
     assert TOKEN not in caplog.text
     assert all(headers["Authorization"] == f"Bearer {TOKEN}" for _, _, headers in stand_in.asked)
     assert any(path.startswith("/ws") for _, path, _ in stand_in.asked)
+
+
+def test_a_record_with_the_token_in_its_settings_is_not_saved_and_not_shown(
+    stand_in, workflow, tmp_path, caplog
+):
+    """The file inside which there is no such setting is not the image of that record."""
+    caplog.set_level(logging.DEBUG)
+    stand_in.change = lambda record, data: ({**record, "settings": {TOKEN: [TOKEN]}}, data)
+    with (
+        ComfyServer(stand_in.url, access=Access(token=TOKEN), poll_s=0.1) as server,
+        pytest.raises(RunIncomplete) as caught,
+    ):
+        run_plan(two_images(workflow), server, tmp_path / "out", tries=1)
+    assert TOKEN not in f"{caught.value} {caplog.text}"
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(TOKEN.encode() not in data for data in files)
 
 
 @pytest.mark.parametrize("value", ["1", "true", "ten", "success", "output", "synthgrid", "10"])
@@ -100,7 +115,6 @@ def test_a_token_that_comes_back_in_json_escapes_reaches_no_file_and_no_message(
     said = escaped(TOKEN)
     stats = f'{{"system": {{"comfyui_version": "{said}"}}, "devices": [{{"name": "{said}"}}]}}'
     stand_in.tricks["/system_stats"] = lambda handler: answer(handler, stats.encode())
-    stand_in.change = lambda record, data: ({**record, "settings": {TOKEN: [TOKEN]}}, data)
     failed = f'["execution_error", {{"node_id": "4", "exception_message": "{said}"}}]'
     status = f'{{"status_str": "error", "messages": [{failed}]}}'
     job = two_images(workflow)
