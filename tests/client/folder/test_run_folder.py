@@ -156,7 +156,8 @@ def test_memory_of_a_resume_does_not_grow_with_the_folder(make, tmp_path):
     tracemalloc.stop()
     assert again.count() == 3000
     assert now < 100_000
-    assert peak < 1_500_000  # the entries of one class folder at a time
+    # The entries of one class folder at a time; Python 3.13 takes 1.56 MB for them.
+    assert peak < 2_000_000
 
 
 def test_images_beyond_a_smaller_plan_do_not_count_and_stay(make, tmp_path):
