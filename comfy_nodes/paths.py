@@ -75,7 +75,7 @@ def list_to_read(text: str) -> Path:
     if _is_relative(name):
         path = root.joinpath(*re.split(r"[/\\]", name))
     elif "\0" in name or name.startswith(("\\\\", "//")) or not Path(name).is_absolute():
-        raise LabelsetError(f"'{name!s}' cannot be read here; {_where(root)}".replace("\0", "?"))
+        raise LabelsetError(f"'{name}' cannot be read here; {_where(root)}".replace("\0", "?"))
     else:
         path = Path(name)
     refuse_outside(path)
@@ -140,7 +140,7 @@ def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise LabelsetError(f"cannot read {path!s}: {error}") from None
+        raise LabelsetError(f"cannot read {path}: {error}") from None
 
 
 def _refuse_odd(path: Path) -> None:
