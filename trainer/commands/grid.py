@@ -15,7 +15,7 @@ from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
 from trainer.config import AUGMENTATIONS, DEVICES, DTYPES, EXECUTORS, GridConfig, read_json, renamed
 from trainer.errors import ConfigError
-from trainer.models.registry import MODELS
+from trainer.models.registry import MODELS, default_models
 
 logger = logging.getLogger(__name__)
 SOURCE_GIVEN = re.compile(rf"{SOURCE_NAME.pattern}=")
@@ -100,7 +100,7 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=(
             f"NAME[:frozen|finetune|scratch] from {', '.join(MODELS)}, timm:ARCH "
-            "(default cnn,resnet50)"
+            f"(default {','.join(default_models())})"
         ),
     )
     add(

