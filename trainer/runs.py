@@ -1,6 +1,7 @@
 """The runs folder on disk, which training writes and the report reads. No torch.
 
     <grid>/grid.json          config, classes, fingerprints, leaks, versions, and the list of runs
+    <grid>/leaks.json         the search for leaks, for the next grid on the same images
     <grid>/samples.png        contact sheet: one row per class, real tiles, then synthetic ones
     <grid>/mistakes.json      the worst mistakes and similar synthetic images
     <grid>/mistakes.png       their thumbnails
@@ -29,6 +30,7 @@ from trainer.arms import SHARED_BUDGET
 from trainer.errors import ReportError
 
 GRID_FILE = "grid.json"
+LEAKS_FILE = "leaks.json"
 SAMPLES_FILE = "samples.png"
 MISTAKES_FILE, MISTAKES_SHEET = "mistakes.json", "mistakes.png"
 DONE = "DONE"

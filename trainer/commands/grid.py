@@ -83,6 +83,12 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="leave out training images that leak",
     )
+    add(
+        "--cap-amounts",
+        action="store_true",
+        default=None,
+        help="where an arm asks for more images of a class than there are, take those there are",
+    )
     add("--out", metavar="DIR", help="the grid's folder; finished runs in it are not trained again")
     add(
         "--config",

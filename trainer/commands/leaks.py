@@ -65,6 +65,8 @@ def show(options: argparse.Namespace) -> int:
         print(_line(leak))
     if len(leaks.found) > options.limit:
         print(f"... and {len(leaks.found) - options.limit} more; --limit N shows more, --json all")
+    for places in leaks.two_labels[: options.limit]:
+        print(f"2 labels         {'  '.join(f'{each.part}/{each.file}' for each in places)}")
     print(_summary(leaks))
     return 0
 
@@ -87,5 +89,5 @@ def _summary(leaks: Leaks) -> str:
     )
     return (
         f"{len(leaks.found)} leaks ({counts}) among {checked} images; "
-        f"{leaks.test_images()} test images leak{alike}"
+        f"{leaks.test_images()} test images leak; {len(leaks.two_labels)} files have two labels{alike}"
     )

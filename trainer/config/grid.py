@@ -57,7 +57,8 @@ class GridConfig:
     of additive arms: 0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how
     many there are (0, 1, ...). A field that is None leaves each model's own default. `tuned` are
     files of hyper-parameters, each for one model. `devices` are those of the local executor's
-    processes. `quick` shrinks images, counts and updates to a smoke run whose numbers mean nothing.
+    processes. `cap_amounts` trains an arm with what there is where it asks for more images. `quick`
+    shrinks images, counts and updates to a smoke run whose numbers mean nothing.
     """
 
     real: str
@@ -69,6 +70,7 @@ class GridConfig:
     budgets: tuple[str, ...] = BUDGETS
     more_real: str | None = None
     drop_leaks: bool = False
+    cap_amounts: bool = False
     seeds: int = 3
     validation_share: float = 0.2
     image_size_px: int | None = None
@@ -101,7 +103,7 @@ class GridConfig:
             check_image_size(self.image_size_px)
         if self.threads is not None:
             check_whole("threads", self.threads, low=1, high=1024)
-        for name in ("quick", "allow_untrained", "drop_leaks"):
+        for name in ("quick", "allow_untrained", "drop_leaks", "cap_amounts"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         for model in self.models:

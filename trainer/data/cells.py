@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ import numpy as np
 from trainer.arms import Arm, resolved_source
 from trainer.data.copies import COPY, TURNS, copies_of
 from trainer.data.dataset import MORE, REAL, Dataset, Sample, fingerprint, quoted
+from trainer.data.folds import group_of, hold_out
 from trainer.errors import DataError
 
 _SHOWN = 5
@@ -97,8 +99,22 @@ def held_out(real: int, validation_share: float) -> int:
     return min(max(1, share_of(validation_share, real)), real - 1)
 
 
-def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: float) -> None:
-    """Makes sure that every cell of a grid can be filled.
+@dataclass(frozen=True)
+class Shortage:
+    """A class of which an arm gets fewer images than it asks for: `there` instead of `wanted`."""
+
+    arm: str
+    label: str
+    wanted: int
+    there: int
+
+
+def check_counts(
+    dataset: Dataset, arms: Iterable[Arm], *, validation_share: float, may_lack: float = 0.0
+) -> tuple[Shortage, ...]:
+    """Makes sure that every cell of a grid can be filled, and says where it cannot quite.
+
+    `may_lack` is the share of an arm's images of a class that may be missing, in 0..1.
 
     Raises:
         DataError: a class has fewer than two training images, or too few images for an arm, or an
@@ -112,17 +128,36 @@ def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: flo
             f"class {quoted(single)} has {real[single[0]]} training images; each needs at least 2, "
             "one to train and one to validate"
         )
+    found: dict[tuple[str, str], Shortage] = {}
     for arm in arms:
-        wanted = {
-            label: wanted_counts(
-                arm, real=real[label], held_out=held_out(real[label], validation_share)
-            )
-            for label in dataset.classes
-        }
-        _check_arm(dataset, arm, wanted)
+        for held in _possibly_held(dataset, validation_share):
+            wanted = {
+                label: wanted_counts(arm, real=real[label], held_out=held[label])
+                for label in dataset.classes
+            }
+            for each in _check_arm(dataset, arm, wanted, may_lack):
+                found[each.arm, each.label] = each
+    return tuple(found.values())
 
 
-def _check_arm(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> None:
+def _possibly_held(dataset: Dataset, share: float) -> list[dict[str, int]]:
+    """How many images of each class validate: one answer; with groups, the fewest and the most."""
+    exact = {label: held_out(len(dataset.pool(REAL, label)), share) for label in dataset.classes}
+    if not any(sample.group for sample in dataset.train):
+        return [exact]
+    smallest = {
+        label: min(Counter(group_of(each) for each in dataset.pool(REAL, label)).values())
+        for label in dataset.classes
+    }
+    return [
+        dict.fromkeys(dataset.classes, 1),
+        {label: max(count, smallest[label]) for label, count in exact.items()},
+    ]
+
+
+def _check_arm(
+    dataset: Dataset, arm: Arm, wanted: dict[str, Wanted], may_lack: float
+) -> list[Shortage]:
     if arm.amount and arm.regime != "fewer" and not any(each.added for each in wanted.values()):
         raise DataError(f"arm {arm.name} adds no image to any class; take a larger amount")
     empty = [label for label, each in wanted.items() if not each.real + each.added]
@@ -133,15 +168,18 @@ def _check_arm(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> None:
         )
     there, kind, way_out = _available(dataset, arm, wanted)
     short = [
-        f"'{label}' has {there[label]}, needs {each.added}"
+        Shortage(arm.name, label, each.added, there[label])
         for label, each in wanted.items()
         if there[label] < each.added
     ]
-    if short:
+    if any(each.there < (1 - may_lack) * each.wanted or not each.there for each in short):
+        texts = [f"'{each.label}' has {each.there}, needs {each.wanted}" for each in short[:_SHOWN]]
         more = f" and {len(short) - _SHOWN} more classes" * (len(short) > _SHOWN)
         raise DataError(
-            f"too few {kind} for arm {arm.name}: {'; '.join(short[:_SHOWN])}{more}; {way_out}"
+            f"too few {kind} for arm {arm.name}: {'; '.join(texts)}{more}; {way_out}, or take what "
+            "there is with --cap-amounts"
         )
+    return short
 
 
 def _available(
@@ -169,16 +207,24 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
     kept: list[Sample] = []
     held: list[Sample] = []
     added: list[Sample] = []
+    validation = _validation(dataset, seed, validation_share)
     for label in dataset.classes:
-        samples = dataset.pool(REAL, label)
-        order = _shuffled(samples, "validation", seed, label)
-        count = held_out(len(samples), validation_share)
-        wanted = wanted_counts(arm, real=len(samples), held_out=count)
-        held += sorted(order[:count], key=_by_file)
-        trained = sorted(order[count:], key=_by_file)
+        samples, chosen = dataset.pool(REAL, label), set(validation[label])
+        wanted = wanted_counts(arm, real=len(samples), held_out=len(chosen))
+        held += sorted(chosen, key=_by_file)
+        trained = sorted((each for each in samples if each not in chosen), key=_by_file)
         kept += sorted(_shuffled(trained, "share", seed, label)[: wanted.real], key=_by_file)
         added += _added(dataset, arm, seed, label, trained)[: wanted.added]
     return CellImages(train=(*kept, *added), validation=tuple(held), test=dataset.test)
+
+
+def _validation(dataset: Dataset, seed: int, share: float) -> dict[str, list[Sample]]:
+    """The images of each class that are held out at this seed, in whole groups."""
+    orders = {
+        label: _shuffled(dataset.pool(REAL, label), "validation", seed, label)
+        for label in dataset.classes
+    }
+    return hold_out(orders, lambda count: held_out(count, share))
 
 
 def _added(

@@ -1,6 +1,6 @@
 """From folders to samples, deterministically and without decoding images.
 
-    <real>/train/<class>/...     <real>/test/<class>/...
+    <real>/train/<class>/...     <real>/test/<class>/...     <real>/groups.csv, from `split`
     <synthetic>/<class>/...      with metadata.jsonl (labels verbatim) or without (labels are folder
                                  names)
 
@@ -10,7 +10,9 @@ draws from them.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import logging
 import os
 import unicodedata
@@ -34,6 +36,7 @@ from trainer.errors import DataError
 
 logger = logging.getLogger(__name__)
 REAL, MORE = "real", "more"
+GROUPS_FILE = "groups.csv"
 PARTS = ("train", "test", "synthetic", "more")
 
 
@@ -44,7 +47,7 @@ class Sample:
 
     `source` is "real", the name of a synthetic source, "more" for an additional real image, or
     "copy". A copy has the `turn` that makes it (see trainer.data.copies), and its own `file` and
-    `sha256`.
+    `sha256`. `group` is what it is held out together with, if groups.csv says so.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class Sample:
     sha256: str
     source: str = REAL
     turn: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ def load_dataset(
         first=f"{real / 'train'}",
         second=f"{real / 'test'}",
     )
+    parts["train"] = _with_groups(parts["train"], real / GROUPS_FILE, part="train")
     classes = tuple(sorted(set(_labels(parts["train"]))))
     if len(classes) < 2:
         raise DataError(
@@ -148,6 +153,45 @@ def load_dataset(
         else ()
     )
     return Dataset(classes, parts["train"], parts["test"], tuple(made), tuple(folders), further)
+
+
+def _with_groups(samples: tuple[Sample, ...], path: Path, *, part: str) -> tuple[Sample, ...]:
+    """The samples with the groups that groups.csv gives them, if it is there."""
+    if not path.is_file():
+        return samples
+    try:
+        group_of = read_group_table(path.read_text(encoding="utf-8-sig", errors="surrogatepass"))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path} is not a list of groups ({error}); expected the columns image and group, or "
+            "remove the file"
+        ) from error
+    found = tuple(replace(each, group=group_of.get(f"{part}/{each.file}", "")) for each in samples)
+    if group_of and not any(each.group for each in found):
+        logger.warning(
+            "%s names none of the training images; expected names such as %s/%s",
+            path,
+            part,
+            samples[0].file,
+        )
+    return found
+
+
+def read_group_table(text: str) -> dict[str, str]:
+    """{image: group} from CSV text with these two columns.
+
+    Raises:
+        ValueError: a column is missing, or a line lacks a value.
+    """
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if not {"image", "group"} <= set(rows.fieldnames or ()):
+        raise ValueError("expected the columns image and group in its first line")
+    found = {}
+    for row in rows:
+        if not row["image"] or row["group"] is None:
+            raise ValueError(f"line {rows.line_num} has no image or no group")
+        found[row["image"].replace("\\", "/")] = row["group"]
+    return found
 
 
 def _refuse_unsplit(real: Path) -> None:

@@ -7,7 +7,8 @@
     FILE      CSV with the columns image and group, or a JSON object {image: group}; an image is
               given by its path below the source folder, or by its file name alone if unique
 
-Files of equal content always belong together.
+Files of equal content always belong together. `split` writes the groups of its training images to
+groups.csv, and trainer.data.folds keeps them together when images are held out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from trainer.data.dataset import Sample, quoted
+from trainer.data.dataset import Sample, quoted, read_group_table
 from trainer.data.leaks import stacked, thumbnails
 from trainer.data.similarity import find_matches
 from trainer.errors import DataError
@@ -92,7 +93,7 @@ def _read_groups(path: Path, files: Sequence[str]) -> dict[str, str]:
     """The group of each image according to the user's file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        named = _parse_json(text) if path.suffix.lower() == ".json" else _parse_csv(text)
+        named = _parse_json(text) if path.suffix.lower() == ".json" else read_group_table(text)
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror or error}; check --group-by"
@@ -123,15 +124,3 @@ def _parse_json(text: str) -> dict[str, str]:
     ):
         raise ValueError("expected an object with a string or a number for each image")
     return {image: str(group) for image, group in values.items()}
-
-
-def _parse_csv(text: str) -> dict[str, str]:
-    rows = csv.DictReader(text.splitlines())
-    if not {"image", "group"} <= set(rows.fieldnames or ()):
-        raise ValueError("expected the columns image and group in its first line")
-    found = {}
-    for row in rows:
-        if not row["image"] or row["group"] is None:
-            raise ValueError(f"line {rows.line_num} has no image or no group")
-        found[row["image"]] = row["group"]
-    return found

@@ -3,7 +3,8 @@
 A test image that is also trained on makes every score too high; a synthetic image that copies a
 training image adds nothing, and may reveal a validation image. So the test images are compared with
 everything that can be trained on, and the training images with the synthetic and the additional
-real ones. Duplicates within a part are not leaks and are ignored.
+real ones. Duplicates within a part are not leaks, but one file under two labels is a mistake of
+the data, wherever it is.
 
 Kinds, the most certain first: "bytes" (the same file), "pixels" (decodes to the same), "mirrored"
 and "near" (the same picture by trainer.data.similarity: re-encoded, resized, cropped by up to a
@@ -18,12 +19,14 @@ not found.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,13 +34,17 @@ import numpy as np
 from trainer.data.dataset import Dataset, Sample
 from trainer.data.images import read_image, read_thumbnail
 from trainer.data.similarity import SAME_PICTURE, THUMB_PX, Match, edge_correlation, find_matches
+from trainer.errors import DataError
 from trainer.progress import Progress
+from trainer.runs import to_json, write_file
 
 logger = logging.getLogger(__name__)
 KINDS = ("bytes", "pixels", "near", "mirrored")
 # The first part keeps its image and the second loses it.
 _COMPARED = (("test", ("train", "synthetic", "more")), ("train", ("synthetic", "more")))
 _MAYBE_SAME_PIXELS = 0.97  # edge correlation from which both images are decoded in full
+SPOILT = 0.1  # share of test files that are trained on from which a grid is refused: our choice
+_SEARCH = 1  # raise it when the search finds other pairs in the same images
 _LISTED = 200
 _PAIRS_LOOKED_AT = 400
 _STANDARD_DEVIATIONS = 5.0
@@ -71,13 +78,15 @@ class Leaks:
     """All leaks of a data set, worst first. `checked` counts the images of each part.
 
     `threshold` is the edge correlation required of a pair: SAME_PICTURE, or more if the images of
-    the data set look alike by nature (`alike`), as digits do.
+    the data set look alike by nature (`alike`), as digits do. `two_labels` has the places of each
+    file that occurs under several labels.
     """
 
     found: tuple[Leak, ...]
     checked: Mapping[str, int]
     threshold: float
     alike: bool
+    two_labels: tuple[tuple[LeakedImage, ...], ...] = ()
 
     def counts(self) -> dict[str, int]:
         """How many leaks there are of each kind."""
@@ -113,7 +122,27 @@ class Leaks:
             "alike": self.alike,
             "dropped": dropped,
             "pairs": [asdict(leak) for leak in self.found[:listed]],
+            "two_labels": [
+                [asdict(each) for each in places] for places in self.two_labels[:listed]
+            ],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Leaks:
+        """What `to_dict(listed=len(found))` gave. Raises KeyError or TypeError for anything else."""
+        pairs = [
+            Leak(
+                each["kind"],
+                each["distance"],
+                LeakedImage(**each["kept"]),
+                LeakedImage(**each["dropped"]),
+            )
+            for each in values["pairs"]
+        ]
+        places = tuple(
+            tuple(LeakedImage(**each) for each in group) for group in values["two_labels"]
+        )
+        return cls(tuple(pairs), values["checked"], values["threshold"], values["alike"], places)
 
 
 def find_leaks(dataset: Dataset) -> Leaks:
@@ -135,7 +164,65 @@ def find_leaks(dataset: Dataset) -> Leaks:
         checked={part: len(samples) for part, samples in parts.items()},
         threshold=threshold,
         alike=threshold > SAME_PICTURE,
+        two_labels=files_under_two_labels(dataset),
     )
+
+
+def remembered_leaks(dataset: Dataset, cache: Path) -> Leaks:
+    """`find_leaks`, or what an earlier search of the same images left in the file `cache`.
+
+    Raises:
+        DataError: an image cannot be decoded.
+        ReportError: the cache cannot be written.
+    """
+    key = {"search": _SEARCH, **dataset.fingerprints()}
+    try:
+        stored = json.loads(cache.read_text(encoding="utf-8"))
+        if stored["key"] == key:
+            return Leaks.from_dict(stored["leaks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is none, or another version wrote it
+    leaks = find_leaks(dataset)
+    listed = max(len(leaks.found), len(leaks.two_labels))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    write_file(cache, to_json({"key": key, "leaks": leaks.to_dict(listed=listed)}))
+    return leaks
+
+
+def files_under_two_labels(dataset: Dataset) -> tuple[tuple[LeakedImage, ...], ...]:
+    """The places of each file that has several labels, among the real images and one synthetic
+    source; two sources may disagree, as a control with shuffled labels does."""
+    real = [(part, each) for part in ("train", "test", "more") for each in getattr(dataset, part)]
+    found: dict[tuple[LeakedImage, ...], None] = {}
+    for source in dataset.sources or ("",):
+        scope = real + [("synthetic", each) for each in dataset.synthetic if each.source == source]
+        places: dict[str, list[LeakedImage]] = {}
+        for part, each in scope:
+            place = LeakedImage(part, each.source, each.file, each.label)
+            places.setdefault(each.sha256, []).append(place)
+        found |= {
+            tuple(same): None
+            for same in places.values()
+            if len({place.label for place in same}) > 1
+        }
+    return tuple(found)
+
+
+def refuse_spoilt_test(dataset: Dataset) -> None:
+    """Refuses a data set that trains on its own test images, before any image is decoded.
+
+    Raises:
+        DataError: more than SPOILT of the test files are training or synthetic images too.
+    """
+    trained = {each.sha256: each for each in (*dataset.train, *dataset.synthetic, *dataset.more)}
+    shared = [each for each in dataset.test if each.sha256 in trained]
+    if len(shared) > SPOILT * len(dataset.test):
+        first = trained[shared[0].sha256]
+        raise DataError(
+            f"{len(shared)} of {len(dataset.test)} test images are trained on as well, such as "
+            f"{shared[0].path} = {first.path}; scores on them would mean nothing: check the "
+            "folders, or leave the copies out of training with --drop-leaks"
+        )
 
 
 def drop_leaks(dataset: Dataset, leaks: Leaks) -> Dataset:

@@ -2,6 +2,7 @@
 
     <images>/<class>/...   ->   <out>/train/<class>/...   <out>/test/<class>/...
                                 (<out>/val/<class>/...)   <out>/split.json
+                                                          <out>/groups.csv, if images share groups
 
 Where an image goes depends on its content and the seed, not on its name, its place in a listing, or
 the other classes. Without groups, asking for more training images keeps the same test images and
@@ -23,10 +24,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from trainer.data.dataset import Sample, quoted, read_class_folders
+from trainer.data.dataset import GROUPS_FILE, Sample, quoted, read_class_folders
 from trainer.data.groups import find_groups
 from trainer.data.torchvision_sets import PREFIX, real_folder
 from trainer.errors import ConfigError, DataError
+from trainer.runs import to_csv
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,19 @@ class Split:
     def left_out(self) -> int:
         """How many images of the source are in no part."""
         return self.images - sum(len(samples) for samples in self.parts.values())
+
+    def shared_groups(self) -> list[tuple[str, str]]:
+        """(image, group) as in groups.csv: "train/cat/1.png", for images of a part that share their
+        group with another of it."""
+        found: list[tuple[str, str]] = []
+        for part, samples in self.parts.items():
+            counts = Counter(self.groups[each.file] for each in samples)
+            found += [
+                (f"{part}/{each.file}", group)
+                for each in samples
+                if counts[group := self.groups[each.file]] > 1
+            ]
+        return found
 
     def to_dict(self) -> dict[str, object]:
         """As it is stored in split.json. Only images that share a group have `group`."""
@@ -299,6 +314,9 @@ def _write_files(split: Split, root: Path) -> None:
                 shutil.copy2(sample.path, path)
     text = json.dumps(split.to_dict(), indent=2, ensure_ascii=False) + "\n"
     (root / SPLIT_FILE).write_text(text, encoding="utf-8", errors="surrogateescape")
+    if rows := split.shared_groups():
+        table = to_csv(("image", "group"), rows)
+        (root / GROUPS_FILE).write_bytes(table)
 
 
 def _link(source: Path, path: Path) -> None:

@@ -16,19 +16,20 @@ import torch
 
 from trainer.analysis.mistakes import write_mistakes
 from trainer.config import GridConfig, TrainingConfig
-from trainer.data.cells import check_counts
+from trainer.data.cells import Shortage, check_counts
 from trainer.data.contact_sheet import contact_sheet
 from trainer.data.dataset import Dataset, load_dataset
-from trainer.data.leaks import drop_leaks, find_leaks
+from trainer.data.leaks import drop_leaks, refuse_spoilt_test, remembered_leaks
 from trainer.data.torchvision_sets import real_folder
 from trainer.grid.executors import Executor, executor_for
 from trainer.grid.lock import grid_locked, refuse_unfinished
 from trainer.grid.planning import plan_runs, run_entry, training_configs
 from trainer.models.registry import model_spec
-from trainer.models.weights import Weights, find_weights, given_weights
+from trainer.models.weights import Weights, check_fit, find_weights, given_weights
 from trainer.progress import Progress
 from trainer.runs import (
     GRID_FILE,
+    LEAKS_FILE,
     SAMPLES_FILE,
     Grid,
     clear_unfinished,
@@ -44,6 +45,9 @@ from trainer.training.run import PlannedRun, versions
 from trainer.training.tuned import TunedHyperparameters, read_tuned, refuse_test_images
 
 logger = logging.getLogger(__name__)
+# Share of an arm's images of a class that may go with dropped leaks before the grid is refused: a
+# few are lost by the way, many would make it another arm. Our choice.
+_MAY_LACK = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class PreparedGrid:
     """A grid whose input has been read and checked: what to train, on what, and how.
 
     `training` has each model's baseline hyper-parameters; `weights` and `tuned` have only the
-    models that use them.
+    models that use them; `capped` says which arms get fewer images than they ask for.
     """
 
     config: GridConfig
@@ -61,6 +65,7 @@ class PreparedGrid:
     tuned: Mapping[str, TunedHyperparameters]
     training: Mapping[str, TrainingConfig]
     runs: Sequence[PlannedRun]
+    capped: Sequence[Shortage] = ()
 
 
 def run_grid(config: GridConfig) -> Grid:
@@ -99,7 +104,8 @@ def run_grid(config: GridConfig) -> Grid:
 
 
 def prepare_grid(config: GridConfig) -> PreparedGrid:
-    """Reads and checks everything that a grid needs, the quick checks first; writes nothing.
+    """Reads and checks everything that a grid needs, the quick checks first; writes nothing but
+    what the search for leaks found.
 
     Raises:
         TrainerError: the data, the configuration or the weights are invalid.
@@ -112,7 +118,7 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
         more=Path(config.more_real) if config.more_real is not None else None,
         limit_per_class=config.limit_per_class,
     )
-    check_counts(dataset, config.used_arms, validation_share=config.validation_share)
+    capped = _checked_counts(dataset, config, may_lack=0.0)
     tuned = read_tuned(config.tuned, models=config.models)
     refuse_test_images(tuned.values(), dataset.test)
     given = given_weights(config.weights, config.models)
@@ -121,15 +127,30 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
         for model in config.models
         if model_spec(model).pretrained
     }
-    dataset, leaks = _without_leaks(dataset, config)
+    for model, each in weights.items():  # before the images are searched, which may take minutes
+        check_fit(model, each, image_size_px=config.image_size_for(model))
+    dataset, leaks, lost = _without_leaks(dataset, config)
     training = training_configs(config, dataset, tuned)
     runs = plan_runs(config, dataset, training, weights)
-    return PreparedGrid(config, dataset, leaks, weights, tuned, training, runs)
+    capped = lost if config.drop_leaks else capped
+    return PreparedGrid(config, dataset, leaks, weights, tuned, training, runs, capped)
 
 
-def _without_leaks(dataset: Dataset, config: GridConfig) -> tuple[Dataset, dict[str, Any]]:
-    """The images to train and test on, and the leaks between them as stored in grid.json."""
-    leaks = find_leaks(dataset)
+def _without_leaks(
+    dataset: Dataset, config: GridConfig
+) -> tuple[Dataset, dict[str, Any], tuple[Shortage, ...]]:
+    """The images to train and test on, the leaks between them as stored in grid.json, and which
+    arms lack images without them."""
+    if not config.drop_leaks:
+        refuse_spoilt_test(dataset)
+    leaks = remembered_leaks(dataset, Path(config.out) / LEAKS_FILE)
+    if leaks.two_labels:
+        one, other = leaks.two_labels[0][0], leaks.two_labels[0][-1]
+        logger.warning(
+            "%d files occur under two labels, one of which must be wrong: %s/%s = %s/%s; all stay, "
+            "`synthgrid leaks` lists them",
+            *(len(leaks.two_labels), one.part, one.file, other.part, other.file),
+        )
     if leaks.found:
         done = "left out" if config.drop_leaks else "kept; --drop-leaks leaves them out"
         logger.warning(
@@ -138,10 +159,31 @@ def _without_leaks(dataset: Dataset, config: GridConfig) -> tuple[Dataset, dict[
             leaks.test_images(),
             done,
         )
+    lost: tuple[Shortage, ...] = ()
     if config.drop_leaks:
         dataset = drop_leaks(dataset, leaks)
-        check_counts(dataset, config.used_arms, validation_share=config.validation_share)
-    return dataset, leaks.to_dict(dropped=config.drop_leaks)
+        lost = _checked_counts(dataset, config, may_lack=_MAY_LACK)
+    return dataset, leaks.to_dict(dropped=config.drop_leaks), lost
+
+
+def _checked_counts(
+    dataset: Dataset, config: GridConfig, *, may_lack: float
+) -> tuple[Shortage, ...]:
+    """Where arms get fewer images than they ask for, with a warning for each arm."""
+    found = check_counts(
+        dataset,
+        config.used_arms,
+        validation_share=config.validation_share,
+        may_lack=1.0 if config.cap_amounts else may_lack,
+    )
+    for arm in dict.fromkeys(each.arm for each in found):
+        short = [each for each in found if each.arm == arm]
+        worst = min(short, key=lambda each: each.there / each.wanted)
+        logger.warning(
+            "arm %s gets fewer images than it asks for in %d classes: %d instead of %d of '%s'",
+            *(arm, len(short), worst.there, worst.wanted, worst.label),
+        )
+    return found
 
 
 def _train_all(
@@ -185,6 +227,7 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
         "device": str(device),
         "versions": versions(),
         "arms": [arm.name for arm in config.used_arms],
+        "capped": [asdict(each) for each in grid.capped],
         "sources": config.sources,
         "runs": [run_entry(run.config, dataset.sources) for run in grid.runs],
     }

@@ -198,6 +198,13 @@ def load_backbone(model: str, weights: Weights, *, image_size_px: int | None = N
     return network.eval().requires_grad_(False)
 
 
+def check_fit(model: str, weights: Weights, *, image_size_px: int) -> None:
+    """Raises WeightsError if the file cannot be read or does not fit the architecture."""
+    if weights.path is not None:
+        network = model_spec(model).build(2, image_size_px=image_size_px)
+        load_pretrained(network, model, weights)
+
+
 def load_pretrained(network: nn.Module, model: str, weights: Weights) -> None:
     """Puts these weights into all but the last layer of `network`, a built `model`; untrained ones
     change nothing.
