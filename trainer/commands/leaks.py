@@ -87,7 +87,9 @@ def _summary(leaks: Leaks) -> str:
         if leaks.alike
         else ""
     )
+    count = len(leaks.two_labels)
+    labels = f"; {count} files occur under two labels" if count else ""
     return (
         f"{len(leaks.found)} leaks ({counts}) among {checked} images; "
-        f"{leaks.test_images()} test images leak; {len(leaks.two_labels)} files have two labels{alike}"
+        f"{leaks.test_images()} test images leak{labels}{alike}"
     )

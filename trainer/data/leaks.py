@@ -129,7 +129,7 @@ class Leaks:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Leaks:
-        """What `to_dict(listed=len(found))` gave. Raises KeyError or TypeError for anything else."""
+        """What `to_dict` gave, listing all. Raises KeyError or TypeError for anything else."""
         pairs = [
             Leak(
                 each["kind"],
