@@ -252,6 +252,11 @@ class GridConfig:
             checked = TrainingConfig(**values | {"updates": 1})
         else:
             checked = TrainingConfig(**values)
+        if checked.batch_size < 2 and not model_spec(model).frozen:
+            raise ConfigError(
+                f"batch_size is {checked.batch_size}; {model} needs at least 2, since batch "
+                f"normalisation cannot be trained on a single image"
+            )
         baseline_images = train_images if baseline_images is None else baseline_images
         if checked.epochs is not None:
             updates = math.ceil(checked.epochs * baseline_images / checked.batch_size)

@@ -21,6 +21,7 @@ from trainer.data.contact_sheet import contact_sheet
 from trainer.data.dataset import Dataset, load_dataset
 from trainer.data.leaks import drop_leaks, refuse_spoilt_test, remembered_leaks
 from trainer.data.torchvision_sets import real_folder
+from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, executor_for
 from trainer.grid.lock import grid_locked, refuse_unfinished
 from trainer.grid.planning import plan_runs, run_entry, training_configs
@@ -110,6 +111,7 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
     Raises:
         TrainerError: the data, the configuration or the weights are invalid.
     """
+    _refuse_out_among_images(config)
     for folder in config.sources.values():
         refuse_unfinished(Path(folder))
     dataset = load_dataset(
@@ -134,6 +136,20 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
     runs = plan_runs(config, dataset, training, weights)
     capped = lost if config.drop_leaks else capped
     return PreparedGrid(config, dataset, leaks, weights, tuned, training, runs, capped)
+
+
+def _refuse_out_among_images(config: GridConfig) -> None:
+    """Run folders inside a folder of class folders would be taken for classes."""
+    out, real = Path(config.out).resolve(), Path(config.real)
+    more = [config.more_real] if config.more_real is not None else []
+    folders = [real / "train", real / "test", *map(Path, (*config.sources.values(), *more))]
+    inside = [folder for folder in folders if out.is_relative_to(folder.resolve())]
+    if out == real.resolve():
+        inside = [real]
+    if inside:
+        raise ConfigError(
+            f"--out {config.out} is among the images of {inside[0]}; choose a folder outside of it"
+        )
 
 
 def _without_leaks(

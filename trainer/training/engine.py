@@ -279,7 +279,9 @@ class _Training:
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for part in chosen.tensor_split(math.ceil(len(chosen) / self.micro_batch)):
+        # Never a part of one image: batch normalisation cannot be trained on it.
+        parts = min(math.ceil(len(chosen) / self.micro_batch), max(1, len(chosen) // 2))
+        for part in chosen.tensor_split(parts):
             batch = _take(self.inputs, _one_view(self.train.rows[part]), self.device)
             if self.config.augment == "standard" and batch.ndim == 4:
                 batch = augment(batch)

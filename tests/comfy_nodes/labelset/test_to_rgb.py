@@ -1,6 +1,8 @@
 """Image files of every mode become the 8-bit RGB that a viewer shows, or are refused."""
 
 import io
+import struct
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
@@ -30,6 +32,40 @@ def test_16_bit_values_are_scaled_and_not_clipped(dtype):
     image = to_rgb(whole_numbers(0, 257, 128 * 257, 65535, dtype=dtype))
     assert image.mode == "RGB"
     assert np.asarray(image)[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32"])
+@pytest.mark.parametrize("brightest", [1, 255, 4095])
+def test_8_or_12_bit_values_in_a_wider_file_are_refused_and_not_turned_black(dtype, brightest):
+    image = whole_numbers(0, brightest, dtype=dtype)
+    with pytest.raises(LabelsetError, match=f"brightest pixel is {brightest} of 65535"):
+        to_rgb(image)
+    with pytest.raises(LabelsetError, match=r"^x\.tif: the brightest pixel"):
+        decode_rgb(encoded(image, "TIFF"), name="x.tif")
+
+
+def test_a_picture_that_is_black_all_over_is_one():
+    assert colour(to_rgb(whole_numbers(0, 0, dtype="uint16"))) == (0, 0, 0)
+
+
+def sixteen_bit_colours(red, green, blue):
+    """A PNG of 1x1 pixel with 16 bits a channel, which Pillow reads but does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", compress(b"\0" + struct.pack(">HHH", red, green, blue)))
+    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+
+
+def test_colours_of_16_bits_are_held_to_the_same_rule():
+    assert colour(decode_rgb(sixteen_bit_colours(65535, 256, 0), name="x.png")) == (255, 1, 0)
+    assert colour(decode_rgb(sixteen_bit_colours(0, 0, 0), name="x.png")) == (0, 0, 0)
+    with pytest.raises(
+        LabelsetError, match=r"x\.png: the brightest pixel is 3840 to 4095 of 65535"
+    ):
+        decode_rgb(sixteen_bit_colours(4095, 17, 0), name="x.png")
 
 
 def test_float_values_from_0_to_1_fill_the_whole_range():

@@ -14,9 +14,18 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from trainer.__main__ import main
-from trainer.data.dataset import load_dataset
-from trainer.data.leaks import Leaks, drop_leaks, find_leaks
+from trainer.data import leaks as search
+from trainer.data.dataset import Dataset, load_dataset
+from trainer.data.leaks import (
+    Leaks,
+    drop_leaks,
+    files_under_two_labels,
+    find_leaks,
+    refuse_spoilt_test,
+    remembered_leaks,
+)
 from trainer.data.sample_data import write_sample_data
+from trainer.errors import DataError
 
 LABELS = ("moss", "sand")
 
@@ -169,3 +178,63 @@ def test_an_image_that_cannot_be_read_is_named(
     (photos / "real/train/moss/0.png").write_bytes(b"not an image")
     assert main(["leaks", "--real", str(photos / "real")]) == 1
     assert "0.png is not a whole image" in caplog.text
+
+
+def test_training_on_the_test_images_is_refused_but_a_stray_copy_is_not(photos: Path) -> None:
+    shutil.copy(photos / "real/test/moss/0.png", photos / "made/moss/stray.png")
+    refuse_spoilt_test(load_dataset(photos / "real", photos / "made"))
+    shutil.copy(photos / "real/test/moss/1.png", photos / "made/moss/second.png")
+    with pytest.raises(DataError, match=r"2 of 12 test images are trained on.*--drop-leaks"):
+        refuse_spoilt_test(load_dataset(photos / "real", photos / "made"))
+    with pytest.raises(DataError, match="12 of 12 test images"):
+        refuse_spoilt_test(load_dataset(photos / "real", photos / "real" / "test"))
+
+
+def test_one_file_under_two_labels_is_found_wherever_it_is(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert files_under_two_labels(load_dataset(photos / "real", photos / "made")) == ()
+    shutil.copy(photos / "real/train/moss/0.png", photos / "real/train/sand/again.png")
+    shutil.copy(photos / "made/moss/0.png", photos / "made/sand/again.png")
+    shutil.copy(photos / "made/moss/1.png", photos / "made/moss/again.png")  # the same label
+    main(["leaks", "--real", str(photos / "real"), "--synthetic", str(photos / "made")])
+    shown = capsys.readouterr().out
+    assert "2 labels         train/moss/0.png  train/sand/again.png" in shown
+    assert "2 labels         synthetic/moss/0.png  synthetic/sand/again.png" in shown
+    assert "2 files occur under two labels" in shown
+
+
+def test_two_sources_may_label_a_file_differently_as_a_control_with_shuffled_labels_does(
+    photos: Path,
+) -> None:
+    shutil.copytree(photos / "made/moss", photos / "shuffled/sand")
+    shutil.copytree(photos / "made/sand", photos / "shuffled/moss")
+    sources = {"right": photos / "made", "wrong": photos / "shuffled"}
+    assert files_under_two_labels(load_dataset(photos / "real", sources)) == ()
+
+
+def test_a_search_is_remembered_until_an_image_changes(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(photos / "real/train/moss/0.png", photos / "made/sand/copy.png")
+    cache = photos / "grid" / "leaks.json"
+    searched: list[int] = []
+
+    def counting(dataset: Dataset) -> Leaks:
+        searched.append(1)
+        return find_leaks(dataset)
+
+    monkeypatch.setattr(search, "find_leaks", counting)
+    first, again = (
+        remembered_leaks(load_dataset(photos / "real", photos / "made"), cache) for _ in range(2)
+    )
+    assert first == again
+    assert first.found
+    assert first.two_labels
+    assert len(searched) == 1
+    photograph(99).save(photos / "made/moss/0.png")
+    remembered_leaks(load_dataset(photos / "real", photos / "made"), cache)
+    assert len(searched) == 2
+    cache.write_text("{", encoding="utf-8")
+    remembered_leaks(load_dataset(photos / "real", photos / "made"), cache)
+    assert len(searched) == 3
