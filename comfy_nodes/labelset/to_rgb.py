@@ -70,7 +70,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _refuse_nearly_black(image: Image.Image) -> None:
     """For colours of 16 bits, of which Pillow hands on the upper 8."""
     extrema = image.convert("RGB").getextrema()
-    brightest = max(int(high) for _, high in extrema)  # type: ignore[misc,arg-type]
+    brightest = max(int(high) for _, high in extrema)  # type: ignore[misc]
     if 0 < brightest <= _WIDEST_12_BIT >> 8:
         raise _too_dark(f"{brightest << 8} to {(brightest << 8) + 255}")
 

@@ -141,3 +141,11 @@ def test_where_passes_are_the_only_budget_the_baseline_sets_the_updates() -> Non
         replace(config, budgets=("epochs",)).training_for("cnn", **sizes).updates
         == 15 * 2700 // 32 + 1
     )
+
+
+def test_batches_of_one_image_are_for_a_frozen_models_head_alone() -> None:
+    frozen = GridConfig.from_dict({**BASE, "models": ["resnet18"], "batch_size": 1})
+    assert frozen.training_for("resnet18", train_images=10).batch_size == 1
+    for model in ("cnn", "resnet18:scratch", "resnet18:finetune"):
+        with pytest.raises(ConfigError, match=f"batch_size is 1; {model} needs at least 2"):
+            GridConfig.from_dict({**BASE, "models": [model], "batch_size": 1})

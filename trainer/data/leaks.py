@@ -212,11 +212,11 @@ def refuse_spoilt_test(dataset: Dataset) -> None:
     """Refuses a data set that trains on its own test images, before any image is decoded.
 
     Raises:
-        DataError: more than SPOILT of the test files are training or synthetic images too.
+        DataError: more than SPOILT of the test files, and more than one, are trained on too.
     """
     trained = {each.sha256: each for each in (*dataset.train, *dataset.synthetic, *dataset.more)}
     shared = [each for each in dataset.test if each.sha256 in trained]
-    if len(shared) > SPOILT * len(dataset.test):
+    if len(shared) > max(1, SPOILT * len(dataset.test)):
         first = trained[shared[0].sha256]
         raise DataError(
             f"{len(shared)} of {len(dataset.test)} test images are trained on as well, such as "

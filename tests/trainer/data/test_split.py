@@ -137,6 +137,29 @@ def test_groups_of_a_file_stay_on_one_side(images: Path, tmp_path: Path, kind: s
         plan(images, group_by=str(path))
 
 
+def test_groups_within_the_training_images_are_handed_on_to_validation(
+    images: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "by-five.csv"
+    files = [path.relative_to(images).as_posix() for path in sorted(images.rglob("*.png"))]
+    lines = [f"{file},{file[:3]}-{int(Path(file).stem) % 5}" for file in files]
+    path.write_text("\n".join(["image,group", *lines]), encoding="utf-8")
+    options = {"images": str(images), "train": 6, "test": 8}
+    split = write_split(SplitConfig(out=str(tmp_path / "out"), group_by=str(path), **options))
+    read = load_dataset(tmp_path / "out", None).train
+    assert len({each.group for each in read}) > 1
+    for each in read:
+        together = [other.file for other in read if other.group == each.group]
+        same = [
+            other.file
+            for other in split.parts["train"]
+            if split.groups[other.file] == split.groups[each.file]
+        ]
+        assert together == same or (not each.group and same == [each.file])
+    write_split(SplitConfig(out=str(tmp_path / "plain"), **options))
+    assert not (tmp_path / "plain" / "groups.csv").exists()
+
+
 def test_near_copies_stay_on_one_side(tmp_path: Path) -> None:
     """Each photograph is there twice, the second time smaller and as JPEG."""
     for number in range(24):

@@ -197,6 +197,12 @@ def test_a_batch_that_is_no_power_of_two_is_cut_evenly() -> None:
     assert sorted(set(network.seen)) == [3, 4]
 
 
+def test_no_part_of_a_batch_is_a_single_image_which_batch_norm_cannot_be_trained_on() -> None:
+    network = Greedy(room=3)
+    assert train_greedy(network, batch_size=13).micro_batch == 2
+    assert sorted(set(network.seen)) == [2, 3]
+
+
 def test_memory_for_not_even_two_images_fails_the_run() -> None:
     with pytest.raises(RunError, match="out of memory with 2 images at once; use smaller images"):
         train_greedy(Greedy(room=1))
