@@ -42,7 +42,9 @@ def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
 
     found = read_json_file(grid.root / JSON_FILE)
     if as_json:
-        print(json.dumps(found | {"report": str(path)}, indent=2, ensure_ascii=False))
+        costs = {model: info.get("cost") for model, info in grid.info["models"].items()}
+        found |= {"report": str(path), "costs": costs}
+        print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     print("\n".join(found["answers"]) + "\n")
     print(found["tables"]["text"])

@@ -25,6 +25,7 @@ from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, executor_for
 from trainer.grid.lock import grid_locked, refuse_unfinished
 from trainer.grid.planning import plan_runs, run_entry, training_configs
+from trainer.models.cost import measured_cost
 from trainer.models.registry import model_spec
 from trainer.models.weights import Weights, check_fit, find_weights, given_weights
 from trainer.progress import Progress
@@ -36,6 +37,7 @@ from trainer.runs import (
     clear_unfinished,
     is_done,
     read_grid,
+    read_json_file,
     to_json,
     write_file,
     write_run,
@@ -238,7 +240,10 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
         "images_per_class": dataset.images_per_class(),
         "fingerprints": dataset.fingerprints(),
         "leaks": grid.leaks,
-        "models": {model: _model_info(grid, model) for model in config.models},
+        "models": {
+            model: _model_info(grid, model) | {"cost": _cost(grid, model, out, device)}
+            for model in config.models
+        },
         "samples": layout.to_dict(),
         "device": str(device),
         "versions": versions(),
@@ -250,6 +255,18 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
     clear_unfinished(out)
     write_file(out / SAMPLES_FILE, sheet)
     write_file(out / GRID_FILE, to_json(info))
+
+
+def _cost(grid: PreparedGrid, model: str, out: Path, device: torch.device) -> Any:
+    """What the model costs in use; measured once for a folder."""
+    before = read_json_file(out / GRID_FILE) if (out / GRID_FILE).is_file() else {}
+    return measured_cost(
+        model,
+        classes=len(grid.dataset.classes),
+        image_size_px=grid.config.image_size_for(model),
+        device=device,
+        before=before.get("models", {}).get(model, {}).get("cost"),
+    )
 
 
 def _model_info(grid: PreparedGrid, model: str) -> dict[str, Any]:
