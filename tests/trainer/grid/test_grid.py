@@ -276,6 +276,11 @@ def test_grid_json_says_what_the_grid_is(config: GridConfig) -> None:
     }
     assert set(info["fingerprints"]) == {"train", "test", "synthetic", "more"}
     assert info["models"]["cnn"]["training"]["updates"] == 12
+    cost = info["models"]["cnn"]["cost"]
+    assert (cost["image_size_px"], cost["classes"]) == (32, 3)
+    assert cost["ms_alone"] > 0
+    again = run_grid(replace(config, seeds=1)).info["models"]["cnn"]["cost"]
+    assert again == cost  # measured once for a folder
     assert str(config.out) not in info["versions"].values()
 
 
