@@ -44,10 +44,11 @@ def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found | {"report": str(path)}, indent=2, ensure_ascii=False))
         return
-    print("\n".join(found["answers"]) + "\n")
+    sentences = (*found["short_verdicts"], *found["answers"], *found["positive_controls"])
+    print("\n".join(sentences) + "\n")
     print(found["tables"]["text"])
     print(
         "\n"
-        "Percent, mean over seeds ± half the width of a 95% interval; p corrected over the grid. "
+        "Percent, mean over seeds ± half the width of a 95% interval; p corrected by family. "
         f"Report: {path}"
     )

@@ -1,0 +1,200 @@
+"""The answer of a grid in sentences: one verdict per source, the numbers, what synthetic images are
+worth, and whether the grid finds an effect that is known. No HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
+from trainer.analysis.comparisons import Comparison
+from trainer.analysis.exchange import Exchange
+from trainer.analysis.results import Results
+from trainer.report.wording import (
+    BUDGET_SHORT,
+    SUGGESTIVE,
+    added_per_class,
+    arm_title,
+    budget_note,
+    interval,
+    model_noun,
+    model_title,
+    p_value,
+    per_class,
+    point_count,
+    points,
+    verdict,
+)
+from trainer.runs import Grid
+
+GIVEN = "with these training images"
+
+
+def short_verdicts(results: Results) -> list[str]:
+    """For each synthetic source one short sentence about all models."""
+    found: dict[str, list[str]] = {}
+    for model in results.models:
+        for key in results.headlines(model):
+            comparison = results.comparison(key)
+            if comparison is not None:
+                found.setdefault(key.source, []).append(_short(results, key, comparison))
+    several = len(found) > 1
+    return [
+        f"Synthetic images{f' from {source}' * several} {'; '.join(clauses)}."
+        for source, clauses in found.items()
+    ]
+
+
+def _short(results: Results, key: CellKey, comparison: Comparison) -> str:
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(results.grid, key.model)
+    size = point_count(comparison.meaningful)
+    amount = f"{points(change.value)} points of macro F1"
+    if comparison.verdict in ("better", "worse"):
+        word = "help" if comparison.verdict == "better" else "hurt"
+        ends = [abs(end) for end in (change.low, change.high) if end is not None]
+        least = f", at least {points(min(ends)).removeprefix('+')}" if ends else ""
+        return f"{word} {noun} ({amount}{least})"
+    if comparison.verdict == "same":
+        return f"change the macro F1 of {noun} by less than {size} either way"
+    if comparison.verdict == "untested":
+        return f"were trained with a single seed, which says nothing certain about {noun}"
+    hint = f"; {SUGGESTIVE}" * comparison.is_suggestive
+    return f"may help, hurt or do nothing for {noun}: cannot tell ({amount}{hint})"
+
+
+def answers(results: Results) -> list[str]:
+    """For each model one answer per source, about the most synthetic images added from it."""
+    found = []
+    for model in results.models:
+        keys = [key for key in results.headlines(model) if results.comparison(key)]
+        if not keys:
+            found.append(
+                f"{model_title(results.grid, model)}: no finished cell with synthetic images to "
+                "compare with real only."
+            )
+        found += [_answer(results, key) for key in keys]
+    return found
+
+
+def _answer(results: Results, key: CellKey) -> str:
+    grid, comparison = results.grid, results.comparison(key)
+    assert comparison is not None
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(grid, key.model)
+    start = f"With {per_class(grid, 'train')} real images per class, {_deed(grid, key)} changed"
+    amount = f"the macro F1 of {noun} by {points(change.value)} points"
+    if comparison.verdict == "untested":
+        return f"{start} {amount} with a single seed: no interval, no test."
+    facts = f"{interval(change)}, {p_value(comparison.p_holm)}{_family(comparison)}"
+    sentences = [
+        f"{start} {amount} {GIVEN} ({facts}): {verdict(comparison)}{_twin(results, key)}.",
+        worth(grid, key, results.verdicts.exchanges.get(key)),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _family(comparison: Comparison) -> str:
+    """For how many comparisons, and of which kind, a p-value is corrected."""
+    kind = "headline" if comparison.is_headline else "exploratory"
+    if comparison.family == 1:
+        return "" if comparison.is_headline else ", exploratory"
+    return f" after correction for {comparison.family} {kind} comparisons"
+
+
+def _deed(grid: Grid, key: CellKey) -> str:
+    made = f" from {key.source}" if len(grid.info.get("sources", {})) > 1 else ""
+    if key.regime == "add":
+        return f"adding {added_per_class(grid, key.ratio)} synthetic ones{made}"
+    return f"training on {arm_title(grid, key)}"
+
+
+def _twin(results: Results, key: CellKey) -> str:
+    """The same arm under the other budget, as the end of a sentence."""
+    twin = results.twin(key)
+    comparison = results.comparison(twin) if twin else None
+    if twin is None or comparison is None or comparison.verdict == "untested":
+        return ""
+    change = comparison.changes[HEADLINE_METRIC]
+    return (
+        f"; with the {BUDGET_SHORT[twin.budget].replace('same', 'same number of')} "
+        f"{points(change.value)} ({interval(change)}, {p_value(comparison.p_holm)}, exploratory): "
+        f"{verdict(comparison)}"
+    )
+
+
+def worth(grid: Grid, key: CellKey, rate: Exchange | None) -> str:
+    """What the images of an arm are worth in real ones, as a sentence; "" without a curve."""
+    if rate is None:
+        return ""
+    made = f"{added_per_class(grid, key.ratio)} synthetic images per class"
+    if key.regime != "add":
+        made = f"The images of {key.arm}"
+    if rate.low is None and rate.high is None:
+        return f"The learning curve is too uncertain to say what {made} are worth in real ones."
+    if rate.value is None:
+        known = rate.high if rate.low is None else rate.low
+        side = "at most" if rate.low is None else "at least"
+        assert known is not None
+        return f"{made} were worth {side} {_count(known)} (95%){_measured(rate)}."
+    ends = (
+        f"at most {_number(rate.high)}"
+        if rate.low is None and rate.high is not None
+        else f"{_number(rate.low or 0.0)} or more"
+        if rate.high is None
+        else f"{_number(rate.low or 0.0)} to {_number(rate.high)}"
+    )
+    return f"{made} were worth {_count(rate.value)} (95% {ends}){_measured(rate)}."
+
+
+def _measured(rate: Exchange) -> str:
+    """How far the learning curve goes, where the worth lies beyond it."""
+    reach = rate.measured_to - rate.base
+    most = max(rate.value or 0.0, rate.high or 0.0)
+    beyond = most > reach or rate.high is None
+    return f", beyond the learning curve's {rate.measured_to:.0f} per class" * beyond
+
+
+def _count(value: float) -> str:
+    more = "real one" if round(value) == 1 else "real ones"
+    return f"{_number(value)} {more}"
+
+
+def _number(value: float) -> str:
+    return f"{round(value) + 0:d}".replace("-", "−")
+
+
+def controls(results: Results) -> list[str]:
+    """Whether the grid finds what is known to matter: more real images, or fewer. One sentence per
+    model that has such an arm."""
+    return [sentence for model in results.models for sentence in _control(results, model)]
+
+
+def _control(results: Results, model: str) -> Iterator[str]:
+    keys = [key for key in results.of(model) if results.comparison(key) is not None]
+    budget = next((key.budget for key in results.headlines(model)), "updates")
+    keys = [key for key in keys if key.budget == budget]
+    more = [key for key in keys if key.regime == "more"]
+    fewer = [key for key in keys if key.regime == "fewer"]
+    if not more and not fewer:
+        return
+    key = max(more, key=lambda key: key.ratio) if more else min(fewer, key=lambda key: key.ratio)
+    comparison = results.comparison(key)
+    assert comparison is not None
+    if comparison.verdict == "untested":
+        return
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(results.grid, model)
+    expected = "better" if more else "worse"
+    found = comparison.verdict == expected
+    facts = f"{points(change.value)} points, {interval(change)}, {p_value(comparison.p_holm)}"
+    deed = (
+        f"{_times(1 + key.ratio)} the real images"
+        if more
+        else f"training on {key.ratio * 100:g}% of the real images"
+    )
+    yield (
+        f"Positive control: {deed} was {'' if found else 'not '}found to "
+        f"{'help' if more else 'hurt'} {noun}{budget_note(key)} ({facts})"
+        f"{'' if found else ', so this grid can miss changes of that size'}."
+    )
+
+
+def _times(factor: float) -> str:
+    return {2.0: "doubling", 3.0: "tripling"}.get(factor, f"taking {factor:g} times")
