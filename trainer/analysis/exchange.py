@@ -20,7 +20,7 @@ from trainer.analysis.spread import SeedSpread
 from trainer.analysis.stats import Estimate, contrast
 
 _CURVE = ("fewer", "more")
-_POINTS = 120  # of the curve at which an arm is tested
+_POINTS = 60  # of the curve at which an arm is tested
 _BEYOND = 2.0  # how far the curve goes on above its last point
 
 
@@ -28,8 +28,8 @@ _BEYOND = 2.0  # how far the curve goes on above its last point
 class Exchange:
     """What an arm is worth, in real training images per class more (or fewer) than real only has.
 
-    `low` and `high` bound the 95% interval; None where it goes on past the end of the curve.
-    `value` is None if the arm lies off the curve, or the curve is too flat to say. `measured_to`
+    `low` and `high` bound the 95% interval; None where it goes on past that end of the curve.
+    `value` is None if the arm lies off the curve. `measured_to`
     is the number of real images per class up to which the curve was measured, `base` that of real
     only.
     """
@@ -66,16 +66,19 @@ def exchange(
     arm = scores[key][HEADLINE_METRIC]
     tried = np.geomspace(numbers[0], numbers[-1] * _BEYOND, _POINTS)
     gaps = [_gap(arm, cells, numbers, number, spread) for number in tried]
-    if any(gap is None or gap.low is None for gap in gaps):
+    bounds = [(gap.value, gap.low, gap.high) for gap in gaps if gap is not None]
+    values, low, high = (np.array(column, dtype=np.float64) for column in zip(*bounds, strict=True))
+    if np.isnan(low).any():  # one seed
         return None
-    found = [gap for gap in gaps if gap is not None]
-    inside = [place for place, gap in enumerate(found) if not gap.excludes_zero]
-    value = _crossing(tried, [gap.value for gap in found], base)
-    if not inside:
-        return Exchange(base, float(numbers[-1]), None, None, None)
-    low = None if inside[0] == 0 else float(tried[inside[0]] - base)
-    high = None if inside[-1] == len(tried) - 1 else float(tried[inside[-1]] - base)
-    return Exchange(base, float(numbers[-1]), value, low, high)
+    ends = (_crossings(tried, low), _crossings(tried, high))
+    nearest = min(_crossings(tried, values), key=lambda n: abs(n - base), default=None)
+    return Exchange(
+        base,
+        float(numbers[-1]),
+        None if nearest is None else nearest - base,
+        (ends[0][0] if ends[0] else tried[-1]) - base if low[0] > 0 else None,
+        (ends[1][-1] if ends[1] else tried[0]) - base if high[-1] < 0 else None,
+    )
 
 
 def _gap(
@@ -93,12 +96,9 @@ def _gap(
     return contrast([(factor, cell) for factor, cell in terms if factor], spread=spread)
 
 
-def _crossing(tried: np.ndarray, gaps: Sequence[float], base: float) -> float | None:
-    """Where the curve passes the arm's value, nearest to real only; relative to it."""
-    values = np.array(gaps)
-    places = np.nonzero((values[:-1] >= 0) & (values[1:] < 0))[0]
-    if not len(places):
-        return None
-    shares = values[places] / (values[places] - values[places + 1])
+def _crossings(tried: np.ndarray, gaps: np.ndarray) -> list[float]:
+    """Where `gaps` fall through 0, rising numbers of images."""
+    places = np.nonzero((gaps[:-1] >= 0) & (gaps[1:] < 0))[0]
+    shares = gaps[places] / (gaps[places] - gaps[places + 1])
     found = tried[places] + shares * (tried[places + 1] - tried[places])
-    return float(min(found - base, key=abs))
+    return [float(number) for number in found]

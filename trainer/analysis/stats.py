@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtr, stdtrit
 
 from trainer.analysis.scores import CellScores
 from trainer.analysis.spread import SeedSpread, moderated
@@ -152,8 +152,8 @@ def _t_estimate(
     bounds: tuple[float, float] = UNBOUNDED,
 ) -> Estimate:
     se = float(variance) ** 0.5
-    half = float(student_t.ppf(0.5 + confidence / 2, df)) * se
-    p = float(2 * student_t.sf(abs(value) / se, df)) if se > 0 else float(value == 0)
+    half = float(stdtrit(df, 0.5 + confidence / 2)) * se
+    p = float(2 * stdtr(df, -abs(value) / se)) if se > 0 else float(value == 0)
     low, high = max(bounds[0], value - half), min(bounds[1], value + half)
     return Estimate(n, value, se, float(df), low, high, p)
 
@@ -169,7 +169,7 @@ def equivalence_p(estimate: Estimate, margin: float) -> float | None:
     if not estimate.se:
         return float(abs(estimate.value) >= margin)
     nearest = (margin - abs(estimate.value)) / estimate.se
-    return float(student_t.sf(nearest, estimate.df))
+    return float(stdtr(estimate.df, -nearest))
 
 
 def below_p(estimate: Estimate, margin: float) -> float | None:
@@ -178,7 +178,7 @@ def below_p(estimate: Estimate, margin: float) -> float | None:
         return None
     if not estimate.se:
         return float(estimate.value >= margin)
-    return float(student_t.cdf((estimate.value - margin) / estimate.se, estimate.df))
+    return float(stdtr(estimate.df, (estimate.value - margin) / estimate.se))
 
 
 def detectable(
@@ -188,8 +188,8 @@ def detectable(
     together (Bonferroni, which is what Holm's method does first). None with one seed."""
     if estimate.se is None or estimate.df is None:
         return None
-    needed = student_t.ppf(1 - alpha / 2 / max(1, tests), estimate.df)
-    return float((needed + student_t.ppf(power, estimate.df)) * estimate.se)
+    needed = stdtrit(estimate.df, 1 - alpha / 2 / max(1, tests))
+    return float((needed + stdtrit(estimate.df, power)) * estimate.se)
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
@@ -239,7 +239,7 @@ def class_change(baseline: np.ndarray, other: np.ndarray, *, confidence: float =
     )
     luck = max(0.0, own - float(inner))
     df = (luck + images) ** 2 / (luck**2 / (seeds - 1) + images**2 / (n + 1))
-    half = float(student_t.ppf(0.5 + confidence / 2, df)) * (luck + images) ** 0.5
+    half = float(stdtrit(df, 0.5 + confidence / 2)) * (luck + images) ** 0.5
     return Estimate(
         seeds,
         value,
