@@ -50,6 +50,7 @@ class Results:
     true: np.ndarray
     predicted: Mapping[CellKey, Mapping[int, np.ndarray]]
     confidence: Mapping[CellKey, Mapping[int, np.ndarray]] = field(default_factory=dict)
+    asked_meaningful: float | None = None
 
     @cached_property
     def verdicts(self) -> Verdicts:
@@ -67,7 +68,9 @@ class Results:
 
     @property
     def meaningful(self) -> float:
-        """The smallest change of interest, a share."""
+        """The smallest change of interest, a share: the one asked for, or the grid's own."""
+        if self.asked_meaningful is not None:
+            return self.asked_meaningful
         return float(self.grid.info["config"].get("meaningful", MEANINGFUL * 100)) / 100
 
     @cached_property
@@ -159,8 +162,9 @@ class Results:
         return tuple(key for key in kept.values() if key is not None)
 
 
-def results_of(grid: Grid) -> Results:
-    """Reads every finished run's predictions.
+def results_of(grid: Grid, *, meaningful: float | None = None) -> Results:
+    """Reads every finished run's predictions. `meaningful` is the smallest change of interest, a
+    share, in place of the grid's own.
 
     Raises:
         ReportError: a file is damaged, or runs looked at different test images.
@@ -190,7 +194,7 @@ def results_of(grid: Grid) -> Results:
             files, true = found, _indices(grid, rows, "true", numbers)
             predicted.setdefault(key, {})[seed] = _indices(grid, rows, "predicted", numbers)
             confidence.setdefault(key, {})[seed] = np.array([row.p_predicted for row in rows])
-    return Results(grid, tuple(runs), runs, files, true, predicted, confidence)
+    return Results(grid, tuple(runs), runs, files, true, predicted, confidence, meaningful)
 
 
 def _indices(

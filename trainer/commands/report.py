@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.commands.parsing import new_parser
+from trainer.config.fields import check_number
 from trainer.runs import Grid, read_grid, read_json_file
 
-EXAMPLES = "  synthgrid report runs/digits"
+EXAMPLES = """\
+  synthgrid report runs/digits
+  synthgrid report runs/digits --meaningful 2"""
 
 
 def add_parser(commands: Any) -> None:
@@ -22,6 +25,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("grid", type=Path, metavar="DIR", help="a grid's folder")
     parser.add_argument(
+        "--meaningful",
+        type=float,
+        metavar="POINTS",
+        help="smallest change of interest in points of macro F1 (default: the grid's, 1)",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the results as JSON instead of a table"
     )
     parser.set_defaults(command=report)
@@ -31,7 +40,11 @@ def report(options: argparse.Namespace) -> int:
     """Writes the report of an existing grid and prints its table."""
     from trainer.report import write_report  # imports scipy and pandas, which help does not need
 
-    path = write_report(options.grid)
+    meaningful = options.meaningful
+    if meaningful is not None:
+        check_number("meaningful", meaningful, low=0.0, low_excluded=True, high=100.0)
+        meaningful /= 100
+    path = write_report(options.grid, meaningful=meaningful)
     print_results(read_grid(options.grid), path, as_json=options.json)
     return 0
 

@@ -165,8 +165,8 @@ def _collapsed(results: Results) -> Iterator[str]:
             continue
         usual = float(np.median(list(known.values())))
         found += [
-            f"{results.runs[key][seed].run_id} ({percent(value)} where the median of its seeds is "
-            f"{percent(usual)})"
+            f"{results.runs[key][seed].run_id} ({percent(value)}% where the median of its seeds is "
+            f"{percent(usual)}%)"
             for seed, value in known.items()
             if value < usual / 2
         ]

@@ -14,6 +14,7 @@ from trainer.report.wording import (
     BUDGET_TITLES,
     arm_title,
     budget_note,
+    counted,
     interval,
     margin,
     metric_value,
@@ -128,10 +129,11 @@ def _grid_note(results: Results) -> str:
         "Percent on the test images, ± half the width of a 95% interval over seeds and test "
         "images, with these training images. Changes are paired with real only by seed and test "
         "image; their intervals are not corrected. p-values are corrected (Holm) in two families: "
-        f"the {headlines} headline comparisons, which the plan fixed before training (the largest "
-        "amount of each model and source), and the "
-        f"{rest} exploratory ones. Verdicts follow the corrected p-values; “no change larger than "
-        f"{point_count(results.meaningful)}” is found by two one-sided tests.",
+        f"{counted(headlines, 'headline comparison')}, which the plan fixed before training (the "
+        "largest amount of each model and source), and "
+        f"{counted(rest, 'exploratory comparison')}. Verdicts follow the corrected "
+        f"p-values; “no change larger than {point_count(results.meaningful)}” is found by two "
+        "one-sided tests.",
     ]
     notes += [_run_spread(results)]
     if len(set(results.grid.info["images_per_class"]["test"])) == 1:

@@ -26,14 +26,14 @@ from trainer.runs import read_grid, to_json, write_file
 REPORT_FILE, RESULTS_FILE, JSON_FILE = "report.html", "results.csv", "results.json"
 
 
-def write_report(root: Path) -> Path:
+def write_report(root: Path, *, meaningful: float | None = None) -> Path:
     """Writes results.csv, results.json and report.html into the grid's folder and returns the
-    report's path.
+    report's path. `meaningful` is the smallest change of interest, a share; by default the grid's.
 
     Raises:
         ReportError: the folder holds no grid, or one that is damaged or cannot be written.
     """
-    results = results_of(read_grid(root))
+    results = results_of(read_grid(root), meaningful=meaningful)
     page = report_html(results)
     write_file(root / RESULTS_FILE, results_csv(results.grid))
     write_file(root / JSON_FILE, to_json(report_json(results)))

@@ -9,7 +9,7 @@ from typing import Any
 from trainer.analysis.results import Results
 from trainer.report.html import pairs, section, table, text
 from trainer.report.tables import latex_table, markdown_table
-from trainer.report.wording import model_title, point_count
+from trainer.report.wording import counted, model_title, point_count
 
 _LEAKS_SHOWN = 30
 _LEAK_KINDS = {
@@ -113,11 +113,11 @@ def _test_notes(results: Results) -> Iterator[str]:
     yield (
         "<b>Headline and exploratory comparisons:</b> the sentences at the top are about the "
         "largest amount of each model and source, a choice that the plan fixes before training. "
-        f"These {headlines} comparisons are corrected together (Holm), so that a grid without any "
-        "real effect shows a headline that helps or hurts at most 1 time in 20. The other "
-        f"{rest}, direct comparisons with other arms included, are exploratory and corrected "
-        "together as a second family; slopes over the ratio, and steps from one ratio to the "
-        "next, are two more."
+        f"This family, {counted(headlines, 'headline comparison')}, is corrected (Holm), so that a "
+        "grid without any real effect shows a headline that helps or hurts at most 1 time in 20. "
+        f"The other {rest}, direct comparisons with other arms included, are exploratory and "
+        "corrected together as a second family; slopes over the ratio, and steps from one ratio "
+        "to the next, are two more."
     )
     yield (
         "<b>Verdicts:</b> “helps” and “hurts” follow the corrected p-value. “No change larger than "

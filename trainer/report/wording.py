@@ -136,6 +136,11 @@ def verdict(comparison: Comparison | Duel) -> str:
     return f"{words}, by less than {size}" if comparison.is_small else words
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 headline comparison", "3 headline comparisons"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def point_count(share: float) -> str:
     """A share as a number of points: "1 point", "2.5 points"."""
     value = f"{share * 100:g}"
