@@ -41,6 +41,7 @@ class Results:
 
     `runs` has the finished ones by cell and seed. `true` [N] and `predicted` [N] a run hold class
     indices of the test images `files`, `confidence` the probability of the predicted class.
+    `detect` is the change, a share, for which the report plans seeds.
     """
 
     grid: Grid
@@ -51,6 +52,7 @@ class Results:
     predicted: Mapping[CellKey, Mapping[int, np.ndarray]]
     confidence: Mapping[CellKey, Mapping[int, np.ndarray]] = field(default_factory=dict)
     asked_meaningful: float | None = None
+    detect: float | None = None
 
     @cached_property
     def verdicts(self) -> Verdicts:
@@ -162,9 +164,11 @@ class Results:
         return tuple(key for key in kept.values() if key is not None)
 
 
-def results_of(grid: Grid, *, meaningful: float | None = None) -> Results:
-    """Reads every finished run's predictions. `meaningful` is the smallest change of interest, a
-    share, in place of the grid's own.
+def results_of(
+    grid: Grid, *, meaningful: float | None = None, detect: float | None = None
+) -> Results:
+    """Reads every finished run's predictions. `meaningful` is the smallest change of interest in
+    place of the grid's own, `detect` a change to plan seeds for; both are shares.
 
     Raises:
         ReportError: a file is damaged, or runs looked at different test images.
@@ -194,7 +198,7 @@ def results_of(grid: Grid, *, meaningful: float | None = None) -> Results:
             files, true = found, _indices(grid, rows, "true", numbers)
             predicted.setdefault(key, {})[seed] = _indices(grid, rows, "predicted", numbers)
             confidence.setdefault(key, {})[seed] = np.array([row.p_predicted for row in rows])
-    return Results(grid, tuple(runs), runs, files, true, predicted, confidence, meaningful)
+    return Results(grid, tuple(runs), runs, files, true, predicted, confidence, meaningful, detect)
 
 
 def _indices(

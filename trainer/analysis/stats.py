@@ -20,7 +20,7 @@ other real training images would have shown is not part of any interval.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -39,7 +39,8 @@ _NORMAL = 1e6  # degrees of freedom at which Student's t is the normal distribut
 class Estimate:
     """A value over n seeds. With one seed there is no error, interval or p-value: they are None.
 
-    `df` are Satterthwaite's degrees of freedom; `p` is two-sided, for a true value of 0.
+    `df` are Satterthwaite's degrees of freedom; `p` is two-sided, for a true value of 0. `images`
+    is the part of the squared error that more seeds would not shrink, None if it is not known.
     """
 
     n: int
@@ -49,6 +50,7 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    images: float | None = None
 
     @property
     def excludes_zero(self) -> bool:
@@ -118,7 +120,8 @@ def contrast(
     least = squared / 2 * max(cell.one_image for _, cell in terms) ** 2
     variance = max(seeds + images_only, least)
     free = min(variance**2 / (seeds**2 / df), _NORMAL) if seeds > 0 else _NORMAL
-    return _t_estimate(n, value, variance, free, confidence, bounds)
+    found = _t_estimate(n, value, variance, free, confidence, bounds)
+    return replace(found, images=images_only)
 
 
 def slope_terms(

@@ -13,7 +13,7 @@ from trainer.runs import Grid, read_grid, read_json_file
 
 EXAMPLES = """\
   synthgrid report runs/digits
-  synthgrid report runs/digits --meaningful 2"""
+  synthgrid report runs/digits --meaningful 2 --detect 2"""
 
 
 def add_parser(commands: Any) -> None:
@@ -31,6 +31,12 @@ def add_parser(commands: Any) -> None:
         help="smallest change of interest in points of macro F1 (default: the grid's, 1)",
     )
     parser.add_argument(
+        "--detect",
+        type=float,
+        metavar="POINTS",
+        help="say how many seeds would find a change of so many points",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the results as JSON instead of a table"
     )
     parser.set_defaults(command=report)
@@ -40,13 +46,20 @@ def report(options: argparse.Namespace) -> int:
     """Writes the report of an existing grid and prints its table."""
     from trainer.report import write_report  # imports scipy and pandas, which help does not need
 
-    meaningful = options.meaningful
-    if meaningful is not None:
-        check_number("meaningful", meaningful, low=0.0, low_excluded=True, high=100.0)
-        meaningful /= 100
-    path = write_report(options.grid, meaningful=meaningful)
+    path = write_report(
+        options.grid,
+        meaningful=_share("meaningful", options.meaningful),
+        detect=_share("detect", options.detect),
+    )
     print_results(read_grid(options.grid), path, as_json=options.json)
     return 0
+
+
+def _share(name: str, points: float | None) -> float | None:
+    if points is None:
+        return None
+    check_number(name, points, low=0.0, low_excluded=True, high=100.0)
+    return points / 100
 
 
 def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
@@ -57,8 +70,8 @@ def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found | {"report": str(path)}, indent=2, ensure_ascii=False))
         return
-    sentences = (*found["short_verdicts"], *found["answers"], *found["positive_controls"])
-    print("\n".join(sentences) + "\n")
+    parts = ("short_verdicts", "answers", "positive_controls", "plans")
+    print("\n".join(sentence for part in parts for sentence in found[part]) + "\n")
     print(found["tables"]["text"])
     print(
         "\n"

@@ -3,11 +3,13 @@ worth, and whether the grid finds an effect that is known. No HTML."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.comparisons import Comparison
 from trainer.analysis.exchange import Exchange
+from trainer.analysis.power import MOST_SEEDS, SeedPlan, plan_seeds
 from trainer.analysis.results import Results
 from trainer.report.wording import (
     BUDGET_SHORT,
@@ -15,6 +17,7 @@ from trainer.report.wording import (
     added_per_class,
     arm_title,
     budget_note,
+    counted,
     interval,
     model_noun,
     model_title,
@@ -198,3 +201,61 @@ def _control(results: Results, model: str) -> Iterator[str]:
 
 def _times(factor: float) -> str:
     return {2.0: "doubling", 3.0: "tripling"}.get(factor, f"taking {factor:g} times")
+
+
+def plans(results: Results) -> list[str]:
+    """For each model how many seeds would find the change that was asked for, and their price."""
+    if results.detect is None:
+        return []
+    return [sentence for model in results.models for sentence in _plan(results, model)]
+
+
+def _plan(results: Results, model: str) -> Iterator[str]:
+    compared = [key for key in results.headlines(model) if results.comparison(key)]
+    found = [_seed_plan(results, key) for key in compared]
+    known = [plan for plan in found if plan is not None]
+    noun, size = model_noun(results.grid, model), point_count(results.detect or 0.0)
+    if not known:
+        return
+    plan = max(known, key=lambda each: (each.seeds or math.inf, each.test_images))
+    start = f"To find a change of {size} in {noun} in 80% of such grids"
+    seeds = len({run.seed for run in results.grid.runs})
+    if plan.test_images > 1:
+        yield (
+            f"{start}, test images are the limit: endless seeds would find "
+            f"{plan.smallest * 100:.1f} points; {plan.test_images:.1f} times as many test images "
+            "are needed at least."
+        )
+    elif plan.seeds is None:
+        yield f"{start}, more than {MOST_SEEDS} seeds are needed."
+    elif plan.seeds <= seeds:
+        yield f"{start}, the grid's {seeds} seeds are enough."
+    else:
+        yield (
+            f"{start}, {plan.seeds} seeds are needed (--seeds {plan.seeds}; the grid has {seeds})"
+            f"{_price(results, model, plan.seeds - seeds)}. Decide before you look at the results: "
+            "adding seeds until something is found raises false alarms."
+        )
+
+
+def _seed_plan(results: Results, key: CellKey) -> SeedPlan | None:
+    comparison = results.comparison(key)
+    assert comparison is not None
+    change = comparison.changes[HEADLINE_METRIC]
+    return plan_seeds(change, results.detect or 1.0, tests=comparison.family)
+
+
+def _price(results: Results, model: str, more_seeds: int) -> str:
+    """What so many more seeds of all of a model's cells cost."""
+    cells = results.of(model)
+    seconds = [
+        float(run.metrics["seconds"])
+        for key in cells
+        for run in results.runs[key].values()
+        if "seconds" in run.metrics
+    ]
+    if not seconds:
+        return ""
+    total_s = more_seeds * len(cells) * sum(seconds) / len(seconds)
+    shown = f"{total_s:.0f} seconds" if total_s < 120 else f"{total_s / 60:.0f} minutes"
+    return f": {counted(more_seeds * len(cells), 'more run')}, about {shown} one after the other"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.analysis.results import Results
-from trainer.report.answers import answers, controls, short_verdicts
+from trainer.report.answers import answers, controls, plans, short_verdicts
 from trainer.report.cautions import warnings
 from trainer.report.html import text
 from trainer.report.wording import per_class
@@ -16,7 +16,8 @@ def header(results: Results) -> str:
     grid = results.grid
     short = "".join(f"<p class='short'>{text(each)}</p>" for each in short_verdicts(results))
     sentences = "".join(
-        f"<p>{text(sentence)}</p>" for sentence in (*answers(results), *controls(results))
+        f"<p>{text(sentence)}</p>"
+        for sentence in (*answers(results), *controls(results), *plans(results))
     )
     facts = {
         "classes": str(len(results.classes)),

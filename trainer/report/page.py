@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.analysis.results import Results, results_csv, results_json, results_of
-from trainer.report.answers import answers, controls, short_verdicts
+from trainer.report.answers import answers, controls, plans, short_verdicts
 from trainer.report.cautions import warnings
 from trainer.report.classes import class_section, confusion_section
 from trainer.report.curves import calibration_section, curve_section
@@ -26,14 +26,17 @@ from trainer.runs import read_grid, to_json, write_file
 REPORT_FILE, RESULTS_FILE, JSON_FILE = "report.html", "results.csv", "results.json"
 
 
-def write_report(root: Path, *, meaningful: float | None = None) -> Path:
+def write_report(
+    root: Path, *, meaningful: float | None = None, detect: float | None = None
+) -> Path:
     """Writes results.csv, results.json and report.html into the grid's folder and returns the
-    report's path. `meaningful` is the smallest change of interest, a share; by default the grid's.
+    report's path. `meaningful` is the smallest change of interest, by default the grid's; `detect`
+    a change for which seeds are planned; both are shares.
 
     Raises:
         ReportError: the folder holds no grid, or one that is damaged or cannot be written.
     """
-    results = results_of(read_grid(root), meaningful=meaningful)
+    results = results_of(read_grid(root), meaningful=meaningful, detect=detect)
     page = report_html(results)
     write_file(root / RESULTS_FILE, results_csv(results.grid))
     write_file(root / JSON_FILE, to_json(report_json(results)))
@@ -47,6 +50,7 @@ def report_json(results: Results) -> dict[str, object]:
         "short_verdicts": short_verdicts(results),
         "answers": answers(results),
         "positive_controls": controls(results),
+        "plans": plans(results),
         "warnings": warnings(results),
         **results_json(results),
         "tables": {

@@ -5,6 +5,7 @@ Covers: trainer.report.answers, trainer.report.cautions, trainer.report.wording.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.results import Results, results_of
 from trainer.analysis.stats import Estimate
-from trainer.report.answers import answers, controls, short_verdicts, worth
+from trainer.report.answers import answers, controls, plans, short_verdicts, worth
 from trainer.report.cautions import warnings
 from trainer.report.wording import margin, p_value, points
 from trainer.runs import read_grid
@@ -146,6 +147,23 @@ def test_a_positive_control_says_whether_it_was_found(
 
 def test_without_such_an_arm_there_is_no_positive_control(results: Callable) -> None:
     assert controls(results({**BASE, "add:1/updates": [0.9] * 4})) == []
+
+
+def test_asked_for_a_change_it_says_how_many_seeds_find_it(
+    tmp_path: Path, make_grid: Callable[..., Path]
+) -> None:
+    cells = {"real/both": [0.48, 0.50, 0.55], "add:1/updates": [0.5, 0.49, 0.53]}
+    grid = read_grid(make_grid(tmp_path / "grid", cells))
+    assert plans(results_of(grid)) == []
+    (few,) = plans(results_of(grid, detect=0.5))
+    assert few == (
+        "To find a change of 50 points in the small CNN in 80% of such grids, the grid's 3 seeds "
+        "are enough."
+    )
+    (limit,) = plans(results_of(grid, detect=0.01))
+    assert "test images are the limit: endless seeds would find" in limit
+    (more,) = plans(results_of(grid, detect=0.15))
+    assert re.search(r"(\d+) seeds are needed \(--seeds \1; the grid has 3\)", more)
 
 
 def test_collapsed_runs_are_named(results: Callable) -> None:
