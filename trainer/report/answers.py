@@ -42,26 +42,21 @@ def short_verdicts(results: Results) -> list[str]:
                 found.setdefault(key.source, []).append(_short(results, key, comparison))
     several = len(found) > 1
     return [
-        f"Synthetic images{f' from {source}' * several} {'; '.join(clauses)}."
+        f"Synthetic images{f' from {source}' * several}: {'; '.join(clauses)}."
         for source, clauses in found.items()
     ]
 
 
 def _short(results: Results, key: CellKey, comparison: Comparison) -> str:
     change, noun = comparison.changes[HEADLINE_METRIC], model_noun(results.grid, key.model)
-    size = point_count(comparison.meaningful)
     amount = f"{points(change.value)} points of macro F1"
     if comparison.verdict in ("better", "worse"):
         word = "help" if comparison.verdict == "better" else "hurt"
         ends = [abs(end) for end in (change.low, change.high) if end is not None]
-        least = f", at least {points(min(ends)).removeprefix('+')}" if ends else ""
-        return f"{word} {noun} ({amount}{least})"
-    if comparison.verdict == "same":
-        return f"change the macro F1 of {noun} by less than {size} either way"
-    if comparison.verdict == "untested":
-        return f"were trained with a single seed, which says nothing certain about {noun}"
+        return f"{word} {noun} ({amount}, at least {points(min(ends)).removeprefix('+')})"
     hint = f"; {SUGGESTIVE}" * comparison.is_suggestive
-    return f"may help, hurt or do nothing for {noun}: cannot tell ({amount}{hint})"
+    words = verdict(comparison).removesuffix(f" ({SUGGESTIVE})")
+    return f"{words} for {noun} ({amount}{hint})"
 
 
 def answers(results: Results) -> list[str]:
@@ -195,7 +190,7 @@ def _control(results: Results, model: str) -> Iterator[str]:
     yield (
         f"Positive control: {deed} was {'' if found else 'not '}found to "
         f"{'help' if more else 'hurt'} {noun}{budget_note(key)} ({facts})"
-        f"{'' if found else ', so this grid can miss changes of that size'}."
+        f"{'' if found else ': an effect like that can be missed here'}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
-from trainer.analysis.comparisons import Comparison
+from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.results import TITLES, Results
 from trainer.analysis.stats import Estimate
 from trainer.arms import SHARED_BUDGET
@@ -159,20 +159,13 @@ def _run_spread(results: Results) -> str:
 def duel_section(results: Results) -> str:
     """Each headline cell compared directly with augmentation, copies and additional real images."""
     rows = []
-    for duel in results.verdicts.duels:
-        marked = duel.verdict if duel.verdict in ("better", "worse") else ""
-        bounds = text(interval(duel.change).removeprefix("95% CI "))
-        rows.append(
-            f"<tr><td>{model_name(results, duel.key.model)}</td>"
-            f"<td>{text(arm_title(results.grid, duel.key) + budget_note(duel.key))}</td>"
-            f"<td>{text(arm_title(results.grid, duel.rival))}</td>"
-            f"<td><b>{points(duel.change.value)}</b> "
-            f'<span class="spread">{bounds}</span></td>'
-            f"<td>{text(p_value(duel.p_holm))}<br>"
-            f'<span class="verdict {marked}">{text(verdict(duel))}</span></td></tr>'
-        )
+    for model in results.models:
+        duels = [duel for duel in results.verdicts.duels if duel.key.model == model]
+        if duels:
+            rows.append(group_row(model_name(results, model), columns=_COLUMNS - 1))
+        rows += [_duel_row(results, duel) for duel in duels]
     head = (
-        "<tr><th>Model</th><th>Trained on</th><th>compared with</th>"
+        "<tr><th>Trained on</th><th>compared with</th>"
         "<th>Difference in macro F1, points</th><th>Corrected</th></tr>"
     )
     note = (
@@ -181,6 +174,18 @@ def duel_section(results: Results) -> str:
         "comparisons."
     )
     return section("Compared directly", table(head, rows, kind="grid") if rows else "", note=note)
+
+
+def _duel_row(results: Results, duel: Duel) -> str:
+    marked = duel.verdict if duel.verdict in ("better", "worse") else ""
+    bounds = text(interval(duel.change).removeprefix("95% CI "))
+    return (
+        f"<tr><td>{text(arm_title(results.grid, duel.key) + budget_note(duel.key))}</td>"
+        f"<td>{text(arm_title(results.grid, duel.rival))}</td>"
+        f'<td><b>{points(duel.change.value)}</b> <span class="spread">{bounds}</span></td>'
+        f"<td>{text(p_value(duel.p_holm))}<br>"
+        f'<span class="verdict {marked}">{text(verdict(duel))}</span></td></tr>'
+    )
 
 
 def metric_section(results: Results) -> str:
