@@ -163,7 +163,7 @@ def test_asked_for_a_change_it_says_how_many_seeds_find_it(
     )
     (limit,) = plans(results_of(grid, detect=0.01))
     assert "test images are the limit: endless seeds would find" in limit
-    (more,) = plans(results_of(grid, detect=0.15))
+    (more,) = plans(results_of(grid, detect=0.09))
     assert re.search(r"(\d+) seeds are needed \(--seeds \1; the grid has 3\)", more)
 
 
