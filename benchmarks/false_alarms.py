@@ -18,6 +18,15 @@ found by an oracle that knows the variance of every change (`oracle`); `run_sd` 
 deviation of a run's macro F1 over seeds. --rules prints false alarms and finds of other rules for
 the spread of runs: `own` (the cell's own seeds), `pooled` (all cells of a model), and `larger`, the
 larger of the two.
+
+Measured for the headlines over 2,000 grids per world, with a standard error of 0.5%: false alarms
+in 0.1 to 5.3% of grids. Six worlds, those of uneven runs among them, were measured again over 3,000
+to 6,000 other grids: 4.0 to 4.5%. `larger` has up to 5.6%, `pooled` up to 9.2% where runs scatter
+unevenly. With 5 seeds and 2,700 images a change of 2 points is found in 44% of grids (80% of the
+oracle's 55%; `larger` 40%, `pooled` 48%), one of 3 points in 84% (92% of 91%; `larger` 80%). With
+10 seeds, 2 points in 82% (oracle 85%). With 3 seeds, 2 points in 18% (oracle 33%): two degrees of
+freedom a cell are not enough to know a variance, and no rule tried here without more false alarms
+found more than 19%.
 """
 
 from __future__ import annotations
