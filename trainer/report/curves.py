@@ -94,7 +94,7 @@ def _trend_list(results: Results) -> str:
         where = f"{title}, {trend.source}, {BUDGET_SHORT[trend.budget]}"
         items.append(
             f"<li>{text(where)}: <b>{_SHAPES[trend.shape]}</b>. {text(_best(trend))} "
-            f"{text(_enough(results, trend))}{points(trend.slope.value)} points for each "
+            f"{text(_enough(results, trend))}Slope: {points(trend.slope.value)} points for each "
             f"additional synthetic image per real one ({text(interval(trend.slope))}, "
             f"{text(p_value(trend.p_slope))}).</li>"
         )

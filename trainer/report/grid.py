@@ -165,7 +165,7 @@ def duel_section(results: Results) -> str:
             rows.append(group_row(model_name(results, model), columns=_COLUMNS - 1))
         rows += [_duel_row(results, duel) for duel in duels]
     head = (
-        "<tr><th>Trained on</th><th>compared with</th>"
+        "<tr><th>Trained on</th><th>Compared with</th>"
         "<th>Difference in macro F1, points</th><th>Corrected</th></tr>"
     )
     note = (

@@ -126,7 +126,8 @@ def verdict(comparison: Comparison | Duel) -> str:
     """ "helps", "hurts", "no change larger than 1 point", "cannot tell", ..."""
     if isinstance(comparison, Duel):
         words = {"better": "better", "worse": "worse"}.get(comparison.verdict)
-        return words or _VERDICTS[comparison.verdict]
+        hint = f" ({SUGGESTIVE})" * (comparison.change.excludes_zero and words is None)
+        return words or f"{_VERDICTS[comparison.verdict]}{hint}"
     size = point_count(comparison.meaningful)
     if comparison.verdict == "same":
         return f"no change larger than {size}"

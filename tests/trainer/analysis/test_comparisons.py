@@ -1,5 +1,8 @@
 """Verdicts over whole grids: worked cases, and simulated grids in which nothing, or something, is
-to be found."""
+to be found.
+
+Covers: trainer.analysis.cellkey, trainer.analysis.comparisons.
+"""
 
 from __future__ import annotations
 
