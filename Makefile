@@ -33,7 +33,8 @@ bench: $(VENV)/.dev
 	$(PY) benchmarks/folder.py
 	$(PY) benchmarks/decode.py
 	$(PY) benchmarks/grid.py
-	$(PY) benchmarks/false_alarms.py
+	$(PY) benchmarks/false_alarms.py --grids 300
+	$(PY) benchmarks/real_nulls.py
 
 # The newest versions of everything, for every Python and system that we support; run the tests before you commit them.
 constraints: $(VENV)/.dev

@@ -125,10 +125,12 @@ def write_grid(
     per_class: int = 100,
     models: tuple[str, ...] = ("cnn",),
     seed: int = 0,
+    real_images: Mapping[str, int] | None = None,
+    f1: Mapping[str, list[float]] | None = None,
     **info: object,
 ) -> Path:
     """A finished grid that nobody trained: for each "arm/budget" (or "model/arm/budget") a share of
-    right answers per seed.
+    right answers per seed, and if given real training images and stored macro F1 scores.
 
     Which images are right is drawn; a share of None leaves that run out. Files are those of a real
     grid.
@@ -172,6 +174,8 @@ def write_grid(
                 "ece": 0.1,
                 "nll": 1.5,
             }
+            metrics |= {"real_images": real_images[cell]} if real_images else {}
+            metrics |= {"f1": f1[cell][number]} if f1 else {}
             predictions = to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
             trained = to_csv(("file", "label", "source", "use"), [])
             write_run(

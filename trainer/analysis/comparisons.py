@@ -6,120 +6,112 @@ No torch, no files.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, headline_keys
+from trainer.analysis.exchange import Exchange, exchange
+from trainer.analysis.scores import CellScores, confusion_counts, metric_effects, one_image
+from trainer.analysis.spread import SeedSpread, seed_spreads
 from trainer.analysis.stats import (
-    RESAMPLES,
-    CellScores,
+    CHANGE,
+    SHARE,
     Estimate,
-    McNemar,
-    SeedSpread,
-    bootstrap_weights,
+    Votes,
     class_change,
     contrast,
+    equivalence_p,
     holm,
-    mcnemar,
-    seed_spread,
-    slope_terms,
-    weighted_scores,
+    majority_votes,
 )
-from trainer.arms import BASELINE, SHARED_BUDGET
+from trainer.analysis.trends import Trend, trends
+from trainer.arms import SHARED_BUDGET
 
-HEADLINE_METRIC = "f1"
+MEANINGFUL = 0.01  # the smallest change of interest, a share: one point
+RIVALS = ("augment", "copies", "more")  # what synthetic images are also compared with
+Scores = Mapping[CellKey, Mapping[str, CellScores]]
+Spreads = Mapping[tuple[str, str], SeedSpread | None]  # by model and metric
 K = TypeVar("K")
-
-
-@dataclass(frozen=True, order=True)
-class CellKey:
-    """A cell of a grid; `ratio` is the arm's amount. The real-only cell of a model has the budget
-    "both"."""
-
-    model: str
-    arm: str = BASELINE
-    budget: str = SHARED_BUDGET
-    regime: str = BASELINE
-    ratio: float = 0.0
-    source: str = ""
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is the cell that the others of its model are compared with."""
-        return self.arm == BASELINE
+# From the baseline's key and a cell's: its votes, and its change in each class.
+ByImage = Callable[[CellKey, CellKey], tuple[Votes, tuple[Estimate, ...]]]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A cell compared with real only, paired by seed and test image.
 
-    `changes` has one estimate per metric, uncorrected. `p_holm` is the headline metric's p-value,
-    corrected for all comparisons of the grid; None with one seed. `classes` has the change in each
-    class's share of correct answers.
+    `changes` has one estimate per metric, uncorrected. `p_holm` is the headline metric's p-value
+    for a change of 0, `p_same` that for a change of `meaningful` or more either way; both are
+    corrected for all comparisons of the cell's family, and None with one seed. `is_headline` says
+    which family: the cells that the plan named before training, or all other comparisons. `classes`
+    has the change in each class's share of correct answers.
     """
 
     changes: Mapping[str, Estimate]
     p_holm: float | None
-    mcnemar: McNemar
+    p_same: float | None
+    is_headline: bool
+    family: int
+    votes: Votes
     classes: tuple[Estimate, ...]
+    meaningful: float = MEANINGFUL
 
     @property
     def verdict(self) -> str:
-        """ "better", "worse", "unclear", or "untested" if there is only one seed."""
-        if self.p_holm is None:
-            return "untested"
-        return (
-            "unclear"
-            if self.p_holm > 0.05
-            else "better"
-            if self.changes[HEADLINE_METRIC].value > 0
-            else "worse"
-        )
+        """ "better", "worse", "same" (no change as large as `meaningful`), "unclear", or "untested"
+        if there is only one seed."""
+        return verdict_of(self.changes[HEADLINE_METRIC], self.p_holm, self.p_same)
+
+    @property
+    def is_suggestive(self) -> bool:
+        """Whether the interval excludes 0, but not after correction."""
+        return self.verdict == "unclear" and self.changes[HEADLINE_METRIC].excludes_zero
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the change, if any, is smaller than `meaningful` either way."""
+        return self.p_same is not None and self.p_same <= 0.05
 
 
 @dataclass(frozen=True)
-class Trend:
-    """The headline metric over increasing amounts of added synthetic images.
+class Duel:
+    """A headline cell compared with another arm than real only; `p_holm` is corrected together with
+    all exploratory comparisons."""
 
-    `slope` is the change per additional synthetic image for each real one; `steps` the change from
-    each amount to the next larger. p-values of slopes, and of steps, are corrected over the grid,
-    each as a separate family.
-    """
-
-    model: str
-    budget: str
-    source: str
-    amounts: tuple[float, ...]
-    slope: Estimate
-    p_slope: float | None
-    steps: tuple[Estimate, ...]
-    p_steps: tuple[float | None, ...]
+    key: CellKey
+    rival: CellKey
+    change: Estimate
+    p_holm: float | None
 
     @property
-    def falls(self) -> bool:
-        """Whether more images are significantly worse over the whole range."""
-        return self.p_slope is not None and self.p_slope <= 0.05 and self.slope.value < 0
-
-    @property
-    def worse_steps(self) -> tuple[int, ...]:
-        """The steps up that made it significantly worse, by index."""
-        found = zip(self.steps, self.p_steps, strict=True)
-        return tuple(
-            i for i, (step, p) in enumerate(found) if p is not None and p <= 0.05 and step.value < 0
-        )
+    def verdict(self) -> str:
+        """As that of a Comparison, but never "same"."""
+        return verdict_of(self.change, self.p_holm, None)
 
 
 @dataclass(frozen=True)
 class Verdicts:
     """Everything that a grid's predictions show. `cells` has one estimate per metric for each
-    cell."""
+    cell, `run_sd` the standard deviation of a run between seeds, by model and metric."""
 
     cells: Mapping[CellKey, Mapping[str, Estimate]]
     comparisons: Mapping[CellKey, Comparison]
     trends: tuple[Trend, ...]
+    duels: tuple[Duel, ...] = ()
+    exchanges: Mapping[CellKey, Exchange] = field(default_factory=dict)
+    run_sd: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+def verdict_of(change: Estimate, p_holm: float | None, p_same: float | None) -> str:
+    """What the corrected p-values say: see Comparison."""
+    if p_holm is None:
+        return "untested"
+    if p_holm <= 0.05:
+        return "better" if change.value > 0 else "worse"
+    return "same" if p_same is not None and p_same <= 0.05 else "unclear"
 
 
 def judge(
@@ -127,68 +119,222 @@ def judge(
     predicted: Mapping[CellKey, Mapping[int, np.ndarray]],
     num_classes: int,
     *,
-    resamples: int = RESAMPLES,
+    planned: Sequence[CellKey] = (),
+    meaningful: float = MEANINGFUL,
+    real_images: Mapping[CellKey, float] | None = None,
 ) -> Verdicts:
     """Scores and compares a whole grid from true class indices int [N] and, for each cell and seed,
-    the predicted ones [N]."""
-    weights = bootstrap_weights(true, resamples=resamples)
+    the predicted ones [N].
+
+    `planned` are all cells of the grid, finished or not, which fix the headline comparisons (by
+    default those predicted); `real_images` the real training images per class of each cell, for the
+    exchange rate.
+    """
     scores = {
-        key: _score(true, runs, weights, num_classes) for key, runs in predicted.items() if runs
+        key: score(true, runs, num_classes, metrics=None) for key, runs in predicted.items() if runs
     }
+    right = {
+        key: {seed: run == true for seed, run in runs.items()} for key, runs in predicted.items()
+    }
+    return compare(
+        scores,
+        planned=planned or tuple(predicted),
+        meaningful=meaningful,
+        real_images=real_images or {},
+        by_image=lambda before, after: _by_image(true, right[before], right[after], num_classes),
+    )
+
+
+def score(
+    true: np.ndarray,
+    runs: Mapping[int, np.ndarray],
+    num_classes: int,
+    *,
+    metrics: Sequence[str] | None,
+) -> dict[str, CellScores]:
+    """A cell's runs by seed, as CellScores of these metrics (None: of all)."""
+    seeds = tuple(sorted(runs))
+    predicted = np.stack([runs[seed] for seed in seeds])
+    found = metric_effects(confusion_counts(true, predicted, num_classes))
+    least, rows = one_image(true, num_classes), np.arange(len(seeds))[:, None]
+    return {
+        metric: CellScores(seeds, values, table[rows, true, predicted], least)
+        for metric, (values, table) in found.items()
+        if metrics is None or metric in metrics
+    }
+
+
+def compare(
+    scores: Scores,
+    *,
+    planned: Sequence[CellKey],
+    meaningful: float = MEANINGFUL,
+    real_images: Mapping[CellKey, float] | None = None,
+    by_image: ByImage | None = None,
+) -> Verdicts:
+    """The verdicts of a scored grid. Without `by_image` they have no votes and no classes."""
+    spreads = _spreads(scores)
+    baselines = {key.model: key for key in scores if key.is_baseline}
+    headlines = {
+        key
+        for model in dict.fromkeys(key.model for key in planned)
+        for key in headline_keys([each for each in planned if each.model == model])
+    }
+    changes = _changes(scores, baselines, spreads)
+    duels = _duels(scores, headlines & set(changes), spreads)
+    comparisons, p_duels = _corrected(changes, headlines, duels, meaningful)
+    found = {
+        key: Comparison(
+            changes[key],
+            *corrected,
+            *(by_image or _nothing)(baselines[key.model], key),
+            meaningful,
+        )
+        for key, corrected in comparisons.items()
+    }
+    exchanges = {
+        key: rate
+        for key in scores
+        if key in headlines
+        and (rate := exchange(key, scores, real_images or {}, spreads[key.model, HEADLINE_METRIC]))
+    }
+    return Verdicts(
+        _cells(scores),
+        found,
+        trends(
+            scores,
+            baselines,
+            {model: spreads[model, HEADLINE_METRIC] for model in baselines},
+            meaningful=meaningful,
+        ),
+        tuple(Duel(*pair, duels[pair], p_duels[pair]) for pair in duels),
+        exchanges,
+        {key: spread.variance**0.5 for key, spread in spreads.items() if spread is not None},
+    )
+
+
+def _spreads(scores: Scores) -> Spreads:
     by_model: dict[str, list[CellKey]] = defaultdict(list)
     for key in scores:
         by_model[key.model].append(key)
-    spreads = {
-        (model, metric): seed_spread([scores[key][metric] for key in keys])
-        for model, keys in by_model.items()
-        for metric in scores[keys[0]]
+    metrics = next(iter(scores.values()), {})
+    return {
+        (model, metric): spread
+        for metric in metrics
+        for model, spread in seed_spreads(
+            {model: [scores[key][metric] for key in keys] for model, keys in by_model.items()}
+        ).items()
     }
-    baselines = {key.model: key for key in scores if key.is_baseline}
-    changes = {
-        key: {
-            metric: contrast(
-                [(1.0, cell), (-1.0, scores[baselines[key.model]][metric])],
-                spread=spreads[key.model, metric],
-            )
-            for metric, cell in metrics.items()
-        }
-        for key, metrics in scores.items()
-        if key.model in baselines and not key.is_baseline
-    }
-    paired = {
-        key: {metric: change for metric, change in found.items() if change is not None}
-        for key, found in changes.items()
-        if found[HEADLINE_METRIC] is not None
-    }
-    corrected = _corrected({key: found[HEADLINE_METRIC] for key, found in paired.items()})
-    comparisons = {
-        key: Comparison(
-            found,
-            corrected[key],
-            *_by_image(true, predicted[baselines[key.model]], predicted[key], num_classes),
-        )
-        for key, found in paired.items()
-    }
-    cells = {
+
+
+def _cells(scores: Scores) -> dict[CellKey, dict[str, Estimate]]:
+    return {
         key: {
             metric: estimate
             for metric, cell in metrics.items()
-            if (estimate := contrast([(1.0, cell)]))
+            if (estimate := contrast([(1.0, cell)], bounds=SHARE))
         }
         for key, metrics in scores.items()
     }
-    return Verdicts(cells, comparisons, _trends(scores, baselines, spreads))
 
 
-def _score(
-    true: np.ndarray, runs: Mapping[int, np.ndarray], weights: np.ndarray, num_classes: int
-) -> dict[str, CellScores]:
-    seeds = tuple(sorted(runs))
-    found = [weighted_scores(true, runs[seed], weights, num_classes) for seed in seeds]
-    stacked = {metric: np.stack([each[metric] for each in found]) for metric in found[0]}
-    return {
-        metric: CellScores(seeds, values[:, 0], values[:, 1:]) for metric, values in stacked.items()
+def _changes(
+    scores: Scores, baselines: Mapping[str, CellKey], spreads: Spreads
+) -> dict[CellKey, dict[str, Estimate]]:
+    """The change of each metric from real only, for each cell that shares a seed with it."""
+    found = {}
+    for key, metrics in scores.items():
+        if key.model not in baselines or key.is_baseline:
+            continue
+        before = scores[baselines[key.model]]
+        changes = {
+            metric: contrast(
+                [(1.0, cell), (-1.0, before[metric])],
+                spread=spreads[key.model, metric],
+                bounds=CHANGE,
+            )
+            for metric, cell in metrics.items()
+        }
+        if changes[HEADLINE_METRIC] is not None:
+            found[key] = {name: each for name, each in changes.items() if each is not None}
+    return found
+
+
+def _duels(
+    scores: Scores, headlines: set[CellKey], spreads: Spreads
+) -> dict[tuple[CellKey, CellKey], Estimate]:
+    """Each headline cell against what costs less or is real: augmentation, copies, more images.
+
+    Of copies and additional real images it is the arm with as many, else the one with the most.
+    """
+    found = {}
+    for key in [each for each in scores if each in headlines]:
+        for rival in _rivals(key, scores):
+            change = contrast(
+                [(1.0, scores[key][HEADLINE_METRIC]), (-1.0, scores[rival][HEADLINE_METRIC])],
+                spread=spreads[key.model, HEADLINE_METRIC],
+                bounds=CHANGE,
+            )
+            if change is not None:
+                found[key, rival] = change
+    return found
+
+
+def _rivals(key: CellKey, scores: Scores) -> list[CellKey]:
+    beside = [
+        each
+        for each in scores
+        if each.model == key.model
+        and each.regime in RIVALS
+        and each.budget in (key.budget, SHARED_BUDGET)
+    ]
+    found = []
+    for regime in RIVALS:
+        same = [each for each in beside if each.regime == regime]
+        if regime == "augment":
+            found += same
+        elif same:
+            found.append(max(same, key=lambda each: (each.ratio == key.ratio, each.ratio)))
+    return found
+
+
+def _corrected(
+    changes: Mapping[CellKey, Mapping[str, Estimate]],
+    headlines: set[CellKey],
+    duels: Mapping[tuple[CellKey, CellKey], Estimate],
+    meaningful: float,
+) -> tuple[
+    dict[CellKey, tuple[float | None, float | None, bool, int]],
+    dict[tuple[CellKey, CellKey], float | None],
+]:
+    """Each comparison's p-value for no change and for a meaningful one, family and its size; and
+    the p-value of each duel. Headlines are one family; all others, and the duels, another."""
+    first = {key: each[HEADLINE_METRIC] for key, each in changes.items() if key in headlines}
+    rest = {key: each[HEADLINE_METRIC] for key, each in changes.items() if key not in headlines}
+    p_first = _holm({key: each.p for key, each in first.items()})
+    p_rest = _holm(
+        {(key, key): each.p for key, each in rest.items()}
+        | {pair: each.p for pair, each in duels.items()}
+    )
+    same = {
+        key: p
+        for family in (first, rest)
+        for key, p in _holm(
+            {key: equivalence_p(each, meaningful) for key, each in family.items()}
+        ).items()
     }
+    found = {
+        key: (p_first[key], same[key], True, len(first))
+        if key in first
+        else (p_rest[key, key], same[key], False, len(p_rest))
+        for key in changes
+    }
+    return found, {pair: p_rest[pair] for pair in duels}
+
+
+def _holm(p_values: Mapping[K, float | None]) -> dict[K, float | None]:
+    tested = {key: p for key, p in p_values.items() if p is not None}
+    return dict.fromkeys(p_values) | holm(tested)
 
 
 def _by_image(
@@ -196,58 +342,15 @@ def _by_image(
     baseline: Mapping[int, np.ndarray],
     other: Mapping[int, np.ndarray],
     num_classes: int,
-) -> tuple[McNemar, tuple[Estimate, ...]]:
+) -> tuple[Votes, tuple[Estimate, ...]]:
     shared = sorted(set(baseline) & set(other))
-    before, after = (
-        np.stack([runs[seed] == true for seed in shared]) for runs in (baseline, other)
-    )
+    before, after = (np.stack([runs[seed] for seed in shared]) for runs in (baseline, other))
     classes = tuple(
         class_change(before[:, true == label], after[:, true == label])
         for label in range(num_classes)
     )
-    return mcnemar(before, after), classes
+    return majority_votes(before, after), classes
 
 
-def _trends(
-    scores: Mapping[CellKey, Mapping[str, CellScores]],
-    baselines: Mapping[str, CellKey],
-    spreads: Mapping[tuple[str, str], SeedSpread | None],
-) -> tuple[Trend, ...]:
-    rows: dict[tuple[str, str, str], list[CellKey]] = defaultdict(list)
-    for key in scores:
-        if key.regime == "add" and key.model in baselines:
-            rows[key.model, key.budget, key.source].append(key)
-    slopes: dict[tuple[str, str, str], Estimate] = {}
-    steps: dict[tuple[tuple[str, str, str], int], Estimate] = {}
-    amounts: dict[tuple[str, str, str], tuple[float, ...]] = {}
-    for row, keys in rows.items():
-        keys = [baselines[row[0]], *sorted(keys, key=lambda key: key.ratio)]
-        cells, spread = (
-            [scores[key][HEADLINE_METRIC] for key in keys],
-            spreads[row[0], HEADLINE_METRIC],
-        )
-        slope = contrast(slope_terms([key.ratio for key in keys], cells), spread=spread)
-        if len(keys) < 3 or slope is None:  # with one amount the trend equals the comparison
-            continue
-        slopes[row], amounts[row] = slope, tuple(key.ratio for key in keys)
-        for number, (low, high) in enumerate(pairwise(cells[1:])):
-            step = contrast([(1.0, high), (-1.0, low)], spread=spread)
-            assert step is not None  # every cell has the slope's seeds
-            steps[row, number] = step
-    p_slopes, p_steps = _corrected(slopes), _corrected(steps)
-    return tuple(
-        Trend(
-            *row,
-            amounts[row],
-            slope,
-            p_slopes[row],
-            tuple(steps[row, number] for number in range(len(amounts[row]) - 2)),
-            tuple(p_steps[row, number] for number in range(len(amounts[row]) - 2)),
-        )
-        for row, slope in slopes.items()
-    )
-
-
-def _corrected(estimates: Mapping[K, Estimate]) -> dict[K, float | None]:
-    tested = {key: estimate.p for key, estimate in estimates.items() if estimate.p is not None}
-    return dict.fromkeys(estimates) | holm(tested)
+def _nothing(before: CellKey, after: CellKey) -> tuple[Votes, tuple[Estimate, ...]]:
+    return Votes(0, 0), ()

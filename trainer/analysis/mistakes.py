@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from comfy_nodes.labelset import METADATA, ImageRecord, LabelsetError
-from trainer.analysis.comparisons import CellKey
+from trainer.analysis.cellkey import CellKey
 from trainer.analysis.results import Results, results_of
 from trainer.data.dataset import Dataset, Sample
 from trainer.data.images import read_image, square

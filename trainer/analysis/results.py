@@ -4,16 +4,16 @@ No torch, no HTML."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from trainer.analysis.comparisons import HEADLINE_METRIC, CellKey, Comparison, Verdicts, judge
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, headline_keys
+from trainer.analysis.comparisons import MEANINGFUL, Comparison, Duel, Verdicts, judge
 from trainer.analysis.metrics import FURTHER_METRICS, METRICS
 from trainer.analysis.stats import Estimate, summarise
-from trainer.arms import BUDGETS, SHARED_BUDGET
 from trainer.errors import ReportError
 from trainer.runs import Grid, Prediction, Run, read_predictions, to_csv
 
@@ -40,7 +40,8 @@ class Results:
     not.
 
     `runs` has the finished ones by cell and seed. `true` [N] and `predicted` [N] a run hold class
-    indices of the test images `files`.
+    indices of the test images `files`, `confidence` the probability of the predicted class.
+    `detect` is the change, a share, for which the report plans seeds.
     """
 
     grid: Grid
@@ -49,13 +50,45 @@ class Results:
     files: tuple[str, ...]
     true: np.ndarray
     predicted: Mapping[CellKey, Mapping[int, np.ndarray]]
+    confidence: Mapping[CellKey, Mapping[int, np.ndarray]] = field(default_factory=dict)
+    asked_meaningful: float | None = None
+    detect: float | None = None
 
     @cached_property
     def verdicts(self) -> Verdicts:
         """All comparisons and trends; computed once, which takes seconds."""
         if not self.predicted:
             return Verdicts({}, {}, ())
-        return judge(self.true, self.predicted, len(self.classes))
+        return judge(
+            self.true,
+            self.predicted,
+            len(self.classes),
+            planned=self.keys,
+            meaningful=self.meaningful,
+            real_images=self.real_images,
+        )
+
+    @property
+    def meaningful(self) -> float:
+        """The smallest change of interest, a share: the one asked for, or the grid's own."""
+        if self.asked_meaningful is not None:
+            return self.asked_meaningful
+        return float(self.grid.info["config"].get("meaningful", MEANINGFUL * 100)) / 100
+
+    @cached_property
+    def real_images(self) -> dict[CellKey, float]:
+        """Real images per class that a cell trains on, additional ones included: the mean over
+        seeds and classes."""
+        found = {}
+        for key, runs in self.runs.items():
+            counts = [
+                float(run.metrics["real_images"] + run.metrics.get("more_images", 0))
+                for run in runs.values()
+                if "real_images" in run.metrics
+            ]
+            if counts and min(counts) > 0:
+                found[key] = float(np.mean(counts)) / len(self.classes)
+        return found
 
     @cached_property
     def metrics(self) -> dict[CellKey, dict[str, Estimate]]:
@@ -116,29 +149,26 @@ class Results:
         )
 
     def headlines(self, model: str) -> tuple[CellKey, ...]:
-        """The cells that the answer is about: for each synthetic source the largest amount added,
-        under the grid's first budget.
+        """The cells that the answer is about, those of `headline_keys` that are finished.
 
-        The choice is fixed before the numbers are known: picking the best cell would make any
-        answer look good. Without an additive arm it is the last arm with synthetic images.
+        In place of one that is not finished stands the one that would have been planned without it.
         """
-        seeds = set(self.runs[self.baseline(model)])
-        compared = [
-            key for key in self.of(model) if not key.is_baseline and seeds & set(self.runs[key])
-        ]
-        budgets = [
-            SHARED_BUDGET,
-            *(each for each in BUDGETS if any(key.budget == each for key in compared)),
-        ][:2]
-        adding = [key for key in compared if key.regime == "add" and key.budget in budgets]
-        if not adding:
-            return tuple([key for key in compared if key.source and key.budget in budgets][-1:])
-        largest = {key.source: key for key in sorted(adding, key=lambda key: key.ratio)}
-        return tuple(largest[source] for source in dict.fromkeys(key.source for key in adding))
+        compared = self.verdicts.comparisons
+        found = headline_keys(self.of(model))
+        missing = [key for key in found if key not in compared]
+        if not missing:
+            return found
+        finished = [key for key in self.of(model) if key.is_baseline or key in compared]
+        instead = {key.source: key for key in headline_keys(finished)}
+        kept = {key.source: instead.get(key.source) for key in found} or instead
+        return tuple(key for key in kept.values() if key is not None)
 
 
-def results_of(grid: Grid) -> Results:
-    """Reads every finished run's predictions.
+def results_of(
+    grid: Grid, *, meaningful: float | None = None, detect: float | None = None
+) -> Results:
+    """Reads every finished run's predictions. `meaningful` is the smallest change of interest in
+    place of the grid's own, `detect` a change to plan seeds for; both are shares.
 
     Raises:
         ReportError: a file is damaged, or runs looked at different test images.
@@ -155,6 +185,7 @@ def results_of(grid: Grid) -> Results:
     files: tuple[str, ...] = ()
     true = np.zeros(0, dtype=np.int64)
     predicted: dict[CellKey, dict[int, np.ndarray]] = {}
+    confidence: dict[CellKey, dict[int, np.ndarray]] = {}
     for key, by_seed in runs.items():
         for seed, run in by_seed.items():
             rows = read_predictions(grid.root, run.run_id)
@@ -166,7 +197,8 @@ def results_of(grid: Grid) -> Results:
                 )
             files, true = found, _indices(grid, rows, "true", numbers)
             predicted.setdefault(key, {})[seed] = _indices(grid, rows, "predicted", numbers)
-    return Results(grid, tuple(runs), runs, files, true, predicted)
+            confidence.setdefault(key, {})[seed] = np.array([row.p_predicted for row in rows])
+    return Results(grid, tuple(runs), runs, files, true, predicted, confidence, meaningful, detect)
 
 
 def _indices(
@@ -223,7 +255,13 @@ def results_json(results: Results) -> dict[str, Any]:
         "grid": results.grid.root.resolve().name,
         "headline_metric": HEADLINE_METRIC,
         "cells": [_cell_json(results, key) for key in results.keys],
-        "trends": [asdict(trend) | {"falls": trend.falls} for trend in results.verdicts.trends],
+        "trends": [
+            asdict(trend) | {"falls": trend.falls, "shape": trend.shape}
+            for trend in results.verdicts.trends
+        ],
+        "meaningful": results.meaningful,
+        "direct_comparisons": [_duel_json(duel) for duel in results.verdicts.duels],
+        "run_sd": _run_sd_json(results),
         "runs": [
             {
                 "run_id": run.run_id,
@@ -247,12 +285,35 @@ def _cell_json(results: Results, key: CellKey) -> dict[str, Any]:
             name: asdict(estimate) for name, estimate in results.metrics.get(key, {}).items()
         },
     }
+    rate = results.verdicts.exchanges.get(key)
+    if rate is not None:
+        found["worth_in_real_images_per_class"] = asdict(rate)
     if comparison is None:
         return found
     return found | {
         "verdict": comparison.verdict,
+        "headline": comparison.is_headline,
+        "suggestive": comparison.is_suggestive,
         "p_holm": comparison.p_holm,
+        "p_same": comparison.p_same,
         "changes": {name: asdict(change) for name, change in comparison.changes.items()},
-        "mcnemar": asdict(comparison.mcnemar),
+        "votes": asdict(comparison.votes),
         "classes": dict(zip(results.classes, map(asdict, comparison.classes), strict=True)),
     }
+
+
+def _duel_json(duel: Duel) -> dict[str, Any]:
+    return {
+        "cell": asdict(duel.key),
+        "rival": asdict(duel.rival),
+        "change": asdict(duel.change),
+        "p_holm": duel.p_holm,
+        "verdict": duel.verdict,
+    }
+
+
+def _run_sd_json(results: Results) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for (model, metric), deviation in results.verdicts.run_sd.items():
+        found.setdefault(model, {})[metric] = deviation
+    return found

@@ -129,6 +129,12 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 3)")
     add(
+        "--meaningful",
+        type=float,
+        metavar="POINTS",
+        help='smallest change of interest, for the verdict "no change larger than" (default 1)',
+    )
+    add(
         "--quick",
         action="store_true",
         default=None,

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.commands.parsing import new_parser
+from trainer.config.fields import check_number
 from trainer.runs import Grid, read_grid, read_json_file
 
-EXAMPLES = "  synthgrid report runs/digits"
+EXAMPLES = """\
+  synthgrid report runs/digits
+  synthgrid report runs/digits --meaningful 2 --detect 2"""
 
 
 def add_parser(commands: Any) -> None:
@@ -22,6 +25,18 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("grid", type=Path, metavar="DIR", help="a grid's folder")
     parser.add_argument(
+        "--meaningful",
+        type=float,
+        metavar="POINTS",
+        help="smallest change of interest in points of macro F1 (default: the grid's, 1)",
+    )
+    parser.add_argument(
+        "--detect",
+        type=float,
+        metavar="POINTS",
+        help="say how many seeds would find a change of so many points",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the results as JSON instead of a table"
     )
     parser.set_defaults(command=report)
@@ -31,9 +46,20 @@ def report(options: argparse.Namespace) -> int:
     """Writes the report of an existing grid and prints its table."""
     from trainer.report import write_report  # imports scipy and pandas, which help does not need
 
-    path = write_report(options.grid)
+    path = write_report(
+        options.grid,
+        meaningful=_share("meaningful", options.meaningful),
+        detect=_share("detect", options.detect),
+    )
     print_results(read_grid(options.grid), path, as_json=options.json)
     return 0
+
+
+def _share(name: str, points: float | None) -> float | None:
+    if points is None:
+        return None
+    check_number(name, points, low=0.0, low_excluded=True, high=100.0)
+    return points / 100
 
 
 def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
@@ -46,10 +72,11 @@ def print_results(grid: Grid, path: Path, *, as_json: bool) -> None:
         found |= {"report": str(path), "costs": costs}
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    print("\n".join(found["answers"]) + "\n")
+    parts = ("short_verdicts", "answers", "positive_controls", "plans")
+    print("\n".join(sentence for part in parts for sentence in found[part]) + "\n")
     print(found["tables"]["text"])
     print(
         "\n"
-        "Percent, mean over seeds ± half the width of a 95% interval; p corrected over the grid. "
+        "Percent, mean over seeds ± half the width of a 95% interval; p corrected by family. "
         f"Report: {path}"
     )

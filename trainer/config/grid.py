@@ -55,7 +55,8 @@ class GridConfig:
 
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form
     of additive arms: 0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how
-    many there are (0, 1, ...). A field that is None leaves each model's own default. `tuned` are
+    many there are (0, 1, ...). `meaningful` is the smallest change of interest, in points of macro
+    F1; only the report uses it. A field that is None leaves each model's own default. `tuned` are
     files of hyper-parameters, each for one model. `devices` are those of the local executor's
     processes. `cap_amounts` trains an arm with what there is where it asks for more images. `quick`
     shrinks images, counts and updates to a smoke run whose numbers mean nothing.
@@ -72,6 +73,7 @@ class GridConfig:
     drop_leaks: bool = False
     cap_amounts: bool = False
     seeds: int = 3
+    meaningful: float = 1.0
     validation_share: float = 0.2
     image_size_px: int | None = None
     updates: int | None = None
@@ -97,6 +99,7 @@ class GridConfig:
         check_number(
             "validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9
         )
+        check_number("meaningful", self.meaningful, low=0.0, low_excluded=True, high=100.0)
         check_choice("device", self.device, DEVICES)
         self._check_machine()
         if self.image_size_px is not None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from trainer.analysis.comparisons import CellKey, Comparison
+from trainer.analysis.cellkey import CellKey
+from trainer.analysis.comparisons import Comparison
 from trainer.analysis.metrics import confusion_matrix
 from trainer.analysis.results import Results
 from trainer.analysis.stats import Estimate
@@ -60,7 +61,7 @@ def _class_table(results: Results, key: CellKey, comparison: Comparison) -> str:
         for label in order
     ]
     head = "<tr><th>Class</th><th>Images</th><th>Correct, percent</th><th>Change, points</th></tr>"
-    clear = sum(_excludes_zero(each) for each in comparison.classes)
+    clear = sum(each.excludes_zero for each in comparison.classes)
     tally = f'<p class="note">{clear} of {len(order)} intervals exclude 0.</p>'
     return table(head, rows, kind="grid byclass") + tally
 
@@ -73,14 +74,8 @@ def _right_shares(results: Results, key: CellKey) -> np.ndarray:
     return np.bincount(results.true, weights=right, minlength=len(results.classes)) / counts
 
 
-def _excludes_zero(change: Estimate) -> bool:
-    return (
-        change.low is not None and change.high is not None and (change.low > 0 or change.high < 0)
-    )
-
-
 def _class_change(change: Estimate) -> str:
-    mark = (" better" if change.value > 0 else " worse") if _excludes_zero(change) else ""
+    mark = (" better" if change.value > 0 else " worse") if change.excludes_zero else ""
     spread = text(interval(change).removeprefix("95% CI "))
     value = f'<b>{points(change.value)}</b> <span class="spread">{spread}</span>'
     return f'<td class="delta{mark}">{value}</td>'

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainer.analysis.comparisons import HEADLINE_METRIC, CellKey, Comparison
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
+from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.results import TITLES, Results
 from trainer.analysis.stats import Estimate
 from trainer.arms import SHARED_BUDGET
-from trainer.report.html import group_row, picture, section, table, text
-from trainer.report.plots import Curve, curve_svg
+from trainer.report.html import group_row, section, table, text
 from trainer.report.wording import (
-    BUDGET_SHORT,
     BUDGET_TITLES,
-    VERDICTS,
     arm_title,
     budget_note,
+    counted,
     interval,
     margin,
     metric_value,
-    model_title,
     p_value,
+    percent,
+    point_count,
     points,
+    verdict,
 )
 
 _COLUMNS = 5
@@ -83,9 +84,12 @@ def _score(metric: str, estimate: Estimate) -> str:
 
 def _change(comparison: Comparison, scale: _Scale) -> str:
     change = comparison.changes[HEADLINE_METRIC]
-    label = f'<span class="verdict {comparison.verdict}">{VERDICTS[comparison.verdict]}</span>'
+    label = f'<span class="verdict {comparison.verdict}">{text(verdict(comparison))}</span>'
     bounds = interval(change).removeprefix("95% CI ")
-    corrected = f"{text(p_value(comparison.p_holm))}<br>" if comparison.p_holm is not None else ""
+    family = " <b>headline</b>" if comparison.is_headline else ""
+    corrected = (
+        f"{text(p_value(comparison.p_holm))}{family}<br>" if comparison.p_holm is not None else ""
+    )
     return (
         f'<td><b>{points(change.value)}</b> <span class="spread">{text(bounds)}</span>'
         f"{scale.bar(change, comparison.verdict)}</td><td>{corrected}{label}</td>"
@@ -118,93 +122,70 @@ class _Scale:
 
 
 def _grid_note(results: Results) -> str:
-    count = len(results.verdicts.comparisons)
+    found = results.verdicts.comparisons.values()
+    headlines = sum(each.is_headline for each in found)
+    rest = len(found) - headlines + len(results.verdicts.duels)
     notes = [
         "Percent on the test images, ± half the width of a 95% interval over seeds and test "
-        "images. Changes are paired with real only by seed and test image. Their intervals are "
-        f"not corrected; p-values are corrected (Holm) for all {count} comparisons of this grid, "
-        "and verdicts follow the corrected p-values.",
+        "images, with these training images. Changes are paired with real only by seed and test "
+        "image; their intervals are not corrected. p-values are corrected (Holm) in two families: "
+        f"{counted(headlines, 'headline comparison')}, which the plan fixed before training (the "
+        "largest amount of each model and source), and "
+        f"{counted(rest, 'exploratory comparison')}. Verdicts follow the corrected "
+        f"p-values; “no change larger than {point_count(results.meaningful)}” is found by two "
+        "one-sided tests.",
     ]
+    notes += [_run_spread(results)]
     if len(set(results.grid.info["images_per_class"]["test"])) == 1:
         notes.append("The test set is balanced, so macro recall equals accuracy; read macro F1.")
-    return " ".join(notes)
+    return " ".join(note for note in notes if note)
 
 
-def curve_section(results: Results) -> str:
-    """Each metric over the ratio of added synthetic images."""
-    figures = []
-    for metric, title in results.titles.items():
-        if metric.startswith("weighted"):
-            continue
-        curves = list(_curves(results, metric))
-        if curves:
-            unit = "nats" if metric == "nll" else "percent"
-            svg = curve_svg(curves, label=title, unit=unit)
-            figures.append(picture(svg, "svg+xml", f"{title} over the synthetic ratio"))
+def _run_spread(results: Results) -> str:
+    """The measured standard deviation of runs, of each model."""
+    found = [
+        f"{percent(results.verdicts.run_sd[model, HEADLINE_METRIC])} points ({model})"
+        for model in results.models
+        if (model, HEADLINE_METRIC) in results.verdicts.run_sd
+    ]
+    if not found:
+        return ""
+    return (
+        "Standard deviation of a run's macro F1 between seeds, pooled over cells: "
+        f"{', '.join(found)}."
+    )
+
+
+def duel_section(results: Results) -> str:
+    """Each headline cell compared directly with augmentation, copies and additional real images."""
+    rows = []
+    for model in results.models:
+        duels = [duel for duel in results.verdicts.duels if duel.key.model == model]
+        if duels:
+            rows.append(group_row(model_name(results, model), columns=_COLUMNS - 1))
+        rows += [_duel_row(results, duel) for duel in duels]
+    head = (
+        "<tr><th>Trained on</th><th>Compared with</th>"
+        "<th>Difference in macro F1, points</th><th>Corrected</th></tr>"
+    )
     note = (
-        "Means with 95% intervals. Solid lines: same number of optimiser updates; dashed: same "
-        "number of epochs. For calibration error and negative log-likelihood lower is better; "
-        "their intervals are over seeds only."
+        "What synthetic images give beyond what costs nothing, or beyond as many real images. "
+        "Exploratory: p-values are corrected together with those of the grid's exploratory "
+        "comparisons."
     )
-    return section(
-        "Each metric over the synthetic ratio", _gallery(figures), _trend_list(results), note=note
+    return section("Compared directly", table(head, rows, kind="grid") if rows else "", note=note)
+
+
+def _duel_row(results: Results, duel: Duel) -> str:
+    marked = duel.verdict if duel.verdict in ("better", "worse") else ""
+    bounds = text(interval(duel.change).removeprefix("95% CI "))
+    return (
+        f"<tr><td>{text(arm_title(results.grid, duel.key) + budget_note(duel.key))}</td>"
+        f"<td>{text(arm_title(results.grid, duel.rival))}</td>"
+        f'<td><b>{points(duel.change.value)}</b> <span class="spread">{bounds}</span></td>'
+        f"<td>{text(p_value(duel.p_holm))}<br>"
+        f'<span class="verdict {marked}">{text(verdict(duel))}</span></td></tr>'
     )
-
-
-def _gallery(figures: list[str]) -> str:
-    return f'<div class="curves">{"".join(figures)}</div>' if figures else ""
-
-
-def _curves(results: Results, metric: str) -> Iterator[Curve]:
-    several = len(results.grid.info.get("sources", {})) > 1
-    for number, model in enumerate(results.models):
-        rows: dict[tuple[str, str], list[CellKey]] = {}
-        for key in results.of(model):
-            if key.regime == "add":
-                rows.setdefault((key.source, key.budget), []).append(key)
-        for source, budget in rows:
-            keys = [
-                results.baseline(model),
-                *sorted(rows[source, budget], key=lambda key: key.ratio),
-            ]
-            keys = [key for key in keys if metric in results.metrics.get(key, {})]
-            if len(keys) < 2:
-                continue
-            title = _short_title(results, model) + f", {source}" * several
-            sources = list(dict.fromkeys(source for source, _ in rows))
-            yield Curve(
-                title,
-                [key.ratio for key in keys],
-                [results.metrics[key][metric] for key in keys],
-                colour=number * len(sources) + sources.index(source),
-                dashed=budget == "epochs",
-            )
-
-
-def _short_title(results: Results, model: str) -> str:
-    return model_title(results.grid, model).replace(
-        " (frozen) - untrained backbone", ", untrained backbone"
-    )
-
-
-def _trend_list(results: Results) -> str:
-    items = []
-    for trend in results.verdicts.trends:
-        verdict = (
-            "no clear trend"
-            if trend.p_slope is None or trend.p_slope > 0.05
-            else "falls"
-            if trend.falls
-            else "rises"
-        )
-        title = model_title(results.grid, trend.model)
-        where = f"{title}, {trend.source}, {BUDGET_SHORT[trend.budget]}"
-        items.append(
-            f"<li>{text(where)}: {points(trend.slope.value)} points of macro F1 for each "
-            f"additional synthetic image per real one ({text(interval(trend.slope))}, "
-            f"{text(p_value(trend.p_slope))}): <b>{verdict}</b></li>"
-        )
-    return f'<h3>Trend over the ratio</h3><ul class="method">{"".join(items)}</ul>' if items else ""
 
 
 def metric_section(results: Results) -> str:
@@ -226,7 +207,8 @@ def metric_section(results: Results) -> str:
     note = (
         f"Mean over seeds, ± half the width of a 95% interval, in percent; {TITLES['nll'].lower()} "
         "in nats. Votes: test images that the majority of seeds classifies correctly only with "
-        "this arm (won) or only without it (lost), with McNemar's exact p-value, uncorrected."
+        "this arm (won) or only without it (lost). No test is based on them, since they ignore "
+        "what other seeds would have done."
     )
     head = f"<tr><th>Cell</th>{titles}<th>Votes won : lost</th></tr>"
     return section(
@@ -237,5 +219,4 @@ def metric_section(results: Results) -> str:
 def _votes(comparison: Comparison | None) -> str:
     if comparison is None:
         return ""
-    votes = comparison.mcnemar
-    return f'{votes.won} : {votes.lost} <span class="spread sd">{text(p_value(votes.p))}</span>'
+    return f"{comparison.votes.won} : {comparison.votes.lost}"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from trainer.analysis.results import Results
+from trainer.report.answers import answers, controls, plans, short_verdicts
+from trainer.report.cautions import warnings
 from trainer.report.html import text
-from trainer.report.wording import answers, per_class, warnings
+from trainer.report.wording import per_class
 
 _SHOWN_WARNINGS = 8
 
 
 def header(results: Results) -> str:
-    """Sentences, warnings, and four facts."""
+    """Verdicts, sentences, warnings, and four facts."""
     grid = results.grid
-    sentences = "".join(f"<p>{text(sentence)}</p>" for sentence in answers(results))
+    short = "".join(f"<p class='short'>{text(each)}</p>" for each in short_verdicts(results))
+    sentences = "".join(
+        f"<p>{text(sentence)}</p>"
+        for sentence in (*answers(results), *controls(results), *plans(results))
+    )
     facts = {
         "classes": str(len(results.classes)),
         "real images per class": per_class(grid, "train"),
@@ -25,7 +31,7 @@ def header(results: Results) -> str:
     return (
         f'<header><p class="kicker">SynthGrid report · {text(grid.root.resolve().name)}</p>'
         "<h1>Do synthetic images help?</h1>"
-        f'<div class="answer">{sentences}</div>{_alerts(results)}'
+        f'<div class="answer">{short}{sentences}</div>{_alerts(results)}'
         f'<dl class="facts">{tiles}</dl></header>'
     )
 

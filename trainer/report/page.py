@@ -1,8 +1,8 @@
 """From a grid's folder to results.csv, results.json and a self-contained report.html. No torch.
 
 No script, no external request: pictures are data URIs, the style is inline. A section is a function
-that returns HTML; trainer.analysis.results has the numbers, wording.py the sentences, tables.py
-the tables to copy.
+that returns HTML; trainer.analysis.results has the numbers, answers.py and cautions.py the
+sentences, tables.py the tables to copy.
 """
 
 from __future__ import annotations
@@ -10,28 +10,33 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.analysis.results import Results, results_csv, results_json, results_of
+from trainer.report.answers import answers, controls, plans, short_verdicts
+from trainer.report.cautions import warnings
 from trainer.report.classes import class_section, confusion_section
-from trainer.report.grid import curve_section, grid_section, metric_section
+from trainer.report.curves import calibration_section, curve_section
+from trainer.report.grid import duel_section, grid_section, metric_section
 from trainer.report.header import header
 from trainer.report.html import text
 from trainer.report.pictures import mistake_section, sample_section
 from trainer.report.provenance import copy_section, leak_section, method_section, provenance_section
 from trainer.report.style import STYLE
 from trainer.report.tables import latex_table, markdown_table, text_table
-from trainer.report.wording import answers, warnings
 from trainer.runs import read_grid, to_json, write_file
 
 REPORT_FILE, RESULTS_FILE, JSON_FILE = "report.html", "results.csv", "results.json"
 
 
-def write_report(root: Path) -> Path:
+def write_report(
+    root: Path, *, meaningful: float | None = None, detect: float | None = None
+) -> Path:
     """Writes results.csv, results.json and report.html into the grid's folder and returns the
-    report's path.
+    report's path. `meaningful` is the smallest change of interest, by default the grid's; `detect`
+    a change for which seeds are planned; both are shares.
 
     Raises:
         ReportError: the folder holds no grid, or one that is damaged or cannot be written.
     """
-    results = results_of(read_grid(root))
+    results = results_of(read_grid(root), meaningful=meaningful, detect=detect)
     page = report_html(results)
     write_file(root / RESULTS_FILE, results_csv(results.grid))
     write_file(root / JSON_FILE, to_json(report_json(results)))
@@ -42,7 +47,10 @@ def write_report(root: Path) -> Path:
 def report_json(results: Results) -> dict[str, object]:
     """What the report says, for a script: sentences, warnings, tables as text, and all numbers."""
     return {
+        "short_verdicts": short_verdicts(results),
         "answers": answers(results),
+        "positive_controls": controls(results),
+        "plans": plans(results),
         "warnings": warnings(results),
         **results_json(results),
         "tables": {
@@ -58,7 +66,9 @@ def report_html(results: Results) -> str:
     sections = (
         header,
         grid_section,
+        duel_section,
         curve_section,
+        calibration_section,
         class_section,
         confusion_section,
         mistake_section,

@@ -1,4 +1,7 @@
-"""Curves of a metric over the synthetic ratio, as SVG. matplotlib is imported on first use."""
+"""Curves of a metric over the synthetic ratio, and calibration, as SVG.
+
+matplotlib is imported on first use.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from trainer.analysis.stats import Estimate
 
@@ -40,6 +45,56 @@ class Curve:
     dashed: bool = False
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """One cell's line in a calibration plot: mean probability and share of right answers, both
+    [bins] in 0..1."""
+
+    title: str
+    claimed: np.ndarray
+    right: np.ndarray
+
+
+def reliability_svg(lines: Sequence[Reliability], *, label: str) -> bytes:
+    """Share of right answers over the claimed probability, in percent. The same input, the same
+    bytes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = pyplot.subplots(figsize=(5.2, 3.9), layout="constrained")
+        try:
+            axes.plot([0, 100], [0, 100], color=_INK, linestyle=":", linewidth=1)
+            for number, line in enumerate(lines):
+                axes.plot(
+                    100 * line.claimed,
+                    100 * line.right,
+                    color=COLOURS[(number - 1) % len(COLOURS)] if number else COLOURS[-1],
+                    marker="o",
+                    markersize=4.5,
+                    linewidth=2,
+                    label=line.title,
+                )
+            axes.set_title(label, loc="left", fontweight="bold", fontsize=13)
+            axes.set(xlabel="claimed probability, percent", ylabel="right, percent")
+            axes.set(xlim=(0, 100), ylim=(0, 100))
+            axes.grid(axis="y", color=_GRID)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+            figure.legend(loc="outside lower left", frameon=False, fontsize=10.5)
+            return _svg(figure)
+        finally:
+            pyplot.close(figure)
+
+
+def _svg(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
 def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> bytes:
     """One metric over the ratio, bars are 95% intervals. `unit` is "percent" or "nats". The same
     input, the same bytes."""
@@ -72,11 +127,9 @@ def curve_svg(curves: Sequence[Curve], *, label: str, unit: str = "percent") -> 
                 fontsize=10.5,
                 ncols=columns,
             )
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="svg", metadata={"Date": None})
+            return _svg(figure)
         finally:
             pyplot.close(figure)
-    return buffer.getvalue()
 
 
 def _draw(axes: Any, curve: Curve, *, scale: float, shift: float) -> Any:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.analysis.results import Results
-from trainer.analysis.stats import RESAMPLES
 from trainer.report.html import pairs, section, table, text
 from trainer.report.tables import latex_table, markdown_table
-from trainer.report.wording import model_title
+from trainer.report.wording import counted, model_title, point_count
 
 _LEAKS_SHOWN = 30
 _LEAK_KINDS = {
@@ -97,28 +96,42 @@ def _training_notes(results: Results) -> Iterator[str]:
 
 def _test_notes(results: Results) -> Iterator[str]:
     yield (
-        "<b>What is tested:</b> whether a new grid, with new seeds and new test images of the "
-        "same kind, would on average show a change in macro F1 from real only. Two sources of "
-        "variation are accounted for: the test images (paired bootstrap within classes, "
-        f"{RESAMPLES} resamples, the same for all runs, macro F1 recomputed in each) and the seeds "
-        "(variance between runs, pooled over the cells of a model, since a few seeds alone "
-        "estimate it poorly; never less than the cell's own). The interaction of runs and images "
-        "is part of both and is counted once. Intervals and p-values use Student's t with "
-        "Satterthwaite's degrees of freedom."
+        "<b>What is tested:</b> whether a new grid, <b>with these training images</b>, but with "
+        "new seeds and new test images of the same kind, would on average show a change in macro "
+        "F1 from real only. Other real training images of the same classes may give another "
+        "change; no interval here covers that. Two sources of variation are accounted for: the "
+        "test images (paired, within classes, from each image's effect on macro F1) and the seeds "
+        "(variance between runs; a few seeds alone estimate it poorly, so it is moderated by all "
+        "cells of the model, the less the more unevenly cells scatter). The interaction of runs "
+        "and images is counted once. Intervals and p-values use Student's t with Satterthwaite's "
+        "degrees of freedom."
+    )
+    found = results.verdicts.comparisons.values()
+    headlines = sum(each.is_headline for each in found)
+    rest = len(found) - headlines + len(results.verdicts.duels)
+    size = point_count(results.meaningful)
+    yield (
+        "<b>Headline and exploratory comparisons:</b> the sentences at the top are about the "
+        "largest amount of each model and source, a choice that the plan fixes before training. "
+        f"This family, {counted(headlines, 'headline comparison')}, is corrected (Holm), so that a "
+        "grid without any real effect shows a headline that helps or hurts at most 1 time in 20. "
+        f"The other {rest}, direct comparisons with other arms included, are exploratory and "
+        "corrected together as a second family; slopes over the ratio, and steps from one ratio "
+        "to the next, are two more."
     )
     yield (
-        "<b>Correction for multiple comparisons:</b> Holm's method over all "
-        f"{len(results.verdicts.comparisons)} comparisons with real only, so that a grid without "
-        "any real effect shows a verdict other than “no measurable change” at most 1 time in 20. "
-        "Slopes over the ratio, and steps from one ratio to the next, are separate families. The "
-        "sentences at the top are about the largest ratio of each source, a choice fixed before "
-        "the numbers were known."
+        "<b>Verdicts:</b> “helps” and “hurts” follow the corrected p-value. “No change larger than "
+        f"{size}” means that two one-sided tests, corrected likewise, exclude a change of {size} "
+        "or more either way. All else is “cannot tell”; “suggestive, not confirmed” is added where "
+        "the interval excludes 0 and the corrected p-value does not."
     )
-    yield (
-        "<b>McNemar's exact test</b> compares the majority votes of the seeds image by image. It "
-        "tells whether these trained models differ; since it ignores what other seeds would have "
-        "done, no verdict is based on it."
-    )
+    if results.verdicts.exchanges:
+        yield (
+            "<b>Worth in real images:</b> where the learning curve (real only and the arms fewer: "
+            "and more:, straight over the logarithm of the number of real images, one doubling "
+            "beyond its end) has the macro F1 of the synthetic arm. The interval holds every "
+            "number whose value on the curve does not differ from the arm's at the 5% level."
+        )
 
 
 def copy_section(results: Results) -> str:

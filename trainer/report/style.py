@@ -15,7 +15,8 @@ h2{font-size:1.15rem;margin:0 0 .8em;letter-spacing:-.005em}
 h3{font-size:.85rem;margin:0 0 .5em;color:var(--soft);font-weight:600}
 p{margin:.4em 0}
 .kicker{color:var(--soft);font-size:.85rem;margin:0}
-.answer{border-left:4px solid var(--blue);padding:2px 0 2px 14px;font-size:1.12rem;line-height:1.5}
+.answer{border-left:4px solid var(--blue);padding:2px 0 2px 14px;font-size:1rem;line-height:1.5}
+.answer .short{font-size:1.2rem;font-weight:600;line-height:1.4}
 .answer p{margin:.35em 0}
 .alerts{list-style:none;margin:16px 0 0;padding:0;font-size:.93rem}
 .alerts li{background:#fdf3ea;border:1px solid #f0d3bb;border-radius:8px;padding:8px 12px;
@@ -41,6 +42,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .tag{display:inline-block;font-size:.72rem;font-weight:600;color:#8a3d10;background:#fdf3ea;
   border:1px solid #f0d3bb;border-radius:99px;padding:0 8px;white-space:nowrap}
 .verdict{border-radius:99px;padding:1px 10px;font-size:.82rem;background:#eef0f3;color:var(--soft)}
+.verdict{white-space:normal}.verdict.same{background:#eaf1fb;color:#24508f}
 .verdict.better{background:#e6f3ea;color:#1f6238}.verdict.worse{background:#fbe9e0;color:#8a3d10}
 .grid .subgroup th{font-weight:600;font-size:.84rem;color:var(--soft);background:#f8f9fb;
   white-space:normal}

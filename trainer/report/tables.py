@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.analysis.comparisons import HEADLINE_METRIC, CellKey
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.results import Results
 from trainer.report.wording import (
     BUDGET_SHORT,
-    VERDICTS,
     arm_title,
     interval,
     margin,
@@ -16,6 +15,7 @@ from trainer.report.wording import (
     p_value,
     percent,
     points,
+    verdict,
 )
 
 _HEADER = (
@@ -27,6 +27,7 @@ _HEADER = (
     "Change in F1",
     "95% CI",
     "p (Holm)",
+    "Family",
     "Verdict",
 )
 _LATEX_SPECIAL = {
@@ -70,7 +71,7 @@ def latex_table(results: Results) -> str:
     rows = [" & ".join(map(_latex, row)) + r" \\" for row in _rows(results)]
     return "\n".join(
         [
-            r"\begin{tabular}{lllrrrrrl}",
+            r"\begin{tabular}{lllrrrrrll}",
             r"\toprule",
             " & ".join(map(_latex, _HEADER)) + r" \\",
             r"\midrule",
@@ -97,13 +98,13 @@ def _row(results: Results, key: CellKey) -> Sequence[str]:
             (run.model, run.arm, run.budget) == (key.model, key.arm, key.budget)
             for run in results.grid.failed()
         )
-        return (*name, "", "", "", "", "", "failed" if failed else "not trained yet")
+        return (*name, "", "", "", "", "", "", "failed" if failed else "not trained yet")
     scores = [
         f"{percent(found[metric].value)} {margin(metric, found[metric])}".strip()
         for metric in ("accuracy", HEADLINE_METRIC)
     ]
     if comparison is None:
-        return (*name, *scores, "", "", "", "")
+        return (*name, *scores, "", "", "", "", "")
     change = comparison.changes[HEADLINE_METRIC]
     p = (
         p_value(comparison.p_holm).removeprefix("p = ").removeprefix("p ")
@@ -116,7 +117,8 @@ def _row(results: Results, key: CellKey) -> Sequence[str]:
         points(change.value),
         interval(change).removeprefix("95% CI "),
         p,
-        VERDICTS[comparison.verdict],
+        "headline" if comparison.is_headline else "exploratory",
+        verdict(comparison),
     )
 
 

@@ -1,12 +1,9 @@
-"""Numbers and cells in words: the report's sentences, names and warnings. No HTML."""
+"""Numbers, cells and verdicts in words: the report's names and short phrases. No HTML."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-
-from trainer.analysis.comparisons import HEADLINE_METRIC, CellKey, Trend
-from trainer.analysis.results import Results
+from trainer.analysis.cellkey import CellKey
+from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.stats import Estimate
 from trainer.arms import SHARED_BUDGET
 from trainer.runs import Grid
@@ -17,15 +14,13 @@ BUDGET_TITLES = {
     SHARED_BUDGET: "As many images as real only: the two budgets coincide",
 }
 BUDGET_SHORT = {"updates": "same updates", "epochs": "same epochs", SHARED_BUDGET: ""}
-VERDICTS = {
-    "better": "better",
-    "worse": "worse",
-    "unclear": "no measurable change",
+SUGGESTIVE = "suggestive, not confirmed"
+_VERDICTS = {
+    "better": "helps",
+    "worse": "hurts",
+    "unclear": "cannot tell",
     "untested": "one seed, no test",
 }
-_ENOUGH_SEEDS = 5
-_GAPS_LISTED = 4
-_DETECTABLE = 2.8  # standard errors: a true change this large is found in 80% of grids at p <= 0.05
 _MINUS = "−"
 
 
@@ -45,9 +40,12 @@ def metric_value(name: str, value: float) -> str:
 
 
 def margin(name: str, estimate: Estimate) -> str:
-    """Half the width of a cell's interval, as "±2.4"; "" with one seed."""
+    """Half the width of a cell's interval, as "±2.4", or "0.0 to 100.0" where it ends at what a
+    share can be; "" with one seed."""
     if estimate.low is None or estimate.high is None:
         return ""
+    if name != "nll" and (estimate.low <= 0.0 or estimate.high >= 1.0):
+        return f"{percent(max(0.0, estimate.low))} to {percent(min(1.0, estimate.high))}"
     half = (estimate.high - estimate.low) / 2
     return f"±{half:.3f}" if name == "nll" else f"±{half * 100:.1f}"
 
@@ -124,194 +122,27 @@ def budget_note(key: CellKey) -> str:
     return f", {short}" if short else ""
 
 
-# --- the answer ---
+def verdict(comparison: Comparison | Duel) -> str:
+    """ "helps", "hurts", "no change larger than 1 point", "cannot tell", ..."""
+    if isinstance(comparison, Duel):
+        words = {"better": "better", "worse": "worse"}.get(comparison.verdict)
+        hint = f" ({SUGGESTIVE})" * (comparison.change.excludes_zero and words is None)
+        return words or f"{_VERDICTS[comparison.verdict]}{hint}"
+    size = point_count(comparison.meaningful)
+    if comparison.verdict == "same":
+        return f"no change larger than {size}"
+    words = _VERDICTS[comparison.verdict]
+    if comparison.is_suggestive:
+        return f"{words} ({SUGGESTIVE})"
+    return f"{words}, by less than {size}" if comparison.is_small else words
 
 
-def answers(results: Results) -> list[str]:
-    """For each model one sentence per source, about the most synthetic images added from it."""
-    found = []
-    for model in results.models:
-        keys = results.headlines(model)
-        if not keys:
-            found.append(
-                f"{model_title(results.grid, model)}: no finished cell with synthetic images to "
-                "compare with real only."
-            )
-        found += [_answer(results, key) for key in keys]
-    return found
+def counted(number: int, noun: str) -> str:
+    """ "1 headline comparison", "3 headline comparisons"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _answer(results: Results, key: CellKey) -> str:
-    grid, comparison = results.grid, results.comparison(key)
-    assert comparison is not None
-    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(grid, key.model)
-    start = f"With {per_class(grid, 'train')} real images per class, {_deed(grid, key)}"
-    amount = f"{points(change.value)} points"
-    if comparison.verdict == "untested":
-        return (
-            f"{start} changed the macro F1 of {noun} by {amount} with a single seed: no interval, "
-            "no test."
-        )
-    count = len(results.verdicts.comparisons)
-    corrected = f" after correction for {count} comparisons" * (count > 1)
-    facts = f"{interval(change)}, {p_value(comparison.p_holm)}{corrected}"
-    twin = f"{_twin(results, key)}."
-    if comparison.verdict == "unclear":
-        return (
-            f"{start} made no measurable change to the macro F1 of {noun} ({amount}, {facts}){twin}"
-        )
-    return f"{start} changed the macro F1 of {noun} by {amount} ({facts}){twin}"
-
-
-def _deed(grid: Grid, key: CellKey) -> str:
-    made = f"from {key.source} " if len(grid.info.get("sources", {})) > 1 else ""
-    if key.regime == "add":
-        return f"adding {added_per_class(grid, key.ratio)} synthetic {made}".rstrip()
-    return f"training on {arm_title(grid, key)}"
-
-
-def _twin(results: Results, key: CellKey) -> str:
-    """The same arm under the other budget, as the end of a sentence."""
-    twin = results.twin(key)
-    comparison = results.comparison(twin) if twin else None
-    if twin is None or comparison is None or comparison.verdict == "untested":
-        return ""
-    change = comparison.changes[HEADLINE_METRIC]
-    unclear = ": no measurable change" * (comparison.verdict == "unclear")
-    return (
-        f"; with the {BUDGET_SHORT[twin.budget].replace('same', 'same number of')} "
-        f"{points(change.value)} ({interval(change)}, {p_value(comparison.p_holm)}{unclear})"
-    )
-
-
-# --- warnings ---
-
-
-def warnings(results: Results) -> list[str]:
-    """What a reader must know before relying on the numbers, worst first."""
-    return [
-        *_harm(results),
-        *(f"Run {run.run_id} failed: {run.error}" for run in results.grid.failed()),
-        *_gaps(results),
-        *_doubts(results),
-        *_leaks(results.grid),
-        *_blind_spots(results),
-    ]
-
-
-def _harm(results: Results) -> Iterator[str]:
-    """Where synthetic images, or more of them, make results worse."""
-    for key, comparison in results.verdicts.comparisons.items():
-        if key.regime == "add" and comparison.verdict == "worse":
-            change = comparison.changes[HEADLINE_METRIC]
-            yield (
-                f"Synthetic images made {model_noun(results.grid, key.model)} worse: "
-                f"{arm_title(results.grid, key)}{budget_note(key)}, macro F1 "
-                f"{points(change.value)} points ({interval(change)}, {p_value(comparison.p_holm)})."
-            )
-    for trend in results.verdicts.trends:
-        yield from _falling(results, trend)
-
-
-def _falling(results: Results, trend: Trend) -> Iterator[str]:
-    named = f" from {trend.source}" if len(results.grid.info.get("sources", {})) > 1 else ""
-    note = budget_note(CellKey(trend.model, budget=trend.budget))
-    where = f"for {model_noun(results.grid, trend.model)}{note}"
-    if trend.falls:
-        yield (
-            f"More synthetic images{named} made results worse {where}: macro F1 changes by "
-            f"{points(trend.slope.value)} points for each additional synthetic image per real one "
-            f"({interval(trend.slope)}, {p_value(trend.p_slope)})."
-        )
-    for number in trend.worse_steps:
-        low, high = trend.amounts[number + 1 : number + 3]
-        step = trend.steps[number]
-        yield (
-            f"More was worse {where}: from ratio {low:g} to {high:g}{named} macro F1 changed by "
-            f"{points(step.value)} points ({interval(step)}, {p_value(trend.p_steps[number])})."
-        )
-
-
-def _gaps(results: Results) -> Iterator[str]:
-    grid = results.grid
-    missing = sum(run.status == "missing" for run in grid.runs)
-    if missing:
-        yield (
-            f"{missing} of {len(grid.runs)} runs have not been trained; run the same grid command "
-            "to resume."
-        )
-    planned = Counter((run.model, run.arm, run.budget) for run in grid.runs)
-    names = {
-        key: f"{model_title(grid, key.model)}, {arm_title(grid, key)}{budget_note(key)}"
-        for key in results.keys
-    }
-    counts = {
-        key: (len(results.runs[key]), planned[key.model, key.arm, key.budget])
-        for key in results.keys
-    }
-    yield from _listed(
-        "No finished run for", [names[key] for key, (done, _) in counts.items() if not done]
-    )
-    yield from _listed(
-        "Compared on fewer seeds",
-        [
-            f"{names[key]} ({done} of {wanted})"
-            for key, (done, wanted) in counts.items()
-            if 0 < done < wanted
-        ],
-    )
-
-
-def _listed(what: str, names: list[str]) -> Iterator[str]:
-    if names:
-        more = f"; and {len(names) - _GAPS_LISTED} more" * (len(names) > _GAPS_LISTED)
-        yield f"{what}: {'; '.join(names[:_GAPS_LISTED])}{more}."
-
-
-def _doubts(results: Results) -> Iterator[str]:
-    grid = results.grid
-    if grid.info["config"]["quick"]:
-        yield "This is a --quick grid: few and small images, few updates. Its numbers mean nothing."
-    for model, entry in grid.info["models"].items():
-        if entry["weights"] == "untrained":
-            yield (
-                f"{model}: untrained backbone. Its weights are random, so the result says nothing "
-                f"about a pretrained {model}."
-            )
-    seeds = len({run.seed for run in grid.runs})
-    if seeds == 1:
-        yield (
-            "Only one seed: the variation between seeds is unknown, so nothing is tested. "
-            "Use --seeds 5."
-        )
-    elif seeds < _ENOUGH_SEEDS:
-        yield (
-            f"Only {seeds} seeds: intervals are wide and real effects may be missed. "
-            "Use five or more (--seeds 5)."
-        )
-
-
-def _blind_spots(results: Results) -> Iterator[str]:
-    """The smallest change likely to be detected, where none was measured."""
-    for model in results.models:
-        for key in results.headlines(model)[:1]:
-            comparison = results.comparison(key)
-            if comparison is None or comparison.verdict != "unclear":
-                continue
-            error = comparison.changes[HEADLINE_METRIC].se or 0.0
-            yield (
-                "No measurable change does not mean no change: for "
-                f"{model_noun(results.grid, model)}, a true change of less than about "
-                f"{percent(_DETECTABLE * error)} points is easily missed here. More seeds or test "
-                "images would detect smaller ones."
-            )
-
-
-def _leaks(grid: Grid) -> Iterator[str]:
-    leaks = grid.info.get("leaks")
-    if leaks and leaks["test_images"] and not leaks["dropped"]:
-        yield (
-            f"{leaks['test_images']} test images are also among the training images, exactly or "
-            "nearly, so scores are too high. They are listed under Leaks; --drop-leaks leaves "
-            "them out of training."
-        )
+def point_count(share: float) -> str:
+    """A share as a number of points: "1 point", "2.5 points"."""
+    value = f"{share * 100:g}"
+    return f"{value} point{'' if value == '1' else 's'}"

@@ -1,43 +1,48 @@
-"""Intervals and tests against scikit-learn, SciPy, statsmodels and worked examples from print."""
+"""Intervals and tests against SciPy, statsmodels and worked examples from print."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
-from sklearn.metrics import precision_recall_fscore_support
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from trainer.analysis.scores import CellScores
+from trainer.analysis.spread import SeedSpread
 from trainer.analysis.stats import (
-    CellScores,
-    SeedSpread,
-    bootstrap_weights,
+    CHANGE,
+    SHARE,
+    Estimate,
+    below_p,
     class_change,
     contrast,
+    detectable,
+    equivalence_p,
     holm,
-    mcnemar,
-    seed_spread,
+    majority_votes,
     slope_terms,
     summarise,
-    weighted_scores,
 )
+
+IMAGES = 400
+
+
+def effects_with(deviation: float, *, seed: int = 0) -> np.ndarray:
+    """Effects of IMAGES test images [N] whose sum has this standard deviation exactly."""
+    drawn = np.random.RandomState(seed).normal(size=IMAGES)
+    drawn *= deviation / np.sqrt((drawn**2).sum())
+    assert isinstance(drawn, np.ndarray)
+    return drawn
 
 
 def cell(
-    values: list[float], *, image_noise: np.ndarray | None = None, seeds: tuple[int, ...] = ()
+    values: list[float], *, effects: np.ndarray | None = None, seeds: tuple[int, ...] = ()
 ) -> CellScores:
-    """A cell whose replicates do not move, or all move by `image_noise`."""
-    array = np.array(values)
-    noise = np.zeros(4000) if image_noise is None else image_noise
-    return CellScores(seeds or tuple(range(len(values))), array, array[:, None] + noise)
-
-
-def answers(
-    random: np.random.RandomState, n: int, classes: int = 4
-) -> tuple[np.ndarray, np.ndarray]:
-    true = np.sort(random.randint(0, classes, n))
-    return true, np.where(random.rand(n) < 0.6, true, random.randint(0, classes, n))
+    """A cell on which images have no effect, or in each run these."""
+    each = np.zeros(IMAGES) if effects is None else effects
+    return CellScores(
+        seeds or tuple(range(len(values))), np.array(values), np.tile(each, (len(values), 1))
+    )
 
 
 def test_the_seed_interval_is_students_t() -> None:
@@ -54,45 +59,6 @@ def test_one_seed_has_no_interval_and_no_p_value() -> None:
         assert (found.n, found.value, found.se, found.low, found.p) == (1, 0.5, None, None, None)
     with pytest.raises(ValueError, match="no values"):
         summarise([])
-
-
-def test_weighted_scores_are_scikit_learns_on_the_images_repeated() -> None:
-    true, predicted = answers(np.random.RandomState(1), 60)
-    counts = np.random.RandomState(2).randint(0, 4, 60)
-    weights = np.stack([np.ones(60), counts], axis=1).astype(np.float32)
-    # A fifth class never occurs and is never predicted.
-    found = weighted_scores(true, predicted, weights, 5)
-    for column, times in ((0, np.ones(60, int)), (1, counts)):
-        for prefix, average in (("", "macro"), ("weighted_", "weighted")):
-            wanted = precision_recall_fscore_support(
-                np.repeat(true, times),
-                np.repeat(predicted, times),
-                labels=range(5),
-                average=average,
-                zero_division=0,
-            )
-            names = [f"{prefix}{name}" for name in ("precision", "recall", "f1")]
-            assert [found[name][column] for name in names] == pytest.approx(wanted[:3], abs=1e-6)
-
-
-def test_resampled_images_give_the_standard_error_of_a_share() -> None:
-    """Accuracy over classes of n has the variance sum p(1-p)/(n-1) weighed by size: known without
-    resampling."""
-    true = np.repeat([0, 1], [4, 30])
-    right = np.r_[[1, 1, 1, 0], np.r_[np.ones(18), np.zeros(12)]].astype(bool)
-    weights = bootstrap_weights(true, resamples=20000)
-    replicates = weighted_scores(true, np.where(right, true, 1 - true), weights, 2)["accuracy"][1:]
-    wanted = ((4 / 34) ** 2 * 0.75 * 0.25 / 3 + (30 / 34) ** 2 * 0.6 * 0.4 / 29) ** 0.5
-    assert replicates.std() == pytest.approx(wanted, rel=0.03)
-
-
-def test_the_same_images_are_drawn_every_time_and_for_every_run() -> None:
-    true = np.repeat([0, 1, 2], 5)
-    weights = bootstrap_weights(true, resamples=20)
-    assert (weights == bootstrap_weights(true, resamples=20)).all()
-    assert (weights[:, 0] == 1).all()
-    for label in range(3):
-        assert weights[true == label].sum(axis=0) == pytest.approx(5)
 
 
 def test_without_image_noise_a_difference_is_the_paired_t_test() -> None:
@@ -118,53 +84,67 @@ def test_differences_are_over_the_seeds_that_both_have() -> None:
 
 
 def test_image_noise_widens_the_interval_and_is_never_left_out() -> None:
-    noise = np.random.RandomState(0).normal(0, 0.02, 4000)
-    still, moving = cell([0.50, 0.50, 0.50]), cell([0.55, 0.55, 0.55], image_noise=noise)
+    still, moving = cell([0.50, 0.50, 0.50]), cell([0.55] * 3, effects=effects_with(0.02))
     alone = contrast([(1.0, moving), (-1.0, still)])
     assert alone is not None
-    assert alone.se == pytest.approx(0.02, rel=0.05)  # seeds agree fully, images do not
-    assert alone.low == pytest.approx(0.05 - 1.96 * 0.02, abs=0.003)
+    assert alone.se == pytest.approx(0.02)  # seeds agree fully, images do not
+    assert alone.low == pytest.approx(0.05 - 1.959964 * 0.02, abs=1e-6)
 
 
 def test_noise_of_runs_on_images_is_counted_once() -> None:
-    """Resampling sees it in each run, seeds see it between runs; the sum of both would be twice too
-    much."""
+    """It is in the effects of each run, and in the scatter between runs; the sum of both would be
+    twice too much."""
     random = np.random.RandomState(0)
-    values, replicates = random.normal(0, 0.03, 400), random.normal(0, 0.03, (400, 3000))
-    found = contrast([(1.0, CellScores(tuple(range(400)), values, values[:, None] + replicates))])
+    values = random.normal(0, 0.03, 400)
+    effects = np.stack([effects_with(0.03, seed=seed) for seed in range(400)])
+    found = contrast([(1.0, CellScores(tuple(range(400)), values, effects))])
     assert found is not None
     assert found.se == pytest.approx(0.03 / 20, rel=0.1)
 
 
 def test_seeds_that_agree_by_luck_do_not_hide_the_noise_of_runs_on_images() -> None:
     """Three equal scores whose runs each move with the images: no interval of width zero."""
-    replicates = 0.6 + np.random.RandomState(0).normal(0, 0.03, (3, 4000))
-    found = contrast([(1.0, CellScores((0, 1, 2), np.array([0.6, 0.6, 0.6]), replicates))])
+    effects = np.stack([effects_with(0.03, seed=seed) for seed in range(3)])
+    found = contrast([(1.0, CellScores((0, 1, 2), np.array([0.6, 0.6, 0.6]), effects))])
     assert found is not None
     assert found.se == pytest.approx(0.03 / 3**0.5, rel=0.1)
 
 
+def test_no_standard_error_is_smaller_than_one_test_image() -> None:
+    """All seeds and all images agree: p is not 0, and the interval not a point."""
+    before, after = (
+        CellScores((0, 1, 2), np.full(3, value), np.zeros((3, IMAGES)), one_image=0.0025)
+        for value in (0.50, 0.51)
+    )
+    found = contrast([(1.0, after), (-1.0, before)])
+    assert found is not None
+    assert (found.value, found.se) == (pytest.approx(0.01), pytest.approx(0.0025))
+    assert found.p == pytest.approx(2 * scipy_stats.norm.sf(4), rel=1e-3)
+    assert found.low == pytest.approx(0.01 - 1.959964 * 0.0025, abs=1e-6)
+
+
+def test_intervals_end_where_shares_end() -> None:
+    wide = cell([0.1, 0.9])
+    alone = contrast([(1.0, wide)], bounds=SHARE)
+    change = contrast([(1.0, wide), (-1.0, cell([0.9, 0.1]))], bounds=CHANGE)
+    assert alone is not None
+    assert change is not None
+    assert (alone.low, alone.high, change.low, change.high) == (0.0, 1.0, -1.0, 1.0)
+
+
 def test_a_lucky_agreement_of_few_seeds_is_not_believed() -> None:
-    """Three differences that happen to be equal still vary as the rest of the model's cells do."""
+    """Three differences that happen to be equal still vary as the rest of the model's cells do.
+
+    By hand: 8 degrees of freedom, 2 of them the pair's own, which are 0. The other 6 have a
+    variance of 0.0008 * 8 / 6; cells that scatter alike (unevenness 0) count fully, 6 of 8, others
+    as 1 / (1/6 + 1/2) = 1.5 degrees of freedom, 1.5 of 3.5.
+    """
     pair = [(1.0, cell([0.55, 0.55, 0.55])), (-1.0, cell([0.50, 0.50, 0.50]))]
-    found = contrast(pair, spread=SeedSpread(variance=0.0004, df=8))
-    assert found is not None
-    assert (found.se, found.df) == pytest.approx(((0.0004 * 2 / 3) ** 0.5, 8))
-
-
-def test_the_pooled_spread_is_the_residual_of_a_two_way_layout() -> None:
-    from pandas import DataFrame
-    from statsmodels.formula.api import ols
-
-    random = np.random.RandomState(3)
-    table = random.normal(0.6, 0.05, (4, 5))
-    arm, seed = np.indices(table.shape)
-    data = DataFrame({"y": table.ravel(), "arm": arm.ravel(), "seed": seed.ravel()})
-    fit = ols("y ~ C(arm) + C(seed)", data).fit()
-    found = seed_spread([cell(list(row)) for row in table])
-    assert found is not None
-    assert (found.variance, found.df) == pytest.approx((fit.mse_resid, fit.df_resid))
-    assert seed_spread([cell([0.5])]) is None
+    rest = 0.0008 * 8 / 6
+    for unevenness, share, df in ((0.0, 6 / 8, 8), (0.5, 1.5 / 3.5, 3.5)):
+        found = contrast(pair, spread=SeedSpread(0.0004, 8, unevenness))
+        assert found is not None
+        assert (found.se, found.df) == pytest.approx(((rest * share / 3) ** 0.5, df))
 
 
 def test_a_slope_is_least_squares_for_each_seed() -> None:
@@ -176,31 +156,50 @@ def test_a_slope_is_least_squares_for_each_seed() -> None:
     assert found.p == pytest.approx(scipy_stats.ttest_1samp(slopes, 0).pvalue)
 
 
-@pytest.mark.parametrize(("won", "lost"), [(0, 0), (1, 0), (7, 2), (12, 30), (9, 9), (40, 12)])
-def test_mcnemar_is_exact(won: int, lost: int) -> None:
-    before = np.r_[np.zeros(won), np.ones(lost), np.ones(5), np.zeros(4)].astype(bool)[None]
-    after = np.r_[np.ones(won), np.zeros(lost), np.ones(5), np.zeros(4)].astype(bool)[None]
-    found = mcnemar(before, after)
-    assert (found.won, found.lost) == (won, lost)
-    assert found.p == pytest.approx(statsmodels_mcnemar([[5, won], [lost, 4]], exact=True).pvalue)
-    if won + lost:
-        assert found.p == pytest.approx(scipy_stats.binomtest(won, won + lost).pvalue)
-
-
-def test_mcnemar_on_agrestis_approval_ratings() -> None:
-    """Agresti, Categorical Data Analysis, table 10.1: 86 and 150 discordant; the exact p is near z
-    = -4.17's."""
-    before = np.r_[np.zeros(86), np.ones(150)].astype(bool)[None]
-    assert mcnemar(before, ~before).p == pytest.approx(3.7e-5, rel=0.03)
-
-
 def test_seeds_vote_image_by_image() -> None:
     """Image 0 is won by two seeds of three; image 1 is lost; image 2 flips in one seed only and
     counts for neither."""
     before = np.array([[0, 1, 1], [0, 1, 1], [1, 1, 0]], dtype=bool)
     after = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 1]], dtype=bool)
-    found = mcnemar(before, after)
+    found = majority_votes(before, after)
     assert (found.won, found.lost) == (1, 1)
+
+
+def test_two_one_sided_tests_are_statsmodels() -> None:
+    from statsmodels.stats.weightstats import ttost_paired
+
+    random = np.random.RandomState(4)
+    before, after = random.normal(0.5, 0.02, (2, 6))
+    found = contrast([(1.0, cell(list(after))), (-1.0, cell(list(before)))])
+    assert found is not None
+    for margin in (0.01, 0.03):
+        wanted, lower, upper = ttost_paired(after, before, -margin, margin)
+        assert equivalence_p(found, margin) == pytest.approx(wanted)
+        assert max(lower[1], upper[1]) == pytest.approx(wanted)
+        assert below_p(found, margin) == pytest.approx(upper[1])
+
+
+def test_one_seed_is_equivalent_to_nothing() -> None:
+    one = Estimate(1, 0.0)
+    assert (equivalence_p(one, 0.01), below_p(one, 0.01), detectable(one)) == (None, None, None)
+
+
+def test_without_an_error_equivalence_is_what_the_value_says() -> None:
+    exact = Estimate(3, 0.01, 0.0, 2.0, 0.01, 0.01, 0.0)
+    assert (equivalence_p(exact, 0.02), equivalence_p(exact, 0.01)) == (0.0, 1.0)
+    assert (below_p(exact, 0.02), below_p(exact, 0.01)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("tests", [1, 2])
+def test_the_detectable_change_has_the_power_that_it_claims(tests: int) -> None:
+    """Against statsmodels' exact power of a t-test with 12 differences."""
+    from statsmodels.stats.power import TTestPower
+
+    se = 0.02 / 12**0.5
+    least = detectable(Estimate(12, 0.0, se, 11.0), tests=tests)
+    assert least is not None
+    power = TTestPower().power(least / 0.02, nobs=12, alpha=0.05 / tests)
+    assert power == pytest.approx(0.8, abs=0.02)
 
 
 def test_holm_is_statsmodels_holm() -> None:

@@ -1,18 +1,27 @@
-"""The report's sentences and warnings follow the numbers."""
+"""The report's sentences and warnings follow the numbers.
+
+Covers: trainer.report.answers, trainer.report.cautions, trainer.report.wording.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trainer.analysis.exchange import Exchange
 from trainer.analysis.results import Results, results_of
-from trainer.report.wording import answers, p_value, points, warnings
+from trainer.analysis.stats import Estimate
+from trainer.report.answers import answers, controls, plans, short_verdicts, worth
+from trainer.report.cautions import warnings
+from trainer.report.wording import margin, p_value, points
 from trainer.runs import read_grid
 
 BASE = {"real/both": [0.50] * 4}
+CONFIG = {"quick": False, "validation_share": 0.2}
 
 
 @pytest.fixture
@@ -26,20 +35,30 @@ def results(tmp_path: Path, make_grid: Callable[..., Path]) -> Callable[..., Res
 
 
 @pytest.mark.parametrize(
-    ("share", "expected"),
+    ("share", "verdict", "short"),
     [
-        (0.80, "changed the macro F1 of the small CNN by +"),
-        (0.20, "changed the macro F1 of the small CNN by −"),
-        (0.50, "made no measurable change to the macro F1 of the small CNN ("),
+        (0.80, "): helps.", "Synthetic images: help the small CNN (+"),
+        (0.20, "): hurts.", "Synthetic images: hurt the small CNN (−"),
+        (
+            0.50,
+            "): cannot tell.",
+            "Synthetic images: cannot tell for the small CNN (",
+        ),
     ],
 )
 def test_the_answer_is_a_sentence_that_follows_the_test(
-    results: Callable, share: float, expected: str
+    results: Callable, share: float, verdict: str, short: str
 ) -> None:
-    (sentence,) = answers(results({**BASE, "add:1/updates": [share] * 4}))
-    assert sentence.startswith(f"With 30 real images per class, adding 30 synthetic {expected}")
-    assert "95% CI" in sentence
-    assert " p " in sentence
+    found = results({**BASE, "add:1/updates": [share] * 4})
+    (sentence,) = answers(found)
+    assert sentence.startswith(
+        "With 30 real images per class, adding 30 synthetic ones changed the macro F1 of the small "
+        "CNN by "
+    )
+    assert sentence.endswith(verdict)
+    assert "points with these training images (95% CI" in sentence
+    (first,) = short_verdicts(found)
+    assert first.startswith(short)
 
 
 def test_the_answer_is_about_the_largest_ratio_and_says_both_budgets(results: Callable) -> None:
@@ -49,7 +68,121 @@ def test_the_answer_is_about_the_largest_ratio_and_says_both_budgets(results: Ca
     (sentence,) = answers(results({**BASE, **cells}))
     assert "adding 60 synthetic" in sentence
     assert "with the same number of epochs +" in sentence
-    assert "after correction for 4 comparisons" in sentence
+    assert "exploratory): " in sentence
+    assert "correction" not in sentence  # a single headline
+
+
+def test_an_equivalent_arm_is_said_to_change_less_than_what_matters(results: Callable) -> None:
+    cells = {"real/both": [1.0] * 4, "add:1/updates": [1.0] * 4}
+    found = results(cells, per_class=400)
+    assert answers(found)[0].endswith("): no change larger than 1 point.")
+    assert short_verdicts(found) == [
+        "Synthetic images: no change larger than 1 point for the small CNN (+0.0 points of macro "
+        "F1)."
+    ]
+    strict = results(cells, per_class=400, config=CONFIG | {"meaningful": 0.05})
+    assert answers(strict)[0].endswith("): cannot tell.")
+
+
+def test_the_headline_that_was_planned_and_not_finished_is_not_replaced_silently(
+    results: Callable,
+) -> None:
+    cells = {"add:1/updates": [0.9] * 4, "add:2/updates": [None] * 4}
+    (sentence,) = answers(results({**BASE, **cells}))
+    assert "adding 30 synthetic" in sentence
+    assert ", exploratory): helps." in sentence
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (Exchange(30, 60, 7.2, 3.1, 11.8), "were worth 7 real ones (95% 3 to 12)."),
+        (Exchange(30, 60, 1.2, -3.1, 11.8), "were worth 1 real one (95% −3 to 12)."),
+        (Exchange(30, 30, 7.2, 3.1, None), "(95% 3 or more), beyond the learning curve's 30 per"),
+        (Exchange(30, 60, -9.0, None, -2.0), "were worth −9 real ones (95% at most −2)."),
+        (Exchange(30, 60, None, 90.0, None), "were worth at least 90 real ones (95%), beyond"),
+        (Exchange(30, 60, None, None, -15.0), "were worth at most −15 real ones (95%)."),
+        (Exchange(30, 60, 5.0, None, None), "The learning curve is too uncertain to say"),
+    ],
+)
+def test_what_images_are_worth_in_words(results: Callable, rate: Exchange, expected: str) -> None:
+    found = results({**BASE, "add:1/updates": [0.6] * 4})
+    (key,) = found.headlines("cnn")
+    sentence = worth(found.grid, key, rate)
+    assert expected in sentence
+    assert "30 synthetic images per class" in sentence
+    assert worth(found.grid, key, None) == ""
+
+
+def test_a_learning_curve_gives_the_second_sentence(results: Callable) -> None:
+    cells = {
+        "fewer:0.5/updates": [0.30] * 4,
+        "more:1/updates": [0.70] * 4,
+        "add:1/updates": [0.60] * 4,
+    }
+    counts = {"real/both": 72, "fewer:0.5/updates": 36, "more:1/updates": 144, "add:1/updates": 72}
+    found = results({**BASE, **cells}, real_images=counts)
+    second = answers(found)[0].split(". ", 1)[1]
+    assert second.startswith("30 synthetic images per class were worth ")
+    rate = found.verdicts.exchanges[found.headlines("cnn")[0]]
+    assert rate.value == pytest.approx(24 * 2**0.5 - 24, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("arm", "share", "expected"),
+    [
+        ("more:1", 0.8, "doubling the real images was found to help the small CNN, same updates"),
+        ("more:1", 0.5, "doubling the real images was not found to help the small CNN"),
+        ("fewer:0.5", 0.2, "training on 50% of the real images was found to hurt"),
+    ],
+)
+def test_a_positive_control_says_whether_it_was_found(
+    results: Callable, arm: str, share: float, expected: str
+) -> None:
+    (found,) = controls(
+        results({**BASE, f"{arm}/updates": [share] * 4, "add:1/updates": [0.5] * 4})
+    )
+    assert found.startswith(f"Positive control: {expected}")
+    assert ("can be missed here" in found) == ("not found" in found)
+
+
+def test_without_such_an_arm_there_is_no_positive_control(results: Callable) -> None:
+    assert controls(results({**BASE, "add:1/updates": [0.9] * 4})) == []
+
+
+def test_asked_for_a_change_it_says_how_many_seeds_find_it(
+    tmp_path: Path, make_grid: Callable[..., Path]
+) -> None:
+    cells = {"real/both": [0.48, 0.50, 0.55], "add:1/updates": [0.5, 0.49, 0.53]}
+    grid = read_grid(make_grid(tmp_path / "grid", cells))
+    assert plans(results_of(grid)) == []
+    (few,) = plans(results_of(grid, detect=0.5))
+    assert few == (
+        "To find a change of 50 points in the small CNN in 80% of such grids, the grid's 3 seeds "
+        "are enough."
+    )
+    (limit,) = plans(results_of(grid, detect=0.01))
+    assert "test images are the limit: endless seeds would find" in limit
+    (more,) = plans(results_of(grid, detect=0.09))
+    assert re.search(r"(\d+) seeds are needed \(--seeds \1; the grid has 3\)", more)
+
+
+def test_collapsed_runs_are_named(results: Callable) -> None:
+    found = results({"real/both": [0.5] * 4}, f1={"real/both": [0.5, 0.52, 0.05, 0.48]})
+    text = "\n".join(warnings(found))
+    assert "Collapsed runs, by macro F1: cnn-real-both-seed2 (5.0% where" in text
+    assert not any("Collapsed" in each for each in warnings(results(BASE)))
+
+
+def test_models_that_have_not_learned_are_near_chance(results: Callable) -> None:
+    chance = results({"real/both": [0.33, 0.34, 0.33], "add:1/updates": [0.9] * 3})
+    assert any("the small CNN is near chance" in each for each in warnings(chance))
+    assert not any("near chance" in each for each in warnings(results(BASE)))
+
+
+def test_a_margin_that_no_share_can_have_is_given_as_its_ends() -> None:
+    assert margin("f1", Estimate(2, 0.667, 0.3, 1.0, 0.0, 1.0)) == "0.0 to 100.0"
+    assert margin("f1", Estimate(3, 0.5, 0.1, 2.0, 0.4, 0.6)) == "±10.0"
 
 
 def test_each_source_and_each_model_gets_its_own_sentence(results: Callable) -> None:
@@ -97,9 +230,10 @@ def test_where_nothing_hurts_there_is_no_such_warning(results: Callable) -> None
     assert warnings(results({"real/both": [0.5] * 5, **cells})) == []
 
 
-def test_no_measurable_change_says_what_would_have_been_missed(results: Callable) -> None:
+def test_cannot_tell_says_what_would_have_been_found(results: Callable) -> None:
     (text,) = warnings(results({"real/both": [0.5] * 5, "add:1/updates": [0.5] * 5}))
-    assert "a true change of less than about" in text
+    assert "Cannot tell does not mean no change" in text
+    assert "points would be found in about 80% of such grids" in text
 
 
 def test_missing_cells_and_seeds_are_named(results: Callable) -> None:

@@ -1,0 +1,51 @@
+"""How many seeds a change needs, against worked cases."""
+
+from __future__ import annotations
+
+import pytest
+from statsmodels.stats.power import TTestPower
+
+from trainer.analysis.power import MOST_SEEDS, plan_seeds
+from trainer.analysis.stats import Estimate
+
+
+def pilot(se: float, images: float, *, n: int = 3) -> Estimate:
+    """A change over n seeds of which `images` of the standard error comes from test images."""
+    return Estimate(n, 0.0, se, n - 1.0, images=images**2)
+
+
+def test_without_noise_of_images_it_is_the_sample_size_of_a_t_test() -> None:
+    """Differences between seeds of 2 points, a change of 2 points: statsmodels says 9.94."""
+    wanted = TTestPower().solve_power(effect_size=1.0, power=0.8, alpha=0.05)
+    found = plan_seeds(pilot(0.02 / 3**0.5, 0.0), 0.02)
+    assert found is not None
+    assert found.seeds == pytest.approx(wanted, abs=1.1)
+    assert found.test_images == 1
+    assert found.smallest < 0.0001
+
+
+def test_more_headlines_need_more_seeds() -> None:
+    one, two = (plan_seeds(pilot(0.01, 0.002), 0.02, tests=tests) for tests in (1, 2))
+    assert one is not None
+    assert two is not None
+    assert (one.seeds or 0) < (two.seeds or 0)
+
+
+def test_where_test_images_are_the_limit_it_says_how_many_more() -> None:
+    """2 points from images alone: endless seeds find 2.8 standard errors, 5.6 points."""
+    found = plan_seeds(pilot(0.02, 0.02, n=40), 0.02)
+    assert found is not None
+    assert found.seeds is None
+    assert found.smallest == pytest.approx(2.8016 * 0.02, rel=1e-3)
+    assert found.test_images == pytest.approx(2.8016**2, rel=1e-3)
+
+
+def test_a_change_that_needs_more_than_the_most_seeds_is_not_promised() -> None:
+    found = plan_seeds(pilot(0.2, 0.0), 0.01)
+    assert found is not None
+    assert found.seeds is None
+    assert MOST_SEEDS == 100
+
+
+def test_one_seed_says_nothing_about_variances() -> None:
+    assert plan_seeds(Estimate(1, 0.1), 0.02) is None

@@ -1,0 +1,45 @@
+"""What names a cell of a grid, and which cells its answer is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.arms import BASELINE, BUDGETS, SHARED_BUDGET
+
+HEADLINE_METRIC = "f1"
+
+
+@dataclass(frozen=True, order=True)
+class CellKey:
+    """A cell of a grid; `ratio` is the arm's amount. The real-only cell of a model has the budget
+    "both"."""
+
+    model: str
+    arm: str = BASELINE
+    budget: str = SHARED_BUDGET
+    regime: str = BASELINE
+    ratio: float = 0.0
+    source: str = ""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is the cell that the others of its model are compared with."""
+        return self.arm == BASELINE
+
+
+def headline_keys(cells: Sequence[CellKey]) -> tuple[CellKey, ...]:
+    """The cells that one model's answer is about: for each synthetic source the largest amount
+    added, under the first budget. Without an additive arm it is the last one with synthetic images.
+
+    The choice depends on nothing but the plan. Picking the best cell, or the largest of those that
+    are finished, would make any answer look good.
+    """
+    compared = [key for key in cells if not key.is_baseline]
+    first = next((each for each in BUDGETS if any(key.budget == each for key in compared)), "")
+    compared = [key for key in compared if key.budget in (SHARED_BUDGET, first)]
+    adding = [key for key in compared if key.regime == "add"]
+    if not adding:
+        return tuple([key for key in compared if key.source][-1:])
+    largest = {key.source: key for key in sorted(adding, key=lambda key: key.ratio)}
+    return tuple(largest[source] for source in dict.fromkeys(key.source for key in adding))

@@ -1,0 +1,256 @@
+"""The answer of a grid in sentences: one verdict per source, the numbers, what synthetic images are
+worth, and whether the grid finds an effect that is known. No HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
+from trainer.analysis.comparisons import Comparison
+from trainer.analysis.exchange import Exchange
+from trainer.analysis.power import MOST_SEEDS, SeedPlan, plan_seeds
+from trainer.analysis.results import Results
+from trainer.report.wording import (
+    BUDGET_SHORT,
+    SUGGESTIVE,
+    added_per_class,
+    arm_title,
+    budget_note,
+    counted,
+    interval,
+    model_noun,
+    model_title,
+    p_value,
+    per_class,
+    point_count,
+    points,
+    verdict,
+)
+from trainer.runs import Grid
+
+GIVEN = "with these training images"
+
+
+def short_verdicts(results: Results) -> list[str]:
+    """For each synthetic source one short sentence about all models."""
+    found: dict[str, list[str]] = {}
+    for model in results.models:
+        for key in results.headlines(model):
+            comparison = results.comparison(key)
+            if comparison is not None:
+                found.setdefault(key.source, []).append(_short(results, key, comparison))
+    several = len(found) > 1
+    return [
+        f"Synthetic images{f' from {source}' * several}: {'; '.join(clauses)}."
+        for source, clauses in found.items()
+    ]
+
+
+def _short(results: Results, key: CellKey, comparison: Comparison) -> str:
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(results.grid, key.model)
+    amount = f"{points(change.value)} points of macro F1"
+    if comparison.verdict in ("better", "worse"):
+        word = "help" if comparison.verdict == "better" else "hurt"
+        ends = [abs(end) for end in (change.low, change.high) if end is not None]
+        return f"{word} {noun} ({amount}, at least {points(min(ends)).removeprefix('+')})"
+    hint = f"; {SUGGESTIVE}" * comparison.is_suggestive
+    words = verdict(comparison).removesuffix(f" ({SUGGESTIVE})")
+    return f"{words} for {noun} ({amount}{hint})"
+
+
+def answers(results: Results) -> list[str]:
+    """For each model one answer per source, about the most synthetic images added from it."""
+    found = []
+    for model in results.models:
+        keys = [key for key in results.headlines(model) if results.comparison(key)]
+        if not keys:
+            found.append(
+                f"{model_title(results.grid, model)}: no finished cell with synthetic images to "
+                "compare with real only."
+            )
+        found += [_answer(results, key) for key in keys]
+    return found
+
+
+def _answer(results: Results, key: CellKey) -> str:
+    grid, comparison = results.grid, results.comparison(key)
+    assert comparison is not None
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(grid, key.model)
+    start = f"With {per_class(grid, 'train')} real images per class, {_deed(grid, key)} changed"
+    amount = f"the macro F1 of {noun} by {points(change.value)} points"
+    if comparison.verdict == "untested":
+        return f"{start} {amount} with a single seed: no interval, no test."
+    facts = f"{interval(change)}, {p_value(comparison.p_holm)}{_family(comparison)}"
+    sentences = [
+        f"{start} {amount} {GIVEN} ({facts}): {verdict(comparison)}{_twin(results, key)}.",
+        worth(grid, key, results.verdicts.exchanges.get(key)),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _family(comparison: Comparison) -> str:
+    """For how many comparisons, and of which kind, a p-value is corrected."""
+    kind = "headline" if comparison.is_headline else "exploratory"
+    if comparison.family == 1:
+        return "" if comparison.is_headline else ", exploratory"
+    return f" after correction for {comparison.family} {kind} comparisons"
+
+
+def _deed(grid: Grid, key: CellKey) -> str:
+    made = f" from {key.source}" if len(grid.info.get("sources", {})) > 1 else ""
+    if key.regime == "add":
+        return f"adding {added_per_class(grid, key.ratio)} synthetic ones{made}"
+    return f"training on {arm_title(grid, key)}"
+
+
+def _twin(results: Results, key: CellKey) -> str:
+    """The same arm under the other budget, as the end of a sentence."""
+    twin = results.twin(key)
+    comparison = results.comparison(twin) if twin else None
+    if twin is None or comparison is None or comparison.verdict == "untested":
+        return ""
+    change = comparison.changes[HEADLINE_METRIC]
+    return (
+        f"; with the {BUDGET_SHORT[twin.budget].replace('same', 'same number of')} "
+        f"{points(change.value)} ({interval(change)}, {p_value(comparison.p_holm)}, exploratory): "
+        f"{verdict(comparison)}"
+    )
+
+
+def worth(grid: Grid, key: CellKey, rate: Exchange | None) -> str:
+    """What the images of an arm are worth in real ones, as a sentence; "" without a curve."""
+    if rate is None:
+        return ""
+    made = f"{added_per_class(grid, key.ratio)} synthetic images per class"
+    if key.regime != "add":
+        made = f"The images of {key.arm}"
+    if rate.low is None and rate.high is None:
+        return f"The learning curve is too uncertain to say what {made} are worth in real ones."
+    if rate.value is None:
+        known = rate.high if rate.low is None else rate.low
+        side = "at most" if rate.low is None else "at least"
+        assert known is not None
+        return f"{made} were worth {side} {_count(known)} (95%){_measured(rate)}."
+    ends = (
+        f"at most {_number(rate.high)}"
+        if rate.low is None and rate.high is not None
+        else f"{_number(rate.low or 0.0)} or more"
+        if rate.high is None
+        else f"{_number(rate.low or 0.0)} to {_number(rate.high)}"
+    )
+    return f"{made} were worth {_count(rate.value)} (95% {ends}){_measured(rate)}."
+
+
+def _measured(rate: Exchange) -> str:
+    """How far the learning curve goes, where the worth lies beyond it."""
+    reach = rate.measured_to - rate.base
+    most = max(rate.value or 0.0, rate.high or 0.0)
+    beyond = most > reach or rate.high is None
+    return f", beyond the learning curve's {rate.measured_to:.0f} per class" * beyond
+
+
+def _count(value: float) -> str:
+    more = "real one" if round(value) == 1 else "real ones"
+    return f"{_number(value)} {more}"
+
+
+def _number(value: float) -> str:
+    return f"{round(value) + 0:d}".replace("-", "−")
+
+
+def controls(results: Results) -> list[str]:
+    """Whether the grid finds what is known to matter: more real images, or fewer. One sentence per
+    model that has such an arm."""
+    return [sentence for model in results.models for sentence in _control(results, model)]
+
+
+def _control(results: Results, model: str) -> Iterator[str]:
+    keys = [key for key in results.of(model) if results.comparison(key) is not None]
+    budget = next((key.budget for key in results.headlines(model)), "updates")
+    keys = [key for key in keys if key.budget == budget]
+    more = [key for key in keys if key.regime == "more"]
+    fewer = [key for key in keys if key.regime == "fewer"]
+    if not more and not fewer:
+        return
+    key = max(more, key=lambda key: key.ratio) if more else min(fewer, key=lambda key: key.ratio)
+    comparison = results.comparison(key)
+    assert comparison is not None
+    if comparison.verdict == "untested":
+        return
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(results.grid, model)
+    expected = "better" if more else "worse"
+    found = comparison.verdict == expected
+    facts = f"{points(change.value)} points, {interval(change)}, {p_value(comparison.p_holm)}"
+    deed = (
+        f"{_times(1 + key.ratio)} the real images"
+        if more
+        else f"training on {key.ratio * 100:g}% of the real images"
+    )
+    yield (
+        f"Positive control: {deed} was {'' if found else 'not '}found to "
+        f"{'help' if more else 'hurt'} {noun}{budget_note(key)} ({facts})"
+        f"{'' if found else ': an effect like that can be missed here'}."
+    )
+
+
+def _times(factor: float) -> str:
+    return {2.0: "doubling", 3.0: "tripling"}.get(factor, f"taking {factor:g} times")
+
+
+def plans(results: Results) -> list[str]:
+    """For each model how many seeds would find the change that was asked for, and their price."""
+    if results.detect is None:
+        return []
+    return [sentence for model in results.models for sentence in _plan(results, model)]
+
+
+def _plan(results: Results, model: str) -> Iterator[str]:
+    compared = [key for key in results.headlines(model) if results.comparison(key)]
+    found = [_seed_plan(results, key) for key in compared]
+    known = [plan for plan in found if plan is not None]
+    noun, size = model_noun(results.grid, model), point_count(results.detect or 0.0)
+    if not known:
+        return
+    plan = max(known, key=lambda each: (each.seeds or math.inf, each.test_images))
+    start = f"To find a change of {size} in {noun} in 80% of such grids"
+    seeds = len({run.seed for run in results.grid.runs})
+    if plan.test_images > 1:
+        yield (
+            f"{start}, test images are the limit: endless seeds would find "
+            f"{plan.smallest * 100:.1f} points; {plan.test_images:.1f} times as many test images "
+            "are needed at least."
+        )
+    elif plan.seeds is None:
+        yield f"{start}, more than {MOST_SEEDS} seeds are needed."
+    elif plan.seeds <= seeds:
+        yield f"{start}, the grid's {seeds} seeds are enough."
+    else:
+        yield (
+            f"{start}, {plan.seeds} seeds are needed (--seeds {plan.seeds}; the grid has {seeds})"
+            f"{_price(results, model, plan.seeds - seeds)}. Decide before you look at the results: "
+            "adding seeds until something is found raises false alarms."
+        )
+
+
+def _seed_plan(results: Results, key: CellKey) -> SeedPlan | None:
+    comparison = results.comparison(key)
+    assert comparison is not None
+    change = comparison.changes[HEADLINE_METRIC]
+    return plan_seeds(change, results.detect or 1.0, tests=comparison.family)
+
+
+def _price(results: Results, model: str, more_seeds: int) -> str:
+    """What so many more seeds of all of a model's cells cost."""
+    cells = results.of(model)
+    seconds = [
+        float(run.metrics["seconds"])
+        for key in cells
+        for run in results.runs[key].values()
+        if "seconds" in run.metrics
+    ]
+    if not seconds:
+        return ""
+    total_s = more_seeds * len(cells) * sum(seconds) / len(seconds)
+    shown = f"{total_s:.0f} seconds" if total_s < 120 else f"{total_s / 60:.0f} minutes"
+    return f": {counted(more_seeds * len(cells), 'more run')}, about {shown} one after the other"
