@@ -38,7 +38,7 @@ from trainer.runs import (
     write_file,
     write_run,
 )
-from trainer.training.engine import pick_device, pick_dtype
+from trainer.training.compute import pick_device, pick_dtype
 from trainer.training.inputs import prepare_inputs
 from trainer.training.run import PlannedRun, versions
 from trainer.training.tuned import TunedHyperparameters, read_tuned, refuse_test_images

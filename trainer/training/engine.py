@@ -1,11 +1,10 @@
-"""Training and prediction over tensors in memory. Independent of folders and grids."""
+"""Training over tensors in memory. Independent of folders and grids."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +12,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainer.config import DTYPES, TrainingConfig
-from trainer.errors import ConfigError, RunError
+from trainer.config import TrainingConfig
+from trainer.errors import RunError
 from trainer.training.augmentation import augment
-from trainer.training.heads import fit_logistic
+from trainer.training.compute import (
+    autocast,
+    is_out_of_memory,
+    logits,
+    pick_dtype,
+    place,
+    take,
+)
+from trainer.training.heads import fit_head, fit_logistic
 from trainer.training.mixing import mixed
 from trainer.training.optimisation import (
     averaged,
@@ -26,16 +33,9 @@ from trainer.training.optimisation import (
 )
 
 logger = logging.getLogger(__name__)
-_PREDICT_BATCH = 256
 _SMALLEST_MICRO_BATCH = 2  # batch normalisation cannot be trained on a single image
 _SLOWER = 1 / 3  # of the learning rate, for a training that is started again
 _LOSS_CHECK_EVERY = 25  # updates; reading the loss makes a GPU wait
-_NO_MEMORY = (
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,13 @@ class LabelledTensors:
     """Rows of an input tensor, int64 [n], with their classes, int64 [n].
 
     Rows of int64 [n,K] are K views of each image; whenever an image is trained on, one of them is
-    drawn. A row may occur twice, even with different labels.
+    drawn. A row may occur twice, even with different labels. `judged`, bool [n], marks those that a
+    choice inside the training may be judged by: the real ones where there are any. None: all.
     """
 
     rows: torch.Tensor
     labels: torch.Tensor
+    judged: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -103,57 +105,6 @@ class _Best:
     state: dict[str, torch.Tensor] | None = None
 
 
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA if available.
-
-    Raises:
-        ConfigError: CUDA was requested but is not available.
-    """
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ConfigError(
-            "device 'cuda' was requested, but torch finds no CUDA device; use --device cpu"
-        )
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
-
-
-def pick_dtype(name: str, device: torch.device) -> str:
-    """ "auto" is bfloat16 on a CUDA device that computes in it, float16 on an older one, float32 on
-    a CPU.
-
-    Raises:
-        ConfigError: the name is unknown, or float16 was asked for on a CPU, which cannot train in
-            it.
-    """
-    if name not in DTYPES:
-        raise ConfigError(f"dtype '{name}' is unknown; choose from {', '.join(DTYPES)}")
-    if name == "float16" and device.type != "cuda":
-        raise ConfigError("dtype 'float16' needs a CUDA device; use float32, or bfloat16")
-    if name != "auto":
-        return name
-    if device.type != "cuda":
-        return "float32"
-    return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """Uses deterministic algorithms inside the context; if torch has none, it warns and continues.
-
-    Equal predictions still need the same machine, torch version and number of threads, and the same
-    `micro_batch`.
-    """
-    before, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
-
-
 def fit(
     network: nn.Module,
     inputs: torch.Tensor,
@@ -175,6 +126,8 @@ def fit(
     Raises:
         RunError: the loss became infinite or NaN, or not even two images at once fit into memory.
     """
+    if config.head != "linear" and inputs.ndim == 2:
+        return _fit_features(network, inputs, train, validation, config, seed, device)
     start = _copied(network)
     for attempt in range(config.retries + 1):
         network.load_state_dict(start)
@@ -224,7 +177,7 @@ def _fit(
         try:
             return training.run()
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         training.forget()  # outside the handler, whose traceback keeps the activations alive
         if micro_batch <= _SMALLEST_MICRO_BATCH:
@@ -239,6 +192,50 @@ def _fit(
             config.batch_size,
         )
         network.load_state_dict(start)
+
+
+def _fit_features(
+    network: nn.Module,
+    inputs: torch.Tensor,
+    train: LabelledTensors,
+    validation: LabelledTensors,
+    config: TrainingConfig,
+    seed: int,
+    device: torch.device,
+) -> Fit:
+    """A frozen model's head without an optimiser. Several views of an image are as many rows."""
+    assert isinstance(network, nn.Sequential)
+    rows = train.rows if train.rows.ndim == 2 else train.rows[:, None]
+    views = rows.shape[1]
+    judged = None if train.judged is None else train.judged.repeat_interleave(views)
+    place(network, inputs, torch.device("cpu"))
+    fit_head(
+        config.head,
+        network,
+        inputs[rows.flatten().to(inputs.device)].cpu(),
+        train.labels.repeat_interleave(views),
+        judged=judged,
+        seed=seed,
+    )
+    place(network, inputs, device)
+    accuracy = _accuracy(network, inputs, train, device=device, dtype="float32")
+
+    def loss(of: LabelledTensors) -> float:
+        found = logits(network, inputs, of.rows, device=device, dtype="float32").cpu()
+        return functional.cross_entropy(found, of.labels).item()
+
+    return Fit(
+        updates=0,
+        epochs=0.0,
+        best_update=0,
+        train_loss=loss(LabelledTensors(rows[:, 0], train.labels)),
+        validation_loss=loss(validation) if len(validation) else None,
+        batch_size=len(rows),
+        micro_batch=len(rows),
+        dtype="float32",
+        train_accuracy=accuracy,
+        collapsed=_is_guessing(accuracy, train.labels),
+    )
 
 
 def _fit_head_first(
@@ -259,12 +256,17 @@ def _fit_head_first(
         raise RunError(f"the last layer {head} is a {type(last).__name__}, not a Linear")
     setattr(owner, name, nn.Identity())
     try:
-        features = _logits(network, inputs, train.rows, device=device, dtype=dtype).cpu()
+        features = logits(network, inputs, train.rows, device=device, dtype=dtype).cpu()
     finally:
         setattr(owner, name, last)
     std, mean = torch.std_mean(features, dim=0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
-    found = fit_logistic((features - mean) / std, train.labels, num_classes=last.out_features)
+    found = fit_logistic(
+        (features - mean) / std,
+        train.labels,
+        num_classes=last.out_features,
+        judged=train.judged,
+    )
     with torch.no_grad():
         weight = found.weight / std
         last.weight.copy_(weight)
@@ -285,7 +287,7 @@ def _accuracy(
     dtype: str,
 ) -> float:
     rows = of.rows if of.rows.ndim == 1 else of.rows[:, 0]
-    guessed = _logits(network, inputs, rows, device=device, dtype=dtype).argmax(dim=1)
+    guessed = logits(network, inputs, rows, device=device, dtype=dtype).argmax(dim=1)
     return float((guessed.cpu() == of.labels).double().mean())
 
 
@@ -294,19 +296,6 @@ def _is_guessing(accuracy: float, labels: torch.Tensor) -> bool:
     class."""
     chance = float(labels.bincount().max()) / len(labels)
     return accuracy <= chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
-
-
-def predict(
-    network: nn.Module,
-    inputs: torch.Tensor,
-    rows: torch.Tensor,
-    *,
-    device: torch.device,
-    dtype: str = "auto",
-) -> np.ndarray:
-    """Class probabilities of these rows of `inputs`: float64 [len(rows), classes]."""
-    logits = _logits(network, inputs, rows, device=device, dtype=pick_dtype(dtype, device))
-    return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
 
 @dataclass
@@ -326,7 +315,7 @@ class _Training:
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)  # dropout and augmentation
-        _place(self.network, self.inputs, self.device)
+        place(self.network, self.inputs, self.device)
         self.optimiser = new_optimiser(self.network, self.config, head=self.head)
         # float16 has a small exponent range: gradients are scaled up so that small ones do not
         # vanish.
@@ -410,14 +399,14 @@ class _Training:
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for part in chosen.tensor_split(math.ceil(len(chosen) / self.micro_batch)):
-            batch = _take(self.inputs, _one_view(self.train.rows[part]), self.device)
+            batch = take(self.inputs, _one_view(self.train.rows[part]), self.device)
             if self.config.augment != "none" and batch.ndim == 4:
                 batch = augment(batch, kind=self.config.augment, mirror=self.config.mirror)
             labels = self.train.labels[part].to(self.device)
             blend = mixed(batch, labels, self.config, self.random)
-            with _autocast(self.device, self.dtype):
-                logits = self.network(blend.pixels)
-            loss = blend.loss(logits.float(), smoothing=self.config.label_smoothing)
+            with autocast(self.device, self.dtype):
+                found = self.network(blend.pixels)
+            loss = blend.loss(found.float(), smoothing=self.config.label_smoothing)
             loss = loss * (len(part) / len(chosen))
             self.scaler.scale(loss).backward()
             total += loss.detach()
@@ -427,7 +416,7 @@ class _Training:
 
     def _check_losses(self) -> None:
         """Checks the losses since the last check, in one transfer from the device."""
-        recent = torch.stack(self.unseen).tolist()
+        recent = torch.stack(self.unseen).tolist() if self.unseen else []
         self.unseen.clear()
         for loss in recent:
             self.losses.append(loss)
@@ -447,21 +436,12 @@ class _Training:
 
     def _validated(self, network: nn.Module) -> tuple[float, float]:
         """(mistakes, loss) on the validation images."""
-        logits = _logits(
+        found = logits(
             network, self.inputs, self.validation.rows, device=self.device, dtype=self.dtype
         )
         labels = self.validation.labels.to(self.device)
-        mistakes = (logits.argmax(dim=1) != labels).sum().item()
-        return mistakes, functional.cross_entropy(logits, labels).item()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or Python ran out of memory; on a CPU torch reports it as a plain
-    RuntimeError."""
-    text = str(error)
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
-        part in text for part in _NO_MEMORY
-    )
+        mistakes = (found.argmax(dim=1) != labels).sum().item()
+        return mistakes, functional.cross_entropy(found, labels).item()
 
 
 def _batches(count: int, *, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
@@ -481,47 +461,3 @@ def _one_view(rows: torch.Tensor) -> torch.Tensor:
     if rows.ndim == 1:
         return rows
     return rows[torch.arange(len(rows)), torch.randint(0, rows.shape[1], (len(rows),))]
-
-
-def _autocast(device: torch.device, dtype: str) -> AbstractContextManager[None]:
-    kind = torch.float16 if dtype == "float16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=kind, enabled=dtype != "float32")
-
-
-@torch.no_grad()
-def _logits(
-    network: nn.Module,
-    inputs: torch.Tensor,
-    rows: torch.Tensor,
-    *,
-    device: torch.device,
-    dtype: str,
-) -> torch.Tensor:
-    _place(network, inputs, device)
-    network.eval()
-    found: list[torch.Tensor] = []
-    left, at_once = rows, min(_PREDICT_BATCH, max(1, len(rows)))
-    while len(left):
-        try:
-            with _autocast(device, dtype):
-                found.append(network(_take(inputs, left[:at_once], device)).float())
-            left = left[at_once:]
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error) or at_once == 1:
-                raise
-            at_once = math.ceil(at_once / 2)
-            logger.warning("out of memory: predicting %d images at once from here on", at_once)
-    return torch.cat(found)
-
-
-def _place(network: nn.Module, inputs: torch.Tensor, device: torch.device) -> None:
-    network.to(device)
-    if inputs.ndim == 4:
-        network.to(memory_format=torch.channels_last)
-
-
-def _take(inputs: torch.Tensor, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Rows of the inputs on the device; pixels with the channels last, which trains 1.6 times as
-    fast on a CPU."""
-    batch = inputs[rows.to(inputs.device)].to(device, non_blocking=True)
-    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch

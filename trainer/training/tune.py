@@ -27,7 +27,8 @@ from trainer.models.weights import find_weights, given_weights
 from trainer.progress import Progress
 from trainer.runs import read_json_file, to_json, write_file
 from trainer.training.classifier import new_network
-from trainer.training.engine import LabelledTensors, deterministic, fit, pick_device, predict
+from trainer.training.compute import deterministic, pick_device, predict
+from trainer.training.engine import LabelledTensors, fit
 from trainer.training.inputs import ModelInputs, prepare_inputs
 from trainer.training.run import versions
 

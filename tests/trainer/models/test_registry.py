@@ -20,7 +20,7 @@ from trainer.errors import ConfigError, WeightsError
 from trainer.models.cnn import build_cnn
 from trainer.models.registry import MODELS, MODES, model_spec
 from trainer.models.weights import UNTRAINED, Weights, find_weights, load_backbone
-from trainer.training.engine import pick_device
+from trainer.training.compute import pick_device
 from trainer.training.inputs import Backbone
 
 TIMM = "timm:test_resnet.r160_in1k"

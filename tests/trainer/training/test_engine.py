@@ -8,18 +8,10 @@ from torch import nn
 
 from trainer.config import TrainingConfig
 from trainer.errors import ConfigError, RunError
-from trainer.training.engine import (
-    Fit,
-    LabelledTensors,
-    Standardise,
-    deterministic,
-    fit,
-    learning_rate_at,
-    pick_device,
-    pick_dtype,
-    predict,
-)
+from trainer.training.compute import deterministic, pick_device, pick_dtype, predict
+from trainer.training.engine import Fit, LabelledTensors, Standardise, fit
 from trainer.training.engine import _batches as batches
+from trainer.training.optimisation import learning_rate_at
 
 CPU = torch.device("cpu")
 
