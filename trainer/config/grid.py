@@ -27,6 +27,7 @@ from trainer.config.fields import (
     strict,
     to_list,
 )
+from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, NONE, RECIPES, VALIDATIONS
 from trainer.config.run import TrainingConfig, check_image_size
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
@@ -37,7 +38,20 @@ DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given no
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _QUICK_UPDATES = 40
 # Fields that replace a model's own defaults.
-_OVERRIDES = ("updates", "epochs", "batch_size", "learning_rate", "weight_decay")
+_OVERRIDES = (
+    "updates",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "augment",
+    "mirror",
+    "head",
+)
+# Options that only mean something for a head that an optimiser trains.
+_OF_LINEAR_HEAD = {"updates", "epochs", "batch_size", "learning_rate", "weight_decay"}
+# Below so many validation images per class, the best checkpoint is a matter of luck.
+ENOUGH_TO_CHOOSE = 20
 _LISTS = {
     "models": str,
     "ratios": float,
@@ -55,9 +69,11 @@ class GridConfig:
 
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form
     of additive arms: 0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how
-    many there are (0, 1, ...). A field that is None leaves each model's own default. `tuned` are
-    files of hyper-parameters, each for one model. `devices` are those of the local executor's
-    processes. `quick` shrinks images, counts and updates to a smoke run whose numbers mean nothing.
+    many there are (0, 1, ...). `recipe` says how models are trained; a field that is None leaves
+    its choice. `validation` is "holdout", "none" or "kfold"; with "kfold" the learning rate is
+    chosen by cross-validation inside the real training images. `tuned` are files of
+    hyper-parameters, each for one model. `devices` are those of the local executor's processes.
+    `quick` shrinks images, counts and updates to a smoke run whose numbers mean nothing.
     """
 
     real: str
@@ -70,6 +86,8 @@ class GridConfig:
     more_real: str | None = None
     drop_leaks: bool = False
     seeds: int = 3
+    recipe: str = DEFAULT_RECIPE
+    validation: str | None = None
     validation_share: float = 0.2
     image_size_px: int | None = None
     updates: int | None = None
@@ -77,7 +95,9 @@ class GridConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float | None = None
-    augment: str = "none"
+    augment: str | None = None
+    mirror: bool | None = None
+    head: str | None = None
     tuned: tuple[str, ...] = ()
     dtype: str = "auto"
     weights: str | tuple[str, ...] | None = None
@@ -95,6 +115,9 @@ class GridConfig:
         check_number(
             "validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9
         )
+        check_choice("recipe", self.recipe, tuple(RECIPES))
+        if self.validation is not None:
+            check_choice("validation", self.validation, VALIDATIONS)
         check_choice("device", self.device, DEVICES)
         self._check_machine()
         if self.image_size_px is not None:
@@ -104,6 +127,11 @@ class GridConfig:
         for name in ("quick", "allow_untrained", "drop_leaks"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        if self.validation == NONE and RECIPES[self.recipe].keeps_best:
+            raise ConfigError(
+                f"recipe '{self.recipe}' chooses a checkpoint on validation images; leave out "
+                "--validation none, or take --recipe modern"
+            )
         for model in self.models:
             model_spec(model).check_image_size(self.image_size_for(model))
             self.training_for(model, train_images=1)
@@ -185,11 +213,6 @@ class GridConfig:
                     f"arm '{arm.name}' needs additional real images; name their folder with "
                     f"--more-real"
                 )
-            if arm.regime == "augment" and self.augment != "none":
-                raise ConfigError(
-                    "arm 'augment' is the same as the baseline when --augment standard is on; "
-                    "leave one out"
-                )
 
     @property
     def used_arms(self) -> tuple[Arm, ...]:
@@ -206,6 +229,17 @@ class GridConfig:
         if isinstance(self.synthetic, str):
             return {DEFAULT_SOURCE: self.synthetic}
         return dict(self.synthetic)
+
+    @property
+    def used_validation(self) -> str:
+        """Whether real images are held out: "holdout", "none" or "kfold", by default the
+        recipe's."""
+        return self.validation or RECIPES[self.recipe].validation
+
+    @property
+    def held_out_share(self) -> float:
+        """The share of the real training images that is held out for validation, 0 for none."""
+        return self.validation_share if self.used_validation == HOLDOUT else 0.0
 
     def budgets_of(self, arm: Arm) -> tuple[str, ...]:
         """The budgets that an arm is trained under: the one shared by all, or those asked for."""
@@ -233,19 +267,26 @@ class GridConfig:
         *,
         train_images: int,
         baseline_images: int | None = None,
+        held_out: int = 0,
         tuned: Mapping[str, Any] | None = None,
     ) -> TrainingConfig:
-        """Hyper-parameters of `model` in the baseline: its defaults, then what was tuned or given.
+        """Hyper-parameters of `model` in the baseline: the recipe's, then what was tuned or given.
 
-        `train_images` is the number in the largest cell, `baseline_images` in the real-only one. By
-        default the first sets the updates: the model's `passes` over that cell, and no fewer than
-        its `min_updates`. If epochs are the only budget, the second does.
+        `train_images` is the number in the largest cell, `baseline_images` in the real-only one.
+        The updates are the recipe's passes over one of the two, and no fewer than its minimum:
+        over the baseline if the recipe fixes them or epochs are the only budget. `held_out` is how
+        many validation images the smallest class has: a checkpoint is chosen on no fewer than 20
+        per class, unless the recipe always does.
 
         Raises:
             ConfigError: a value is out of range, or both given as an option and tuned.
         """
+        recipe = RECIPES[self.recipe]
+        schedule = recipe.schedule(model_spec(model))
         values: dict[str, Any] = {"updates": None, "dtype": self.dtype}
-        values |= model_spec(model).training | self._given_training(model, tuned or {})
+        values |= dict(schedule.training) | self._given_training(model, tuned or {})
+        if held_out >= ENOUGH_TO_CHOOSE:
+            values["keep"] = "best"
         if not values.get("epochs") and not values["updates"]:
             checked = TrainingConfig(**values | {"updates": 1})
         else:
@@ -258,16 +299,21 @@ class GridConfig:
             return checked
         if self.quick:
             return replace(checked, updates=_QUICK_UPDATES)
-        images = train_images if "updates" in self.budgets else baseline_images
-        passes = math.ceil(model_spec(model).passes * images / checked.batch_size)
-        return replace(checked, updates=max(model_spec(model).min_updates, passes))
+        fixed = recipe.fixed or "updates" not in self.budgets
+        images = baseline_images if fixed else train_images
+        passes = math.ceil(schedule.passes * images / checked.batch_size)
+        return replace(checked, updates=max(schedule.min_updates, passes))
 
     def _given_training(self, model: str, tuned: Mapping[str, Any]) -> dict[str, Any]:
-        """What replaces the defaults of `model`: options, and tuned values."""
+        """What replaces the recipe's choices for `model`: options, and tuned values."""
+        frozen = model_spec(model).frozen
         given = {
             name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None
         }
-        given |= {"augment": self.augment} if self.augment != "none" else {}
+        if not frozen:
+            given.pop("head", None)
+        elif "head" not in given | dict(tuned) and (given | dict(tuned)).keys() & _OF_LINEAR_HEAD:
+            given["head"] = "linear"  # what these options are about
         given |= {"dtype": self.dtype} if self.dtype != "auto" else {}
         both = sorted(given.keys() & tuned.keys())
         if both:

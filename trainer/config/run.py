@@ -7,12 +7,11 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields
 
-from trainer.arms import SHARED_BUDGET, parse_arm
+from trainer.arms import AUGMENTATIONS, SHARED_BUDGET, parse_arm
 from trainer.config.fields import OLD_NAMES, check_choice, check_flag, check_number, check_whole
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
 
-AUGMENTATIONS = ("none", "standard", "crop", "trivial", "rand")
 OPTIMISERS = ("adam", "adamw", "sgd")
 KEEPS = ("best", "last")
 HEADS = ("linear", "logistic", "cosine", "knn")

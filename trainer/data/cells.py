@@ -72,10 +72,12 @@ class Wanted:
     added: int
 
 
-def wanted_counts(arm: Arm, *, real: int, held_out: int) -> Wanted:
+def wanted_counts(arm: Arm, *, real: int, held_out: int, largest: int = 0) -> Wanted:
     """What an arm uses of a class with `real` real training images, `held_out` of them for
-    validation."""
+    validation; the largest class trains on `largest`."""
     trained = real - held_out
+    if arm.regime == "balance":
+        return Wanted(trained, max(0, largest - trained))
     if arm.regime == "swap":
         stay = share_of(1 - arm.amount, trained)
         return Wanted(stay, trained - stay)
@@ -92,8 +94,10 @@ def share_of(amount: float, count: int) -> int:
 
 
 def held_out(real: int, validation_share: float) -> int:
-    """How many of a class's real training images are for validation: at least one, at most all but
-    one."""
+    """How many of a class's real training images are for validation: none for a share of 0, else at
+    least one, at most all but one."""
+    if not validation_share:
+        return 0
     return min(max(1, share_of(validation_share, real)), real - 1)
 
 
@@ -106,23 +110,25 @@ def check_counts(dataset: Dataset, arms: Iterable[Arm], *, validation_share: flo
         ConfigError: an arm draws from an unknown source.
     """
     real = {label: len(dataset.pool(REAL, label)) for label in dataset.classes}
-    single = [label for label in dataset.classes if real[label] < 2]
+    held = {label: held_out(real[label], validation_share) for label in dataset.classes}
+    single = [label for label in dataset.classes if real[label] < (2 if validation_share else 1)]
     if single:
         raise DataError(
             f"class {quoted(single)} has {real[single[0]]} training images; each needs at least 2, "
             "one to train and one to validate"
         )
+    largest = max((real[label] - held[label] for label in dataset.classes), default=0)
     for arm in arms:
         wanted = {
-            label: wanted_counts(
-                arm, real=real[label], held_out=held_out(real[label], validation_share)
-            )
+            label: wanted_counts(arm, real=real[label], held_out=held[label], largest=largest)
             for label in dataset.classes
         }
         _check_arm(dataset, arm, wanted)
 
 
 def _check_arm(dataset: Dataset, arm: Arm, wanted: dict[str, Wanted]) -> None:
+    if arm.regime == "balance" and not any(each.added for each in wanted.values()):
+        raise DataError(f"arm {arm.name} has nothing to fill: all classes have as many images")
     if arm.amount and arm.regime != "fewer" and not any(each.added for each in wanted.values()):
         raise DataError(f"arm {arm.name} adds no image to any class; take a larger amount")
     empty = [label for label, each in wanted.items() if not each.real + each.added]
@@ -169,11 +175,13 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
     kept: list[Sample] = []
     held: list[Sample] = []
     added: list[Sample] = []
+    real = [len(dataset.pool(REAL, label)) for label in dataset.classes]
+    largest = max((each - held_out(each, validation_share) for each in real), default=0)
     for label in dataset.classes:
         samples = dataset.pool(REAL, label)
         order = _shuffled(samples, "validation", seed, label)
         count = held_out(len(samples), validation_share)
-        wanted = wanted_counts(arm, real=len(samples), held_out=count)
+        wanted = wanted_counts(arm, real=len(samples), held_out=count, largest=largest)
         held += sorted(order[:count], key=_by_file)
         trained = sorted(order[count:], key=_by_file)
         kept += sorted(_shuffled(trained, "share", seed, label)[: wanted.real], key=_by_file)

@@ -41,7 +41,12 @@ from trainer.runs import (
 from trainer.training.compute import pick_device, pick_dtype
 from trainer.training.inputs import prepare_inputs
 from trainer.training.run import PlannedRun, versions
-from trainer.training.tuned import TunedHyperparameters, read_tuned, refuse_test_images
+from trainer.training.tuned import (
+    TunedHyperparameters,
+    read_tuned,
+    refuse_other_recipes,
+    refuse_test_images,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +117,9 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
         more=Path(config.more_real) if config.more_real is not None else None,
         limit_per_class=config.limit_per_class,
     )
-    check_counts(dataset, config.used_arms, validation_share=config.validation_share)
+    check_counts(dataset, config.used_arms, validation_share=config.held_out_share)
     tuned = read_tuned(config.tuned, models=config.models)
+    refuse_other_recipes(tuned.values(), config.recipe)
     refuse_test_images(tuned.values(), dataset.test)
     given = given_weights(config.weights, config.models)
     weights = {
@@ -140,7 +146,7 @@ def _without_leaks(dataset: Dataset, config: GridConfig) -> tuple[Dataset, dict[
         )
     if config.drop_leaks:
         dataset = drop_leaks(dataset, leaks)
-        check_counts(dataset, config.used_arms, validation_share=config.validation_share)
+        check_counts(dataset, config.used_arms, validation_share=config.held_out_share)
     return dataset, leaks.to_dict(dropped=config.drop_leaks)
 
 

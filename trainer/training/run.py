@@ -48,7 +48,10 @@ class PlannedRun:
         """All samples that the run needs rows for: its images, and their views for a frozen
         backbone."""
         return needed_samples(
-            self.config, self.images.train, (*self.images.validation, *self.images.test)
+            self.config.model,
+            self.config.training,
+            self.images.train,
+            (*self.images.validation, *self.images.test),
         )
 
 
