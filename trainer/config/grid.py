@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.arms import (
+    AUGMENT,
     BASELINE,
     BUDGETS,
+    MIXES,
     NOT_SOURCES,
     SHARED_BUDGET,
     SOURCE_NAME,
@@ -134,7 +136,7 @@ class GridConfig:
             )
         for model in self.models:
             model_spec(model).check_image_size(self.image_size_for(model))
-            self.training_for(model, train_images=1)
+            self.check_changes(model, self.training_for(model, train_images=1))
         self._check_arms()
 
     def _check_folders(self) -> None:
@@ -212,6 +214,24 @@ class GridConfig:
                 raise ConfigError(
                     f"arm '{arm.name}' needs additional real images; name their folder with "
                     f"--more-real"
+                )
+
+    def applies(self, arm: Arm, model: str) -> bool:
+        """Whether the arm means anything for the model: a frozen backbone sees whole images."""
+        return not (arm.change in MIXES and model_spec(model).frozen)
+
+    def check_changes(self, model: str, training: TrainingConfig) -> None:
+        """Raises ConfigError if an arm's augmentation is the one that all cells of `model` have."""
+        for arm in self.used_arms:
+            same = arm.change and training.changed_by(arm) == training
+            if same and self.applies(arm, model):
+                rest = (
+                    "the baseline" if arm.regime == AUGMENT else f"'{replace(arm, change='').name}'"
+                )
+                kind = arm.change if arm.change in MIXES else f"augmentation '{arm.change}'"
+                raise ConfigError(
+                    f"arm '{arm.name}' is the same as {rest} for {model}, which has {kind} in every "
+                    "cell; leave the arm out, or choose another --augment or --recipe"
                 )
 
     @property

@@ -71,8 +71,9 @@ _SCRATCH: Mapping[str, Any] = {
     "batch_size": 32,
     "weight_decay": 0.05,
     "warmup": 0.1,
-    "augment": "crop",
+    "augment": "trivial",
     "label_smoothing": 0.1,
+    "mixup": 0.2,
     "average": 0.05,
     "keep": "last",
     "retries": 2,
@@ -80,6 +81,7 @@ _SCRATCH: Mapping[str, Any] = {
 _FINETUNE: Mapping[str, Any] = {
     **_SCRATCH,
     "augment": "crop",
+    "mixup": 0.0,
     "head_first": True,
     "head_rate": 10.0,
     "bottom_rate": 0.1,
@@ -113,7 +115,7 @@ RECIPES = {
         ),
         Recipe(
             "modern",
-            "AdamW with a warm-up, random crops, label smoothing, averaged last weights; frozen "
+            "AdamW with a warm-up, TrivialAugment, mixup, label smoothing, averaged last weights; frozen "
             "backbones get a logistic regression",
             NONE,
             True,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
-from trainer.arms import AUGMENTATIONS, SHARED_BUDGET, parse_arm
+from trainer.arms import AUGMENTATIONS, SHARED_BUDGET, Arm, parse_arm
 from trainer.config.fields import OLD_NAMES, check_choice, check_flag, check_number, check_whole
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
 
+# The usual alphas: Zhang et al. 2018 for ImageNet, Yun et al. 2019.
+MIXUP_ALPHA, CUTMIX_ALPHA = 0.2, 1.0
 OPTIMISERS = ("adam", "adamw", "sgd")
 KEEPS = ("best", "last")
 HEADS = ("linear", "logistic", "cosine", "knn")
@@ -92,6 +94,14 @@ class TrainingConfig:
     def total_updates(self, train_images: int) -> int:
         """Optimiser steps over `train_images` images."""
         return self.updates or math.ceil(train_images / self.batch_size) * (self.epochs or 0)
+
+    def changed_by(self, arm: Arm) -> TrainingConfig:
+        """With the augmentation that an arm asks for."""
+        if arm.change == "mixup":
+            return replace(self, mixup=MIXUP_ALPHA)
+        if arm.change == "cutmix":
+            return replace(self, cutmix=CUTMIX_ALPHA)
+        return replace(self, augment=arm.change or self.augment)
 
 
 _FIRST_FIELDS = 9  # of TrainingConfig: those that every run's hash covers

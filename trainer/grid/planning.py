@@ -7,19 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trainer.arms import AUGMENT, BASELINE, MIXES, Arm, parse_arm, resolved_source
+from trainer.arms import BASELINE, Arm, parse_arm, resolved_source
 from trainer.config import GridConfig, RunConfig, TrainingConfig
 from trainer.data.cells import cell_images
 from trainer.data.dataset import Dataset
-from trainer.errors import ConfigError
-from trainer.models.registry import model_spec
 from trainer.models.weights import Weights
 from trainer.training.run import PlannedRun
 from trainer.training.tuned import TunedHyperparameters
 
 logger = logging.getLogger(__name__)
-# The usual alphas: Zhang et al. 2018 for ImageNet, Yun et al. 2019.
-MIXUP_ALPHA, CUTMIX_ALPHA = 0.2, 1.0
 
 
 def plan_runs(
@@ -40,7 +36,7 @@ def plan_runs(
     planned = []
     for model in config.models:
         for arm in config.used_arms:
-            if not applies(arm, model):
+            if not config.applies(arm, model):
                 logger.warning("arm %s is left out for %s: it mixes pixels", arm.name, model)
                 continue
             for budget in config.budgets_of(arm):
@@ -90,42 +86,14 @@ def training_configs(
         for model in config.models
     }
     for model, training in found.items():
-        _refuse_unchanged(model, training, config)
+        config.check_changes(model, training)
     return found
-
-
-def applies(arm: Arm, model: str) -> bool:
-    """Whether the arm means anything for the model: a frozen backbone sees whole images only."""
-    return not (arm.change in MIXES and model_spec(model).frozen)
-
-
-def _refuse_unchanged(model: str, training: TrainingConfig, config: GridConfig) -> None:
-    for arm in config.used_arms:
-        if arm.change and applies(arm, model) and changed(training, arm) == training:
-            raise ConfigError(
-                f"arm '{arm.name}' is the same as '{replace(arm, change='').name}' for {model}, "
-                f"whose augmentation is '{training.augment}' already; leave it out"
-                if arm.regime != AUGMENT
-                else f"arm '{arm.name}' is the same as the baseline for {model}, whose "
-                f"augmentation is '{training.augment}' already; leave it out"
-            )
-
-
-def changed(training: TrainingConfig, arm: Arm) -> TrainingConfig:
-    """A cell's hyper-parameters with the augmentation that its arm asks for."""
-    if not arm.change:
-        return training
-    if arm.change in MIXES:
-        if arm.change == "mixup":
-            return replace(training, mixup=MIXUP_ALPHA)
-        return replace(training, cutmix=CUTMIX_ALPHA)
-    return replace(training, augment=arm.change)
 
 
 def cell_training(baseline: TrainingConfig, arm: Arm, budget: str, times: float) -> TrainingConfig:
     """A cell's hyper-parameters: the baseline's, but with budget "epochs" `times` as many
     updates."""
-    training = changed(baseline, arm)
+    training = baseline.changed_by(arm)
     if budget != "epochs" or training.updates is None:
         return training
     return replace(training, updates=max(1, math.floor(times * training.updates + 0.5)))

@@ -2,10 +2,10 @@
 
     standard   moved by up to 1/8 of the side, and half of the images mirrored
     crop       a random part of the image, enlarged, and half of the images mirrored
-    trivial    crop, then one random change of geometry or colour per image
-    rand       crop, then two random changes per image, all of one strength
+    trivial    standard, and one random change of geometry or colour per image
+    rand       standard, and two random changes per image, all of one strength
 
-Crop and geometry are one affine map, so that pixels are interpolated once; the changes of colour
+Moves and geometry are one affine map, so that pixels are interpolated once; the changes of colour
 run on the images that drew them. Random numbers come from a generator on the CPU, or torch's global
 one: the same for any device.
 """
@@ -49,7 +49,8 @@ def augment(
     if kind == "standard":
         return _moved(pixels, generator, mirror=mirror)
     count, rounds = len(pixels), {"crop": 0, "trivial": 1, "rand": _RAND_CHANGES}[kind]
-    maps = _crops(count, generator, mirror=mirror)
+    start = _crops if kind == "crop" else _moves
+    maps = start(count, generator, mirror=mirror)
     drawn = torch.randint(0, len(CHANGES), (rounds, count), generator=generator)
     strengths = torch.rand(rounds, count, generator=generator)
     if kind == "rand":
@@ -104,6 +105,16 @@ def _crops(count: int, generator: Generator, *, mirror: bool) -> torch.Tensor:
     maps[:, 1, 1], maps[:, 2, 2] = height, 1.0
     maps[:, 0, 2] = (2 * across - 1) * (1 - width)
     maps[:, 1, 2] = (2 * down - 1) * (1 - height)
+    return maps
+
+
+def _moves(count: int, generator: Generator, *, mirror: bool) -> torch.Tensor:
+    """Affine maps as those of `_crops`: a move by up to 1/8 of the side, and half mirrored."""
+    across, down, turn = torch.rand(3, count, generator=generator)
+    reach = 2 / _SHIFT_SHARE
+    maps = torch.eye(3).repeat(count, 1, 1)
+    maps[:, 0, 0] = torch.where(turn < (0.5 if mirror else 0.0), -1.0, 1.0)
+    maps[:, 0, 2], maps[:, 1, 2] = (2 * across - 1) * reach, (2 * down - 1) * reach
     return maps
 
 
