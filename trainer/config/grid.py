@@ -225,13 +225,12 @@ class GridConfig:
         for arm in self.used_arms:
             same = arm.change and training.changed_by(arm) == training
             if same and self.applies(arm, model):
-                rest = (
-                    "the baseline" if arm.regime == AUGMENT else f"'{replace(arm, change='').name}'"
-                )
+                plain = BASELINE if arm.regime == AUGMENT else replace(arm, change="").name
+                other = "the baseline" if plain == BASELINE else f"'{plain}'"
                 kind = arm.change if arm.change in MIXES else f"augmentation '{arm.change}'"
                 raise ConfigError(
-                    f"arm '{arm.name}' is the same as {rest} for {model}, which has {kind} in every "
-                    "cell; leave the arm out, or choose another --augment or --recipe"
+                    f"arm '{arm.name}' is the same as {other} for {model}, which has {kind} in "
+                    "every cell; leave the arm out, or choose another --augment or --recipe"
                 )
 
     @property

@@ -115,8 +115,8 @@ RECIPES = {
         ),
         Recipe(
             "modern",
-            "AdamW with a warm-up, TrivialAugment, mixup, label smoothing, averaged last weights; frozen "
-            "backbones get a logistic regression",
+            "AdamW with a warm-up, TrivialAugment, mixup, label smoothing, averaged last weights; "
+            "a logistic regression on frozen backbones",
             NONE,
             True,
             _MODERN,
