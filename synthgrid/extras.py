@@ -21,7 +21,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
-    "timm": "timm",
+    "timm": "lite0",
     "ray": "scale",
 }
 _ROOT = Path(__file__).resolve().parents[1]

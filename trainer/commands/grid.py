@@ -27,7 +27,7 @@ from trainer.config import (
     renamed,
 )
 from trainer.errors import ConfigError
-from trainer.models.registry import MODELS
+from trainer.models.registry import MODELS, default_models
 
 logger = logging.getLogger(__name__)
 SOURCE_GIVEN = re.compile(rf"{SOURCE_NAME.pattern}=")
@@ -115,7 +115,7 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=(
             f"NAME[:frozen|finetune|scratch] from {', '.join(MODELS)}, timm:ARCH "
-            "(default cnn,resnet50)"
+            f"(default {','.join(default_models())})"
         ),
     )
     add(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer.arms import (
@@ -32,7 +32,7 @@ from trainer.config.fields import (
 from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, NONE, RECIPES, VALIDATIONS
 from trainer.config.run import TrainingConfig, check_image_size
 from trainer.errors import ConfigError
-from trainer.models.registry import model_spec
+from trainer.models.registry import default_models, model_spec
 
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("local", "ray")
@@ -81,7 +81,7 @@ class GridConfig:
     real: str
     out: str
     synthetic: str | Mapping[str, str] | None = None
-    models: tuple[str, ...] = ("cnn", "resnet50")
+    models: tuple[str, ...] = field(default_factory=default_models)
     ratios: tuple[float, ...] | None = None
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS

@@ -9,6 +9,7 @@ from trainer.models.registry import (
     Architecture,
     Defaults,
     ModelSpec,
+    default_models,
     model_spec,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "Architecture",
     "Defaults",
     "ModelSpec",
+    "default_models",
     "model_spec",
 ]

