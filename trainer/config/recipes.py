@@ -96,7 +96,7 @@ _FROZEN: Mapping[str, Any] = {
 }
 _MODERN = {
     (SCRATCH, "cnn"): Schedule({**_SCRATCH, "learning_rate": 3e-3}, 60, 1200),
-    (SCRATCH, "norm"): Schedule({**_SCRATCH, "learning_rate": 1e-3}, 60, 1200),
+    (SCRATCH, "norm"): Schedule({**_SCRATCH, "learning_rate": 2e-3}, 60, 1200),
     (SCRATCH, "plain"): Schedule({**_SCRATCH, "learning_rate": 3e-4}, 60, 1200),
     (FINETUNE, "cnn"): Schedule({**_FINETUNE, "learning_rate": 3e-4}, 15, 300),
     (FINETUNE, "norm"): Schedule({**_FINETUNE, "learning_rate": 1e-4}, 15, 300),

@@ -8,20 +8,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainer.analysis.mistakes import write_mistakes
-from trainer.config import GridConfig, TrainingConfig
+from trainer.config import KFOLD, GridConfig, TrainingConfig
 from trainer.data.cells import check_counts
 from trainer.data.contact_sheet import contact_sheet
 from trainer.data.dataset import Dataset, load_dataset
 from trainer.data.leaks import drop_leaks, find_leaks
 from trainer.data.torchvision_sets import real_folder
 from trainer.grid.executors import Executor, executor_for
+from trainer.grid.kfold import chosen_rates
 from trainer.grid.lock import grid_locked, refuse_unfinished
 from trainer.grid.planning import plan_runs, run_entry, training_configs
 from trainer.models.registry import model_spec
@@ -38,7 +39,7 @@ from trainer.runs import (
     write_file,
     write_run,
 )
-from trainer.training.compute import pick_device, pick_dtype
+from trainer.training.compute import deterministic, pick_device, pick_dtype
 from trainer.training.inputs import prepare_inputs
 from trainer.training.run import PlannedRun, versions
 from trainer.training.tuned import (
@@ -88,6 +89,8 @@ def run_grid(config: GridConfig) -> Grid:
     executor = executor_for(config, device)
     grid = prepare_grid(config)
     with grid_locked(out):
+        if config.used_validation == KFOLD:
+            grid = _with_chosen_rates(grid, device)
         _write_grid_files(grid, out, device)
         pending = [run for run in grid.runs if not is_done(out, run.run_id)]
         logger.info(
@@ -131,6 +134,15 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
     training = training_configs(config, dataset, tuned)
     runs = plan_runs(config, dataset, training, weights)
     return PreparedGrid(config, dataset, leaks, weights, tuned, training, runs)
+
+
+def _with_chosen_rates(grid: PreparedGrid, device: torch.device) -> PreparedGrid:
+    with deterministic():
+        training = chosen_rates(
+            grid.config, grid.dataset, grid.training, grid.weights, device=device
+        )
+    runs = plan_runs(grid.config, grid.dataset, training, grid.weights)
+    return replace(grid, training=training, runs=runs)
 
 
 def _without_leaks(dataset: Dataset, config: GridConfig) -> tuple[Dataset, dict[str, Any]]:
