@@ -146,6 +146,7 @@ def parse_arm(text: str) -> Arm:
     found = _CHANGED.fullmatch(rest)
     if found:
         rest, change = found["rest"] or AUGMENT, found["kind"] or STANDARD
+        rest = AUGMENT if rest == BASELINE else rest
     head, at, source = rest.partition("@")
     regime, colon, amount = head.partition(":")
     if at and not source:

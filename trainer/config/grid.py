@@ -50,8 +50,6 @@ _OVERRIDES = (
     "mirror",
     "head",
 )
-# Options that only mean something for a head that an optimiser trains.
-_OF_LINEAR_HEAD = {"updates", "epochs", "batch_size", "learning_rate", "weight_decay"}
 # Below so many validation images per class, the best checkpoint is a matter of luck.
 ENOUGH_TO_CHOOSE = 20
 _LISTS = {
@@ -325,14 +323,11 @@ class GridConfig:
 
     def _given_training(self, model: str, tuned: Mapping[str, Any]) -> dict[str, Any]:
         """What replaces the recipe's choices for `model`: options, and tuned values."""
-        frozen = model_spec(model).frozen
         given = {
             name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None
         }
-        if not frozen:
+        if not model_spec(model).frozen:
             given.pop("head", None)
-        elif "head" not in given | dict(tuned) and (given | dict(tuned)).keys() & _OF_LINEAR_HEAD:
-            given["head"] = "linear"  # what these options are about
         given |= {"dtype": self.dtype} if self.dtype != "auto" else {}
         both = sorted(given.keys() & tuned.keys())
         if both:
