@@ -76,11 +76,11 @@ def test_classic_without_validation_images_is_refused() -> None:
         ({"mirror": "no"}, "mirror must be true or false"),
         (
             {"arms": ("real", "augment:trivial")},
-            "arm 'augment:trivial' is the same as the baseline",
+            "'augment:trivial' is the same as the baseline",
         ),
         (
             {"arms": ("real", "add:1+augment:mixup")},
-            "is the same as 'add:1' for cnn, which has mixup",
+            "the same as 'add:1' for cnn, which has mixup",
         ),
     ],
 )
