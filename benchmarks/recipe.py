@@ -11,7 +11,6 @@ whole epochs, decoding excluded on all sides:
                   through create_transform, Mixup, AdamW, cosine schedule with a warm-up
     torchvision   the recipe of its references: SGD with momentum, TrivialAugment, label smoothing,
                   random erasing, an exponential average of the weights
-    fastai        fit_one_cycle or fine_tune with aug_transforms, where fastai is installed
     classic       our recipe of the papers, at its own length
 
 They see the same decoded pixels, network and initial weights. Test images are looked at once, with
@@ -29,7 +28,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -168,7 +166,7 @@ def timm_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) 
     transform = create_transform(
         task.size_px,
         is_training=True,
-        auto_augment="rand-m9-mstd0.5-inc1",
+        auto_augment="rand-m9-mstd0.5",
         re_prob=0.25,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
@@ -228,42 +226,6 @@ def torchvision_way(net: nn.Module, task: Task, model: str, seconds: float, seed
     return average.module
 
 
-def fastai_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
-    """fastai's one cycle with its default augmentation, on tensors in memory."""
-    from fastai.vision import all as fastai
-
-    torch.manual_seed(seed)
-    pairs = list(zip(task.train.float() / 255, task.train_labels.tolist(), strict=True))
-    tensors = [(fastai.TensorImage(pixels), label) for pixels, label in pairs]
-    changes = fastai.aug_transforms(size=task.size_px)
-    loaders = fastai.DataLoaders(
-        fastai.TfmdDL(
-            tensors,
-            bs=BATCH,
-            shuffle=True,
-            drop_last=True,
-            after_batch=[*changes, _Scaled()],
-        ),
-        fastai.TfmdDL(tensors[:BATCH], bs=BATCH, after_batch=[_Scaled()]),
-    )
-    learner = fastai.Learner(loaders, net, loss_func=fastai.LabelSmoothingCrossEntropy())
-    with learner.no_bar(), learner.no_logging():
-        started = time.perf_counter()
-        learner.fit(1, 1e-6)  # how long an epoch takes
-        epochs = max(1, int(seconds / (time.perf_counter() - started)))
-        learner.fit_one_cycle(epochs, 3e-3 if model_spec(model).mode == "scratch" else 1e-3)
-    return net
-
-
-class _Scaled:
-    """Back to 0..255, which the network starts from."""
-
-    order = 1000
-
-    def __call__(self, batch: Any) -> Any:
-        return (batch[0] * 255, *batch[1:]) if isinstance(batch, tuple) else batch
-
-
 def ways() -> Iterator[tuple[str, Way]]:
     """All that can be compared here, ours first, since it sets the time."""
     yield "modern", ours("modern")
@@ -271,8 +233,6 @@ def ways() -> Iterator[tuple[str, Way]]:
     yield "torchvision", torchvision_way
     if importlib.util.find_spec("timm"):
         yield "timm", timm_way
-    if importlib.util.find_spec("fastai"):
-        yield "fastai", fastai_way
 
 
 def accuracy(net: nn.Module, task: Task) -> float:
