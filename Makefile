@@ -9,7 +9,7 @@ demo: $(VENV)/.demo
 	$(VENV)/bin/synthgrid sample-data --out data/digits --train 5 --test 30
 	$(VENV)/bin/synthgrid plan --classes data/digits/train --per-class 30
 	$(VENV)/bin/synthgrid run sd15_class_prompts --server embedded --classes data/digits/train --per-class 30 --batch-size 16 --cfg 3 --out data/digits-synthetic
-	$(VENV)/bin/synthgrid grid --real data/digits --synthetic data/digits-synthetic --models cnn,lite0 --ratios 0,1,6 --budgets updates --seeds 3 --out runs/digits
+	$(VENV)/bin/synthgrid grid --real data/digits --synthetic data/digits-synthetic --models cnn,lite0 --ratios 0,1,6 --budgets updates --seeds 3 --updates 300 --no-mirror --out runs/digits
 
 test: $(VENV)/.dev
 	$(PY) -m pytest -n 2 --dist worksteal --cov

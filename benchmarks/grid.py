@@ -140,6 +140,7 @@ def _config(
         str(out),
         str(synthetic),
         models=(model,),
+        recipe="classic",  # as the tutorial trains
         ratios=RATIOS,
         budgets=("epochs",),
         seeds=size.seeds,

@@ -6,7 +6,9 @@
                    with as many images as the baseline
     fewer:0.5      half of the real images and nothing else
     only:1         synthetic ones only, one for each real one: those that add:1 adds
-    augment        the real images with standard augmentation
+    augment        the real images with standard augmentation; augment:KIND with another kind
+    balance        synthetic images fill every class up to the size of the largest
+    add:1+augment  any arm with another augmentation than the grid's; +augment:KIND likewise
     copies:1       plus a rotated or mirrored copy of each real one (Paulsen et al., Figure 7)
     more:1         plus an additional real image for each real one, from --more-real
 
@@ -25,11 +27,16 @@ from dataclasses import dataclass
 from trainer.errors import ConfigError
 
 BASELINE = "real"
-_NO_AMOUNT = (BASELINE, "augment")
+AUGMENT = "augment"
+_NO_AMOUNT = (BASELINE, AUGMENT, "balance")
 _SHARES = ("swap", "fewer")
-_SYNTHETIC = ("add", "swap", "only")
-_SAME_COUNT = (BASELINE, "augment", "swap")
-REGIMES = (BASELINE, "add", "swap", "fewer", "only", "augment", "copies", "more")
+_SYNTHETIC = ("add", "swap", "only", "balance")
+_SAME_COUNT = (BASELINE, AUGMENT, "swap")
+REGIMES = (BASELINE, "add", "swap", "fewer", "only", "balance", AUGMENT, "copies", "more")
+# Kinds of augmentation: what changes pixels, then what mixes images.
+STANDARD = "standard"
+AUGMENTATIONS = ("none", STANDARD, "crop", "trivial", "rand")
+MIXES = ("mixup", "cutmix")
 BUDGETS = ("updates", "epochs")
 SHARED_BUDGET = "both"
 # Labels in training_images.csv for images that are not synthetic.
@@ -38,21 +45,32 @@ NOT_SOURCES = (
     "copy",
     "more",
 )
+# "augment:trivial" alone, or behind another arm and a "+".
+_CHANGED = re.compile(r"((?P<rest>.+)\+)?augment(:(?P<kind>[^:+@]*))?")
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 
 
 @dataclass(frozen=True)
 class Arm:
     """One regime at one amount. `source` is "" for the first synthetic source, or names joined by
-    "+"."""
+    "+". `change` is a kind of augmentation that the arm has instead of the grid's, "" for none;
+    the regime "augment" always has one."""
 
     regime: str
     amount: float = 0.0
     source: str = ""
+    change: str = ""
 
     def __post_init__(self) -> None:
         if self.regime not in REGIMES:
             raise ConfigError(f"arm '{self.regime}' is unknown; choose from {', '.join(REGIMES)}")
+        if self.regime == AUGMENT and not self.change:
+            object.__setattr__(self, "change", STANDARD)
+        kinds = AUGMENTATIONS + MIXES
+        if self.change and self.change not in kinds:
+            raise ConfigError(
+                f"augmentation '{self.change}' is unknown; choose from {', '.join(kinds)}"
+            )
         if self.regime in _NO_AMOUNT:
             if self.amount:
                 raise ConfigError(f"arm '{self.regime}' takes no amount; write '{self.regime}'")
@@ -80,9 +98,21 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """The text that `parse_arm` reads: "real", "add:0.5", "add:1@syn2"."""
+        """The text that `parse_arm` reads: "real", "add:0.5", "add:1@syn2", "augment:trivial"."""
+        kind = "" if self.change == STANDARD else f":{self.change}"
+        if self.regime == AUGMENT:
+            return f"{AUGMENT}{kind}"
         amount = "" if self.regime in _NO_AMOUNT and not self.amount else f":{_number(self.amount)}"
-        return f"{self.regime}{amount}{f'@{self.source}' if self.source else ''}"
+        source = f"@{self.source}" if self.source else ""
+        return f"{self.regime}{amount}{source}" + (f"+{AUGMENT}{kind}" if self.change else "")
+
+    @property
+    def group(self) -> str:
+        """The regime, with the augmentation where it is not the grid's: arms of one group differ
+        in their amount or source only."""
+        if self.regime == AUGMENT or not self.change:
+            return self.regime
+        return f"{self.regime}+{AUGMENT}" + ("" if self.change == STANDARD else f":{self.change}")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -92,7 +122,7 @@ class Arm:
     @property
     def is_baseline(self) -> bool:
         """Whether it is the arm that the others are compared with."""
-        return self.regime == BASELINE
+        return self.regime == BASELINE and not self.change
 
     @property
     def is_synthetic(self) -> bool:
@@ -107,19 +137,24 @@ class Arm:
 
 
 def parse_arm(text: str) -> Arm:
-    """The arm that a text like "add:0.5@syn2" names.
+    """The arm that a text like "add:0.5@syn2" or "add:1+augment:trivial" names.
 
     Raises:
         ConfigError: the regime is unknown, or the amount is missing or out of range.
     """
-    head, at, source = text.strip().partition("@")
+    rest, change = text.strip(), ""
+    found = _CHANGED.fullmatch(rest)
+    if found:
+        rest, change = found["rest"] or AUGMENT, found["kind"] or STANDARD
+        rest = AUGMENT if rest == BASELINE else rest
+    head, at, source = rest.partition("@")
     regime, colon, amount = head.partition(":")
     if at and not source:
         raise ConfigError(f"arm '{text}' names no source after '@'; write {head}, or {head}@NAME")
     if regime in REGIMES and regime not in _NO_AMOUNT and not amount:
         raise ConfigError(f"arm '{text}' has no amount; write for example {regime}:0.5")
     try:
-        return Arm(regime, float(amount) if colon else 0.0, source)
+        return Arm(regime, float(amount) if colon else 0.0, source, change)
     except ValueError:
         raise ConfigError(
             f"arm '{text}' has amount '{amount}'; expected a number, as in {regime}:0.5"

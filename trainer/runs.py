@@ -5,6 +5,7 @@
     <grid>/samples.png        contact sheet: one row per class, real tiles, then synthetic ones
     <grid>/mistakes.json      the worst mistakes and similar synthetic images
     <grid>/mistakes.png       their thumbnails
+    <grid>/kfold.json         learning rates chosen by cross-validation, if they were
     <grid>/features/          a frozen backbone's features; may be deleted
     <grid>/<run id>/          config.json, metrics.json, predictions.csv, training_images.csv,
                               model.safetensors, DONE

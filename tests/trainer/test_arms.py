@@ -20,6 +20,12 @@ from trainer.errors import ConfigError
         ("fewer:0.3333333333333333", Arm("fewer", 1 / 3)),
         ("copies:1", Arm("copies", 1.0)),
         ("more:2", Arm("more", 2.0)),
+        ("balance", Arm("balance")),
+        ("balance@syn2", Arm("balance", source="syn2")),
+        ("augment:trivial", Arm("augment", change="trivial")),
+        ("augment:mixup", Arm("augment", change="mixup")),
+        ("add:1+augment", Arm("add", 1.0, change="standard")),
+        ("add:2@syn1+syn2+augment:rand", Arm("add", 2.0, "syn1+syn2", "rand")),
     ],
 )
 def test_a_name_is_the_text_that_is_parsed(text: str, arm: Arm) -> None:
@@ -29,6 +35,15 @@ def test_a_name_is_the_text_that_is_parsed(text: str, arm: Arm) -> None:
 
 def test_one_amount_has_one_spelling() -> None:
     assert {parse_arm(text).name for text in ("add:1", "add:1.0", " add:1e0 ")} == {"add:1"}
+    assert parse_arm("real+augment:crop").name == parse_arm("augment:crop").name == "augment:crop"
+    assert parse_arm("augment:standard").name == "augment"
+
+
+def test_arms_of_one_group_differ_in_amount_or_source_only() -> None:
+    groups = {name: parse_arm(name).group for name in ("add:1", "add:2@b", "add:1+augment:rand")}
+    assert list(groups.values()) == ["add", "add", "add+augment:rand"]
+    assert parse_arm("augment").group == "augment"
+    assert not parse_arm("augment:none").is_baseline
 
 
 @pytest.mark.parametrize(
@@ -44,6 +59,9 @@ def test_one_amount_has_one_spelling() -> None:
         ("swap:1.5", "at most 1"),
         ("fewer:1", "below 1"),
         ("fewer:0.5@syn2", "uses no synthetic images"),
+        ("augment:flip", "augmentation 'flip' is unknown; choose from none, standard"),
+        ("add:1+augment:flip", "augmentation 'flip' is unknown"),
+        ("balance:2", "takes no amount"),
         ("add:1@", "names no source"),
         ("add:1@a+a", "each synthetic source once"),
         ("add:1@a/b", "each synthetic source once"),

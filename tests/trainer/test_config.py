@@ -106,7 +106,7 @@ def test_old_names_are_accepted_but_not_beside_the_new_ones() -> None:
 
 
 def test_all_cells_of_a_model_get_the_same_number_of_updates() -> None:
-    config = GridConfig.from_dict(BASE)
+    config = GridConfig.from_dict({**BASE, "recipe": "classic"})
     assert config.training_for("cnn", train_images=340).total_updates(40) == config.training_for(
         "cnn", train_images=340
     ).total_updates(340)
@@ -134,7 +134,7 @@ def test_ratios_are_the_short_form_and_arms_come_after_them() -> None:
 
 
 def test_where_passes_are_the_only_budget_the_baseline_sets_the_updates() -> None:
-    config = GridConfig.from_dict(BASE)
+    config = GridConfig.from_dict({**BASE, "recipe": "classic"})
     sizes = {"train_images": 5400, "baseline_images": 2700}
     assert config.training_for("cnn", **sizes).updates == 15 * 5400 // 32 + 1
     assert (

@@ -13,7 +13,19 @@ from typing import Any
 from trainer.arms import BUDGETS, SOURCE_NAME
 from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
-from trainer.config import AUGMENTATIONS, DEVICES, DTYPES, EXECUTORS, GridConfig, read_json, renamed
+from trainer.config import (
+    AUGMENTATIONS,
+    DEFAULT_RECIPE,
+    DEVICES,
+    DTYPES,
+    EXECUTORS,
+    HEADS,
+    RECIPES,
+    VALIDATIONS,
+    GridConfig,
+    read_json,
+    renamed,
+)
 from trainer.errors import ConfigError
 from trainer.models.registry import MODELS, default_models
 
@@ -38,7 +50,10 @@ arms, each trained on the same validation and test images:
   swap:0.5     half of the real images replaced by synthetic ones
   fewer:0.5    half of the real ones
   only:1       synthetic ones only, one for each real one
-  augment      the real ones, shifted and mirrored at random
+  augment      the real ones, shifted and mirrored at random; augment:KIND, as with --augment, or
+               augment:mixup, augment:cutmix
+  add:1+augment:KIND    any arm with another augmentation than the grid's
+  balance      synthetic images fill every class up to the size of the largest
   copies:1     plus a rotated or mirrored copy of each real one
   more:1       plus an additional real image for each real one, from --more-real
   add:1@b      from the synthetic source b; add:2@a+b from both in turn
@@ -161,14 +176,20 @@ def _add_weights_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "training, the same in all cells (defaults depend on the model)"
+        "training, the same in all cells (defaults depend on recipe and model)"
+    )
+    group.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        help="; ".join(f"{each.name}: {each.summary}" for each in RECIPES.values())
+        + f" (default {DEFAULT_RECIPE})",
     )
     length = group.add_mutually_exclusive_group()
     length.add_argument(
         "--updates",
         type=int,
         metavar="N",
-        help="optimiser updates of the baseline (default: grows with the largest cell)",
+        help="optimiser updates of the baseline (default: the recipe's)",
     )
     length.add_argument(
         "--epochs",
@@ -187,13 +208,36 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--weight-decay", type=float, metavar="X", help="L2 penalty")
     group.add_argument("--l2", dest="weight_decay", type=float, help=argparse.SUPPRESS)
     group.add_argument(
-        "--augment", choices=AUGMENTATIONS, help="standard: random shift and mirror (default none)"
+        "--augment",
+        choices=AUGMENTATIONS,
+        help=(
+            "standard: shift and mirror; crop: random crops; trivial, rand: crops, and colours "
+            "and geometry of TrivialAugment or RandAugment (default: the recipe's)"
+        ),
+    )
+    group.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="mirror images at random; --no-mirror for digits and letters (default: mirror)",
+    )
+    group.add_argument(
+        "--head",
+        choices=HEADS,
+        help="how a frozen backbone's last layer is fitted (default: the recipe's)",
+    )
+    group.add_argument(
+        "--validation",
+        choices=VALIDATIONS,
+        help=(
+            "holdout: hold real images out; none: train on all; kfold: choose the learning rate by "
+            "cross-validation, then train on all (default: the recipe's)"
+        ),
     )
     group.add_argument(
         "--validation-share",
         type=float,
         metavar="X",
-        help="of the real training images (default 0.2)",
+        help="of the real training images, with --validation holdout (default 0.2)",
     )
     group.add_argument(
         "--image-size",

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from trainer.commands.parsing import new_parser
-from trainer.config import DEVICES
+from trainer.config import DEFAULT_RECIPE, DEVICES, RECIPES
 
 EXAMPLES = """  synthgrid tune --real data/animals --model cnn --trials 40 --out runs/tuned-cnn.json
   synthgrid grid --real data/animals --synthetic made --tuned runs/tuned-cnn.json --out runs/animals
@@ -31,7 +31,14 @@ def add_parser(commands: Any) -> None:
         help="the JSON file to write; the study is kept next to it",
     )
     add("--model", default="cnn", metavar="NAME", help="default cnn")
+    add(
+        "--recipe",
+        default=DEFAULT_RECIPE,
+        choices=(*RECIPES, "any"),
+        help=f"which recipe's hyper-parameters; any: the best of all (default {DEFAULT_RECIPE})",
+    )
     add("--trials", type=int, default=30, metavar="N", help="total number of trials (default 30)")
+    add("--minutes", type=float, metavar="N", help="start no trial after so many minutes")
     add("--folds", type=int, default=3, metavar="N", help="cross-validation folds (default 3)")
     add("--seed", type=int, default=0, metavar="N")
     add(
@@ -65,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in found.training.items()
     )
-    print(f"{found.path}: {settings}")
+    print(f"{found.path}: recipe {found.recipe}, {settings}")
     print(
         f"macro F1 {found.score:.3f} out of fold, {found.default_score:.3f} with the defaults, "
         f"{found.trials} trials"

@@ -3,16 +3,23 @@
 No torch: the report reads these too.
 """
 
+from trainer.arms import AUGMENTATIONS
 from trainer.config.fields import read_json, renamed
 from trainer.config.grid import DEFAULT_SOURCE, DEVICES, EXECUTORS, GridConfig
-from trainer.config.run import AUGMENTATIONS, DTYPES, RunConfig, TrainingConfig
+from trainer.config.recipes import DEFAULT_RECIPE, KFOLD, RECIPES, VALIDATIONS
+from trainer.config.run import DTYPES, HEADS, RunConfig, TrainingConfig
 
 __all__ = [
     "AUGMENTATIONS",
+    "DEFAULT_RECIPE",
     "DEFAULT_SOURCE",
     "DEVICES",
     "DTYPES",
     "EXECUTORS",
+    "HEADS",
+    "KFOLD",
+    "RECIPES",
+    "VALIDATIONS",
     "GridConfig",
     "RunConfig",
     "TrainingConfig",

@@ -105,3 +105,9 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises ConfigError unless `value` is one of `choices`."""
     if value not in choices:
         raise ConfigError(f"{name} '{value}' is unknown; choose from {', '.join(choices)}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises ConfigError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, not {value!r}")

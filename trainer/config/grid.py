@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer.arms import (
+    AUGMENT,
     BASELINE,
     BUDGETS,
+    MIXES,
     NOT_SOURCES,
     SHARED_BUDGET,
     SOURCE_NAME,
@@ -27,6 +29,7 @@ from trainer.config.fields import (
     strict,
     to_list,
 )
+from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, NONE, RECIPES, VALIDATIONS
 from trainer.config.run import TrainingConfig, check_image_size
 from trainer.errors import ConfigError
 from trainer.models.registry import default_models, model_spec
@@ -37,7 +40,18 @@ DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given no
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _QUICK_UPDATES = 40
 # Fields that replace a model's own defaults.
-_OVERRIDES = ("updates", "epochs", "batch_size", "learning_rate", "weight_decay")
+_OVERRIDES = (
+    "updates",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "augment",
+    "mirror",
+    "head",
+)
+# Below so many validation images per class, the best checkpoint is a matter of luck.
+ENOUGH_TO_CHOOSE = 20
 _LISTS = {
     "models": str,
     "ratios": float,
@@ -56,10 +70,12 @@ class GridConfig:
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form
     of additive arms: 0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how
     many there are (0, 1, ...). `meaningful` is the smallest change of interest, in points of macro
-    F1; only the report uses it. A field that is None leaves each model's own default. `tuned` are
-    files of hyper-parameters, each for one model. `devices` are those of the local executor's
-    processes. `cap_amounts` trains an arm with what there is where it asks for more images. `quick`
-    shrinks images, counts and updates to a smoke run whose numbers mean nothing.
+    F1; only the report uses it. `recipe` says how models are trained; a field that is None leaves
+    its choice. `validation` is "holdout", "none" or "kfold"; with "kfold" the learning rate is
+    chosen by cross-validation inside the real training images. `tuned` are files of
+    hyper-parameters, each for one model. `devices` are those of the local executor's processes.
+    `cap_amounts` trains an arm with what there is where it asks for more images. `quick` shrinks
+    images, counts and updates to a smoke run whose numbers mean nothing.
     """
 
     real: str
@@ -74,6 +90,8 @@ class GridConfig:
     cap_amounts: bool = False
     seeds: int = 3
     meaningful: float = 1.0
+    recipe: str = DEFAULT_RECIPE
+    validation: str | None = None
     validation_share: float = 0.2
     image_size_px: int | None = None
     updates: int | None = None
@@ -81,7 +99,9 @@ class GridConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float | None = None
-    augment: str = "none"
+    augment: str | None = None
+    mirror: bool | None = None
+    head: str | None = None
     tuned: tuple[str, ...] = ()
     dtype: str = "auto"
     weights: str | tuple[str, ...] | None = None
@@ -100,6 +120,9 @@ class GridConfig:
             "validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9
         )
         check_number("meaningful", self.meaningful, low=0.0, low_excluded=True, high=100.0)
+        check_choice("recipe", self.recipe, tuple(RECIPES))
+        if self.validation is not None:
+            check_choice("validation", self.validation, VALIDATIONS)
         check_choice("device", self.device, DEVICES)
         self._check_machine()
         if self.image_size_px is not None:
@@ -109,9 +132,14 @@ class GridConfig:
         for name in ("quick", "allow_untrained", "drop_leaks", "cap_amounts"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        if self.validation == NONE and RECIPES[self.recipe].keeps_best:
+            raise ConfigError(
+                f"recipe '{self.recipe}' chooses a checkpoint on validation images; leave out "
+                "--validation none, or take --recipe modern"
+            )
         for model in self.models:
             model_spec(model).check_image_size(self.image_size_for(model))
-            self.training_for(model, train_images=1)
+            self.check_changes(model, self.training_for(model, train_images=1))
         self._check_arms()
 
     def _check_folders(self) -> None:
@@ -190,10 +218,22 @@ class GridConfig:
                     f"arm '{arm.name}' needs additional real images; name their folder with "
                     f"--more-real"
                 )
-            if arm.regime == "augment" and self.augment != "none":
+
+    def applies(self, arm: Arm, model: str) -> bool:
+        """Whether the arm means anything for the model: a frozen backbone sees whole images."""
+        return not (arm.change in MIXES and model_spec(model).frozen)
+
+    def check_changes(self, model: str, training: TrainingConfig) -> None:
+        """Raises ConfigError if an arm's augmentation is the one that all cells of `model` have."""
+        for arm in self.used_arms:
+            same = arm.change and training.changed_by(arm) == training
+            if same and self.applies(arm, model):
+                plain = BASELINE if arm.regime == AUGMENT else replace(arm, change="").name
+                other = "the baseline" if plain == BASELINE else f"'{plain}'"
+                kind = arm.change if arm.change in MIXES else f"augmentation '{arm.change}'"
                 raise ConfigError(
-                    "arm 'augment' is the same as the baseline when --augment standard is on; "
-                    "leave one out"
+                    f"arm '{arm.name}' is the same as {other} for {model}, which has {kind} in "
+                    "every cell; leave the arm out, or choose another --augment or --recipe"
                 )
 
     @property
@@ -211,6 +251,17 @@ class GridConfig:
         if isinstance(self.synthetic, str):
             return {DEFAULT_SOURCE: self.synthetic}
         return dict(self.synthetic)
+
+    @property
+    def used_validation(self) -> str:
+        """Whether real images are held out: "holdout", "none" or "kfold", by default the
+        recipe's."""
+        return self.validation or RECIPES[self.recipe].validation
+
+    @property
+    def held_out_share(self) -> float:
+        """The share of the real training images that is held out for validation, 0 for none."""
+        return self.validation_share if self.used_validation == HOLDOUT else 0.0
 
     def budgets_of(self, arm: Arm) -> tuple[str, ...]:
         """The budgets that an arm is trained under: the one shared by all, or those asked for."""
@@ -238,19 +289,26 @@ class GridConfig:
         *,
         train_images: int,
         baseline_images: int | None = None,
+        held_out: int = 0,
         tuned: Mapping[str, Any] | None = None,
     ) -> TrainingConfig:
-        """Hyper-parameters of `model` in the baseline: its defaults, then what was tuned or given.
+        """Hyper-parameters of `model` in the baseline: the recipe's, then what was tuned or given.
 
-        `train_images` is the number in the largest cell, `baseline_images` in the real-only one. By
-        default the first sets the updates: the model's `passes` over that cell, and no fewer than
-        its `min_updates`. If epochs are the only budget, the second does.
+        `train_images` is the number in the largest cell, `baseline_images` in the real-only one.
+        The updates are the recipe's passes over one of the two, and no fewer than its minimum:
+        over the baseline if the recipe fixes them or epochs are the only budget. `held_out` is how
+        many validation images the smallest class has: a checkpoint is chosen on no fewer than 20
+        per class, unless the recipe always does.
 
         Raises:
             ConfigError: a value is out of range, or both given as an option and tuned.
         """
+        recipe = RECIPES[self.recipe]
+        schedule = recipe.schedule(model_spec(model))
         values: dict[str, Any] = {"updates": None, "dtype": self.dtype}
-        values |= model_spec(model).training | self._given_training(model, tuned or {})
+        values |= dict(schedule.training) | self._given_training(model, tuned or {})
+        if held_out >= ENOUGH_TO_CHOOSE:
+            values["keep"] = "best"
         if not values.get("epochs") and not values["updates"]:
             checked = TrainingConfig(**values | {"updates": 1})
         else:
@@ -268,16 +326,18 @@ class GridConfig:
             return checked
         if self.quick:
             return replace(checked, updates=_QUICK_UPDATES)
-        images = train_images if "updates" in self.budgets else baseline_images
-        passes = math.ceil(model_spec(model).passes * images / checked.batch_size)
-        return replace(checked, updates=max(model_spec(model).min_updates, passes))
+        fixed = recipe.fixed or "updates" not in self.budgets
+        images = baseline_images if fixed else train_images
+        passes = math.ceil(schedule.passes * images / checked.batch_size)
+        return replace(checked, updates=max(schedule.min_updates, passes))
 
     def _given_training(self, model: str, tuned: Mapping[str, Any]) -> dict[str, Any]:
-        """What replaces the defaults of `model`: options, and tuned values."""
+        """What replaces the recipe's choices for `model`: options, and tuned values."""
         given = {
             name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None
         }
-        given |= {"augment": self.augment} if self.augment != "none" else {}
+        if not model_spec(model).frozen:
+            given.pop("head", None)
         given |= {"dtype": self.dtype} if self.dtype != "auto" else {}
         both = sorted(given.keys() & tuned.keys())
         if both:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 
-from trainer.arms import SHARED_BUDGET, parse_arm
-from trainer.config.fields import OLD_NAMES, check_choice, check_number, check_whole
+from trainer.arms import AUGMENTATIONS, SHARED_BUDGET, Arm, parse_arm
+from trainer.config.fields import OLD_NAMES, check_choice, check_flag, check_number, check_whole
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
 
-AUGMENTATIONS = ("none", "standard")
+# The usual alphas: Zhang et al. 2018 for ImageNet, Yun et al. 2019.
+MIXUP_ALPHA, CUTMIX_ALPHA = 0.2, 1.0
+OPTIMISERS = ("adam", "adamw", "sgd")
+KEEPS = ("best", "last")
+HEADS = ("linear", "logistic", "cosine", "knn")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 MAX_IMAGE_SIZE_PX = 4096
@@ -26,9 +30,20 @@ class TrainingConfig:
     Either `updates` (optimiser steps) or `epochs` (passes over the cell's own training images) is
     set. With a fixed number of updates, a cell with more images does not also train for longer,
     which is what makes cells comparable. `weight_decay` is the coefficient of the L2 penalty that
-    Adam adds to the gradient. `dtype` is the number format that the network computes in.
-    Validation runs `checkpoints` times, evenly spaced. A frozen backbone sees `views` augmented
-    views of each training image when images are augmented.
+    Adam adds to the gradient, or of AdamW's and SGD's decay. `dtype` is the number format that the
+    network computes in. A frozen backbone sees `views` augmented views of each training image when
+    images are augmented.
+
+    The rest is what recipes choose; the defaults are those of `classic`. The learning rate rises
+    over the share `warmup` of the updates, then falls to 0. `mirror` is False where a mirrored
+    image means something else. `mixup` and `cutmix` are the alphas of their Beta distributions, 0
+    for neither. `average` is the share of the updates over which the weights are averaged, 0 for
+    none. `keep` is the checkpoint that is used: "best" of `checkpoints` on the validation images,
+    or "last". `head` says how a frozen model's last layer is fitted. Fine-tuning: `head_first`
+    fits the last layer before anything else; it then learns `head_rate` times as fast as the layer
+    before, and the first layer `bottom_rate` times as fast; `freeze_norms` leaves the statistics of
+    batch normalisation as they are. A training that diverges or stays at chance starts again with
+    a third of the learning rate, `retries` times at most.
     """
 
     updates: int | None = 300
@@ -40,6 +55,20 @@ class TrainingConfig:
     views: int = 4
     dtype: str = "auto"
     checkpoints: int = 10
+    optimiser: str = "adam"
+    warmup: float = 0.0
+    mirror: bool = True
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    keep: str = "best"
+    head: str = "linear"
+    head_first: bool = False
+    head_rate: float = 1.0
+    bottom_rate: float = 1.0
+    freeze_norms: bool = False
+    retries: int = 0
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
@@ -47,14 +76,36 @@ class TrainingConfig:
         for name in ("updates", "epochs", "batch_size", "views", "checkpoints"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), low=1)
-        check_number("learning_rate", self.learning_rate, low=0.0, low_excluded=True)
-        check_number("weight_decay", self.weight_decay, low=0.0)
+        check_whole("retries", self.retries, low=0, high=10)
+        for name in ("learning_rate", "head_rate", "bottom_rate"):
+            check_number(name, getattr(self, name), low=0.0, low_excluded=True)
+        for name in ("weight_decay", "mixup", "cutmix"):
+            check_number(name, getattr(self, name), low=0.0)
+        for name in ("warmup", "label_smoothing", "average"):
+            check_number(name, getattr(self, name), low=0.0, high=0.9)
+        for name in ("mirror", "head_first", "freeze_norms"):
+            check_flag(name, getattr(self, name))
         check_choice("augment", self.augment, AUGMENTATIONS)
         check_choice("dtype", self.dtype, DTYPES)
+        check_choice("optimiser", self.optimiser, OPTIMISERS)
+        check_choice("keep", self.keep, KEEPS)
+        check_choice("head", self.head, HEADS)
 
     def total_updates(self, train_images: int) -> int:
         """Optimiser steps over `train_images` images."""
         return self.updates or math.ceil(train_images / self.batch_size) * (self.epochs or 0)
+
+    def changed_by(self, arm: Arm) -> TrainingConfig:
+        """With the augmentation that an arm asks for."""
+        if arm.change == "mixup":
+            return replace(self, mixup=MIXUP_ALPHA)
+        if arm.change == "cutmix":
+            return replace(self, cutmix=CUTMIX_ALPHA)
+        return replace(self, augment=arm.change or self.augment)
+
+
+_FIRST_FIELDS = 9  # of TrainingConfig: those that every run's hash covers
+_LATER_FIELDS = {each.name: each.default for each in fields(TrainingConfig)[_FIRST_FIELDS:]}
 
 
 def check_image_size(size_px: object) -> None:
@@ -102,9 +153,14 @@ class RunConfig:
     def run_id(self) -> str:
         """Readable, and different whenever anything that matters is: "cnn-real-seed0-1a2b3c4d"."""
         values = asdict(self)
-        # Hashed under the names that the fields had first, so that finished runs stay finished.
+        # Hashed as the first version would have, so that finished runs stay finished: under the
+        # names that the fields had then, and without later ones that have their default.
+        training = values["training"]
+        for name, default in _LATER_FIELDS.items():
+            if training[name] == default:
+                del training[name]
         for old, new in OLD_NAMES.items():
-            values["training"][old] = values["training"].pop(new)
+            training[old] = training.pop(new)
         text = json.dumps(values, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
         budget = f"-{self.budget}" * (self.budget != SHARED_BUDGET)

@@ -74,10 +74,12 @@ class Wanted:
     added: int
 
 
-def wanted_counts(arm: Arm, *, real: int, held_out: int) -> Wanted:
+def wanted_counts(arm: Arm, *, real: int, held_out: int, largest: int = 0) -> Wanted:
     """What an arm uses of a class with `real` real training images, `held_out` of them for
-    validation."""
+    validation; the largest class trains on `largest`."""
     trained = real - held_out
+    if arm.regime == "balance":
+        return Wanted(trained, max(0, largest - trained))
     if arm.regime == "swap":
         stay = share_of(1 - arm.amount, trained)
         return Wanted(stay, trained - stay)
@@ -94,8 +96,10 @@ def share_of(amount: float, count: int) -> int:
 
 
 def held_out(real: int, validation_share: float) -> int:
-    """How many of a class's real training images are for validation: at least one, at most all but
-    one."""
+    """How many of a class's real training images are for validation: none for a share of 0, else at
+    least one, at most all but one."""
+    if not validation_share:
+        return 0
     return min(max(1, share_of(validation_share, real)), real - 1)
 
 
@@ -122,7 +126,7 @@ def check_counts(
         ConfigError: an arm draws from an unknown source.
     """
     real = {label: len(dataset.pool(REAL, label)) for label in dataset.classes}
-    single = [label for label in dataset.classes if real[label] < 2]
+    single = [label for label in dataset.classes if real[label] < (2 if validation_share else 1)]
     if single:
         raise DataError(
             f"class {quoted(single)} has {real[single[0]]} training images; each needs at least 2, "
@@ -131,8 +135,9 @@ def check_counts(
     found: dict[tuple[str, str], Shortage] = {}
     for arm in arms:
         for held in _possibly_held(dataset, validation_share):
+            largest = max((real[label] - held[label] for label in dataset.classes), default=0)
             wanted = {
-                label: wanted_counts(arm, real=real[label], held_out=held[label])
+                label: wanted_counts(arm, real=real[label], held_out=held[label], largest=largest)
                 for label in dataset.classes
             }
             for each in _check_arm(dataset, arm, wanted, may_lack):
@@ -143,7 +148,7 @@ def check_counts(
 def _possibly_held(dataset: Dataset, share: float) -> list[dict[str, int]]:
     """How many images of each class validate: one answer; with groups, the fewest and the most."""
     exact = {label: held_out(len(dataset.pool(REAL, label)), share) for label in dataset.classes}
-    if not any(sample.group for sample in dataset.train):
+    if not share or not any(sample.group for sample in dataset.train):
         return [exact]
     smallest = {
         label: min(Counter(group_of(each) for each in dataset.pool(REAL, label)).values())
@@ -158,6 +163,8 @@ def _possibly_held(dataset: Dataset, share: float) -> list[dict[str, int]]:
 def _check_arm(
     dataset: Dataset, arm: Arm, wanted: dict[str, Wanted], may_lack: float
 ) -> list[Shortage]:
+    if arm.regime == "balance" and not any(each.added for each in wanted.values()):
+        raise DataError(f"arm {arm.name} has nothing to fill: all classes have as many images")
     if arm.amount and arm.regime != "fewer" and not any(each.added for each in wanted.values()):
         raise DataError(f"arm {arm.name} adds no image to any class; take a larger amount")
     empty = [label for label, each in wanted.items() if not each.real + each.added]
@@ -208,9 +215,13 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
     held: list[Sample] = []
     added: list[Sample] = []
     validation = _validation(dataset, seed, validation_share)
+    largest = max(
+        (len(dataset.pool(REAL, label)) - len(validation[label]) for label in dataset.classes),
+        default=0,
+    )
     for label in dataset.classes:
         samples, chosen = dataset.pool(REAL, label), set(validation[label])
-        wanted = wanted_counts(arm, real=len(samples), held_out=len(chosen))
+        wanted = wanted_counts(arm, real=len(samples), held_out=len(chosen), largest=largest)
         held += sorted(chosen, key=_by_file)
         trained = sorted((each for each in samples if each not in chosen), key=_by_file)
         kept += sorted(_shuffled(trained, "share", seed, label)[: wanted.real], key=_by_file)
@@ -220,6 +231,8 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
 
 def _validation(dataset: Dataset, seed: int, share: float) -> dict[str, list[Sample]]:
     """The images of each class that are held out at this seed, in whole groups."""
+    if not share:
+        return {label: [] for label in dataset.classes}
     orders = {
         label: _shuffled(dataset.pool(REAL, label), "validation", seed, label)
         for label in dataset.classes

@@ -96,7 +96,7 @@ def grid_config(options: argparse.Namespace) -> GridConfig:
         models=_QUICK_MODELS if options.quick else models,
         arms=tuple(usable),
         epochs=_QUICK_EPOCHS if options.quick else EPOCHS,
-        augment="standard",
+        augment="standard" if options.recipe == "classic" else None,
         image_size_px=32 if options.quick else None,
     )
 

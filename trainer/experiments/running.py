@@ -11,7 +11,7 @@ from typing import Any
 
 from comfy_nodes.errors import SynthGridError
 from trainer.commands.report import print_results
-from trainer.config import DEVICES, GridConfig
+from trainer.config import DEVICES, RECIPES, GridConfig
 from trainer.report import write_report
 
 logger = logging.getLogger("trainer")
@@ -57,6 +57,12 @@ def new_parser(module: str, docstring: str) -> argparse.ArgumentParser:
         help="a pretrained model's weights; repeat for more models",
     )
     add("--allow-untrained", action="store_true", help="continue without pretrained weights")
+    add(
+        "--recipe",
+        choices=tuple(RECIPES),
+        default="classic",
+        help="how models are trained (default classic, as in the papers)",
+    )
     add("--device", choices=DEVICES, default="auto", help="default auto: CUDA if available")
     add(
         "--quick",
@@ -73,6 +79,7 @@ def shared_values(options: argparse.Namespace) -> dict[str, Any]:
         "real": options.real,
         "out": options.out,
         "seeds": options.seeds or (1 if options.quick else 5),
+        "recipe": options.recipe,
         "tuned": tuple(options.tuned),
         "weights": tuple(options.weights) if options.weights else None,
         "allow_untrained": options.allow_untrained or options.quick,

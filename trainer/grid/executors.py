@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from trainer.config import GridConfig
 from trainer.errors import ConfigError, ReportError
 from trainer.runs import INPUTS_FOLDER
-from trainer.training.engine import deterministic
+from trainer.training.compute import deterministic
 from trainer.training.inputs import ModelInputs
 from trainer.training.run import PlannedRun, failure, train
 

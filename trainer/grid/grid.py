@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainer.analysis.mistakes import write_mistakes
-from trainer.config import GridConfig, TrainingConfig
+from trainer.config import KFOLD, GridConfig, TrainingConfig
 from trainer.data.cells import Shortage, check_counts
 from trainer.data.contact_sheet import contact_sheet
 from trainer.data.dataset import Dataset, load_dataset
@@ -23,6 +23,7 @@ from trainer.data.leaks import drop_leaks, refuse_spoilt_test, remembered_leaks
 from trainer.data.torchvision_sets import real_folder
 from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, executor_for
+from trainer.grid.kfold import chosen_rates
 from trainer.grid.lock import grid_locked, refuse_unfinished
 from trainer.grid.planning import plan_runs, run_entry, training_configs
 from trainer.models.cost import measured_cost
@@ -42,10 +43,15 @@ from trainer.runs import (
     write_file,
     write_run,
 )
-from trainer.training.engine import pick_device, pick_dtype
+from trainer.training.compute import deterministic, pick_device, pick_dtype
 from trainer.training.inputs import prepare_inputs
 from trainer.training.run import PlannedRun, versions
-from trainer.training.tuned import TunedHyperparameters, read_tuned, refuse_test_images
+from trainer.training.tuned import (
+    TunedHyperparameters,
+    read_tuned,
+    refuse_other_recipes,
+    refuse_test_images,
+)
 
 logger = logging.getLogger(__name__)
 # Share of an arm's images of a class that may go with dropped leaks before the grid is refused: a
@@ -91,6 +97,8 @@ def run_grid(config: GridConfig) -> Grid:
     executor = executor_for(config, device)
     grid = prepare_grid(config)
     with grid_locked(out):
+        if config.used_validation == KFOLD:
+            grid = _with_chosen_rates(grid, device)
         _write_grid_files(grid, out, device)
         pending = [run for run in grid.runs if not is_done(out, run.run_id)]
         logger.info(
@@ -124,6 +132,7 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
     )
     capped = _checked_counts(dataset, config, may_lack=0.0)
     tuned = read_tuned(config.tuned, models=config.models)
+    refuse_other_recipes(tuned.values(), config.recipe)
     refuse_test_images(tuned.values(), dataset.test)
     given = given_weights(config.weights, config.models)
     weights = {
@@ -138,6 +147,15 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
     runs = plan_runs(config, dataset, training, weights)
     capped = lost if config.drop_leaks else capped
     return PreparedGrid(config, dataset, leaks, weights, tuned, training, runs, capped)
+
+
+def _with_chosen_rates(grid: PreparedGrid, device: torch.device) -> PreparedGrid:
+    with deterministic():
+        training = chosen_rates(
+            grid.config, grid.dataset, grid.training, grid.weights, device=device
+        )
+    runs = plan_runs(grid.config, grid.dataset, training, grid.weights)
+    return replace(grid, training=training, runs=runs)
 
 
 def _refuse_out_among_images(config: GridConfig) -> None:
@@ -191,7 +209,7 @@ def _checked_counts(
     found = check_counts(
         dataset,
         config.used_arms,
-        validation_share=config.validation_share,
+        validation_share=config.held_out_share,
         may_lack=1.0 if config.cap_amounts else may_lack,
     )
     for arm in dict.fromkeys(each.arm for each in found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,10 +11,11 @@ from trainer.arms import BASELINE, Arm, parse_arm, resolved_source
 from trainer.config import GridConfig, RunConfig, TrainingConfig
 from trainer.data.cells import cell_images
 from trainer.data.dataset import Dataset
-from trainer.errors import ConfigError
 from trainer.models.weights import Weights
 from trainer.training.run import PlannedRun
 from trainer.training.tuned import TunedHyperparameters
+
+logger = logging.getLogger(__name__)
 
 
 def plan_runs(
@@ -26,7 +28,7 @@ def plan_runs(
     baseline."""
     draws = {
         (arm, seed): cell_images(
-            dataset, arm=arm, seed=seed, validation_share=config.validation_share
+            dataset, arm=arm, seed=seed, validation_share=config.held_out_share
         )
         for arm in config.used_arms
         for seed in config.used_seeds
@@ -34,6 +36,9 @@ def plan_runs(
     planned = []
     for model in config.models:
         for arm in config.used_arms:
+            if not config.applies(arm, model):
+                logger.warning("arm %s is left out for %s: it mixes pixels", arm.name, model)
+                continue
             for budget in config.budgets_of(arm):
                 for seed in config.used_seeds:
                     images, baseline = draws[arm, seed], draws[Arm(BASELINE), seed]
@@ -46,7 +51,7 @@ def plan_runs(
                         training=cell_training(
                             training[model], arm, budget, len(images.train) / len(baseline.train)
                         ),
-                        validation_share=config.validation_share,
+                        validation_share=config.held_out_share,
                         classes=dataset.classes,
                         data_fingerprint=images.fingerprint,
                         weights=weights[model].source if model in weights else "",
@@ -65,39 +70,33 @@ def training_configs(
     Raises:
         ConfigError: tuned values are out of range, or make an arm the same as the baseline.
     """
-    counts = {
-        arm.name: len(
-            cell_images(dataset, arm=arm, seed=0, validation_share=config.validation_share).train
-        )
+    cells = {
+        arm.name: cell_images(dataset, arm=arm, seed=0, validation_share=config.held_out_share)
         for arm in config.used_arms
     }
+    held = [sample.label for sample in cells[BASELINE].validation]
     found = {
         model: config.training_for(
             model,
-            train_images=max(counts.values()),
-            baseline_images=counts[BASELINE],
+            train_images=max(len(cell.train) for cell in cells.values()),
+            baseline_images=len(cells[BASELINE].train),
+            held_out=min(held.count(label) for label in dataset.classes),
             tuned=tuned[model].training if model in tuned else None,
         )
         for model in config.models
     }
     for model, training in found.items():
-        if training.augment != "none" and "augment" in counts:
-            raise ConfigError(
-                f"arm 'augment' is the same as the baseline, since {model} was tuned to use "
-                "augmentation; leave it out"
-            )
+        config.check_changes(model, training)
     return found
 
 
 def cell_training(baseline: TrainingConfig, arm: Arm, budget: str, times: float) -> TrainingConfig:
     """A cell's hyper-parameters: the baseline's, but with budget "epochs" `times` as many
     updates."""
-    augment = "standard" if arm.regime == "augment" else baseline.augment
-    if budget != "epochs" or baseline.updates is None:
-        return replace(baseline, augment=augment)
-    return replace(
-        baseline, augment=augment, updates=max(1, math.floor(times * baseline.updates + 0.5))
-    )
+    training = baseline.changed_by(arm)
+    if budget != "epochs" or training.updates is None:
+        return training
+    return replace(training, updates=max(1, math.floor(times * training.updates + 0.5)))
 
 
 def run_entry(run: RunConfig, sources: Sequence[str]) -> dict[str, object]:
@@ -107,7 +106,7 @@ def run_entry(run: RunConfig, sources: Sequence[str]) -> dict[str, object]:
         "run_id": run.run_id,
         "model": run.model,
         "arm": arm.name,
-        "regime": arm.regime,
+        "regime": arm.group,
         "ratio": arm.amount,
         "source": resolved_source(arm, sources),
         "budget": run.budget,

@@ -85,8 +85,9 @@ class Architecture:
     pixels; with `variant` it takes that first. `head` is the path of the last layer, a Linear. The
     side of the images is at least 32 pixels and a multiple of `size_step_px`; `image_size_px` is
     the side for pretrained weights, `scratch_size_px` without them. `mean` and `std` normalise RGB
-    in 0..1 and do not depend on the data. `defaults` replaces a mode's own. `needs` is a package
-    that the builder imports; `weights_file` is "package:path" of weights that come with an
+    in 0..1 and do not depend on the data. `defaults` replaces a mode's own. `batch_norm` is False
+    for networks that want lower learning rates. `needs` is a package that the builder imports;
+    `weights_file` is "package:path" of weights that come with an
     installed package.
     """
 
@@ -103,6 +104,7 @@ class Architecture:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     defaults: Mapping[str, Defaults] = field(default_factory=dict)
+    batch_norm: bool = True
     needs: str = ""
     weights_file: str = ""
 
@@ -136,7 +138,7 @@ MODELS: dict[str, Architecture] = {
     "resnet34": Architecture("ResNet34", f"{_SHARED}:build_resnet34", "fc"),
     "resnet50": Architecture("ResNet50", f"{_SHARED}:build_resnet50", "fc"),
     "vgg16": Architecture(
-        "VGG16", f"{_SHARED}:build_vgg16", "classifier.6", defaults=_NO_BATCH_NORM
+        "VGG16", f"{_SHARED}:build_vgg16", "classifier.6", defaults=_NO_BATCH_NORM, batch_norm=False
     ),
     "densenet121": Architecture("DenseNet121", f"{_SHARED}:build_densenet121", "classifier"),
     "vit_b_16": Architecture(
@@ -146,6 +148,7 @@ MODELS: dict[str, Architecture] = {
         scratch_size_px=224,
         size_step_px=16,
         defaults=_NO_BATCH_NORM,
+        batch_norm=False,
     ),
     "swin_t": Architecture(
         "Swin-T",
@@ -153,6 +156,7 @@ MODELS: dict[str, Architecture] = {
         "head",
         scratch_size_px=224,
         defaults=_NO_BATCH_NORM,
+        batch_norm=False,
     ),
 }
 

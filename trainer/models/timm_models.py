@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from trainer.errors import ConfigError
@@ -44,7 +45,14 @@ def timm_line(name: str) -> Architecture:
         quick_image_size_px=side if config.fixed_input_size else 64,
         mean=config.mean,
         std=config.std,
+        batch_norm=_has_batch_norm(name),
     )
+
+
+def _has_batch_norm(name: str) -> bool:
+    with torch.device("meta"):  # no memory, no numbers
+        network = timm.create_model(name, pretrained=False)
+    return any(isinstance(each, nn.BatchNorm2d) for each in network.modules())
 
 
 def build_timm(name: str, num_classes: int, image_size_px: int) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainer.analysis.results import Results
@@ -76,11 +76,7 @@ def _training_notes(results: Results) -> Iterator[str]:
             "in practice. An effect that appears under only one budget is an effect of training "
             "length."
         )
-    yield (
-        f"The validation set is {info['config']['validation_share']:.0%} of the <b>real training "
-        "images</b> of each class (at least one), the same for every cell of a seed. It selects "
-        "the checkpoint. The test images are used once, at the end."
-    )
+    yield _validation_note(info)
     yield (
         "The seed determines initialisation, validation split, batch order and which synthetic "
         "images are drawn; the draw of a larger ratio contains that of a smaller one. "
@@ -90,8 +86,55 @@ def _training_notes(results: Results) -> Iterator[str]:
     if any(entry["frozen"] for entry in info["models"].values()):
         yield (
             "The features of a frozen backbone are standardised with the mean and standard "
-            "deviation of the cell's real training images; a linear head is trained on them."
+            "deviation of the cell's real training images. The head on them: "
+            + "; ".join(dict.fromkeys(_head(entry) for entry in _frozen(info)))
+            + "."
         )
+
+
+def _validation_note(info: Mapping[str, Any]) -> str:
+    """Which images chose a checkpoint, if any did, and why."""
+    config = info["config"]
+    once = "The test images are used once, at the end."
+    held = config.get("recipe", "classic") == "classic" and not config.get("validation")
+    if held or config.get("validation") == "holdout":
+        chosen = {entry["training"].get("keep", "best") for entry in info["models"].values()}
+        use = (
+            "It selects the checkpoint."
+            if chosen == {"best"}
+            else "With fewer than 20 of them in a class, the best checkpoint would be a matter of "
+            "luck: the last weights are kept."
+        )
+        return (
+            f"The validation set is {config['validation_share']:.0%} of the <b>real training "
+            f"images</b> of each class (at least one), the same for every cell of a seed. {use} "
+            f"{once}"
+        )
+    folds = (
+        " The learning rate of each model was chosen by cross-validation inside the real training "
+        "images, before anything else was trained."
+        if config.get("validation") == "kfold"
+        else ""
+    )
+    return (
+        "<b>No image is held out for validation:</b> where there are few, each is worth more for "
+        "training, and a checkpoint that is best on a handful of images is best by luck. The "
+        f"number of updates is fixed beforehand and the last weights are kept.{folds} {once}"
+    )
+
+
+def _frozen(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [entry for entry in info["models"].values() if entry["frozen"]]
+
+
+def _head(entry: Mapping[str, Any]) -> str:
+    return {
+        "linear": "a linear layer, trained like the other models",
+        "logistic": "a logistic regression, whose L2 penalty is chosen by cross-validation on the "
+        "cell's real training images",
+        "cosine": "the nearest class mean by cosine",
+        "knn": "the 20 nearest training images by cosine",
+    }[entry["training"].get("head", "linear")]
 
 
 def _test_notes(results: Results) -> Iterator[str]:

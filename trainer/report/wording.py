@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.analysis.cellkey import CellKey
 from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.stats import Estimate
-from trainer.arms import SHARED_BUDGET
+from trainer.arms import MIXES, SHARED_BUDGET
 from trainer.runs import Grid
 
 BUDGET_TITLES = {
@@ -104,16 +104,27 @@ def arm_title(grid: Grid, key: CellKey) -> str:
     added = added_per_class(grid, key.ratio)
     share = f"{key.ratio * 100:g}%"
     named = f" ({key.source})" if key.source and len(grid.info.get("sources", {})) > 1 else ""
+    regime, plus, change = key.regime.partition("+")
+    if regime.startswith("augment"):
+        return f"real, {_augmentation(regime)}"
     return {
         "real": "real only",
         "add": f"real + {added} synthetic{named}",
         "swap": f"{share} of real replaced by synthetic{named}",
         "fewer": f"{share} of real",
         "only": f"{added} synthetic only{named}",
-        "augment": "real, standard augmentation",
+        "balance": f"classes filled up with synthetic{named}",
         "copies": f"real + {added} rotated or mirrored copies",
         "more": f"real + {added} additional real",
-    }[key.regime]
+    }[regime] + (f", {_augmentation(change)}" if plus else "")
+
+
+def _augmentation(change: str) -> str:
+    """ "standard augmentation" for "augment", "trivial augmentation" for "augment:trivial"."""
+    kind = change.partition(":")[2] or "standard"
+    return (
+        kind if kind in MIXES else "no augmentation" if kind == "none" else f"{kind} augmentation"
+    )
 
 
 def budget_note(key: CellKey) -> str:

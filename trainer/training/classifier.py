@@ -32,6 +32,7 @@ from trainer.models.weights import (
 )
 from trainer.runs import DONE, GRID_FILE, read_json_file
 from trainer.training.engine import Standardise
+from trainer.training.heads import new_head
 from trainer.training.inputs import ModelInputs
 
 MODEL_FILE = "model.json"
@@ -92,18 +93,25 @@ def load_classifier(folder: Path, *, weights: Path | None = None) -> Classifier:
     )
 
 
-def skeleton(model: str, num_classes: int, *, image_size_px: int) -> nn.Sequential:
+def head_path(model: str) -> str:
+    """The path of the last layer in a network that `new_network` builds for training."""
+    spec = model_spec(model)
+    return "" if spec.frozen else f"1.{spec.head}"
+
+
+def skeleton(
+    model: str, num_classes: int, *, image_size_px: int, head: str = "linear"
+) -> nn.Sequential:
     """The network of a model with weights still to be loaded: normalisation, then the model, or
-    backbone and head."""
+    backbone and head. `head` is how a frozen model's head was fitted."""
     spec = model_spec(model)
     if not spec.frozen:
         return nn.Sequential(_normalise(spec), spec.build(num_classes, image_size_px=image_size_px))
     width = spec.feature_dim
-    head = nn.Sequential(
-        Standardise(torch.zeros(width), torch.ones(width)), nn.Linear(width, num_classes)
-    )
+    layers = new_head(head, width, num_classes)
     backbone = load_backbone(model, Weights(UNTRAINED, "", None), image_size_px=image_size_px)
-    return nn.Sequential(_normalise(spec), backbone, head)
+    last = nn.Sequential(Standardise(torch.zeros(width), torch.ones(width)), *layers)
+    return nn.Sequential(_normalise(spec), backbone, last)
 
 
 def new_network(
@@ -114,6 +122,7 @@ def new_network(
     image_size_px: int,
     inputs: ModelInputs,
     standardise_on: torch.Tensor,
+    head: str = "linear",
 ) -> nn.Sequential:
     """The part of a model that is trained: normalisation and the whole network, or a frozen model's
     standardisation and head.
@@ -134,7 +143,7 @@ def new_network(
     std = features.std(dim=0, correction=0)
     std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
     return nn.Sequential(
-        Standardise(features.mean(dim=0), std), nn.Linear(spec.feature_dim, num_classes)
+        Standardise(features.mean(dim=0), std), *new_head(head, spec.feature_dim, num_classes)
     )
 
 
@@ -176,10 +185,17 @@ def _described(path: Path, *, remedy: str) -> Classifier:
             int(values["image_size_px"]),
         )
         check_image_size(size)
-        network = skeleton(model, len(classes), image_size_px=size)
+        network = skeleton(model, len(classes), image_size_px=size, head=_head_of(values))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ReportError(f"{path} is damaged ({error!r}); {remedy}") from error
     return Classifier(path.parent.name, model, classes, size, network, values)
+
+
+def _head_of(values: Mapping[str, Any]) -> str:
+    """How the head of a run, or of an exported one, was fitted."""
+    training = values.get("training", {})
+    training = training.get("training", training)
+    return str(training.get("head", "linear"))
 
 
 def backbone_weights(folder: Path, config: Mapping[str, Any], *, given: Path | None) -> Weights:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from comfy_nodes.labelset import write_atomically
-from trainer.config import RunConfig
+from trainer.config import RunConfig, TrainingConfig
 from trainer.data.copies import turned
 from trainer.data.dataset import Sample
 from trainer.data.images import iter_pixels
@@ -40,7 +40,7 @@ _SAVE_EVERY_S = 60.0
 _DEVICE_SHARE = 4
 # Of the largest feature. Rounding alone gives 1e-6 to 1e-5, a wrong order of layers a third.
 _LARGEST_FOLDING_ERROR = 1e-3
-_VIEW = "+view"
+_VIEW, _UNMIRRORED = "+view", "-unmirrored"
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,15 @@ class ModelInputs:
     def train_index(self, config: RunConfig, samples: Sequence[Sample]) -> torch.Tensor:
         """The rows to train on: int64 [n], or [n,K] if a frozen backbone has seen K views of
         each sample."""
-        if not _has_views(config):
+        return self.train_rows(config.model, config.training, samples)
+
+    def train_rows(
+        self, model: str, training: TrainingConfig, samples: Sequence[Sample]
+    ) -> torch.Tensor:
+        """The same, for a model with these hyper-parameters."""
+        if not _has_views(model, training):
             return self.index(samples)
-        return self.index(views_of(samples, config.training.views)).view(
-            len(samples), config.training.views
-        )
+        return self.index(views_of(samples, training)).view(len(samples), training.views)
 
     def on(self, device: torch.device) -> torch.Tensor:
         """`values`, copied to a GPU once if they fit well, so that no update waits for them."""
@@ -83,25 +87,27 @@ class ModelInputs:
 
 
 def needed_samples(
-    config: RunConfig, train: Sequence[Sample], others: Sequence[Sample]
+    model: str, training: TrainingConfig, train: Sequence[Sample], others: Sequence[Sample]
 ) -> list[Sample]:
-    """All samples that a run needs rows for: the images it uses, and the views of those it trains
-    on."""
-    views = views_of(train, config.training.views) if _has_views(config) else []
+    """All samples that a training needs rows for: the images it uses, and the views of those it
+    trains on."""
+    views = views_of(train, training) if _has_views(model, training) else []
     return [*train, *others, *views]
 
 
-def views_of(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """`count` augmented views of each sample, one sample's after the other's; the same for the same
+def views_of(samples: Sequence[Sample], training: TrainingConfig) -> list[Sample]:
+    """The augmented views of each sample, one sample's after the other's; the same for the same
     image everywhere."""
+    kind = training.augment + ("" if training.mirror else _UNMIRRORED)
+    word = "view" if kind == "standard" else f"{kind}-view"  # as it was before there were kinds
     return [
         replace(
             sample,
-            sha256=_digest(f"{sample.sha256}#view{number}"),
-            turn=f"{sample.turn}{_VIEW}{number}",
+            sha256=_digest(f"{sample.sha256}#{word}{number}"),
+            turn=f"{sample.turn}{_VIEW}{number}:{kind}",
         )
         for sample in samples
-        for number in range(count)
+        for number in range(training.views)
     ]
 
 
@@ -109,19 +115,21 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _has_views(config: RunConfig) -> bool:
-    return model_spec(config.model).frozen and config.training.augment == "standard"
+def _has_views(model: str, training: TrainingConfig) -> bool:
+    return model_spec(model).frozen and training.augment != "none"
 
 
 def _seen_as(sample: Sample, pixels: np.ndarray) -> np.ndarray:
     """The pixels [S,S,3] of a file as this sample of it: turned, mirrored, or an augmented view."""
-    turn, is_view, _ = sample.turn.partition(_VIEW)
+    turn, is_view, number = sample.turn.partition(_VIEW)
     shown = turned(pixels, turn)
     if not is_view:
         return shown
+    kind, unmirrored, _ = number.partition(":")[2].partition(_UNMIRRORED)
     generator = torch.Generator().manual_seed(int(sample.sha256[:15], 16))
     image = torch.from_numpy(np.ascontiguousarray(shown)).permute(2, 0, 1)[None]
-    return augment(image, generator)[0].permute(1, 2, 0).numpy()
+    view = augment(image, generator, kind=kind, mirror=not unmirrored)[0]
+    return view.round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 class Backbone:

@@ -20,11 +20,12 @@ from trainer.analysis.metrics import classification_metrics
 from trainer.config import RunConfig
 from trainer.data.cells import CellImages
 from trainer.data.copies import COPY
-from trainer.data.dataset import MORE, Sample
+from trainer.data.dataset import MORE, REAL, Sample
 from trainer.errors import RunError
 from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
-from trainer.training.classifier import new_network
-from trainer.training.engine import Fit, LabelledTensors, fit, predict
+from trainer.training.classifier import head_path, new_network
+from trainer.training.compute import predict
+from trainer.training.engine import Fit, LabelledTensors, fit
 from trainer.training.inputs import ModelInputs, needed_samples
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,10 @@ class PlannedRun:
         """All samples that the run needs rows for: its images, and their views for a frozen
         backbone."""
         return needed_samples(
-            self.config, self.images.train, (*self.images.validation, *self.images.test)
+            self.config.model,
+            self.config.training,
+            self.images.train,
+            (*self.images.validation, *self.images.test),
         )
 
 
@@ -91,6 +95,7 @@ def train_run(
         seed=config.seed,
         image_size_px=config.image_size_px,
         inputs=inputs,
+        head=config.training.head,
         standardise_on=inputs.index(
             images.real or images.train
         ),  # `train` for an arm without any real ones
@@ -98,11 +103,14 @@ def train_run(
     fitted = fit(
         network,
         values,
-        train=LabelledTensors(inputs.train_index(config, images.train), labels(images.train)),
+        train=LabelledTensors(
+            inputs.train_index(config, images.train), labels(images.train), _judged(images.train)
+        ),
         validation=LabelledTensors(inputs.index(images.validation), labels(images.validation)),
         config=config.training,
         seed=config.seed,
         device=device,
+        head=head_path(config.model),
     )
     probabilities = predict(
         network, values, inputs.index(images.test), device=device, dtype=fitted.dtype
@@ -118,6 +126,13 @@ def train_run(
             {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
         ),
     }
+
+
+def _judged(samples: Sequence[Sample]) -> torch.Tensor | None:
+    """The real ones among the training images, by which choices are judged; None if all or none
+    are."""
+    real = torch.tensor([sample.source in (REAL, COPY, MORE) for sample in samples])
+    return real if bool(real.any()) and not bool(real.all()) else None
 
 
 def _metrics(

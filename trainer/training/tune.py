@@ -13,22 +13,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.metrics import f1_score
-from sklearn.model_selection import StratifiedKFold
 
-from trainer.config import GridConfig, TrainingConfig
-from trainer.config.fields import check_whole
+from trainer.arms import AUGMENTATIONS, STANDARD
+from trainer.config import DEFAULT_RECIPE, HEADS, RECIPES, GridConfig, TrainingConfig
+from trainer.config.fields import check_choice, check_number, check_whole
 from trainer.data.dataset import Sample, fingerprint, load_dataset
 from trainer.errors import ConfigError, DataError, RunError
 from trainer.models.registry import model_spec
 from trainer.models.weights import find_weights, given_weights
 from trainer.progress import Progress
 from trainer.runs import read_json_file, to_json, write_file
-from trainer.training.classifier import new_network
-from trainer.training.engine import LabelledTensors, deterministic, fit, pick_device, predict
-from trainer.training.inputs import ModelInputs, prepare_inputs
+from trainer.training.compute import deterministic, pick_device
+from trainer.training.folds import Folds, check_folds, prepare_folds
 from trainer.training.run import versions
 
 logger = logging.getLogger(__name__)
@@ -37,19 +34,26 @@ logger = logging.getLogger(__name__)
 LEARNING_RATES = (1e-4, 1e-1)
 WEIGHT_DECAYS = (1e-6, 1e-1)
 BATCH_SIZES = (16, 32, 64)
-TUNED = ("learning_rate", "weight_decay", "batch_size", "augment")
-_STUDY_NAMES = {"weight_decay": "l2"}  # what studies call it, so that old ones can be resumed
+DECOUPLED_DECAYS = (1e-4, 1.0)  # AdamW's, which act on the weights directly
+MIXUPS = (0.0, 0.2)
+ANY, CLASSIC = "any", "classic"
+# Fields that studies call otherwise: as they did first, so that old ones can be resumed, and since
+# a parameter cannot have other choices in other trials.
+_FIELDS = {"l2": "weight_decay", "kind": "augment"}
 _DIVERGED = 0.0  # the score of a training whose loss became NaN or infinite
 
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """What to tune and how long. `trials` counts those of earlier calls on the same study too."""
+    """What to tune and how long: until there are `trials`, those of earlier calls on the same study
+    included, or for `minutes`. `recipe` is a recipe's name, or "any" to try them all."""
 
     real: str
     out: str
     model: str = "cnn"
+    recipe: str = DEFAULT_RECIPE
     trials: int = 30
+    minutes: float | None = None
     folds: int = 3
     seed: int = 0
     image_size_px: int | None = None
@@ -62,11 +66,21 @@ class TuneConfig:
     def __post_init__(self) -> None:
         for name, low, high in (("trials", 1, 10**6), ("folds", 2, 1000), ("seed", 0, 2**32 - 1)):
             check_whole(name, getattr(self, name), low=low, high=high)
+        check_choice("recipe", self.recipe, (*RECIPES, ANY))
+        if self.minutes is not None:
+            check_number("minutes", self.minutes, low=0.0, low_excluded=True)
         if Path(self.out).suffix != ".json":
             raise ConfigError(
                 f"--out {self.out} must name a .json file, such as runs/tuned-{self.model}.json"
             )
         self.grid()
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes that are tried, the default first."""
+        if self.recipe != ANY:
+            return (self.recipe,)
+        return (DEFAULT_RECIPE, *(each for each in RECIPES if each != DEFAULT_RECIPE))
 
     def grid(self) -> GridConfig:
         """The real-only grid that these hyper-parameters are for: its checks and defaults apply
@@ -76,6 +90,7 @@ class TuneConfig:
             out=str(Path(self.out).parent),
             models=(self.model,),
             ratios=(0.0,),
+            recipe=self.recipes[0],
             image_size_px=self.image_size_px,
             weights=self.weights,
             allow_untrained=self.allow_untrained,
@@ -91,6 +106,7 @@ class TuningResult:
     `default_score` is the defaults'."""
 
     path: Path
+    recipe: str
     training: Mapping[str, Any]
     score: float
     default_score: float
@@ -98,19 +114,58 @@ class TuningResult:
 
 
 @dataclass(frozen=True)
-class _Folds:
-    """Everything a trial needs: inputs and labels [n] of the real training images, and the folds
-    over them."""
+class _Search:
+    """The folds, and each recipe's hyper-parameters, from which trials start."""
 
-    config: TuneConfig
-    base: TrainingConfig
-    image_size_px: int
-    inputs: ModelInputs
-    rows: torch.Tensor
-    labels: torch.Tensor
-    num_classes: int
-    splits: Sequence[tuple[np.ndarray, np.ndarray]]
-    device: torch.device
+    folds: Folds
+    bases: Mapping[str, TrainingConfig]
+
+    def suggested(self, trial: Any) -> tuple[str, TrainingConfig]:
+        """A trial's recipe and hyper-parameters."""
+        names = tuple(self.bases)
+        name = names[0] if len(names) == 1 else trial.suggest_categorical("recipe", names)
+        base, frozen = self.bases[name], model_spec(self.folds.model).frozen
+        if name == CLASSIC:
+            kinds = ("none",) if frozen else ("none", STANDARD)
+            augment = {"augment": trial.suggest_categorical("augment", kinds)}
+            return name, replace(base, **_numbers(trial, "l2", WEIGHT_DECAYS), **augment)
+        values = {
+            "augment": trial.suggest_categorical("kind", _augments(self.folds.model)),
+            "mirror": trial.suggest_categorical("mirror", (True, False)),
+        }
+        if frozen:
+            values["head"] = trial.suggest_categorical("head", HEADS)
+            if values["head"] != "linear":
+                return name, replace(base, **values)
+        else:
+            values["mixup"] = trial.suggest_categorical("mixup", MIXUPS)
+        return name, replace(base, **_numbers(trial, "weight_decay", DECOUPLED_DECAYS), **values)
+
+    def start(self, name: str) -> dict[str, Any]:
+        """A recipe's own hyper-parameters as the parameters of a trial; those that a trial does not
+        have are ignored."""
+        base = self.bases[name]
+        decay = min(max(base.weight_decay, WEIGHT_DECAYS[0]), DECOUPLED_DECAYS[1])
+        return {
+            "recipe": name,
+            "learning_rate": base.learning_rate,
+            "l2": decay,
+            "weight_decay": max(decay, DECOUPLED_DECAYS[0]),
+            "batch_size": base.batch_size,
+            "augment": base.augment,
+            "kind": base.augment,
+            "mirror": base.mirror,
+            "head": base.head,
+            "mixup": base.mixup,
+        }
+
+
+def _numbers(trial: Any, decay: str, decays: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
+        "weight_decay": trial.suggest_float(decay, *decays, log=True),
+        "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
+    }
 
 
 def tune(config: TuneConfig) -> TuningResult:
@@ -130,18 +185,18 @@ def tune(config: TuneConfig) -> TuningResult:
         [each for each in study.trials if each.state.is_finished() and each.state.name != "FAIL"]
     )
     if done < config.trials:
-        folds = _prepare(config, samples, classes)
+        search = _prepare(config, samples, classes)
         if done == 0:
-            study.enqueue_trial(
-                {_STUDY_NAMES.get(name, name): getattr(folds.base, name) for name in TUNED}
-            )
+            for name in config.recipes:
+                study.enqueue_trial(search.start(name))
         with (
             deterministic(),
             Progress("trials", total=config.trials - done, unit="trials") as progress,
         ):
             study.optimize(
-                lambda trial: _score(optuna, trial, folds),
+                lambda trial: _score(optuna, trial, search),
                 n_trials=config.trials - done,
+                timeout=None if config.minutes is None else 60 * config.minutes,
                 callbacks=[
                     lambda study, _: progress.advance(note=f"best macro F1 {_best(study):.3f}")
                 ],
@@ -170,24 +225,17 @@ def _training_images(config: TuneConfig) -> tuple[tuple[Sample, ...], tuple[str,
             f"{len(shared)} training images are test images too ({shared[0]}); tuning on them "
             "would spoil the test: remove them from one of the two"
         )
-    counts = {
-        label: sum(each.label == label for each in dataset.train) for label in dataset.classes
-    }
-    least = min(counts, key=lambda label: counts[label])
-    if counts[least] < config.folds:
-        raise DataError(
-            f"class '{least}' has {counts[least]} training images for {config.folds} folds; use "
-            "fewer --folds"
-        )
+    check_folds(dataset.train, dataset.classes, config.folds)
     return dataset.train, dataset.classes
 
 
 def _identity(config: TuneConfig, samples: Sequence[Sample]) -> dict[str, Any]:
     """What must be the same for trials to belong to one study."""
     kept = ("model", "folds", "seed", "image_size_px", "weights", "quick")
-    return {name: getattr(config, name) for name in kept} | {
-        "data_fingerprint": fingerprint(samples)
-    }
+    found = {name: getattr(config, name) for name in kept}
+    if config.recipe != CLASSIC:  # which all studies used before there were recipes
+        found["recipe"] = config.recipe
+    return found | {"data_fingerprint": fingerprint(samples)}
 
 
 def _open_study(optuna: Any, config: TuneConfig, identity: Mapping[str, Any]) -> Any:
@@ -207,9 +255,9 @@ def _open_study(optuna: Any, config: TuneConfig, identity: Mapping[str, Any]) ->
     before = study.user_attrs.get("identity")
     if before is not None and before != identity:
         changed = ", ".join(
-            f"{name} {before.get(name)} -> {identity[name]}"
-            for name in identity
-            if before.get(name) != identity[name]
+            f"{name} {before.get(name)} -> {identity.get(name)}"
+            for name in {**identity, **before}
+            if before.get(name) != identity.get(name)
         )
         raise ConfigError(
             f"{path} belongs to another study ({changed}); choose another file with --out"
@@ -223,104 +271,60 @@ def _open_study(optuna: Any, config: TuneConfig, identity: Mapping[str, Any]) ->
     return study
 
 
-def _prepare(config: TuneConfig, samples: Sequence[Sample], classes: Sequence[str]) -> _Folds:
+def _prepare(config: TuneConfig, samples: Sequence[Sample], classes: Sequence[str]) -> _Search:
     if config.threads:
         torch.set_num_threads(config.threads)
-    grid, device = config.grid(), pick_device(config.device)
-    weights = {}
+    grid, device, weights = config.grid(), pick_device(config.device), {}
     if model_spec(config.model).pretrained:
         given = given_weights(config.weights, [config.model]).get(model_spec(config.model).name)
         weights[config.model] = find_weights(
             config.model, given=given, allow_untrained=config.allow_untrained
         )
-    size = grid.image_size_for(config.model)
-    inputs = prepare_inputs(
-        {config.model: samples},
-        sizes_px={config.model: size},
+    # As long as a grid trains: on all images.
+    bases = {
+        name: replace(grid, recipe=name).training_for(config.model, train_images=len(samples))
+        for name in config.recipes
+    }
+    spaces = [
+        replace(base, augment=augment)
+        for base in bases.values()
+        for augment in _augments(config.model)
+    ]
+    folds = prepare_folds(
+        samples,
+        classes,
+        model=config.model,
+        folds=config.folds,
+        seed=config.seed,
+        image_size_px=grid.image_size_for(config.model),
         weights=weights,
+        trainings=spaces,
         cache=Path(config.out).parent / "features",
         device=device,
-    )[config.model]
-    labels = np.array([classes.index(each.label) for each in samples])
-    splits = list(
-        StratifiedKFold(config.folds, shuffle=True, random_state=config.seed).split(labels, labels)
+        inner=len(bases) > 1,
     )
-    base = grid.training_for(config.model, train_images=len(splits[0][0]))
-    return _Folds(
-        config,
-        base,
-        size,
-        inputs,
-        inputs.index(samples),
-        torch.from_numpy(labels),
-        len(classes),
-        splits,
-        device,
-    )
+    return _Search(folds, bases)
 
 
-def _score(optuna: Any, trial: Any, folds: _Folds) -> float:
-    """Macro F1 over the predictions of all folds, each made by the network that did not see its
-    image."""
-    training = replace(folds.base, **_suggest(trial, folds))
-    true, guessed = [], []
-    for number, (train, held) in enumerate(folds.splits):
-        try:
-            guessed.append(_train_fold(folds, training, train, held))
-        except RunError as error:
-            logger.info("trial %d diverged: %s", trial.number, error)
-            return _DIVERGED
-        true.append(folds.labels[held].numpy())
-        score = float(
-            f1_score(
-                np.concatenate(true), np.concatenate(guessed), average="macro", zero_division=0
-            )
-        )
+def _augments(model: str) -> tuple[str, ...]:
+    """The kinds of augmentation that are tried; views of a frozen backbone cost a pass each."""
+    return ("none", "standard") if model_spec(model).frozen else AUGMENTATIONS
+
+
+def _score(optuna: Any, trial: Any, search: _Search) -> float:
+    """Macro F1 out of fold; 0 for a training that diverged."""
+    _, training = search.suggested(trial)
+
+    def report(score: float, number: int) -> None:
         trial.report(score, number)
-        if number + 1 < len(folds.splits) and trial.should_prune():
+        if number + 1 < len(search.folds.splits) and trial.should_prune():
             raise optuna.TrialPruned
-    return score
 
-
-def _suggest(trial: Any, folds: _Folds) -> dict[str, Any]:
-    augments = ("none",) if model_spec(folds.config.model).frozen else ("none", "standard")
-    return {
-        "learning_rate": trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
-        "weight_decay": trial.suggest_float(_STUDY_NAMES["weight_decay"], *WEIGHT_DECAYS, log=True),
-        "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
-        "augment": trial.suggest_categorical("augment", augments),
-    }
-
-
-def _train_fold(
-    folds: _Folds, training: TrainingConfig, train: np.ndarray, held: np.ndarray
-) -> np.ndarray:
-    """Trains on the images `train`, picks the checkpoint on `held` as a grid's run does, and
-    predicts `held`."""
-
-    def labelled(part: np.ndarray) -> LabelledTensors:
-        return LabelledTensors(folds.rows[part], folds.labels[part])
-
-    values, seed = folds.inputs.values, folds.config.seed
-    network = new_network(
-        folds.config.model,
-        folds.num_classes,
-        seed=seed,
-        image_size_px=folds.image_size_px,
-        inputs=folds.inputs,
-        standardise_on=folds.rows[train],
-    )
-    fit(
-        network,
-        values,
-        train=labelled(train),
-        validation=labelled(held),
-        config=training,
-        seed=seed,
-        device=folds.device,
-    )
-    probabilities = predict(network, values, folds.rows[held], device=folds.device)
-    return np.asarray(probabilities.argmax(axis=1))
+    try:
+        return search.folds.score(training, after_fold=report)
+    except RunError as error:
+        logger.info("trial %d diverged: %s", trial.number, error)
+        return _DIVERGED
 
 
 def _best(study: Any) -> float:
@@ -340,10 +344,11 @@ def _write(
     default_score = next(
         (each.value for each in study.trials if each.number == 0 and each.value is not None), 0.0
     )
-    chosen = {name: best.params.get(_STUDY_NAMES.get(name, name)) for name in TUNED}
-    training = {name: value for name, value in chosen.items() if value is not None}
+    training = {_FIELDS.get(name, name): value for name, value in best.params.items()}
+    recipe = training.pop("recipe", config.recipes[0])
     values = {
         "model": config.model,
+        "recipe": recipe,
         "training": training,
         "study": {
             "trials": len(finished),
@@ -365,4 +370,6 @@ def _write(
     ):
         raise ConfigError(f"{path} was tuned on other images; choose another file with --out")
     write_file(path, to_json(values))
-    return TuningResult(path, training, float(best.value), float(default_score), len(finished))
+    return TuningResult(
+        path, recipe, training, float(best.value), float(default_score), len(finished)
+    )

@@ -1,7 +1,7 @@
 """Hyper-parameters from `tune`, held constant over all cells of a grid. No torch.
 
-{"model": "cnn", "training": {fields of TrainingConfig}, "images": [sha256 of every image used],
- "study": {...}, "data_fingerprint": "..."}
+{"model": "cnn", "recipe": "modern", "training": {fields of TrainingConfig},
+ "images": [sha256 of every image used], "study": {...}, "data_fingerprint": "..."}
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class TunedHyperparameters:
 
     path: Path
     model: str
+    recipe: str
     training: Mapping[str, Any]
     images: frozenset[str]
     study: Mapping[str, Any]
@@ -62,6 +63,20 @@ def read_tuned(paths: Iterable[str], *, models: Iterable[str]) -> dict[str, Tune
     return found
 
 
+def refuse_other_recipes(tuned: Iterable[TunedHyperparameters], recipe: str) -> None:
+    """Makes sure that everything was tuned for the grid's recipe.
+
+    Raises:
+        ConfigError: a file was tuned for another one.
+    """
+    for each in tuned:
+        if each.recipe != recipe:
+            raise ConfigError(
+                f"{each.path} was tuned for recipe {each.recipe}, and the grid has recipe "
+                f"{recipe}; add --recipe {each.recipe}, or tune with --recipe {recipe}"
+            )
+
+
 def refuse_test_images(tuned: Iterable[TunedHyperparameters], test: Iterable[Sample]) -> None:
     """Makes sure that nothing was tuned on an image that the grid tests on.
 
@@ -85,6 +100,7 @@ def _read(path: Path) -> TunedHyperparameters:
         tuned = TunedHyperparameters(
             path,
             model_spec(str(values["model"])).name,
+            str(values.get("recipe", "classic")),  # older files have none
             training,
             images,
             dict(values.get("study", {})),

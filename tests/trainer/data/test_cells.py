@@ -106,6 +106,27 @@ def test_validation_is_real_the_same_in_every_arm_and_never_trained_or_tested_on
     assert len({sample.sha256 for sample in images.train}) == len(images.train)
 
 
+def test_without_a_share_for_validation_every_real_image_is_trained_on(dataset: Dataset) -> None:
+    found = cell_images(dataset, arm=parse_arm("add:1"), seed=0, validation_share=0.0)
+    assert found.validation == ()
+    assert per_class(found, "real") == {6}
+    assert per_class(found, "syn1") == {6}
+
+
+def test_balance_fills_every_class_up_to_the_largest_with_synthetic_images(
+    dataset: Dataset, real: Path, synthetic: Path
+) -> None:
+    with pytest.raises(DataError, match="arm balance has nothing to fill"):
+        check_counts(dataset, [parse_arm("balance")], validation_share=SHARE)
+    for path in sorted((real / "train" / "cross").iterdir())[2:]:
+        path.unlink()
+    short = load_dataset(real, {"syn1": synthetic})
+    check_counts(short, [parse_arm("balance")], validation_share=0.0)
+    found = cell_images(short, arm=parse_arm("balance"), seed=0, validation_share=0.0)
+    assert Counter(each.label for each in found.train) == {"circle": 6, "cross": 6, "square": 6}
+    assert Counter(each.label for each in found.synthetic) == {"cross": 4}
+
+
 def test_seeds_differ_in_everything_they_draw(dataset: Dataset) -> None:
     for arm in ("real", "add:1", "fewer:0.5", "copies:1", "more:0.5"):
         assert len({cell(dataset, arm, seed=seed).fingerprint for seed in range(5)}) > 3, arm

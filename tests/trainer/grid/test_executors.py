@@ -18,7 +18,7 @@ from trainer.data.dataset import load_dataset
 from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, InProcess, Processes, RayCluster, executor_for
 from trainer.grid.planning import plan_runs, training_configs
-from trainer.training.engine import pick_device
+from trainer.training.compute import pick_device
 from trainer.training.inputs import ModelInputs, prepare_inputs
 from trainer.training.run import PlannedRun
 

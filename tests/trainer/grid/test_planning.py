@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,43 @@ def test_only_the_budget_of_epochs_scales_the_updates(
 def test_only_the_arm_augment_changes_the_augmentation() -> None:
     assert cell_training(BASELINE, parse_arm("augment"), "both", 1.0).augment == "standard"
     assert cell_training(BASELINE, parse_arm("swap:0.5"), "both", 1.0) == BASELINE
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes"),
+    [
+        ("augment:crop", {"augment": "crop"}),
+        ("augment:none", {"augment": "none"}),
+        ("augment:mixup", {"mixup": 0.2}),
+        ("add:1+augment:cutmix", {"cutmix": 1.0}),
+        ("add:1+augment", {"augment": "standard"}),
+        ("add:1", {}),
+    ],
+)
+def test_an_arm_changes_what_it_names_and_nothing_else(
+    arm: str, changes: dict[str, object]
+) -> None:
+    found = cell_training(replace(BASELINE, augment="rand"), parse_arm(arm), "updates", 2.0)
+    assert found == replace(BASELINE, **{"augment": "rand", **changes})  # type: ignore[arg-type]
+
+
+def test_mixing_is_left_out_for_a_frozen_model_which_sees_whole_images(
+    config: GridConfig, dataset: Dataset
+) -> None:
+    both = replace(config, models=("cnn", "resnet18"), arms=("augment:cutmix",), seeds=1)
+    runs = plan_runs(both, dataset, training_configs(both, dataset, {}), {})
+    arms = {(run.config.model, run.config.arm) for run in runs}
+    assert ("cnn", "augment:cutmix") in arms
+    assert ("resnet18", "augment:cutmix") not in arms
+
+
+def test_an_arm_with_another_augmentation_is_a_regime_of_its_own(
+    config: GridConfig, dataset: Dataset
+) -> None:
+    changed = replace(config, arms=("add:1+augment:rand",), seeds=1)
+    runs = plan_runs(changed, dataset, training_configs(changed, dataset, {}), {})
+    regimes = [run_entry(run.config, dataset.sources)["regime"] for run in runs]
+    assert list(dict.fromkeys(regimes)) == ["real", "add", "add+augment:rand"]
 
 
 def test_runs_are_ordered_by_arm_budget_and_seed_and_the_baseline_is_planned_once(

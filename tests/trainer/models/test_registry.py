@@ -30,7 +30,7 @@ from trainer.models.weights import (
     load_backbone,
     load_pretrained,
 )
-from trainer.training.engine import pick_device
+from trainer.training.compute import pick_device
 from trainer.training.inputs import Backbone
 
 TIMM = "timm:test_resnet.r160_in1k"

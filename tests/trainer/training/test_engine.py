@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from trainer.config import TrainingConfig
 from trainer.errors import ConfigError, RunError
-from trainer.training.engine import (
-    Fit,
-    LabelledTensors,
-    Standardise,
-    deterministic,
-    fit,
-    learning_rate_at,
-    pick_device,
-    pick_dtype,
-    predict,
-)
+from trainer.training.compute import deterministic, pick_device, pick_dtype, predict
+from trainer.training.engine import Fit, LabelledTensors, Standardise, _is_guessing, fit
 from trainer.training.engine import _batches as batches
+from trainer.training.heads import new_head
+from trainer.training.optimisation import learning_rate_at
 
 CPU = torch.device("cpu")
 
@@ -304,3 +298,181 @@ def test_of_several_views_of_an_image_every_one_is_trained_on_and_never_anothers
     fit(Spy(1, 2), values, train=train, validation=validation, config=config, seed=0, device=CPU)
     assert set(seen) == {4, 5, 6, 9, 10, 11}
     assert all((a < 7) != (b < 7) for a, b in zip(seen[::2], seen[1::2], strict=True))
+
+
+def test_without_validation_the_last_weights_are_kept_and_nothing_is_said_about_a_loss() -> None:
+    points, train, _ = blobs()
+    none = LabelledTensors(train.rows[:0], train.labels[:0])
+    config = TrainingConfig(updates=30, keep="last", batch_size=8, learning_rate=0.1)
+    found = fit(
+        nn.Linear(4, 2), points, train=train, validation=none, config=config, seed=0, device=CPU
+    )
+    assert (found.best_update, found.validation_loss) == (30, None)
+    assert found.train_accuracy == 1.0
+    assert not found.collapsed
+
+
+def test_averaged_weights_are_those_that_are_kept() -> None:
+    """With a rate that ends at zero, the average lies behind the last weights."""
+    points, train, validation = blobs()
+    kept = []
+    for average in (0.0, 0.9):
+        network = nn.Linear(4, 2)
+        torch.manual_seed(0)
+        nn.init.zeros_(network.weight)
+        config = TrainingConfig(updates=20, keep="last", batch_size=8, average=average)
+        fit(
+            network,
+            points,
+            train=train,
+            validation=validation,
+            config=config,
+            seed=0,
+            device=CPU,
+        )
+        kept.append(network.weight.detach().norm().item())
+    assert kept[1] < 0.95 * kept[0]
+
+
+class Fragile(nn.Module):
+    """Dies, with no gradient left, as soon as a weight passes the limit: as a network does at too
+    high a rate."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.layer, self.limit = nn.Linear(4, 2), limit
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        alive = self.layer.weight.detach().abs().max() < self.limit
+        return self.layer(values) * float(alive)
+
+
+@pytest.mark.parametrize(("retries", "works"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_training_that_stays_at_chance_starts_again_at_a_third_of_the_rate_and_says_so(
+    retries: int, works: bool
+) -> None:
+    points, train, validation = blobs()
+    config = TrainingConfig(
+        updates=30, keep="last", batch_size=8, learning_rate=0.1, retries=retries
+    )
+    found = fit(
+        Fragile(0.2), points, train=train, validation=validation, config=config, seed=0, device=CPU
+    )
+    assert found.collapsed is not works
+    assert found.retries == min(retries, 2)
+    assert (found.train_accuracy > 0.75) == works
+
+
+def test_a_training_that_diverges_starts_again_and_fails_only_in_the_end() -> None:
+    points, train, validation = blobs()
+    far = points * 1e18
+    config = TrainingConfig(
+        updates=30, keep="last", batch_size=8, optimiser="sgd", learning_rate=1e3, retries=1
+    )
+    with pytest.raises(RunError, match="the loss became"):
+        fit(
+            nn.Linear(4, 2),
+            far,
+            train=train,
+            validation=validation,
+            config=config,
+            seed=0,
+            device=CPU,
+        )
+
+
+def test_chance_is_the_share_of_the_most_frequent_class() -> None:
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    assert _is_guessing(0.9, labels)
+    assert _is_guessing(0.95, labels)
+    assert not _is_guessing(1.0, labels)
+    assert not _is_guessing(0.7, torch.arange(100) % 2)
+
+
+def picture_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    scale = Standardise(torch.tensor(127.0), torch.tensor(64.0))
+    body = nn.Sequential(scale, nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(body, nn.Flatten(), nn.Linear(8 * 8 * 8, 2))
+
+
+def striped() -> tuple[torch.Tensor, LabelledTensors]:
+    """Upright and lying stripes under noise: uint8 [40,3,32,32]."""
+    random = np.random.RandomState(0)
+    stripes = (np.arange(32) // 4 % 2 * 120).astype(np.uint8)
+    images = np.stack([np.broadcast_to(stripes, (32, 32)).T, np.broadcast_to(stripes, (32, 32))])
+    labels = np.arange(40) % 2
+    noise = random.randint(0, 130, (40, 3, 32, 32))
+    pixels = (images[labels][:, None] + noise).astype(np.uint8)
+    rows = torch.arange(40)
+    return torch.from_numpy(pixels), LabelledTensors(rows, torch.from_numpy(labels))
+
+
+def test_fine_tuning_starts_from_a_logistic_regression_on_its_own_features() -> None:
+    """With a rate next to nothing, what is left is the head that was fitted first."""
+    pixels, train = striped()
+    config = TrainingConfig(
+        updates=1, keep="last", learning_rate=1e-9, head_first=True, freeze_norms=True
+    )
+    none = LabelledTensors(train.rows[:0], train.labels[:0])
+    network = picture_network()
+    body = {name: each.clone() for name, each in network[0].state_dict().items()}
+    found = fit(
+        network, pixels, train=train, validation=none, config=config, seed=0, device=CPU, head="2"
+    )
+    assert found.train_accuracy == 1.0
+    assert all(
+        torch.allclose(each, body[name], atol=1e-6)
+        for name, each in network[0].state_dict().items()
+        if "tracked" not in name
+    )
+
+
+@pytest.mark.parametrize("kind", ["logistic", "cosine", "knn"])
+def test_a_head_on_features_is_fitted_without_an_optimiser(kind: str) -> None:
+    points, train, validation = blobs()
+    network = nn.Sequential(Standardise(points.mean(0), points.std(0)), *new_head(kind, 4, 2))
+    config = TrainingConfig(head=kind, keep="last")
+    found = fit(
+        network, points, train=train, validation=validation, config=config, seed=0, device=CPU
+    )
+    assert found.updates == 0
+    guessed = predict(network, points, validation.rows, device=CPU).argmax(axis=1)
+    assert (guessed == validation.labels.numpy()).all()
+
+
+def test_views_of_an_image_are_as_many_rows_of_its_class() -> None:
+    points, train, validation = blobs()
+    views = LabelledTensors(train.rows[:, None].repeat(1, 3), train.labels)
+    heads = []
+    for rows in (train, views):
+        network = nn.Sequential(Standardise(points.mean(0), points.std(0)), *new_head("knn", 4, 2))
+        fit(
+            network,
+            points,
+            train=rows,
+            validation=validation,
+            seed=0,
+            device=CPU,
+            config=TrainingConfig(head="knn", keep="last"),
+        )
+        heads.append(network[-1])
+    assert torch.equal(heads[1].rows, heads[0].rows.repeat_interleave(3, 0))
+    assert torch.equal(heads[1].labels, heads[0].labels.repeat_interleave(3))
+
+
+@pytest.mark.parametrize("mix", [{"mixup": 0.2}, {"cutmix": 1.0}, {"augment": "trivial"}])
+def test_mixed_and_augmented_batches_train_and_the_same_seed_trains_the_same(
+    mix: dict[str, object],
+) -> None:
+    pixels, train = striped()
+    none = LabelledTensors(train.rows[:0], train.labels[:0])
+    config = TrainingConfig(updates=12, keep="last", batch_size=8, **mix)  # type: ignore[arg-type]
+    found = []
+    for _ in range(2):
+        network = picture_network()
+        fit(network, pixels, train=train, validation=none, config=config, seed=3, device=CPU)
+        found.append(network[2].weight)
+    assert torch.equal(*found)

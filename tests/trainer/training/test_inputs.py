@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from trainer.config import GridConfig
+from trainer.config import GridConfig, TrainingConfig
 from trainer.data import images
 from trainer.data.copies import copies_of
 from trainer.data.dataset import Sample, load_dataset
@@ -32,6 +32,10 @@ def samples(real: Path) -> tuple[Sample, ...]:
     return load_dataset(real, {}).train
 
 
+def standard(views: int) -> TrainingConfig:
+    return TrainingConfig(augment="standard", views=views)
+
+
 def prepare(
     needs: dict[str, list[Sample]], folder: Path, *, size_px: int = 64
 ) -> dict[str, ModelInputs]:
@@ -47,6 +51,7 @@ def frozen_grid(real: Path, out: Path, **changes: object) -> GridConfig:
             str(real),
             str(out),
             models=(TINY,),
+            recipe="classic",
             arms=("real", "augment"),
             seeds=2,
             image_size_px=32,
@@ -73,7 +78,7 @@ def test_every_file_is_decoded_once_for_all_models_copies_and_views(
         return read_image(path)
 
     monkeypatch.setattr(images, "read_image", counting)
-    wanted = [*samples, *copies_of(samples, 2 * len(samples)), *views_of(samples, 4)]
+    wanted = [*samples, *copies_of(samples, 2 * len(samples)), *views_of(samples, standard(4))]
     found = prepare({"cnn": wanted, TINY: wanted}, tmp_path)
     assert set(decoded.values()) == {1}
     assert len(decoded) == len(samples)
@@ -83,7 +88,7 @@ def test_every_file_is_decoded_once_for_all_models_copies_and_views(
 
 
 def test_a_row_is_what_its_sample_says(samples: tuple[Sample, ...], tmp_path: Path) -> None:
-    copy, view = copies_of(samples[:1], 1)[0], views_of(samples[:1], 3)[2]
+    copy, view = copies_of(samples[:1], 1)[0], views_of(samples[:1], standard(3))[2]
     inputs = prepare({"cnn": [samples[0], copy, view]}, tmp_path)["cnn"]
     plain, turned, shown = inputs.values[inputs.index([samples[0], copy, view])]
     expected = images.square(images.read_image(samples[0].path), 64)
@@ -96,12 +101,12 @@ def test_a_row_is_what_its_sample_says(samples: tuple[Sample, ...], tmp_path: Pa
 def test_views_of_an_image_differ_and_are_the_same_wherever_it_is_seen(
     samples: tuple[Sample, ...], tmp_path: Path
 ) -> None:
-    first = prepare({"cnn": views_of(samples, 4)}, tmp_path / "a")["cnn"]
-    alone = prepare({"cnn": views_of(samples[3:4], 6)}, tmp_path / "b")["cnn"]
-    ours, others = views_of(samples[3:4], 4), views_of(samples[3:4], 6)
+    first = prepare({"cnn": views_of(samples, standard(4))}, tmp_path / "a")["cnn"]
+    alone = prepare({"cnn": views_of(samples[3:4], standard(6))}, tmp_path / "b")["cnn"]
+    ours, others = views_of(samples[3:4], standard(4)), views_of(samples[3:4], standard(6))
     assert torch.equal(first.values[first.index(ours)], alone.values[alone.index(others)][:4])
     assert len({row.numpy().tobytes() for row in alone.values}) >= 5
-    turned_views = views_of(copies_of(samples[3:4], 1), 4)
+    turned_views = views_of(copies_of(samples[3:4], 1), standard(4))
     assert not {each.sha256 for each in turned_views} & {each.sha256 for each in ours}
 
 
@@ -136,7 +141,7 @@ def test_a_frozen_model_is_trained_on_augmented_views_and_looked_at_on_plain_ima
     (cache,) = (grid.root / "features").iterdir()
     kept = {bytes(digest).hex() for digest in load_file(cache)["sha256"].numpy()}
     plain_ones = trained | {each.sha256 for each in files.test}
-    seeds_train = {each.sha256 for each in views_of(files.train, 4)}
+    seeds_train = {each.sha256 for each in views_of(files.train, standard(4))}
     assert plain_ones <= kept
     assert kept - plain_ones <= seeds_train
     assert len(kept - plain_ones) >= 4 * 15  # 5 of 6 images of each class are trained on at a seed

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from trainer.config import HEADS
 from trainer.data.dataset import load_dataset
 from trainer.errors import ConfigError, DataError
 from trainer.training.tune import TuneConfig, tune
 
 optuna = pytest.importorskip("optuna")
+NUMBERS = {"learning_rate", "weight_decay", "batch_size"}
 
 
 @pytest.fixture
@@ -39,7 +41,8 @@ def test_the_best_trial_is_at_least_as_good_as_the_defaults(config: TuneConfig, 
     values = json.loads(Path(config.out).read_text(encoding="utf-8"))
     assert found.score >= found.default_score > 0
     assert values["training"] == found.training
-    assert set(found.training) == {"learning_rate", "weight_decay", "batch_size", "augment"}
+    assert found.recipe == values["recipe"] == "modern"
+    assert set(found.training) == {*NUMBERS, "augment", "mirror", "mixup"}
     assert values["images"] == sorted(each.sha256 for each in load_dataset(real, None).train)
 
 
@@ -74,11 +77,46 @@ def test_the_weight_decay_keeps_the_name_that_studies_have_for_it(
     config: TuneConfig, tmp_path: Path
 ) -> None:
     """A study from before the field was renamed goes on: its trials have the parameter `l2`."""
-    found = tune(replace(config, trials=2))
+    found = tune(replace(config, recipe="classic", trials=2))
     storage = f"sqlite:///{tmp_path / 'tuned.study.db'}"
     study = optuna.load_study(study_name="synthgrid", storage=storage)
     assert all("l2" in trial.params for trial in study.trials)
     assert found.training["weight_decay"] == study.best_params["l2"]
+    assert set(found.training) == {*NUMBERS, "augment"}
+
+
+def test_every_recipe_is_tried_with_its_own_numbers_first(
+    config: TuneConfig, tmp_path: Path
+) -> None:
+    found = tune(replace(config, recipe="any", trials=3))
+    study = optuna.load_study(
+        study_name="synthgrid", storage=f"sqlite:///{tmp_path / 'tuned.study.db'}"
+    )
+    first, second = study.trials[:2]
+    assert [first.params["recipe"], second.params["recipe"]] == ["modern", "classic"]
+    own = config.grid().training_for("cnn", train_images=18)
+    assert first.params["learning_rate"] == own.learning_rate
+    assert first.params["kind"] == own.augment == "trivial"
+    assert second.params["augment"] == "none"
+    assert found.recipe in ("modern", "classic")
+
+
+def test_a_study_of_another_recipe_is_not_mixed_up(config: TuneConfig) -> None:
+    tune(replace(config, trials=1))
+    with pytest.raises(ConfigError, match=r"another study \(recipe modern -> any\)"):
+        tune(replace(config, recipe="any", trials=2))
+
+
+def test_no_trial_starts_after_the_minutes_are_over(config: TuneConfig) -> None:
+    assert tune(replace(config, trials=50, minutes=0.01)).trials < 50
+
+
+def test_a_frozen_model_is_tuned_over_heads_too(config: TuneConfig) -> None:
+    found = tune(
+        replace(config, model="resnet18", allow_untrained=True, image_size_px=32, trials=4)
+    )
+    assert found.training["head"] in HEADS
+    assert ("learning_rate" in found.training) == (found.training["head"] == "linear")
 
 
 def test_a_trial_that_was_killed_is_not_counted(config: TuneConfig, tmp_path: Path) -> None:
@@ -105,6 +143,8 @@ def test_a_study_of_other_images_is_not_mixed_up(
     ("change", "message"),
     [
         ({"trials": 0}, "trials is 0"),
+        ({"recipe": "best"}, "recipe 'best' is unknown"),
+        ({"minutes": 0}, "minutes is 0"),
         ({"folds": 1}, "folds is 1"),
         ({"out": "tuned"}, "must name a .json file"),
         ({"model": "cmm"}, "cmm"),

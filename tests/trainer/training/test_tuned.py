@@ -39,6 +39,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         str(tmp_path / "grid"),
         str(synthetic),
         models=("cnn",),
+        recipe="classic",
         ratios=(0.0, 1.0),
         seeds=1,
         image_size_px=32,
@@ -121,5 +122,5 @@ def test_a_model_tuned_to_be_augmented_has_no_arm_augment(
     config: GridConfig, real: Path, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "t.json", real, training={"augment": "standard"})
-    with pytest.raises(ConfigError, match="cnn was tuned to use augmentation"):
+    with pytest.raises(ConfigError, match="arm 'augment' is the same as the baseline for cnn"):
         run_grid(replace(config, arms=("augment",), tuned=(path,)))

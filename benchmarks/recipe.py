@@ -1,0 +1,298 @@
+"""Accuracy at equal time: SynthGrid's recipes and the field's own, on the same images.
+
+    python benchmarks/recipe.py --data DIR [--per-class 5,30] [--models cnn,lite0:finetune]
+    [--seeds N] [--size PX] [--quick]
+
+DIR has train/ and test/ with class folders, or class folders in which files named test* are the
+test images. Our `modern` recipe trains first; the others then get the same number of seconds, as
+whole epochs, decoding excluded on all sides:
+
+    timm          timm's parts as its training script joins them: RandAugment and random erasing
+                  through create_transform, Mixup, AdamW, cosine schedule with a warm-up
+    torchvision   the recipe of its references: SGD with momentum, TrivialAugment, label smoothing,
+                  random erasing, an exponential average of the weights
+    classic       our recipe of the papers, at its own length
+
+They see the same decoded pixels, network and initial weights. Test images are looked at once, with
+the last weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+from torchvision.transforms import v2  # noqa: E402
+
+from trainer.config.recipes import RECIPES  # noqa: E402
+from trainer.config.run import TrainingConfig  # noqa: E402
+from trainer.data.images import iter_pixels  # noqa: E402
+from trainer.models.registry import model_spec  # noqa: E402
+from trainer.models.weights import find_weights, load_pretrained  # noqa: E402
+from trainer.training.compute import predict  # noqa: E402
+from trainer.training.engine import LabelledTensors, Standardise, fit  # noqa: E402
+
+CPU = torch.device("cpu")
+BATCH = 32
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Task:
+    """uint8 pixels [n,3,S,S] with labels [n], to train and to test on."""
+
+    train: torch.Tensor
+    train_labels: torch.Tensor
+    test: torch.Tensor
+    test_labels: torch.Tensor
+    classes: int
+    size_px: int
+
+
+Way = Callable[[nn.Module, Task, str, float, int], nn.Module]
+
+
+def read(folder: Path, *, per_class: int, test_per_class: int, size_px: int, seed: int) -> Task:
+    """`per_class` training images of each class, drawn by the seed, and the same test images for
+    all seeds."""
+    parts: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
+    flat = not (folder / "train").is_dir()
+    classes = sorted(each.name for each in (folder if flat else folder / "train").iterdir())
+    for number, label in enumerate(classes):
+        for part, count in (("train", per_class), ("test", test_per_class)):
+            home = folder / label if flat else folder / part / label
+            files = sorted(each for each in home.iterdir() if each.suffix.lower() in SUFFIXES)
+            if flat:
+                files = [each for each in files if each.name.startswith("test") == (part == "test")]
+            random = np.random.default_rng(seed if part == "train" else 0)
+            chosen = random.permutation(len(files))[:count]
+            parts[part] += [(files[each], number) for each in sorted(chosen)]
+
+    def decoded(part: str) -> torch.Tensor:
+        chunks = iter_pixels([path for path, _ in parts[part]], {size_px})
+        pixels = np.concatenate([chunk[size_px] for chunk in chunks])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+    labels = {part: torch.tensor([number for _, number in parts[part]]) for part in parts}
+    return Task(
+        decoded("train"), labels["train"], decoded("test"), labels["test"], len(classes), size_px
+    )
+
+
+def network(model: str, task: Task, seed: int) -> nn.Sequential:
+    """Normalisation and the model, from the same start for all ways of a seed."""
+    spec = model_spec(model)
+    torch.manual_seed(seed)
+    built = spec.build(task.classes, image_size_px=task.size_px)
+    if spec.pretrained:
+        load_pretrained(built, model, find_weights(model, given=None, allow_untrained=False))
+    mean, std = (torch.tensor(each).view(3, 1, 1) * 255.0 for each in (spec.mean, spec.std))
+    return nn.Sequential(Standardise(mean, std), built)
+
+
+def ours(recipe: str) -> Way:
+    """Our recipe at its own length."""
+
+    def way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
+        spec = model_spec(model)
+        schedule = RECIPES[recipe].schedule(spec)
+        training = TrainingConfig(**{**schedule.training, "updates": 1})
+        passes = -(-schedule.passes * len(task.train) // training.batch_size)
+        config = TrainingConfig(
+            **{**schedule.training, "updates": max(schedule.min_updates, passes)}
+        )
+        rows, held = torch.arange(len(task.train)), torch.arange(0)
+        if config.keep == "best":  # a fifth of each class chooses the checkpoint
+            count = len(task.train) // task.classes // 5
+            last = torch.cat(
+                [rows[task.train_labels == each][-max(1, count) :] for each in range(task.classes)]
+            )
+            held, rows = last, rows[~torch.isin(rows, last)]
+        fit(
+            net,
+            task.train,
+            train=LabelledTensors(rows, task.train_labels[rows]),
+            validation=LabelledTensors(held, task.train_labels[held]),
+            config=config,
+            seed=seed,
+            device=CPU,
+            head=f"1.{spec.head}",
+        )
+        return net
+
+    return way
+
+
+def _epochs(task: Task, seconds: float, train: Callable[[torch.Tensor, float], None]) -> None:
+    """Whole epochs for as long as asked; `train` gets a batch's rows and the share of time used."""
+    started, generator = time.perf_counter(), torch.Generator().manual_seed(0)
+    while True:
+        for rows in torch.randperm(len(task.train), generator=generator).split(BATCH):
+            share = (time.perf_counter() - started) / seconds
+            if share >= 1:
+                return
+            if len(rows) > 1:
+                train(rows, share)
+
+
+def _rate(share: float, peak: float) -> float:
+    """A warm-up over 5% of the time, then a cosine."""
+    if share < 0.05:
+        return peak * max(share, 1e-3) / 0.05
+    return peak * 0.5 * (1 + float(np.cos(np.pi * min(1.0, (share - 0.05) / 0.95))))
+
+
+def timm_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
+    """timm's augmentation, mixup and optimiser."""
+    from timm.data import Mixup, create_transform
+    from timm.optim import create_optimizer_v2
+
+    spec = model_spec(model)
+    transform = create_transform(
+        task.size_px,
+        is_training=True,
+        auto_augment="rand-m9-mstd0.5",
+        re_prob=0.25,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    mixup = Mixup(mixup_alpha=0.2, cutmix_alpha=0.0, num_classes=task.classes)
+    peak = 1e-3 if spec.mode == "scratch" else 2e-4
+    optimiser = create_optimizer_v2(net, "adamw", lr=peak, weight_decay=0.05)
+    images = [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in task.train]
+
+    def train(rows: torch.Tensor, share: float) -> None:
+        net.train()
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(share, peak)
+        pixels = torch.stack([transform(images[each]) for each in rows.tolist()]) * 255
+        even = len(rows) // 2 * 2
+        batch, target = mixup(pixels[:even], task.train_labels[rows[:even]])
+        optimiser.zero_grad()
+        functional.cross_entropy(net(batch), target).backward()
+        optimiser.step()
+
+    torch.manual_seed(seed)
+    _epochs(task, seconds, train)
+    return net
+
+
+def torchvision_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
+    """The parts of torchvision's reference recipe."""
+    spec = model_spec(model)
+    peak = 0.05 if spec.mode == "scratch" else 0.005
+    optimiser = torch.optim.SGD(net.parameters(), lr=peak, momentum=0.9, weight_decay=2e-5)
+    transform = v2.Compose(
+        [
+            v2.RandomResizedCrop(task.size_px, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.TrivialAugmentWide(),
+            v2.ToDtype(torch.float32),
+            v2.RandomErasing(p=0.1),
+        ]
+    )
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.98), use_buffers=True
+    )
+
+    def train(rows: torch.Tensor, share: float) -> None:
+        net.train()
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(share, peak)
+        pixels = torch.stack([transform(each) for each in task.train[rows]])
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(net(pixels), task.train_labels[rows], label_smoothing=0.1)
+        loss.backward()
+        optimiser.step()
+        average.update_parameters(net)
+
+    torch.manual_seed(seed)
+    _epochs(task, seconds, train)
+    return average.module
+
+
+def ways() -> Iterator[tuple[str, Way]]:
+    """All that can be compared here, ours first, since it sets the time."""
+    yield "modern", ours("modern")
+    yield "classic", ours("classic")
+    yield "torchvision", torchvision_way
+    if importlib.util.find_spec("timm"):
+        yield "timm", timm_way
+
+
+def accuracy(net: nn.Module, task: Task) -> float:
+    """In %, on the test images."""
+    rows = torch.arange(len(task.test))
+    guessed = predict(net, task.test, rows, device=CPU).argmax(axis=1)
+    return 100 * float((guessed == task.test_labels.numpy()).mean())
+
+
+def compare(options: argparse.Namespace, model: str, per_class: int) -> None:
+    """Prints a line per way: accuracy over the seeds, and seconds."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for seed in range(options.seeds):
+        task = read(
+            options.data,
+            per_class=per_class,
+            test_per_class=options.test_per_class,
+            size_px=options.size,
+            seed=seed,
+        )
+        seconds = 0.0
+        for name, way in ways():
+            started = time.perf_counter()
+            trained = way(network(model, task, seed), task, model, seconds, seed)
+            took = time.perf_counter() - started
+            seconds = seconds or took
+            found.setdefault(name, []).append((accuracy(trained, task), took))
+    for name, results in found.items():
+        scores = [score for score, _ in results]
+        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+        took = statistics.mean(each for _, each in results)
+        print(
+            f"{options.data.name:18} {per_class:4} per class  {model:18} {name:12} "
+            f"{statistics.mean(scores):5.1f} +-{spread:4.1f} %  {took:6.1f} s",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Compares every model at every count."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="DIR")
+    add("--per-class", default="5,30", metavar="N,...")
+    add("--models", default="cnn,lite0:finetune", metavar="A,B")
+    add("--seeds", type=int, default=3)
+    add("--size", type=int, default=32, metavar="PX")
+    add("--test-per-class", type=int, default=100)
+    add("--quick", action="store_true", help="one seed, 5 per class, the small CNN")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    torch.set_num_threads(1)
+    if options.quick:
+        options.seeds, options.per_class, options.models = 1, "5", "cnn"
+    for model in options.models.split(","):
+        for count in options.per_class.split(","):
+            compare(options, model, int(count))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Heads without an optimiser: logistic regression, class means, neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from trainer.training.engine import Standardise
+from trainer.training.heads import (
+    STRENGTHS,
+    Neighbours,
+    _chosen_strength,
+    fit_head,
+    fit_logistic,
+    new_head,
+)
+
+
+def points(per_class: int = 12, width: int = 40, apart: float = 2.0, seed: int = 0):  # type: ignore[no-untyped-def]
+    generator = torch.Generator().manual_seed(seed)
+    centres = apart * torch.randn(3, width, generator=torch.Generator().manual_seed(9))
+    labels = torch.arange(3).repeat_interleave(per_class)
+    noise = torch.randn(len(labels), width, generator=generator)
+    return centres[labels] + 3 * noise, labels
+
+
+def test_the_solution_is_that_of_scikit_learn_on_all_features() -> None:
+    """Fewer rows than features: the fit in the rows' own coordinates loses nothing."""
+    features, labels = points()
+    found = fit_logistic(features, labels, num_classes=3)
+    model = LogisticRegression(C=1 / found.strength, max_iter=500, tol=1e-5)
+    model.fit(features.double().numpy(), labels.numpy())
+    expected = model.decision_function(features.double().numpy())
+    ours = (features @ found.weight.T + found.bias).numpy()
+    centred = ours - ours.mean(axis=1, keepdims=True)
+    assert np.allclose(centred, expected - expected.mean(axis=1, keepdims=True), atol=0.02)
+
+
+def test_noisy_features_get_a_stronger_penalty_than_clear_ones() -> None:
+    noisy, labels = points(apart=0.3)
+    clear, _ = points(apart=5.0)
+    strengths = [fit_logistic(each, labels, num_classes=3).strength for each in (noisy, clear)]
+    assert strengths[0] > strengths[1]
+
+
+def test_two_classes_and_a_class_without_images_work() -> None:
+    features, labels = points()
+    two = labels < 2
+    found = fit_logistic(features[two], labels[two], num_classes=4)
+    guessed = (features[two] @ found.weight.T + found.bias).argmax(dim=1)
+    assert (guessed == labels[two]).float().mean() > 0.9
+
+
+def test_the_strength_is_judged_by_the_marked_rows_only() -> None:
+    """Rows that are not judged are easy copies of one another, which would ask for no penalty."""
+    features, labels = points(apart=0.4)
+    easy = torch.eye(3)[labels] @ torch.randn(3, 40, generator=torch.Generator().manual_seed(2))
+    both, twice = torch.cat([features, 20 * easy]), torch.cat([labels, labels])
+    judged = torch.arange(len(twice)) < len(labels)
+    values, target = both.double().numpy(), twice.numpy()
+    marked = _chosen_strength(values, target, judged.numpy(), 0)
+    easiest = _chosen_strength(values, target, ~judged.numpy(), 0)
+    assert marked > easiest
+    assert {marked, easiest} <= set(STRENGTHS)
+
+
+def test_one_image_per_class_leaves_no_folds_and_still_fits() -> None:
+    features, labels = points(per_class=1)
+    found = fit_logistic(features, labels, num_classes=3)
+    assert ((features @ found.weight.T + found.bias).argmax(dim=1) == labels).all()
+
+
+def fitted(kind: str) -> nn.Sequential:
+    features, labels = points()
+    scale = Standardise(features.mean(dim=0), features.std(dim=0))
+    network = nn.Sequential(scale, *new_head(kind, features.shape[1], 3))
+    fit_head(kind, network, features, labels)
+    return network
+
+
+@pytest.mark.parametrize("kind", ["logistic", "cosine", "knn"])
+def test_every_head_knows_images_that_it_has_not_seen(kind: str) -> None:
+    features, labels = points(seed=1)
+    guessed = fitted(kind)(features).argmax(dim=1)
+    assert (guessed == labels).float().mean() > 0.8
+
+
+def test_neighbours_vote_by_similarity() -> None:
+    head = Neighbours(2, 2)
+    head.rows, head.labels = torch.eye(2), torch.tensor([0, 1])
+    shares = head(torch.tensor([[1.0, 0.0], [0.5**0.5, 0.5**0.5]])).exp()
+    assert shares[0, 0] > 0.99
+    assert shares[1, 0] == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "cosine", "knn"])
+def test_a_head_is_loaded_from_its_state(kind: str) -> None:
+    network, features = fitted(kind), points(seed=1)[0]
+    empty = nn.Sequential(Standardise(torch.zeros(40), torch.ones(40)), *new_head(kind, 40, 3))
+    empty.load_state_dict(network.state_dict())
+    assert torch.equal(empty(features), network(features))

@@ -1,0 +1,219 @@
+"""The last layer of a frozen backbone, fitted without an optimiser's noise.
+
+logistic   L2-regularised logistic regression, its strength chosen by cross-validation
+cosine     the class whose mean feature points the same way (nearest class mean)
+knn        a vote of the nearest training images, by cosine, weighted by similarity
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from torch import nn
+from torch.nn import functional
+
+logger = logging.getLogger(__name__)
+
+# Weights of the penalty for one image, on features of variance 1. From strong to weak, as each fit
+# starts from the one before.
+STRENGTHS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+_DEFAULT_STRENGTH = 1.0  # where a class has too few images for folds
+_PATIENCE = 2
+_FOLDS = 5
+_MOST_ROWS = 1000  # for choosing the strength; the fit itself takes all
+_TOLERANCE, _FINAL_TOLERANCE, _ITERATIONS = 1e-3, 1e-5, 500  # of the gradient
+_COSINE_SCALE = 10.0
+_NEIGHBOURS, _TEMPERATURE = 20, 0.07  # as in DINO's evaluation (Caron et al. 2021, section 4.1)
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """`weight` [classes,D] and `bias` [classes] of a Linear; `strength` is the penalty's."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    strength: float
+
+
+class UnitLength(nn.Module):
+    """Each row scaled to length 1."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(values, dim=1)
+
+
+class Neighbours(nn.Module):
+    """Log of the share of votes per class among the nearest of the stored rows, which have length
+    1: [N,D] to [N,classes]. Each votes exp(cosine / 0.07)."""
+
+    rows: torch.Tensor
+    labels: torch.Tensor
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.register_buffer("rows", torch.zeros(0, width))
+        self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        near = (values @ self.rows.T).topk(min(_NEIGHBOURS, len(self.rows)), dim=1)
+        votes = torch.softmax(near.values / _TEMPERATURE, dim=1)
+        of_class = functional.one_hot(self.labels[near.indices], self.num_classes).to(votes.dtype)
+        return ((votes[:, :, None] * of_class).sum(dim=1) + 1e-4).log()
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Takes as many rows as the file has."""
+        for name in ("rows", "labels"):
+            stored = state.get(prefix + name)
+            if stored is not None and stored.shape[1:] == getattr(self, name).shape[1:]:
+                setattr(self, name, torch.empty_like(stored))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def new_head(kind: str, width: int, num_classes: int) -> list[nn.Module]:
+    """The layers behind a frozen backbone's standardised features, to be fitted or loaded."""
+    if kind == "knn":
+        return [UnitLength(), Neighbours(width, num_classes)]
+    unit = [UnitLength()] if kind == "cosine" else []
+    return [*unit, nn.Linear(width, num_classes)]
+
+
+@torch.no_grad()
+def fit_head(
+    kind: str,
+    network: nn.Sequential,
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    judged: torch.Tensor | None = None,
+    seed: int = 0,
+) -> None:
+    """Fits `network`, standardisation and a head of this kind, in place: float32 [n,D], int64 [n].
+
+    `judged` [n] marks the rows that a choice may be judged by; the real ones where there are any.
+    """
+    values = network[:-1](features)
+    last = network[-1]
+    if isinstance(last, Neighbours):
+        last.rows, last.labels = values.clone(), labels.clone()
+    elif kind == "cosine" and isinstance(last, nn.Linear):
+        classes = range(last.out_features)
+        # A class without images keeps a zero mean, which no feature is nearest to.
+        sums = torch.stack([values[labels == label].sum(dim=0) for label in classes])
+        last.weight.copy_(_COSINE_SCALE * functional.normalize(sums, dim=1))
+        last.bias.zero_()
+    elif isinstance(last, nn.Linear):
+        found = fit_logistic(
+            values, labels, num_classes=last.out_features, judged=judged, seed=seed
+        )
+        last.weight.copy_(found.weight)
+        last.bias.copy_(found.bias)
+
+
+def fit_logistic(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    num_classes: int,
+    judged: torch.Tensor | None = None,
+    seed: int = 0,
+) -> LogisticFit:
+    """Multinomial logistic regression with an L2 penalty on standardised features.
+
+    The strength is the one of STRENGTHS with the lowest cross entropy out of fold, on the rows
+    `judged` [n] (all by default), in five stratified folds, or as many as the smallest class has
+    rows. Above 1,000 rows a sample of them decides.
+    """
+    values, turn = _shortened(features.double().cpu().numpy())
+    target = labels.cpu().numpy()
+    counted = np.ones(len(target), bool) if judged is None else judged.cpu().numpy()
+    strength = _chosen_strength(values, target, counted, seed)
+    model = _regression(strength, tolerance=_FINAL_TOLERANCE)
+    _fit(model, values, target)
+    weight = np.zeros((num_classes, values.shape[1]))
+    bias = np.full(num_classes, -1e4)  # a class without a single image is never predicted
+    if len(model.classes_) == 2:  # sklearn keeps one row, for the second class
+        weight[model.classes_] = np.concatenate([-model.coef_, model.coef_]) / 2
+        bias[model.classes_] = np.concatenate([-model.intercept_, model.intercept_]) / 2
+    else:
+        weight[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
+    return LogisticFit(
+        torch.from_numpy(weight @ turn).float(), torch.from_numpy(bias).float(), strength
+    )
+
+
+def _shortened(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows in as many coordinates as they span, and the matrix that turns these back.
+
+    A penalised solution is a combination of the rows, so nothing is lost, and 300 rows of 2,048
+    features become 300 by 300.
+    """
+    if len(values) >= values.shape[1]:
+        return values, np.eye(values.shape[1])
+    left, sizes, right = np.linalg.svd(values, full_matrices=False)
+    return left * sizes, right
+
+
+def _chosen_strength(
+    values: np.ndarray, target: np.ndarray, judged: np.ndarray, seed: int
+) -> float:
+    random = np.random.default_rng(seed)
+    if len(target) > _MOST_ROWS:
+        kept = _sample(target, judged, random)
+        values, target, judged = values[kept], target[kept], judged[kept]
+    chosen = np.flatnonzero(judged)
+    counts = np.unique(target[chosen], return_counts=True)[1]
+    folds = min(_FOLDS, int(counts.min())) if len(counts) > 1 else 0
+    if folds < 2:
+        return _DEFAULT_STRENGTH
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    parts = [
+        (np.setdiff1d(np.arange(len(target)), chosen[held]), chosen[held])
+        for _, held in splits.split(chosen, target[chosen])
+    ]
+    models = [_regression(STRENGTHS[0], warm_start=True) for _ in parts]
+    losses: list[float] = []
+    for strength in STRENGTHS:
+        total = 0.0
+        for model, (train, out) in zip(models, parts, strict=True):
+            model.C = 1 / strength
+            _fit(model, values[train], target[train])
+            column = np.searchsorted(model.classes_, target[out])
+            total -= model.predict_log_proba(values[out])[np.arange(len(out)), column].sum()
+        losses.append(total)
+        if len(losses) - 1 - int(np.argmin(losses)) == _PATIENCE:
+            break  # weaker ones take longest, and only get worse
+    return STRENGTHS[int(np.argmin(losses))]
+
+
+def _sample(target: np.ndarray, judged: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """At most 1,000 rows, of every class and of judged and other rows in proportion."""
+    share = _MOST_ROWS / len(target)
+    kept = []
+    for label in np.unique(target):
+        for flag in (True, False):
+            rows = np.flatnonzero((target == label) & (judged == flag))
+            kept.append(random.permutation(rows)[: int(np.ceil(share * len(rows)))])
+    return np.sort(np.concatenate(kept))
+
+
+def _regression(
+    strength: float, *, tolerance: float = _TOLERANCE, warm_start: bool = False
+) -> LogisticRegression:
+    return LogisticRegression(
+        C=1 / strength, max_iter=_ITERATIONS, tol=tolerance, warm_start=warm_start
+    )
+
+
+def _fit(model: LogisticRegression, values: np.ndarray, target: np.ndarray) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # close enough for a choice
+        model.fit(values, target)

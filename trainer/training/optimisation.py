@@ -1,0 +1,80 @@
+"""What one update does to the weights: the optimiser and its rates, and the average of the
+weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from trainer.config import TrainingConfig
+
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def learning_rate_at(update: int, updates: int, *, peak: float, warmup: float = 0.0) -> float:
+    """Half a cosine from `peak` at update 0 down to 0 at the end; with a warm-up, a straight line
+    up to `peak` over that share of the updates comes first."""
+    rising = math.ceil(warmup * updates)
+    if update < rising:
+        return peak * (update + 1) / rising
+    return peak * 0.5 * (1.0 + math.cos(math.pi * (update - rising) / (updates - rising)))
+
+
+def new_optimiser(
+    network: nn.Module, config: TrainingConfig, *, head: str | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser over all parameters. Each group's "scale" multiplies the learning rate.
+
+    `head` is the path of the last layer, which fine-tuning trains faster than the layers before.
+    """
+    if config.optimiser == "adam":
+        groups: list[dict[str, Any]] = [{"params": list(network.parameters()), "scale": 1.0}]
+        return torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    groups = _groups(network, config, head)
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
+
+
+def _groups(network: nn.Module, config: TrainingConfig, head: str | None) -> list[dict[str, Any]]:
+    """A group per rate and decay. Biases and normalisation, which have one dimension, do not decay.
+
+    From the first to the last layer before the head the rate grows geometrically, by position among
+    the parameters: the order in which a network declares its layers is that of its depth in every
+    registered architecture. So one rule serves all, where layer-wise decay (Howard and Ruder 2018)
+    counts layers by name.
+    """
+    named = [(name, each) for name, each in network.named_parameters() if each.requires_grad]
+    body = [name for name, _ in named if head is None or not name.startswith(f"{head}.")]
+    depth = {name: position / max(1, len(body) - 1) for position, name in enumerate(body)}
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in named:
+        scale = config.bottom_rate ** (1 - depth[name]) if name in depth else config.head_rate
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        group = groups.setdefault(
+            (scale, decay), {"params": [], "scale": scale, "weight_decay": decay}
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def training_mode(network: nn.Module, *, freeze_norms: bool) -> None:
+    """Training mode; with `freeze_norms`, batch normalisation keeps the statistics it has."""
+    network.train()
+    if freeze_norms:
+        for module in network.modules():
+            if isinstance(module, _BATCH_NORM):
+                module.eval()
+
+
+def averaged(network: nn.Module, config: TrainingConfig, updates: int) -> AveragedModel | None:
+    """A copy of the network whose weights follow its own as an exponential average over the last
+    share `average` of the updates; None without."""
+    if not config.average:
+        return None
+    decay = 1 - 1 / max(2.0, config.average * updates)
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
