@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from ..errors import LabelsetError
 
@@ -23,6 +26,29 @@ def whole_characters(text: str) -> str:
     if text.isascii():
         return text
     return "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in text)
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """A file opened for reading, if it is a regular one: opening a pipe would wait for ever.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, pipe, socket or device.
+    """
+    # Not stat first: what is opened has to be what was looked at.
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        return os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file. Raises as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 def sync_folder(folder: Path) -> None:
