@@ -30,7 +30,9 @@ from comfy_nodes.labelset import (
     folder_names,
     holds_something,
     image_file_names,
+    open_regular,
     portable,
+    read_regular,
     sync_folder,
     try_lock,
     write_atomically,
@@ -91,7 +93,7 @@ def read_generation(root: Path) -> Generation:
             "only folders that `synthgrid run` made have one"
         )
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path))
         plan = GenerationPlan.from_dict(value["plan"])
         server = value.get("server") or {}
         urls = tuple(
@@ -265,7 +267,7 @@ class RunFolder:
     def _read(self) -> dict[str, Any]:
         path = self.root / GENERATION
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(read_regular(path))
         except (OSError, ValueError, RecursionError) as error:
             raise FolderError(
                 f"cannot read {path}: {error}; give another folder with --out"
@@ -314,7 +316,7 @@ def is_locked(root: Path) -> bool:
 def _open_locked(path: Path) -> IO[bytes] | None:
     """The lock file, locked; None if another process holds it. The lock dies with its process."""
     for _ in range(100):
-        file = path.open("ab")
+        file = open_regular(path, "ab")
         if not try_lock(file):
             file.close()
             return None
@@ -329,9 +331,8 @@ def _open_locked(path: Path) -> IO[bytes] | None:
 
 def _release(file: IO[bytes], path: Path) -> None:
     """Removes the lock file while it is still locked; Windows can only do so once it is closed."""
-    with suppress(OSError):
+    with file, suppress(OSError):
         path.unlink()
-    file.close()
     if sys.platform == "win32":
         with suppress(OSError):
             path.unlink()

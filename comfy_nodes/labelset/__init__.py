@@ -11,7 +11,7 @@ file, what a kill between the two left behind. Standard library, Pillow and NumP
 """
 
 from ..errors import LabelsetError, SynthGridError
-from .files import sha256, sync_folder, write_atomically
+from .files import open_regular, read_regular, sha256, sync_folder, write_atomically
 from .folder import CARD, METADATA, LabelledFolder, Line
 from .index import FileNames, RowSet, holds_something
 from .lock import CLIENT_LOCK, is_locked, try_lock
@@ -37,8 +37,10 @@ __all__ = [
     "image_file_names",
     "inspect_image",
     "is_locked",
+    "open_regular",
     "portable",
     "read_record",
+    "read_regular",
     "sha256",
     "sync_folder",
     "try_lock",

@@ -349,3 +349,41 @@ def test_an_old_record_that_is_lost_comes_back_from_its_image_as_it_was(stub_ser
     assert sorted((out / "metadata.jsonl").read_text("utf-8").splitlines()) == sorted(
         text.splitlines()
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metadata.jsonl",
+        "generation.json",
+        ".synthgrid.lock",
+        ".synthgrid-state.json",
+        "README.md",
+        "image",
+    ],
+)
+def test_a_pipe_in_place_of_any_file_makes_no_command_wait(stub_servers, tmp_path, name, caplog):
+    """Opening a pipe waits for its other end: for ever."""
+    out, workflow = tmp_path / "set", stub_workflow(per_class=2, seconds=0.0)
+    run_plan(workflow, stub_servers[0].url, out)
+    path = next(out.glob("*/*.png")) if name == "image" else out / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    outcomes = {}
+    for command in (
+        lambda: verify(out).sound,
+        lambda: status(out).done,
+        lambda: run_plan(workflow, stub_servers[0].url, out).total,
+        lambda: repair(out).mended,
+        lambda: run_plan(workflow, stub_servers[0].url, out).total,
+        lambda: verify(out).sound,
+    ):
+        try:
+            outcomes[len(outcomes)] = command()
+        except (FolderError, LabelsetError, RunIncomplete) as error:
+            outcomes[len(outcomes)] = str(error)
+    whole = all(outcomes[place] in (True, 6) for place in (4, 5))
+    assert whole or all("regular file" in str(outcomes[place]) for place in (3, 4)), outcomes
+    if name in ("image", ".synthgrid-state.json", "README.md"):
+        assert whole, outcomes
