@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import re
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -48,6 +50,7 @@ from .differences import differences, plan_differences
 log = logging.getLogger(__name__)
 
 GENERATION = "generation.json"
+_READERS_S = 0.5  # how long a writer waits for those who only look whether the folder is locked
 
 
 @dataclass(frozen=True)
@@ -315,18 +318,19 @@ def is_locked(root: Path) -> bool:
 
 def _open_locked(path: Path) -> IO[bytes] | None:
     """The lock file, locked; None if another process holds it. The lock dies with its process."""
-    for _ in range(100):
+    deadline = time.monotonic() + _READERS_S
+    while True:
         file = open_regular(path, "ab")
-        if not try_lock(file):
-            file.close()
+        if try_lock(file):
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return file
+        # Held, perhaps by a reader that only looks; or its last owner removed it while we opened
+        # it, and locking it protects nothing.
+        file.close()
+        if time.monotonic() > deadline:
             return None
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except FileNotFoundError:
-            pass
-        file.close()  # its last owner removed it while we opened it: locking it protects nothing
-    return None
+        time.sleep(random.uniform(0.001, 0.03))
 
 
 def _release(file: IO[bytes], path: Path) -> None:
