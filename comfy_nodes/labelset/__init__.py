@@ -12,8 +12,9 @@ file, what a kill between the two left behind. Standard library, Pillow and NumP
 
 from ..errors import LabelsetError, SynthGridError
 from .files import open_regular, read_regular, sha256, sync_folder, write_atomically
-from .folder import CARD, METADATA, LabelledFolder, Line
+from .folder import CARD, METADATA, LabelledFolder
 from .index import FileNames, RowSet, holds_something
+from .line import Line
 from .lock import CLIENT_LOCK, is_locked, try_lock
 from .names import folder_name, folder_names, image_file_name, image_file_names
 from .record import ImageRecord, encode_image, inspect_image, portable, read_record

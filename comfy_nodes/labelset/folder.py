@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from .card import CARD_MARK, Tally, data_set_card
 from .files import open_regular, read_regular, sha256, sync_folder, write_atomically
 from .imagefile import SUFFIXES
 from .index import FileNames, RowSet, holds_something, image_names
+from .line import Line
 from .names import folder_name
 from .record import ImageRecord, read_record
 
@@ -28,35 +29,6 @@ _BOM = b"\xef\xbb\xbf"
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 _CHUNK = 1000  # records per write
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of metadata.jsonl: its number, counted from 1, and its bytes unchanged."""
-
-    number: int
-    data: bytes
-
-    @property
-    def torn(self) -> bool:
-        """Whether the line has no end, after a kill or a full disk; only the last line can be."""
-        return not self.data.endswith(b"\n")
-
-    @property
-    def blank(self) -> bool:
-        """Whether the line is empty or has only spaces."""
-        return not self.data.strip()
-
-    def record(self, *, errors: str = "replace") -> ImageRecord:
-        """The record on the line; `errors` is as in bytes.decode.
-
-        Raises:
-            LabelsetError: the line is not a record.
-        """
-        try:
-            return ImageRecord.from_json(self.data.decode("utf-8", errors))
-        except UnicodeDecodeError as error:
-            raise LabelsetError(f"not a record: {error}") from error
 
 
 def _in_threads(function: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
