@@ -179,7 +179,7 @@ def test_any_bytes_and_any_files_end_in_words_and_no_image_is_lost(what):
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(folders)
 @example((b"\xff\xfe", {}))
 def test_many_folders_end_in_words_and_no_image_is_lost(what):
