@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
     reason="needs /proc, and a pathlib that calls os by name",
 )
 PLAN = stub_workflow(names=("bat", "bear"), per_class=4).plan()
-FEW = 6  # schedules of each kind in the default suite
+FEW = 4  # schedules of each kind in the default suite
 
 
 @pytest.fixture(autouse=True)
