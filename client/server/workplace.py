@@ -59,7 +59,8 @@ def _is_abandoned(path: Path) -> bool:
             found = each.lstat()
             if not is_right(found.st_mode) or found.st_uid != os.getuid():
                 return False
-        with owner.open("rb") as file:
-            return try_lock(file)
+        with owner.open("rb") as file, owner.open("rb") as other:
+            # The second is refused, unless this file system has no locks: then nothing is proven.
+            return try_lock(file) and not try_lock(other)
     except (OSError, AttributeError):  # gone meanwhile, or Windows, which has no user numbers
         return False

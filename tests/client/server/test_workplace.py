@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 
+from client.server import workplace
 from client.server.workplace import OWNER, PREFIX, Workplace, remove_abandoned
 from tests.client.helpers import ROOT
 
@@ -22,7 +23,8 @@ def place(tmp_path, monkeypatch):
 
 def killed(tmp_path, *, with_child):
     """A process with a workplace, killed; its child, if any, has inherited the lock."""
-    code = "import subprocess, sys, time; from client.server.workplace import Workplace\n"
+    code = "import subprocess, sys, time; from client.server import workplace
+from client.server.workplace import Workplace\n"
     code += "place = Workplace(); (place.path / 'server.log').touch()\n"
     if with_child:
         code += "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
@@ -81,4 +83,10 @@ def test_what_is_not_provably_ours_stays(tmp_path):
 def test_the_folder_of_another_user_stays(tmp_path, monkeypatch):
     killed(tmp_path, with_child=False)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert remove_abandoned() == 0
+
+
+def test_where_files_cannot_be_locked_nothing_is_proven(tmp_path, monkeypatch):
+    killed(tmp_path, with_child=False)
+    monkeypatch.setattr(workplace, "try_lock", lambda file: True)
     assert remove_abandoned() == 0
