@@ -23,8 +23,7 @@ def place(tmp_path, monkeypatch):
 
 def killed(tmp_path, *, with_child):
     """A process with a workplace, killed; its child, if any, has inherited the lock."""
-    code = "import subprocess, sys, time; from client.server import workplace
-from client.server.workplace import Workplace\n"
+    code = "import subprocess, sys, time; from client.server.workplace import Workplace\n"
     code += "place = Workplace(); (place.path / 'server.log').touch()\n"
     if with_child:
         code += "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
