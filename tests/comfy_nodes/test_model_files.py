@@ -106,6 +106,15 @@ def test_a_damaged_cache_is_ignored(models, text):
     assert digest in module.cache_path().read_text()
 
 
+def test_a_cache_with_anything_but_hashes_is_not_believed(models, monkeypatch):
+    path = models / "checkpoints" / "a.ckpt"
+    digest = write(path, b"one")
+    module.cache_path().parent.mkdir()
+    kept = {str(path.resolve()): [3, path.stat().st_mtime_ns, "evil"]}
+    module.cache_path().write_text(json.dumps(kept))
+    assert model_files([loader(ckpt_name="a.ckpt")]) == [f"checkpoints/a.ckpt sha256:{digest}"]
+
+
 def test_a_cache_that_cannot_be_written_costs_only_time(models):
     module.cache_path().parent.write_text("a file in its place")
     digest = write(models / "checkpoints" / "a.ckpt", b"one")

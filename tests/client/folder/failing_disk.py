@@ -36,14 +36,15 @@ class FailingDisk:
     """Fails at call number `at`, counted from 1.
 
     `how`: "enospc" and "eio" fail once; "full" fails from then on, except that deleting and
-    shortening work; "dead" fails from then on, always; "short" writes half, and then the disk is
-    full; "cut" is a power cut.
+    shortening work; "dead" fails from then on, always; "short" writes half, and the next write fails;
+    "cut" is a power cut.
     """
 
     def __init__(self, base, *, at=0, how="cut"):
         self.base, self.at, self.how = Path(base).resolve(), at, how
         self.calls = 0
         self.names = []  # of the calls
+        self._short = False  # whether the write after a short one has failed
         self._lock = threading.RLock()
         self._synced = {}  # inode -> data at its last fsync
         self._journal = []  # changes of names, in order: [(path, inode, "dir" or None if gone)]
@@ -92,8 +93,10 @@ class FailingDisk:
                 raise PowerCut
             if self.how == "short" and not over and name == "write":
                 return True
-            if (over and self.how in ("enospc", "eio")) or (
-                frees and self.how in ("full", "short")
+            if self.how == "short" and over and name == "write" and not self._short:
+                self._short = True
+            elif (over and self.how in ("enospc", "eio", "short")) or (
+                frees and self.how == "full"
             ):
                 return False
             number = errno.EIO if self.how in ("eio", "dead") else errno.ENOSPC

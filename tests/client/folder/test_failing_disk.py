@@ -78,8 +78,10 @@ class Adding:
 
     @staticmethod
     def _add(folder, acknowledged, indices, how="PNG", **more):
-        for each in folder.add_all([planned(index, how) for index in indices], **more):
-            acknowledged.add(each.index)
+        """As the saver: a batch that cannot be written does not keep the next one from it."""
+        with suppress(LabelsetError):
+            for each in folder.add_all([planned(index, how) for index in indices], **more):
+                acknowledged.add(each.index)
 
 
 class Repairing:
