@@ -36,8 +36,8 @@ class FailingDisk:
     """Fails at call number `at`, counted from 1.
 
     `how`: "enospc" and "eio" fail once; "full" fails from then on, except that deleting and
-    shortening work; "dead" fails from then on, always; "short" writes half, and the next write fails;
-    "cut" is a power cut.
+    shortening work; "dead" fails from then on, always; "short" writes half, and the next write
+    fails; "cut" is a power cut.
     """
 
     def __init__(self, base, *, at=0, how="cut"):
