@@ -45,6 +45,24 @@ def input_directory() -> Path | None:
     return _input_directory
 
 
+def model_file(folder: str, name: str) -> Path | None:
+    """The file that a loader finds under `name` in ComfyUI's models folder `folder` ("loras").
+
+    None if there is none, or outside ComfyUI. A name cannot lead out of the folder.
+    """
+    if "folder_paths" not in sys.modules:
+        return None
+    found = importlib.import_module("folder_paths").get_full_path(folder, name)
+    return None if found is None else Path(found)
+
+
+def stop_if_interrupted() -> None:
+    """Raises ComfyUI's own exception if the user has pressed its stop button."""
+    if "comfy.model_management" in sys.modules:
+        management = importlib.import_module("comfy.model_management")
+        management.throw_exception_if_processing_interrupted()
+
+
 def execution_blocker() -> Any | None:
     """The value that makes ComfyUI skip, without an error, every node it reaches.
 

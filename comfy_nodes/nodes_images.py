@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from . import paths
+from .chain import chain_of, warning_of
 from .errors import LabelsetError
-from .graph import generator_settings, reproducibility_warnings
+from .graph import generator_settings, reproducibility_warnings, upstream
 from .labelset import (
     CARD,
     METADATA,
@@ -27,8 +28,10 @@ from .labelset import (
     image_file_name,
     read_record,
 )
+from .labelset.files import read_regular
 from .labelset.imagefile import PARAMETERS, SUFFIXES, ImageFormat
 from .labelset.parameters import parameters_text
+from .model_files import model_files
 from .nodes_prompts import CATEGORY, PromptBatch
 from .plan import ImageSpec
 from .subfolders import LABEL, SubfolderPattern
@@ -150,8 +153,9 @@ class LabelledImageSaver:
 
         Raises:
             LabelsetError: the numbers of images and records differ, an image is all black or not
-                finite, two classes would share a folder, the pattern has no class folder, another
-                file is in the way, or the folder cannot be written.
+                finite, two classes would share a folder, the pattern has no class folder, or the
+                folder cannot be written. Also if other files are in the way of some images; the
+                other images have been saved by then.
         """
         if images.shape[0] != len(batch.specs):
             raise LabelsetError(
@@ -162,20 +166,25 @@ class LabelledImageSaver:
         folder_names(entry.name for entry in batch.plan.classes)
         how = ImageFormat(format, compress_level, quality)
         target = _Target(paths.folder_in_output(folder), SubfolderPattern(subfolders), batch)
-        settings = generator_settings(prompt or {}) | {
-            "width": int(images.shape[2]),
-            "height": int(images.shape[1]),
-        }
+        settings = _settings(prompt or {}, unique_id, images)
         wanted = _records(batch, settings, how.suffix)
-        kept = {} if overwrite else target.existing(wanted)
-        missing = {row: record for row, record in enumerate(wanted) if row not in kept}
+        kept, blocked = ({}, {}) if overwrite else target.existing(wanted)
+        missing = {
+            row: record
+            for row, record in enumerate(wanted)
+            if row not in kept and row not in blocked
+        }
         encode = partial(
             _encode, how=how, chunks=_chunks(prompt, extra_pnginfo), keep_bad=keep_bad_images
         )
         written = target.write(missing, _encode_all(images, missing, encode), overwrite=overwrite)
-        records = [(kept | written)[row] for row in range(len(wanted))]
         target.write_cards()
+        if blocked:
+            raise LabelsetError(_blocked_text(blocked, saved=len(written), kept=len(kept)))
+        records = [(kept | written)[row] for row in range(len(wanted))]
         warnings = reproducibility_warnings(prompt or {}, unique_id)
+        if (left_out := warning_of(settings.get("chain", []))) is not None:
+            warnings.append(left_out)
         for warning in warnings:
             log.warning("SynthGrid: %s", warning)
         return {
@@ -204,26 +213,31 @@ class _Target:
             parent: LabelledFolder(root / parent) for parent in dict.fromkeys(self.parents)
         }
 
-    def existing(self, wanted: Sequence[ImageRecord]) -> dict[int, ImageRecord]:
-        """Row -> the record inside its existing image, for the rows that have one."""
-        existing = {}
+    def existing(
+        self, wanted: Sequence[ImageRecord]
+    ) -> tuple[dict[int, ImageRecord], dict[int, str]]:
+        """Row -> the record inside its existing image; row -> what else is in its way."""
+        existing, blocked = {}, {}
         for row, record in enumerate(wanted):
             path = self.folders[self.parents[row]].find(record)
-            if path is not None:
-                try:
-                    found = read_record(path.read_bytes())
-                except (LabelsetError, OSError) as error:
-                    raise LabelsetError(
-                        f"{path} is in the way and damaged ({error}); "
-                        "move it out of the folder, or turn on overwrite"
-                    ) from error
-                if found is None or found.key != record.key:
-                    raise LabelsetError(
-                        f"{path} is in the way: it is not an image of this plan; "
-                        "move it or choose another folder"
-                    )
+            if path is None:
+                continue
+            try:
+                found = read_record(read_regular(path))
+            except (LabelsetError, OSError) as error:
+                blocked[row] = (
+                    f"{path} is in the way and damaged ({error}); "
+                    "move it out of the folder, or turn on overwrite"
+                )
+                continue
+            if found is None or found.key != record.key:
+                blocked[row] = (
+                    f"{path} is in the way: it is not an image of this plan; "
+                    "move it or choose another folder"
+                )
+            else:
                 existing[row] = found
-        return existing
+        return existing, blocked
 
     def write(
         self, records: Mapping[int, ImageRecord], data: Mapping[int, bytes], *, overwrite: bool
@@ -253,6 +267,25 @@ class _Target:
         class_folder, _, name = record.file_name.partition("/")
         parts = (*Path(folder.strip()).parts, self.parents[row], class_folder)
         return {"filename": name, "subfolder": "/".join(filter(None, parts)), "type": "output"}
+
+
+def _settings(
+    prompt: Mapping[str, Any], saver_id: str | None, images: torch.Tensor
+) -> dict[str, Any]:
+    """The settings of a record: single values first, then the model files and the whole chain."""
+    nodes = [prompt[each] for each in upstream(prompt, saver_id)]
+    settings = generator_settings(prompt, saver_id) | {
+        "width": int(images.shape[2]),
+        "height": int(images.shape[1]),
+    }
+    long = {"files": model_files(nodes), "chain": chain_of(prompt, saver_id)}
+    return settings | {name: lines for name, lines in long.items() if lines}
+
+
+def _blocked_text(blocked: Mapping[int, str], *, saved: int, kept: int) -> str:
+    first, more = next(iter(blocked.values())), len(blocked) - 1
+    others = f" ({more} more files are in the way)" if more else ""
+    return f"{first}{others}. Of the batch, {saved} images were saved, {kept} already existed"
 
 
 def _records(batch: PromptBatch, settings: Mapping[str, Any], suffix: str) -> list[ImageRecord]:

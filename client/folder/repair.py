@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +62,7 @@ def _take_away(root: Path, reading: Reading, report: Report, place: Path) -> Non
         if (root / METADATA).exists():
             shutil.copy2(root / METADATA, place / METADATA)
         for name in sorted(reading.move):
-            if (root / name).is_file():
+            if os.path.lexists(root / name) and not (root / name).is_dir():
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(root / name, place / name)
         # Before the records change: else a power cut could bring a bad image back without its line.

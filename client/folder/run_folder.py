@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import re
 import sys
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,7 +32,9 @@ from comfy_nodes.labelset import (
     folder_names,
     holds_something,
     image_file_names,
+    open_regular,
     portable,
+    read_regular,
     sync_folder,
     try_lock,
     write_atomically,
@@ -46,6 +50,7 @@ from .differences import differences, plan_differences
 log = logging.getLogger(__name__)
 
 GENERATION = "generation.json"
+_READERS_S = 0.5  # how long a writer waits for those who only look whether the folder is locked
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def read_generation(root: Path) -> Generation:
             "only folders that `synthgrid run` made have one"
         )
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path))
         plan = GenerationPlan.from_dict(value["plan"])
         server = value.get("server") or {}
         urls = tuple(
@@ -265,7 +270,7 @@ class RunFolder:
     def _read(self) -> dict[str, Any]:
         path = self.root / GENERATION
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(read_regular(path))
         except (OSError, ValueError, RecursionError) as error:
             raise FolderError(
                 f"cannot read {path}: {error}; give another folder with --out"
@@ -313,25 +318,25 @@ def is_locked(root: Path) -> bool:
 
 def _open_locked(path: Path) -> IO[bytes] | None:
     """The lock file, locked; None if another process holds it. The lock dies with its process."""
-    for _ in range(100):
-        file = path.open("ab")
-        if not try_lock(file):
-            file.close()
+    deadline = time.monotonic() + _READERS_S
+    while True:
+        file = open_regular(path, "ab")
+        if try_lock(file):
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return file
+        # Held, perhaps by a reader that only looks; or its last owner removed it while we opened
+        # it, and locking it protects nothing.
+        file.close()
+        if time.monotonic() > deadline:
             return None
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except FileNotFoundError:
-            pass
-        file.close()  # its last owner removed it while we opened it: locking it protects nothing
-    return None
+        time.sleep(random.uniform(0.001, 0.03))
 
 
 def _release(file: IO[bytes], path: Path) -> None:
     """Removes the lock file while it is still locked; Windows can only do so once it is closed."""
-    with suppress(OSError):
+    with file, suppress(OSError):
         path.unlink()
-    file.close()
     if sys.platform == "win32":
         with suppress(OSError):
             path.unlink()

@@ -14,109 +14,26 @@ import itertools
 import os
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import (
-    METADATA,
-    ImageRecord,
-    LabelledFolder,
-    Line,
-    RowSet,
-    folder_name,
-    image_file_names,
-    inspect_image,
-    portable,
-)
-from comfy_nodes.labelset import sha256 as sha256_of
-from comfy_nodes.plan import GenerationPlan
+from comfy_nodes.labelset import METADATA, ImageRecord, LabelledFolder, Line, RowSet
 
 from ..errors import FolderError
+from .image_check import ImageCheck, ImageChecker
+from .report import KINDS, Problem, Report
 from .run_folder import GENERATION, read_generation
 
-KINDS = {
-    "damaged": "images that cannot be read or do not decode",
-    "altered": "images whose bytes are not the recorded ones (SHA-256)",
-    "size": "images with another width or height than recorded",
-    "inside": "images whose embedded record differs from the one in metadata.jsonl",
-    "folder": "images that are not where their record says",
-    "plan": "records that differ from the planned row",
-    "unrecorded": "images without a record",
-    "gone": "records without an image",
-    "unfinished": "an unfinished last line of metadata.jsonl",
-    "malformed": "lines of metadata.jsonl that are not a record",
-    "doubled": "records of a row or file that already has one",
-}
-_ROW_FIELDS = ("label", "prompt", "negative_prompt", "seed", "template", "context", "style")
+__all__ = ["KINDS", "ImageCheck", "ImageChecker", "Problem", "Reading", "Report", "verify"]
+
 # While one thread waits for the disk, the others hash and decode.
 _THREADS = min(8, (os.cpu_count() or 1) + 1)
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong. `kind` is a key of KINDS.
-
-    `file` is relative to the folder; METADATA if only a line of it is wrong.
-    """
-
-    kind: str
-    file: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found. `images` were read; `planned` is None if no generation.json gives the plan.
-
-    `unread` images were only looked at, where a sample was asked for.
-
-    `missing` counts, by class, the planned images without a sound image or a record that can be
-    restored. `other_plans` sound images belong to another plan than generation.json's. After a
-    repair, `mended` problems are gone, and `quarantine` holds what was moved out.
-    """
-
-    folder: Path
-    images: int
-    planned: int | None
-    problems: tuple[Problem, ...]
-    missing: Mapping[str, int] = field(default_factory=dict)
-    other_plans: int = 0
-    mended: int = 0
-    quarantine: Path | None = None
-    unread: int = 0
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong and no planned image is missing."""
-        return not self.problems and not self.missing
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Kind -> number of problems, for the kinds that were found."""
-        found = Counter(each.kind for each in self.problems)
-        return {kind: found[kind] for kind in KINDS if found[kind]}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as a JSON object."""
-        return {
-            "folder": str(self.folder),
-            "sound": self.sound,
-            "images": self.images,
-            "unread": self.unread,
-            "planned": self.planned,
-            "missing": dict(self.missing),
-            "counts": self.counts,
-            "problems": [asdict(each) for each in self.problems],
-            "other_plans": self.other_plans,
-            "mended": self.mended,
-            "quarantine": None if self.quarantine is None else str(self.quarantine),
-        }
 
 
 def verify(
@@ -135,125 +52,6 @@ def verify(
         LabelsetError: metadata.jsonl or a class folder cannot be read.
     """
     return Reading(root, on_progress, share=share).report()
-
-
-@dataclass(frozen=True)
-class ImageCheck:
-    """The result for one image. `record` is the true one; None if the image cannot be trusted."""
-
-    problems: tuple[Problem, ...]
-    record: ImageRecord | None
-    was_read: bool = True
-
-
-@dataclass(frozen=True)
-class ImageChecker:
-    """Checks one image at a time; safe for several threads."""
-
-    root: Path
-    plan: GenerationPlan | None
-
-    def check(self, name: str, record: ImageRecord | None) -> ImageCheck:
-        """What is wrong with the image `name`; `record` is its line in metadata.jsonl, if any."""
-        try:
-            data = (self.root / name).read_bytes()
-        except FileNotFoundError:
-            return ImageCheck((Problem("gone", name, "the file does not exist"),), None)
-        except OSError as error:
-            return ImageCheck((Problem("damaged", name, str(error)),), None)
-        return self.check_data(name, record, data)
-
-    def glance(self, name: str, record: ImageRecord) -> ImageCheck:
-        """What can be told without reading the image."""
-        try:
-            size = (self.root / name).stat().st_size
-        except FileNotFoundError:
-            return ImageCheck((Problem("gone", name, "the file does not exist"),), None)
-        except OSError as error:
-            return ImageCheck((Problem("damaged", name, str(error)),), None)
-        found = [] if size else [Problem("damaged", name, "it has 0 bytes")]
-        found += self._about(name, record, None)
-        return ImageCheck(tuple(found), None, was_read=False)
-
-    def check_data(self, name: str, record: ImageRecord | None, data: bytes) -> ImageCheck:
-        """As `check`, for the bytes of an image that may not be in the folder yet."""
-        try:
-            inside, size = inspect_image(data)
-        except LabelsetError as error:
-            return ImageCheck((Problem("damaged", name, str(error)),), None)
-        about = record or inside
-        found = [] if record is None else list(_against(name, record, inside, sha256_of(data)))
-        found += [] if about is None else self._about(name, about, size)
-        if record is None:
-            story = "a record is inside it" if inside else "it holds no record either"
-            found = [Problem("unrecorded", name, story), *found]
-        as_added = inside is not None and (record is None or record.sha256 == inside.sha256)
-        true = as_added and inside is not None and not self._about(name, inside, size)
-        return ImageCheck(tuple(found), inside if true else None)
-
-    def _about(self, name: str, record: ImageRecord, size: tuple[int, int] | None) -> list[Problem]:
-        """Whether the record fits this path, this (width, height), and its row of the plan."""
-        found = []
-        if record.file_name != name:
-            found.append(Problem("folder", name, f"its record names {record.file_name}"))
-        elif name.partition("/")[0] != _folder_of(record):
-            found.append(Problem("folder", name, f"its label is '{record.label}'"))
-        found += [] if size is None else _size_problems(name, record, size)
-        found += [Problem("plan", name, each) for each in self._against_plan(record)]
-        return found
-
-    def _against_plan(self, record: ImageRecord) -> Iterator[str]:
-        if self.plan is None or record.plan_id != self.plan.plan_id:
-            return
-        if not 0 <= record.index < len(self.plan):
-            yield f"row {record.index} is not planned; the plan has rows 0 to {len(self.plan) - 1}"
-            return
-        row = self.plan.row(record.index)
-        wrong = [
-            each for each in _ROW_FIELDS if getattr(record, each) != portable(getattr(row, each))
-        ]
-        if wrong:
-            ours, planned = getattr(record, wrong[0]), getattr(row, wrong[0])
-            yield f"row {record.index}: {wrong[0]} {ours!r}, planned {planned!r}"
-        elif record.file_name not in image_file_names(row.label, record.plan_id, record.index):
-            right = image_file_names(row.label, record.plan_id, record.index)[0]
-            yield f"row {record.index} belongs in {right}"
-
-
-def _size_problems(name: str, record: ImageRecord, size: tuple[int, int]) -> list[Problem]:
-    recorded = tuple(
-        record.settings.get(side, pixels)
-        for side, pixels in zip(("width", "height"), size, strict=True)
-    )
-    if recorded == size:
-        return []
-    detail = f"{size[0]}x{size[1]}, recorded as {recorded[0]}x{recorded[1]}"
-    return [Problem("size", name, detail)]
-
-
-def _folder_of(record: ImageRecord) -> str | None:
-    try:
-        return folder_name(record.label)
-    except LabelsetError:
-        return None
-
-
-def _against(
-    name: str, record: ImageRecord, inside: ImageRecord | None, digest: str
-) -> Iterator[Problem]:
-    """How the line of metadata.jsonl and the file differ."""
-    if record.sha256 != digest:
-        yield Problem(
-            "altered", name, f"SHA-256 {digest[:12]}..., recorded as {record.sha256[:12]}..."
-        )
-    if inside is None:
-        yield Problem("inside", name, "it has no record inside")
-        return
-    one, other = vars(record), vars(inside)
-    wrong = [each for each in one if each != "sha256" and one[each] != other[each]]
-    if wrong:
-        text = f"{wrong[0]} {one[wrong[0]]!r}, inside {other[wrong[0]]!r}"
-        yield Problem("inside", name, text if len(text) < 200 else f"{', '.join(wrong)} differ")
 
 
 @dataclass

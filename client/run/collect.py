@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.labelset import ImageRecord, image_file_names, portable
+from comfy_nodes.labelset import ImageRecord, image_file_names, portable, read_regular
 from comfy_nodes.labelset import sha256 as sha256_of
 from comfy_nodes.plan import GenerationPlan
 
@@ -53,7 +53,7 @@ class Collector:
             return None, None
         try:
             path = local_path(self._output, location)
-            data = path.read_bytes()
+            data = read_regular(path)
             if sha256_of(data) == record.sha256:
                 return data, path
             reason = "the file there does not have the bytes that the server saved"

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import LabelledFolder, RowSet
+from comfy_nodes.labelset import LabelledFolder, RowSet, read_regular
 
 from ..errors import FolderError
 from ..folder.run_folder import GENERATION, is_locked, read_generation
@@ -87,7 +87,7 @@ class RunState:
 def read_state(root: Path) -> RunState | None:
     """The state that the last run left or keeps; None if there is none that can be read."""
     try:
-        value = json.loads((root / STATE).read_text(encoding="utf-8"))
+        value = json.loads(read_regular(root / STATE))
         if value.pop("version") != _VERSION:
             return None
         for name in _SHOWN & set(value):  # a stranger's folder, or an older version's

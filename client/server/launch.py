@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +19,7 @@ from types import TracebackType
 from ..errors import ServerUnreachable
 from .server import ComfyServer
 from .transport import backoff
+from .workplace import Workplace, remove_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class EmbeddedServer:
         self._start_s = start_s
         self._process: subprocess.Popen[bytes] | None = None
         self._server: ComfyServer | None = None
-        self._directory: Path | None = None
+        self._workplace: Workplace | None = None
 
     def __enter__(self) -> EmbeddedServer:
         return self
@@ -78,9 +77,10 @@ class EmbeddedServer:
         if self._server is not None:
             return self._server
         _refuse_missing_requirements()
-        self._directory = Path(tempfile.mkdtemp(prefix="synthgrid-embedded-"))
+        remove_abandoned()
+        self._workplace = Workplace()
         log.info("starting the embedded engine")
-        self._process = self._start(self._directory)
+        self._process = self._start(self._workplace)
         # A child that died stays dead: there is no reason to retry for long.
         address = self._wait_for_address()
         log.info("the embedded engine listens on %s (process %d)", address, self._process.pid)
@@ -103,7 +103,7 @@ class EmbeddedServer:
         """Stops the engine and removes its working folder."""
         self._stop()
 
-    def _start(self, directory: Path) -> subprocess.Popen[bytes]:
+    def _start(self, workplace: Workplace) -> subprocess.Popen[bytes]:
         command = [
             sys.executable,
             "-m",
@@ -112,7 +112,7 @@ class EmbeddedServer:
             "--port",
             "0",
             "--base-directory",
-            str(directory),
+            str(workplace.path),
         ]
         for each in self._checkpoint_directories:
             command += ["--checkpoint-dir", str(each.expanduser().resolve())]
@@ -129,13 +129,14 @@ class EmbeddedServer:
                 # Ctrl-C in a terminal reaches the whole process group; the engine must outlive it,
                 # so that its jobs can be cancelled.
                 start_new_session=True,
+                pass_fds=() if os.name == "nt" else (workplace.owner.fileno(),),
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
 
     @property
     def _log_path(self) -> Path:
-        assert self._directory is not None
-        return self._directory / "server.log"
+        assert self._workplace is not None
+        return self._workplace.path / "server.log"
 
     def _log_text(self) -> str:
         try:
@@ -174,9 +175,9 @@ class EmbeddedServer:
         process, self._process = self._process, None
         if process is not None:
             _end(process)
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+        if self._workplace is not None:
+            self._workplace.remove()
+            self._workplace = None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -11,9 +11,10 @@ file, what a kill between the two left behind. Standard library, Pillow and NumP
 """
 
 from ..errors import LabelsetError, SynthGridError
-from .files import sha256, sync_folder, write_atomically
-from .folder import CARD, METADATA, LabelledFolder, Line
+from .files import open_regular, read_regular, sha256, sync_folder, write_atomically
+from .folder import CARD, METADATA, LabelledFolder
 from .index import FileNames, RowSet, holds_something
+from .line import Line
 from .lock import CLIENT_LOCK, is_locked, try_lock
 from .names import folder_name, folder_names, image_file_name, image_file_names
 from .record import ImageRecord, encode_image, inspect_image, portable, read_record
@@ -37,8 +38,10 @@ __all__ = [
     "image_file_names",
     "inspect_image",
     "is_locked",
+    "open_regular",
     "portable",
     "read_record",
+    "read_regular",
     "sha256",
     "sync_folder",
     "try_lock",

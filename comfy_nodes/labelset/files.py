@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
+from typing import IO, Literal
 
 from ..errors import LabelsetError
 
@@ -25,19 +27,56 @@ def whole_characters(text: str) -> str:
     return "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in text)
 
 
+def open_regular(path: Path, mode: Literal["rb", "ab"] = "rb", *, buffering: int = -1) -> IO[bytes]:
+    """A file, opened if it is a regular one: opening a pipe would wait for ever.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, pipe, socket or device.
+    """
+    return open(path, mode, buffering, opener=_regular_only)
+
+
+def _regular_only(path: str, flags: int) -> int:
+    # Not stat first: what is opened has to be what was looked at.
+    try:
+        number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a pipe that nobody reads
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            return number
+        os.close(number)
+    raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file. Raises as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on the disk, so that they survive a power cut.
 
     Does nothing where that cannot be asked for: on Windows and some network file systems.
+
+    Raises:
+        LabelsetError: the disk is full or broken.
     """
     if sys.platform == "win32":
         return
-    with suppress(OSError):
+    try:
         number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(number)
         finally:
             os.close(number)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise LabelsetError(
+                f"cannot write {folder}: {error.strerror or error}; check the disk"
+            ) from error
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import LabelsetError
 from .card import CARD_MARK, Tally, data_set_card
-from .files import sha256, sync_folder, write_atomically
+from .files import open_regular, read_regular, sha256, sync_folder, write_atomically
 from .imagefile import SUFFIXES
 from .index import FileNames, RowSet, holds_something, image_names
+from .line import Line
 from .names import folder_name
 from .record import ImageRecord, read_record
+
+log = logging.getLogger(__name__)
 
 METADATA = "metadata.jsonl"
 CARD = "README.md"
@@ -27,41 +31,19 @@ _Answer = TypeVar("_Answer")
 _CHUNK = 1000  # records per write
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of metadata.jsonl: its number, counted from 1, and its bytes unchanged."""
-
-    number: int
-    data: bytes
-
-    @property
-    def torn(self) -> bool:
-        """Whether the line has no end, after a kill or a full disk; only the last line can be."""
-        return not self.data.endswith(b"\n")
-
-    @property
-    def blank(self) -> bool:
-        """Whether the line is empty or has only spaces."""
-        return not self.data.strip()
-
-    def record(self, *, errors: str = "replace") -> ImageRecord:
-        """The record on the line; `errors` is as in bytes.decode.
-
-        Raises:
-            LabelsetError: the line is not a record.
-        """
-        try:
-            return ImageRecord.from_json(self.data.decode("utf-8", errors))
-        except UnicodeDecodeError as error:
-            raise LabelsetError(f"not a record: {error}") from error
-
-
 def _in_threads(function: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
     """The answers in order; for functions that mostly wait for the disk."""
     if len(items) < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(len(items), _WRITERS)) as pool:
         return list(pool.map(function, items))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("cannot delete %s: %s", path, error.strerror or error)
 
 
 class LabelledFolder:
@@ -158,9 +140,10 @@ class LabelledFolder:
         Raises:
             LabelsetError: an image of that plan and index exists and `overwrite` is off: then
                 nothing is written. Or the folder cannot be written: complete images keep their
-                records, and new images whose records cannot be written are deleted again.
+                records, and new images whose records cannot be written are deleted again. Where
+                they have replaced others, `scan` gives them their records back.
         """
-        self._make_way([record for record, _ in items], overwrite=overwrite)
+        replaced = self._make_way([record for record, _ in items], overwrite=overwrite)
         folders = {self.path_of(record).parent for record, _ in items}
         new_names = [
             place.parent
@@ -168,13 +151,15 @@ class LabelledFolder:
             if not place.exists()
         ]
         answers = _in_threads(self._write_image, items)
-        _in_threads(sync_folder, sorted(folders))
         written = [answer for answer in answers if isinstance(answer, ImageRecord)]
         try:
+            _in_threads(sync_folder, sorted(folders))
+            self._remove_other_formats([each for each in written if each.key in replaced])
             self.append(written)
         except LabelsetError:
             for record in written:
-                self.path_of(record).unlink(missing_ok=True)
+                if record.key not in replaced:
+                    _remove(self.path_of(record))
             raise
         for folder in dict.fromkeys(new_names):
             sync_folder(folder)
@@ -185,22 +170,27 @@ class LabelledFolder:
                 raise answer
         return written
 
-    def _make_way(self, records: Sequence[ImageRecord], *, overwrite: bool) -> None:
+    def _make_way(self, records: Sequence[ImageRecord], *, overwrite: bool) -> set[tuple[str, int]]:
         """Refuses existing images or, when overwriting, drops their records first.
 
-        So a kill in between leaves no record of a file that was replaced.
+        So a kill in between leaves no record of a file that was replaced. Returns the keys of the
+        records whose images exist.
         """
         if len({record.file_name for record in records}) < len(records):
             raise LabelsetError(
                 "two records of one call name the same file; give every image a name of its own"
             )
-        existing = [path for record in records if (path := self.find(record)) is not None]
+        existing = {
+            record.key: path for record in records if (path := self.find(record)) is not None
+        }
         if existing and not overwrite:
             raise LabelsetError(
-                f"{existing[0]} exists; it is kept. Choose another folder, or turn on overwrite"
+                f"{next(iter(existing.values()))} exists; it is kept. "
+                "Choose another folder, or turn on overwrite"
             )
         if existing:
             self._forget(records)
+        return set(existing)
 
     def _write_image(self, item: tuple[ImageRecord, bytes]) -> ImageRecord | LabelsetError:
         """Writes one image. An error is returned, because the other images of the call go on."""
@@ -210,10 +200,13 @@ class LabelledFolder:
             write_atomically(path, data)
         except LabelsetError as error:
             return error
-        # An image has one file, also when its format changes.
-        for suffix in set(SUFFIXES.values()) - {path.suffix}:
-            path.with_name(path.stem + suffix).unlink(missing_ok=True)
         return replace(record, sha256=sha256(data))
+
+    def _remove_other_formats(self, records: Iterable[ImageRecord]) -> None:
+        """An image has one file, also when its format changes; the new one is on the disk now."""
+        for path in map(self.path_of, records):
+            for suffix in set(SUFFIXES.values()) - {path.suffix}:
+                _remove(path.with_name(path.stem + suffix))
 
     def write_card(self) -> None:
         """Writes the data set card, README.md, from the records read or added so far.
@@ -224,9 +217,16 @@ class LabelledFolder:
             LabelsetError: the folder cannot be written.
         """
         path = self.root / CARD
-        if path.exists() and CARD_MARK not in path.read_text(encoding="utf-8", errors="replace"):
+        if path.exists() and not self._is_own(path):
             return
         write_atomically(path, data_set_card(self.tally).encode("utf-8", "replace"))
+
+    @staticmethod
+    def _is_own(card: Path) -> bool:
+        try:
+            return CARD_MARK.encode() in read_regular(card)
+        except OSError:
+            return False  # whatever it is, somebody else put it there
 
     def lines(self) -> Iterator[Line]:
         """The lines of metadata.jsonl without a byte order mark; none if the file does not exist.
@@ -235,7 +235,7 @@ class LabelledFolder:
             LabelsetError: the file cannot be read.
         """
         try:
-            with self.metadata_path.open("rb") as file:
+            with open_regular(self.metadata_path) as file:
                 for number, data in enumerate(file, 1):
                     yield Line(number, data.removeprefix(_BOM) if number == 1 else data)
         except FileNotFoundError:
@@ -352,7 +352,7 @@ class LabelledFolder:
     @staticmethod
     def _stray_record(path: Path) -> ImageRecord | None:
         try:
-            return read_record(path.read_bytes())
+            return read_record(read_regular(path))
         except (LabelsetError, OSError):
             return None
 
@@ -369,7 +369,7 @@ class LabelledFolder:
         if not rest:
             return
         try:
-            with self.metadata_path.open("ab", buffering=0) as file:
+            with open_regular(self.metadata_path, "ab", buffering=0) as file:
                 size = file.tell()
                 try:
                     while rest:

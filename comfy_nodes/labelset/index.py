@@ -132,7 +132,8 @@ class FileNames:
 def image_names(root: Path, *, clear: bool = False, empty: bool = False) -> FileNames:
     """The images in the class folders of `root`; with `clear`, removes unfinished temporary files.
 
-    Files of 0 bytes, which a power cut leaves behind, are no images; `empty` lists them as well.
+    Files of 0 bytes, which a power cut leaves behind, are no images; `empty` lists them as well,
+    and pipes, devices and broken links with the names of images.
 
     Raises:
         LabelsetError: a folder cannot be read.
@@ -143,7 +144,8 @@ def image_names(root: Path, *, clear: bool = False, empty: bool = False) -> File
             _clear([folder] if clear else [])
             continue
         for entry in _entries(folder):
-            if entry.name.endswith(_KINDS) and not entry.name.startswith(".") and entry.is_file():
+            is_image = entry.is_file() or (empty and not entry.is_dir())
+            if entry.name.endswith(_KINDS) and not entry.name.startswith(".") and is_image:
                 if empty or holds_something(entry):
                     names.add(f"{folder.name}/{entry.name}")
             else:

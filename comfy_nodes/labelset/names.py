@@ -20,8 +20,8 @@ _LONGEST_NAME = 120
 def folder_name(label: str) -> str:
     """A folder name for a class that is valid on every file system.
 
-    "a/b" -> "a_b", "CON" -> "_CON", "../x" -> "_x". Letters of any language stay as they are. The
-    records keep the label itself, verbatim.
+    "a/b" -> "a_b", "CON" -> "_CON", "../x" -> "_x", ". a" -> "a". Letters of any language stay as
+    they are, and so does every folder name. The records keep the label itself, verbatim.
 
     Raises:
         LabelsetError: the label is blank.
@@ -30,7 +30,7 @@ def folder_name(label: str) -> str:
         raise LabelsetError("a class name is blank; give every class a name")
     label = whole_characters(label)
     name = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", label))
-    name = name.strip(" ").rstrip(". ").lstrip(".")
+    name = name.strip(" .")
     if _RESERVED.fullmatch(name):
         name = "_" + name
     if len(name.encode()) > _LONGEST_NAME:

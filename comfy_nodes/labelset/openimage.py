@@ -6,6 +6,7 @@ called, start the program Ghostscript on it.
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +24,8 @@ def open_image(source: Path | IO[bytes], *, formats: tuple[str, ...] = FORMATS) 
         OSError: not an image of one of these formats.
         ValueError: more than MOST_PIXELS pixels, or whatever else Pillow raises on damaged bytes.
     """
+    if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
+        raise OSError(f"{source} is not a regular file")  # a pipe would wait for ever
     image = Image.open(source, formats=formats)
     width, height = image.size
     if width * height > MOST_PIXELS:

@@ -5,10 +5,16 @@ https://github.com/AUTOMATIC1111/stable-diffusion-webui writes and reads the sam
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .record import ImageRecord
+
+_FILE = re.compile(
+    r"(?P<folder>[^/]+)/(?P<name>.+) sha256:(?P<sha256>[0-9a-f]{64})(?: autov3:(?P<autov3>\w{12}))?"
+)
 
 
 def parameters_text(record: ImageRecord) -> str:
@@ -19,7 +25,8 @@ def parameters_text(record: ImageRecord) -> str:
     """
     settings = record.settings
     has_size = {"width", "height"} <= settings.keys()
-    denoise = settings.get("denoise")
+    denoise = settings.get("hires_denoise", settings.get("denoise"))
+    clip_skip = settings.get("clip_skip")
     values = {
         "Steps": settings.get("steps"),
         "Sampler": settings.get("sampler"),
@@ -27,13 +34,43 @@ def parameters_text(record: ImageRecord) -> str:
         "CFG scale": settings.get("cfg"),
         "Seed": record.seed,
         "Size": f"{settings['width']}x{settings['height']}" if has_size else None,
+        "Model hash": _model_hash(settings),
         "Model": _stem(settings.get("checkpoint")),
         "Denoising strength": denoise if denoise != 1 else None,
+        "Clip skip": clip_skip if clip_skip != 1 else None,
+        "Hires steps": settings.get("hires_steps"),
+        "Lora hashes": _lora_hashes(settings),
         "Version": "SynthGrid",
     }
     negative = [f"Negative prompt: {record.negative_prompt}"] if record.negative_prompt else []
     last = ", ".join(f"{key}: {value}" for key, value in values.items() if value is not None)
     return "\n".join([record.prompt, *negative, last])
+
+
+def _files(settings: Mapping[str, Any]) -> Iterator[re.Match[str]]:
+    """The model files of a record: folder, name, sha256 and, for some LoRAs, autov3."""
+    files = settings.get("files")
+    lines = files if isinstance(files, list) else []
+    yield from (found for line in lines if (found := _FILE.fullmatch(str(line))))
+
+
+def _model_hash(settings: Mapping[str, Any]) -> str | None:
+    """The first ten digits of the checkpoint's SHA-256, as in A1111."""
+    name = f"{settings.get('checkpoint')}".replace("\\", "/")
+    for each in _files(settings):
+        if (each["folder"], each["name"]) == ("checkpoints", name):
+            return each["sha256"][:10]
+    return None
+
+
+def _lora_hashes(settings: Mapping[str, Any]) -> str | None:
+    """In quotation marks because of the commas: "ink: 0123456789ab, paper: ba9876543210"."""
+    hashes = [
+        f"{re.sub('[:,]', '', _stem(each['name']) or '')}: {each['autov3'] or each['sha256'][:12]}"
+        for each in _files(settings)
+        if each["folder"] == "loras"
+    ]
+    return json.dumps(", ".join(hashes), ensure_ascii=False) if hashes else None
 
 
 def _stem(checkpoint: Any) -> str | None:

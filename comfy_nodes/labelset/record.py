@@ -25,7 +25,9 @@ class ImageRecord:
     `sha256` is of the whole file; in the copy inside the image it is "", because a file cannot
     contain its own hash. `source_image` is the real image that this one started from, relative to
     the folder of real images, and `source_sha256` its hash; both are None if it started from noise.
-    `settings` are the generator's (checkpoint, sampler, steps, cfg, width, height, ...).
+    `settings` are the generator's: single values (checkpoint, sampler, steps, cfg, width, height,
+    ...), and in newer folders `files`, the model files with their hashes, and `chain`, every node
+    between them and the image, as comfy_nodes.chain describes it.
     """
 
     file_name: str
@@ -96,7 +98,7 @@ class ImageRecord:
             raise LabelsetError(
                 f"a record's settings must be an object, not {record.settings!r}"[:_SHOWN]
             )
-        if all(map(_is_portable, (*values.values(), *record.settings.values()))):
+        if all(map(_is_portable, values.values())):
             return record
         return cls(**record.to_dict())
 
@@ -128,11 +130,11 @@ def _is_portable(value: Any) -> bool:
         return value.isascii() or whole_characters(value) == value
     if isinstance(value, float):
         return math.isfinite(value)
-    return value is None or isinstance(value, int) or (isinstance(value, dict) and _is_flat(value))
-
-
-def _is_flat(value: Mapping[str, Any]) -> bool:
-    return not any(isinstance(each, (dict, list)) for each in value.values())
+    if isinstance(value, dict):  # settings; deeper ones are rare
+        return not any(isinstance(each, dict) or not _is_portable(each) for each in value.values())
+    if isinstance(value, list):
+        return all(isinstance(each, str) and _is_portable(each) for each in value)
+    return value is None or isinstance(value, int)
 
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode

@@ -5,6 +5,7 @@ Covers: comfy_nodes.host, comfy_nodes.errors.
 
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,26 @@ def test_only_comfyui_can_skip_nodes(inside_comfyui, monkeypatch):
     assert host.execution_blocker() is None
     monkeypatch.delitem(sys.modules, "folder_paths")
     assert host.execution_blocker() is None
+
+
+def test_a_model_file_is_where_comfyui_finds_it(inside_comfyui, monkeypatch):
+    folders = sys.modules["folder_paths"]
+    folders.get_full_path = lambda folder, name: None if name == "no" else f"/{folder}/{name}"
+    assert host.model_file("loras", "ink.pt") == Path("/loras/ink.pt")
+    assert host.model_file("loras", "no") is None
+    monkeypatch.delitem(sys.modules, "folder_paths")
+    assert host.model_file("loras", "ink.pt") is None
+
+
+def test_the_stop_button_of_comfyui_is_heard(monkeypatch):
+    host.stop_if_interrupted()
+    made = types.ModuleType("comfy.model_management")
+
+    def stop():
+        raise InterruptedError
+
+    made.throw_exception_if_processing_interrupted = stop
+    monkeypatch.setitem(sys.modules, "comfy", types.ModuleType("comfy"))
+    monkeypatch.setitem(sys.modules, "comfy.model_management", made)
+    with pytest.raises(InterruptedError):
+        host.stop_if_interrupted()

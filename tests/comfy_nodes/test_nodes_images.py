@@ -347,6 +347,47 @@ def test_a_damaged_file_in_the_way_is_named_with_the_next_step_and_kept(output):
     assert path.read_bytes() == before
 
 
+def test_only_the_image_whose_place_is_taken_fails_and_the_others_are_saved(output):
+    batch = make_batch()
+    ui = save(batch)
+    paths = [output / "animals" / values["file_name"] for values in ui["synthgrid_records"]]
+    paths[0].write_bytes(b"somebody else's")
+    paths[1].write_bytes(paths[1].read_bytes()[:90])
+    paths[2].unlink()
+    with pytest.raises(LabelsetError, match=r"1 more files are .* 1 images were saved, 1 already"):
+        save(batch)
+    assert paths[0].read_bytes() == b"somebody else's"
+    assert read_record(paths[2].read_bytes()).index == 2
+    assert read_record(paths[3].read_bytes()).index == 3
+
+
+def test_the_chain_and_the_settings_before_the_saver_are_recorded(output):
+    graph = GRAPH | {
+        "3": {"class_type": "Sample", "inputs": {"model": ["1", 0], "sigmas": ["2", 0]}},
+        "4": {"class_type": "SynthGridLabelledImageSaver", "inputs": {"images": ["3", 0]}},
+        "9": {"class_type": "BasicScheduler", "inputs": {"steps": 99}},
+    }
+    for values in save(prompt=graph, unique_id="4")["synthgrid_records"]:
+        assert values["settings"]["steps"] == 20
+        assert values["settings"]["chain"] == [
+            '{"CheckpointLoaderSimple": {"ckpt_name": "sd15.safetensors"}}',
+            '{"BasicScheduler": {"model": "@0.0", "scheduler": "normal", "steps": 20}}',
+            '{"Sample": {"model": "@0.0", "sigmas": "@1.0"}}',
+            '{"SynthGridLabelledImageSaver": {"images": "@2.0"}}',
+        ]
+    assert len(scanned_records(output / "animals")) == 4
+
+
+def test_a_graph_too_long_for_a_record_is_told_in_the_node(output):
+    graph = {
+        "3": {"class_type": "Text", "inputs": {"text": "x" * 20_000}},
+        "4": {"class_type": "SynthGridLabelledImageSaver", "inputs": {"images": ["3", 0]}},
+    }
+    ui = save(prompt=graph, unique_id="4")
+    assert "settings.chain has only their SHA-256" in ui["text"][1]
+    assert len(json.dumps(ui["synthgrid_records"][0])) < 2_000
+
+
 def test_a_file_of_0_bytes_is_replaced(output):
     ui = save()
     path = output / "animals" / ui["synthgrid_records"][0]["file_name"]

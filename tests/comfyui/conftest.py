@@ -94,7 +94,7 @@ def running_comfyui(base: Path, packs: dict[str, Path]) -> Iterator[ComfyUI]:
     command = [os.environ.get("COMFYUI_PYTHON") or sys.executable, "main.py", "--cpu"]
     command += ["--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
     command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": f"{base}/cache"}
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -29,7 +29,9 @@ from comfy_nodes.labelset import (
     LabelledFolder,
     LabelsetError,
     folder_name,
+    read_regular,
 )
+from comfy_nodes.labelset.files import whole_characters
 from comfy_nodes.labelset.to_rgb import IMAGE_SUFFIXES
 from trainer.config import DEFAULT_SOURCE
 from trainer.errors import DataError
@@ -238,6 +240,8 @@ def read_class_folders(root: Path, *, limit_per_class: int | None = None) -> tup
         raise DataError(f"{root} has no class folders; expected one folder per class, with images")
     found: list[tuple[Path, str]] = []
     for folder in folders:
+        if whole_characters(folder.name) != folder.name:
+            raise DataError(f"the name of class folder {folder} is not UTF-8; rename it")
         files = [
             path
             for path in folder.rglob("*")
@@ -322,7 +326,7 @@ def _hashed(root: Path, found: Sequence[tuple[Path, str]]) -> tuple[Sample, ...]
     def sample(item: tuple[Path, str]) -> Sample:
         path, label = item
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = hashlib.sha256(read_regular(path)).hexdigest()
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from error
         return Sample(path, path.relative_to(root).as_posix(), label, digest)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from comfy_nodes.labelset import LabelsetError
+from comfy_nodes.labelset import LabelsetError, read_regular
 from comfy_nodes.labelset.to_rgb import decode_rgb
 from trainer.errors import DataError
 
@@ -26,7 +26,7 @@ def read_image(path: Path, *, at_least_px: int | None = None) -> Image.Image:
             8-bit reading.
     """
     try:
-        return decode_rgb(path.read_bytes(), name=str(path), at_least_px=at_least_px)
+        return decode_rgb(read_regular(path), name=str(path), at_least_px=at_least_px)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except LabelsetError as error:

@@ -9,8 +9,10 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from client.__main__ import main
 from client.errors import FolderError, RunIncomplete
@@ -19,7 +21,8 @@ from client.folder.verify import verify
 from client.run.runner import run_plan
 from client.run.status import status
 from comfy_nodes.errors import LabelsetError
-from tests.client.helpers import assert_exact, stub_workflow
+from comfy_nodes.labelset import ImageRecord, encode_image, sha256
+from tests.client.helpers import assert_exact, read_records, stub_workflow
 
 NAMES = (
     "naïve e\u0301",
@@ -303,3 +306,84 @@ def test_no_false_image_is_certified_however_a_repair_is_killed(
         assert held.items() <= originals.items()
         assert len(held) == 45
     assert killed > 10  # else the kills came too late
+
+
+def as_made_before(out):
+    """Takes from every record, and from its copy inside the image, what older versions lacked."""
+    lines = []
+    for line in (out / "metadata.jsonl").read_text("utf-8").splitlines():
+        record = ImageRecord.from_json(line)
+        assert record.settings.pop("chain")
+        with Image.open(out / record.file_name) as image:
+            data = encode_image(image.convert("RGB"), record)
+        (out / record.file_name).write_bytes(data)
+        lines.append(replace(record, sha256=sha256(data)).to_json())
+    (out / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_a_folder_begun_before_records_had_a_chain_is_sound_and_is_extended(stub_servers, tmp_path):
+    out = tmp_path / "set"
+    run_plan(stub_workflow(per_class=2, seconds=0.0), stub_servers[0].url, out)
+    as_made_before(out)
+    before = {path: path.read_bytes() for path in (*out.glob("*/*.png"), out / "metadata.jsonl")}
+    assert verify(out).sound
+    workflow = stub_workflow(per_class=4, seconds=0.0)
+    assert run_plan(workflow, stub_servers[0].url, out).made == 6
+    assert_exact(out, workflow)
+    assert verify(out).sound
+    assert repair(out).problems == ()
+    for path, data in before.items():
+        assert path.read_bytes().startswith(data), path
+    chains = ["chain" in record["settings"] for record in read_records(out)]
+    assert chains == [False] * 6 + [True] * 6
+
+
+def test_an_old_record_that_is_lost_comes_back_from_its_image_as_it_was(stub_servers, tmp_path):
+    out = tmp_path / "set"
+    workflow = stub_workflow(per_class=2, seconds=0.0)
+    run_plan(workflow, stub_servers[0].url, out)
+    as_made_before(out)
+    text = (out / "metadata.jsonl").read_text("utf-8")
+    (out / "metadata.jsonl").unlink()
+    assert repair(out).mended == 6
+    assert sorted((out / "metadata.jsonl").read_text("utf-8").splitlines()) == sorted(
+        text.splitlines()
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metadata.jsonl",
+        "generation.json",
+        ".synthgrid.lock",
+        ".synthgrid-state.json",
+        "README.md",
+        "image",
+    ],
+)
+def test_a_pipe_in_place_of_any_file_makes_no_command_wait(stub_servers, tmp_path, name, caplog):
+    """Opening a pipe waits for its other end: for ever."""
+    out, workflow = tmp_path / "set", stub_workflow(per_class=2, seconds=0.0)
+    run_plan(workflow, stub_servers[0].url, out)
+    path = next(out.glob("*/*.png")) if name == "image" else out / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    outcomes = {}
+    for command in (
+        lambda: verify(out).sound,
+        lambda: status(out).done,
+        lambda: run_plan(workflow, stub_servers[0].url, out).total,
+        lambda: repair(out).mended,
+        lambda: run_plan(workflow, stub_servers[0].url, out).total,
+        lambda: verify(out).sound,
+    ):
+        try:
+            outcomes[len(outcomes)] = command()
+        except (FolderError, LabelsetError, RunIncomplete) as error:
+            outcomes[len(outcomes)] = str(error)
+    whole = all(outcomes[place] in (True, 6) for place in (4, 5))
+    assert whole or all("regular file" in str(outcomes[place]) for place in (3, 4)), outcomes
+    if name in ("image", ".synthgrid-state.json", "README.md"):
+        assert whole, outcomes

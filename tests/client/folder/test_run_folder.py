@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from client.errors import FolderError
-from client.folder.run_folder import GENERATION, LOCK, RunFolder
+from client.folder.run_folder import GENERATION, LOCK, RunFolder, is_locked, locked
 from client.workflow.options import Options, patch
-from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name
+from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name, try_lock
 from comfy_nodes.plan import ClassEntry
+from tests.client.helpers import ROOT
 
 CLASSES = (ClassEntry("ant"), ClassEntry("bat"))
 
@@ -232,3 +233,30 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(make, tmp_path):
     assert (tmp_path / "out" / LOCK).exists()
     with make().locked():
         pass
+
+
+def test_readers_who_look_at_the_lock_do_not_keep_a_writer_out(tmp_path):
+    """As `status --watch` does beside a run that starts."""
+    code = "import sys; from pathlib import Path\n"
+    code += "from client.folder.run_folder import is_locked\n"
+    code += "print('up', flush=True)\nwhile True: is_locked(Path(sys.argv[1]))"
+    (tmp_path / LOCK).touch()
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        reader.stdout.readline()
+        for _ in range(100):
+            with locked(tmp_path):
+                pass
+            (tmp_path / LOCK).touch()
+    finally:
+        reader.kill()
+        reader.communicate()
+
+
+def test_two_readers_do_not_take_each_other_for_a_writer(tmp_path):
+    (tmp_path / LOCK).touch()
+    with (tmp_path / LOCK).open("rb") as file:
+        assert try_lock(file, shared=True)
+        assert not is_locked(tmp_path) or sys.platform == "win32"

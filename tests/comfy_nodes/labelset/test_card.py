@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from comfy_nodes.labelset.card import CARD_MARK, Tally, data_set_card
 from tests.comfy_nodes.labelset.helpers import add_images, make_record
 
@@ -38,3 +40,44 @@ def test_the_card_says_how_the_images_were_made():
     assert "| a\\|b | 1 |" in card
     assert "Plans: `0123456789ab`" in card
     assert '- `{"steps": 20}`' in card
+
+
+def test_model_files_and_nodes_have_lines_of_their_own():
+    settings = {"steps": 9, "files": ["loras/ink sha256:1"], "chain": ['{"A": {}}', '{"B": {}}']}
+    tally = Tally()
+    tally.add(replace(make_record(), settings=settings))
+    card = data_set_card(tally)
+    assert "(`chain`)" in card
+    assert (
+        '- `{"steps": 9}`\n'
+        "  - file `loras/ink sha256:1`\n"
+        '  - node 0 `{"A": {}}`\n'
+        '  - node 1 `{"B": {}}`\n'
+    ) in card
+
+
+def test_the_card_of_an_older_folder_stays_as_it_was():
+    tally = Tally()
+    tally.add(make_record())
+    assert "chain" not in data_set_card(tally)
+
+
+def test_settings_that_differ_with_every_batch_do_not_make_the_card_grow_without_end():
+    tally = Tally()
+    for steps in range(500):
+        tally.add(replace(make_record(steps), settings={"steps": steps}))
+    card = data_set_card(tally)
+    assert card.count("- `{") == 20
+    assert "- and 480 more, in `metadata.jsonl`" in card
+    for steps in range(500):
+        tally.add(replace(make_record(steps), settings={"steps": steps}), -1)
+    tally.add(replace(make_record(1), settings={"steps": 1}))
+    assert '- `{"steps": 1}`\n' in data_set_card(tally)
+    assert "more, in" not in data_set_card(tally)
+
+
+@pytest.mark.parametrize("chain", [None, "text", {"a": 1}, 3])
+def test_a_servers_chain_of_another_shape_is_shown_as_any_setting(chain):
+    tally = Tally()
+    tally.add(replace(make_record(), settings={"chain": chain}))
+    assert "chain" in data_set_card(tally)

@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import sha256, write_atomically
+from comfy_nodes.labelset.files import read_regular
 
 
 def test_an_unwritable_folder_is_named(tmp_path):
@@ -48,3 +50,24 @@ def test_a_file_may_be_written_in_pieces_into_a_new_folder(tmp_path):
 
 def test_a_hash_is_the_hexadecimal_sha256():
     assert sha256(b"bat") == hashlib.sha256(b"bat").hexdigest()
+
+
+def test_a_regular_file_is_read_also_through_a_link(tmp_path):
+    (tmp_path / "a").write_bytes(b"text")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert read_regular(tmp_path / "a") == read_regular(tmp_path / "link") == b"text"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_regular(tmp_path / "pipe")
+
+
+def test_a_folder_or_a_device_is_refused_and_a_missing_file_is_missing(tmp_path):
+    for path in (tmp_path, Path(os.devnull)):
+        with pytest.raises(OSError):  # noqa: PT011 (Windows words it in its own way)
+            read_regular(path)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none")

@@ -1,4 +1,7 @@
-"""A record exists if and only if its image does, whatever happens while they are written."""
+"""A record exists if and only if its image does, whatever happens while they are written.
+
+Covers: comfy_nodes.labelset.line, comfy_nodes.labelset.folder.
+"""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """Folder and file names are legal on every file system, and no two classes share one."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from comfy_nodes.errors import LabelsetError
@@ -21,6 +21,10 @@ from comfy_nodes.labelset import folder_name, folder_names, image_file_name, ima
         ("a. ", "a"),
         (".hidden", "hidden"),
         ("...", "_"),
+        (". a", "a"),
+        (" .. . b", "b"),
+        ("a . .", "a"),
+        ("~ . x. ", "~ . x"),
         ('<>:"|?*', "_______"),
     ],
 )
@@ -28,14 +32,15 @@ def test_folder_names_are_legal_on_windows_too(label, folder):
     assert folder_name(label) == folder
 
 
-@given(st.text(min_size=1).filter(str.strip))
+@example(". a")
+@given((st.text(min_size=1) | st.text("aN/ .\u0301\t", min_size=1)).filter(str.strip))
 def test_a_folder_name_is_one_short_plain_path_part_and_stays_so(label):
     name = folder_name(label)
     assert folder_name(name) == name
     assert 0 < len(name.encode("utf-8", "surrogatepass")) <= 122
     assert not set(name) & set('<>:"/\\|?*\0\n')
     assert name == name.rstrip(". ")
-    assert not name.startswith(".")
+    assert not name.startswith((".", " "))
 
 
 @pytest.mark.parametrize(

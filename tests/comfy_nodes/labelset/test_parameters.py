@@ -48,3 +48,36 @@ def test_a_denoise_of_one_is_left_out_because_it_is_not_img2img():
 def test_the_model_is_the_checkpoints_name_without_folder_and_ending(checkpoint, model):
     text = parameters_text(replace(RECORD, settings={"checkpoint": checkpoint}))
     assert f"Model: {model}, " in text
+
+
+def test_hashes_clip_skip_and_the_second_pass_are_named_as_a1111_names_them():
+    checkpoint, lora, other = ("1" * 63 + "a", "2" * 64, "3" * 64)
+    settings = {
+        "steps": 20,
+        "denoise": 1.0,
+        "checkpoint": "sd\\v1-5.safetensors",
+        "clip_skip": 2,
+        "hires_denoise": 0.5,
+        "hires_steps": 8,
+        "files": [
+            f"checkpoints/other.ckpt sha256:{other}",
+            f"checkpoints/sd/v1-5.safetensors sha256:{checkpoint}",
+            f"loras/a/ink, wet.safetensors sha256:{lora} autov3:0123456789ab",
+            f"loras/old.pt sha256:{other}",
+            "no line of ours",
+        ],
+    }
+    assert parameters_text(replace(RECORD, settings=settings)) == (
+        "a bat\n"
+        "Steps: 20, Seed: 9007199254740991, Model hash: 1111111111, Model: v1-5, "
+        "Denoising strength: 0.5, Clip skip: 2, Hires steps: 8, "
+        'Lora hashes: "ink wet: 0123456789ab, old: 333333333333", Version: SynthGrid'
+    )
+
+
+@pytest.mark.parametrize("files", [None, 3, "text", [], [7, None], {"a": 1}])
+def test_files_of_another_shape_are_ignored(files):
+    settings = {"checkpoint": "a.ckpt", "files": files, "clip_skip": 1}
+    assert parameters_text(replace(RECORD, settings=settings)).endswith(
+        "Model: a, Version: SynthGrid"
+    )

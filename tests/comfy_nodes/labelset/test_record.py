@@ -59,6 +59,10 @@ NAN, HALF = float("nan"), "b\ud800t"
         ({"cfg": float("-inf"), "more": [1, [NAN]]}, {"cfg": None, "more": [1, [None]]}),
         ({"lora": HALF, "more": {"x": NAN}}, {"lora": "b\ufffdt", "more": {"x": None}}),
         ({"lora": "蝙蝠 🦇"}, {"lora": "蝙蝠 🦇"}),
+        ({"chain": ["a", "蝙"]}, {"chain": ["a", "蝙"]}),
+        ({"chain": ["a", HALF]}, {"chain": ["a", "b\ufffdt"]}),
+        ({"chain": ["a", NAN]}, {"chain": ["a", None]}),
+        ({"chain": ("a", "b")}, {"chain": ["a", "b"]}),
     ],
 )
 def test_whatever_the_settings_are_a_record_is_strict_json(settings, held):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from trainer.data.dataset import Dataset, load_dataset
+from trainer.data.images import read_image
 from trainer.errors import DataError
 
 
@@ -145,3 +148,17 @@ def test_several_sources_and_further_real_images_keep_their_names(
     assert Counter(sample.source for sample in dataset.more) == {"more": 12}
     seen = {sample.sha256 for sample in (*dataset.train, *dataset.test)}
     assert not seen & {sample.sha256 for sample in dataset.more}
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
+def test_a_class_folder_whose_name_is_not_utf8_is_named(real: Path) -> None:
+    (real / "train" / "circle").rename(real / "train" / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(DataError, match=r"class folder .*caf.* is not UTF-8; rename it"):
+        load_dataset(real, None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_place_of_an_image_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"cannot read .*a\.png: not a regular file"):
+        read_image(tmp_path / "a.png")
