@@ -17,7 +17,6 @@ from aiohttp import web
 from .limits import MIB, MOST_JSON_BYTES
 
 T = TypeVar("T")
-_ASIDE = "aside"
 
 
 async def read_json(request: web.Request, *, empty: Any = None) -> Any:
@@ -86,10 +85,5 @@ async def aside(work: Callable[[], T]) -> T:
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
 
-    threading.Thread(target=run, name=_ASIDE, daemon=True).start()
+    threading.Thread(target=run, name="aside", daemon=True).start()
     return await done
-
-
-def is_anything_aside() -> bool:
-    """Whether a thread of `aside` still works."""
-    return any(thread.name == _ASIDE for thread in threading.enumerate())

@@ -100,7 +100,7 @@ class GraphBuilder:
 
 def provide() -> None:
     """Makes the modules importable, unless ComfyUI is."""
-    contents = {
+    contents: dict[str, dict[str, Any]] = {
         "comfy_execution": {},
         "comfy_execution.graph_utils": {
             "ExecutionBlocker": ExecutionBlocker,

@@ -12,7 +12,8 @@ from typing import Any
 
 from . import runtime
 from .execution import PromptExecution, Send
-from .prompt_queue import Outcome, PromptQueue, QueuedPrompt
+from .prompt_queue import PromptQueue
+from .prompts import Outcome, QueuedPrompt
 from .registry import Registry
 from .validation import Verdict, validate_prompt
 

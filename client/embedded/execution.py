@@ -18,7 +18,7 @@ from . import runtime
 from .blocking import ExecutionBlocker
 from .calls import Returned, by_output, call_over_lists, read_returns
 from .live_prompt import LivePrompt
-from .prompt_queue import Outcome, QueuedPrompt
+from .prompts import Outcome, QueuedPrompt
 from .registry import input_spec, is_link, is_output
 from .validation import type_name
 

@@ -7,10 +7,9 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .prompt_queue import Outcome, QueuedPrompt
+from .prompts import Outcome, QueuedPrompt
 
 _LONGEST_TEXT = 1024  # characters of a text shown as a job's preview
 _MEDIA = {"images", "video", "audio", "3d", "text"}

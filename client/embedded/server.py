@@ -23,7 +23,7 @@ from pathlib import Path
 from aiohttp import web
 
 from . import runtime
-from .bodies import aside, is_anything_aside
+from .bodies import aside
 from .engine import Engine
 from .errors import EmbeddedError
 from .guard import guarding, is_loopback
@@ -64,7 +64,8 @@ def serve(
     Raises:
         EmbeddedError: the folders cannot be created, a pack cannot be loaded, or the address is
             taken.
-        KeyboardInterrupt: Ctrl-C, after everything is closed.
+        KeyboardInterrupt: Ctrl-C, after everything is closed. Once torch is loaded, both ends end
+            the process here, with code 130 after Ctrl-C, else 0.
     """
     runtime.use_folders(
         runtime.Folders.create(base_directory, checkpoint_directories, input_directory)
@@ -78,18 +79,17 @@ def serve(
         asyncio.run(_serve(server, port, exit_with_parent=exit_with_parent))
     except KeyboardInterrupt:
         code = 130
-        raise
-    finally:
-        if temporary and code == 0:
-            shutil.rmtree(base_directory, ignore_errors=True)
-        # Native code cannot be stopped, and Python would abort when it shuts down under it.
-        if server.engine.is_busy() or is_anything_aside():
-            if server.engine.is_busy() and not server.engine.is_loading():
-                log.warning(
-                    "the running node did not stop within %.0f s; leaving it", _STOP_WITHIN_S
-                )
-            logging.shutdown()
-            os._exit(code)
+    if temporary and code == 0:
+        shutil.rmtree(base_directory, ignore_errors=True)
+    if server.engine.is_busy() and not server.engine.is_loading():
+        log.warning("the running node did not stop within %.0f s; leaving it", _STOP_WITHIN_S)
+    if "torch" in sys.modules:
+        # Python takes seconds to unload torch, and aborts if one of its threads is still at work.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    if code:
+        raise KeyboardInterrupt
 
 
 async def _serve(server: Server, port: int, *, exit_with_parent: bool) -> None:
@@ -115,7 +115,7 @@ class Server:
         self.hub = SocketHub(lambda: self.engine.status())
         self.engine = Engine(registry, self.hub.send)
         self.port = 0
-        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.3)
 
     async def start(self, port: int) -> None:
         """Starts to listen and to work. Raises EmbeddedError if the address is not available."""

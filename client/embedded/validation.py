@@ -109,15 +109,17 @@ class _Validation:
         try:
             return self._judge(output)
         except Exception as error:
-            self._fail(
-                output,
-                _exception("exception_during_validation", "Exception when validating node", error),
-            )
+            message = "Exception when validating node"
+            self._fail(output, "exception_during_validation", message, error)
             return False
 
-    def _fail(self, node_id: str, problem: Problem) -> None:
+    def _fail(self, node_id: str, kind: str, message: str, error: Exception, **extra: Any) -> None:
+        """Notes that checking a node raised an error; describes it, which takes time, if named."""
         self.valid[node_id] = False
-        self._found(node_id, [problem])
+        if node_id in self._blamed or len(self._blamed) < MOST_PROBLEMS:
+            lines = traceback.format_tb(error.__traceback__)
+            extra |= {"exception_type": type_name(error), "traceback": lines}
+        self._found(node_id, [_problem(kind, message, str(error), **extra)])
 
     def _found(self, node_id: str, problems: list[Problem]) -> None:
         self.problems[node_id] = problems
@@ -212,15 +214,16 @@ class _Validation:
         try:
             return bool((yield link[0]))
         except Exception as error:
-            message = "Exception when validating inner node"
-            problem = _exception("exception_during_inner_validation", message, error)
-            problem["extra_info"] |= {
-                "input_name": entry.name,
-                "input_config": entry.config,
-                "linked_node": link,
-            }
-            problem["extra_info"]["exception_message"] = str(error)
-            self._fail(link[0], problem)
+            self._fail(
+                link[0],
+                "exception_during_inner_validation",
+                "Exception when validating inner node",
+                error,
+                input_name=entry.name,
+                input_config=entry.config,
+                exception_message=str(error),
+                linked_node=link,
+            )
             return False
 
 
@@ -389,8 +392,3 @@ def type_name(error: BaseException) -> str:
 
 def _problem(kind: str, message: str, details: str, **extra: Any) -> Problem:
     return {"type": kind, "message": message, "details": details, "extra_info": extra}
-
-
-def _exception(kind: str, message: str, error: Exception) -> Problem:
-    lines = traceback.format_tb(error.__traceback__)
-    return _problem(kind, message, str(error), exception_type=type_name(error), traceback=lines)

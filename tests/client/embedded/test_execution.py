@@ -18,7 +18,7 @@ from client.embedded import runtime
 from client.embedded.calls import by_output, call_over_lists, read_returns
 from client.embedded.execution import PromptExecution, _shown
 from client.embedded.files import inside, split_annotation
-from client.embedded.prompt_queue import QueuedPrompt
+from client.embedded.prompts import QueuedPrompt
 from client.embedded.registry import Registry
 from client.embedded.validation import Verdict, types_match, validate_prompt
 
