@@ -86,7 +86,8 @@ class GraphBuilder:
 
     def node(self, class_type: str, id: str | None = None, **inputs: Any) -> GraphNode:
         """A new node, or the one that has this id already."""
-        node_id = self.prefix + (str(next(self._numbers)) if id is None else id)
+        free = (str(each) for each in self._numbers if self.prefix + str(each) not in self.nodes)
+        node_id = self.prefix + (next(free) if id is None else id)
         return self.nodes.setdefault(node_id, GraphNode(node_id, class_type, inputs))
 
     def lookup_node(self, id: str) -> GraphNode | None:
