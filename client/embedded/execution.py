@@ -197,10 +197,13 @@ class PromptExecution:
             "DYNPROMPT": self.prompt,
             "EXTRA_PNGINFO": self.item.extra_data.get("extra_pnginfo"),
             "UNIQUE_ID": node_id,
+            "AUTH_TOKEN_COMFY_ORG": None,
+            "API_KEY_COMFY_ORG": None,
         }
         for name, entry in state.declared.get("hidden", {}).items():
             kind = entry if isinstance(entry, str) else entry[0]
-            gathered[name] = [hidden.get(kind)]
+            if kind in hidden:  # of any other kind, it is what the prompt says
+                gathered[name] = [hidden[kind]]
         return gathered
 
     def _tell(self, event: str, data: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ class Pair:
 
     seen: ClassVar[list[Any]] = []
 
-    def run(self, number: int, prompt: Any, node: Any, info: Any, x: Any) -> Any:
+    def run(self, number: int, prompt: Any, node: Any, info: Any, x: Any = "unset") -> Any:
         self.seen.append((number, sorted(prompt), node, info, x))
         runtime.report_progress(1, 4)
         return number, [number + 1, number + 2, number + 3]
@@ -187,7 +187,15 @@ def test_each_input_gets_the_output_of_its_link_and_a_node_runs_once_per_element
 
 def test_hidden_inputs_are_the_prompt_the_nodes_id_and_the_extra_data():
     run_chain()
-    assert Pair.seen == [(5, ["k", "p"], "p", {"a": 1}, None)]
+    assert Pair.seen == [(5, ["k", "p"], "p", {"a": 1}, "unset")]
+
+
+def test_a_hidden_input_of_no_known_kind_is_what_the_prompt_says():
+    Pair.seen.clear()
+    prompt = {"p": {"class_type": "Pair", "inputs": {"number": 5, "x": 7}}}
+    item = QueuedPrompt(0, "id", prompt, {}, ["p"])
+    assert PromptExecution(item, {"Pair": Pair}, lambda *_: None).run().succeeded
+    assert [each[-1] for each in Pair.seen] == [7]
 
 
 def test_the_client_of_a_prompt_is_sent_everything_in_order_and_nobody_else_is():
