@@ -1,7 +1,8 @@
 """Bodies of requests: read within bounds, and parsed where they hold nobody up.
 
-JSON is bounded by MOST_JSON_BYTES, since a document of many small values takes up to 25 times its
-size in memory. ComfyUI bounds it only as it does uploads, by 100 MB.
+JSON is bounded by its bytes and by its lists and objects: a document of many small ones takes up to
+25 times its size in memory, and the loop stands still for as long as Python holds its lock over it.
+ComfyUI bounds JSON only as it does uploads, by 100 MB.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from .limits import MIB, MOST_JSON_BYTES
+from .limits import MIB, MOST_JSON_BYTES, MOST_JSON_PARTS
 
 T = TypeVar("T")
 
@@ -31,7 +32,12 @@ async def read_json(request: web.Request, *, empty: Any = None) -> Any:
 
 
 async def read_bounded(request: web.Request) -> bytes:
-    """The body. Raises HTTPRequestEntityTooLarge, after at most MOST_JSON_BYTES of it."""
+    """The body, of JSON that can be parsed within bounds.
+
+    Raises:
+        HTTPRequestEntityTooLarge: it is larger than MOST_JSON_BYTES, after which it is read no
+            further, or holds more than MOST_JSON_PARTS lists and objects.
+    """
     parts, size = [], request.content_length or 0
     if size <= MOST_JSON_BYTES:
         size = 0
@@ -40,14 +46,16 @@ async def read_bounded(request: web.Request) -> bytes:
             parts.append(part)
             if size > MOST_JSON_BYTES:
                 break
-    if size > MOST_JSON_BYTES:
+    body = b"" if size > MOST_JSON_BYTES else b"".join(parts)
+    if size > MOST_JSON_BYTES or body.count(b"[") + body.count(b"{") > MOST_JSON_PARTS:
         raise web.HTTPRequestEntityTooLarge(
             max_size=MOST_JSON_BYTES,
             actual_size=size,
-            text=f"the body is larger than {MOST_JSON_BYTES // MIB} MB; "
-            "put long texts into files in the input folder, or post several prompts",
+            text=f"the body is larger than {MOST_JSON_BYTES // MIB} MB, or has more than "
+            f"{MOST_JSON_PARTS:,} lists and objects; put long texts into files in the input "
+            "folder, or post several prompts",
         )
-    return b"".join(parts)
+    return body
 
 
 def parse(body: bytes) -> Any:

@@ -10,7 +10,8 @@ from .errors import EmbeddedError
 
 MIB = 1024 * 1024
 MOST_BODY_BYTES = 100 * MIB  # of an upload; more is answered with 413, as in ComfyUI
-MOST_JSON_BYTES = 8 * MIB  # of every other body: JSON takes up to 25 times its size in memory
+MOST_JSON_BYTES = 8 * MIB  # of every other body
+MOST_JSON_PARTS = 500_000  # lists and objects in it: they take up to 25 times their size in memory
 MOST_NODES = 10_000  # of a prompt
 MOST_PROBLEMS = 100  # nodes, and outputs that depend on each, that a refusal names
 MOST_WAITING_BYTES = 256 * MIB  # of JSON, all waiting prompts together

@@ -271,3 +271,10 @@ def test_a_body_is_read_up_to_its_limit_only(monkeypatch):
             asyncio.run(bodies.read_json(body))
         assert "post several prompts" in refusal.value.text
         assert body.read == read
+
+
+def test_a_body_of_too_many_small_parts_is_refused_before_it_is_parsed(monkeypatch):
+    monkeypatch.setattr(bodies, "MOST_JSON_PARTS", 4)
+    assert asyncio.run(bodies.read_json(Body([b'[[], {}, "a"', b", {}]"]))) == [[], {}, "a", {}]
+    with pytest.raises(web.HTTPRequestEntityTooLarge):
+        asyncio.run(bodies.read_json(Body([b"[[], {}, [], {}]"])))

@@ -328,7 +328,7 @@ def test_other_routes_answer_while_a_prompt_is_judged(tmp_path):
     process, url = started([*command, "--node-pack", str(tmp_path / "pack.py")])
     engine, posted = Engine(tmp_path, url), []
     prompt = {"1": {"class_type": "Slow", "inputs": {"seconds": 3}}}
-    thread = threading.Thread(target=lambda: posted.append(engine.run(prompt)))
+    thread = threading.Thread(target=lambda: posted.append(engine.queue(prompt)))
     thread.start()
     time.sleep(0.3)
     began = time.monotonic()
@@ -339,7 +339,7 @@ def test_other_routes_answer_while_a_prompt_is_judged(tmp_path):
     assert not posted
     thread.join()
     listener.close()
-    assert posted == [{"1": {"seconds": [3.0]}}]
+    assert len(posted) == 1
     process.communicate()
     assert process.returncode == 0
 
@@ -366,7 +366,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(engine):
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 12_000, 10_000, 8, 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
     (engine.base / "input" / "bomb.png").write_bytes(png + chunk(b"IEND", b""))
     prompt = {
