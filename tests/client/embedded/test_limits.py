@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import tracemalloc
 from typing import Any
@@ -18,6 +19,7 @@ from aiohttp import web
 
 from client.embedded import bodies, prompt_queue, runtime, sockets, validation
 from client.embedded.diffusion.schedules import NoiseLevels, make_sigmas
+from client.embedded.engine import Engine
 from client.embedded.errors import EmbeddedError
 from client.embedded.execution import PromptExecution
 from client.embedded.limits import check_pixels, check_sampling
@@ -278,3 +280,18 @@ def test_a_body_of_too_many_small_parts_is_refused_before_it_is_parsed(monkeypat
     assert asyncio.run(bodies.read_json(Body([b'[[], {}, "a"', b", {}]"]))) == [[], {}, "a", {}]
     with pytest.raises(web.HTTPRequestEntityTooLarge):
         asyncio.run(bodies.read_json(Body([b"[[], {}, [], {}]"])))
+
+
+def test_a_worker_that_only_loads_libraries_is_not_waited_for(classes):
+    engine = Engine(Registry(), lambda *_: None)
+    over = threading.Event()
+    engine._worker = threading.Thread(target=over.wait, daemon=True)
+    engine.start()
+    try:
+        assert engine.is_loading()
+        began = time.monotonic()
+        engine.stop(timeout_s=60)
+        assert time.monotonic() - began < 30
+        assert engine.is_busy()
+    finally:
+        over.set()
