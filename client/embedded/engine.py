@@ -88,17 +88,16 @@ class Engine:
 
     def interrupt(self, prompt_id: str | None) -> None:
         """Stops the running prompt; with an id, only if it is that prompt."""
-        if not prompt_id or self.queue.is_running(prompt_id):
+        if not prompt_id:
             runtime.interrupt.set()
+        else:
+            self.queue.if_running(prompt_id, runtime.interrupt.set)
 
     def cancel(self, prompt_id: str) -> bool:
         """Stops a prompt if it runs, takes it away if it waits; returns whether it did either."""
         if self.queue.delete([prompt_id]):
             return True
-        if self.queue.is_running(prompt_id):
-            runtime.interrupt.set()
-            return True
-        return False
+        return self.queue.if_running(prompt_id, runtime.interrupt.set)
 
     def free(self) -> None:
         """Makes the worker free the loaded checkpoint's memory before the next prompt."""

@@ -118,10 +118,13 @@ class PromptQueue:
         )
         return f'{{"queue_running": [{running_text}], "queue_pending": [{pending_text}]}}'
 
-    def is_running(self, prompt_id: str) -> bool:
-        """Whether this prompt is the one that runs now."""
+    def if_running(self, prompt_id: str, act: Callable[[], object]) -> bool:
+        """Calls `act` if this prompt is the one that runs; none can take its place meanwhile."""
         with self._lock:
-            return self._running is not None and self._running.prompt_id == prompt_id
+            runs = self._running is not None and self._running.prompt_id == prompt_id
+            if runs:
+                act()
+            return runs
 
     def remaining(self) -> int:
         """How many prompts wait or run."""

@@ -164,6 +164,19 @@ def test_prompts_that_wait_are_bounded_too(monkeypatch):
     queue.put(item(2, "x" * 3000))
 
 
+def test_nothing_is_done_to_a_prompt_that_does_not_run():
+    queue = PromptQueue(lambda: None)
+    queue.put(item(1))
+    queue.put(item(2))
+    queue.take(timeout_s=0)
+    done: list[str] = []
+    assert queue.if_running("1", lambda: done.append("1"))
+    assert not queue.if_running("2", lambda: done.append("2"))
+    queue.finish(Outcome())
+    assert not queue.if_running("1", lambda: done.append("1"))
+    assert done == ["1"]
+
+
 def test_a_prompt_that_waits_takes_the_memory_of_its_text():
     prompt = {str(each): {"class_type": "A", "inputs": {"a": [1, 2]}} for each in range(200)}
     size = len(json.dumps(prompt))
