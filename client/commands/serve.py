@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,15 @@ def add_parser(commands: Any) -> None:
         metavar="DIR",
         help="where real images are (default: BASE_DIRECTORY/input)",
     )
+    add(
+        "--node-pack",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a folder or .py file of ComfyUI nodes to load as well (repeatable). Its code runs "
+        "with your rights: name only packs that you trust",
+    )
     add("--exit-with-parent", action="store_true", help="exit when standard input closes")
     add(
         "--temporary",
@@ -61,8 +69,8 @@ def serve(args: argparse.Namespace) -> int:
         base_directory=args.base_directory,
         checkpoint_directories=tuple(args.checkpoint_dir),
         input_directory=args.input_directory,
+        node_packs=tuple(args.node_pack),
         exit_with_parent=args.exit_with_parent,
+        temporary=args.temporary,
     )
-    if args.temporary:
-        shutil.rmtree(args.base_directory, ignore_errors=True)
     return 0

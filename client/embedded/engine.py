@@ -8,18 +8,17 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from . import runtime
-from .execution import PromptExecution
-from .prompt_queue import Outcome, PromptQueue, QueuedPrompt
+from .execution import PromptExecution, Send
+from .prompt_queue import PromptQueue
+from .prompts import Outcome, QueuedPrompt
 from .registry import Registry
 from .validation import Verdict, validate_prompt
 
 log = logging.getLogger(__name__)
 
-Send = Callable[[str, dict[str, Any], "str | None"], None]
 _IDLE_S = 0.5  # how often an idle worker looks for POST /free and for the end
 
 
@@ -33,6 +32,8 @@ class Engine:
         self._next_number = 0
         self._free = threading.Event()
         self._stop = threading.Event()
+        self._numbering = threading.Lock()
+        self._loaded = threading.Event()
         self._worker = threading.Thread(target=self._work, name="nodes", daemon=True)
 
     def start(self) -> None:
@@ -40,22 +41,29 @@ class Engine:
         self._worker.start()
 
     def stop(self, *, timeout_s: float) -> None:
-        """Interrupts the running prompt and waits up to `timeout_s` for the worker to end."""
+        """Interrupts the running prompt and waits up to `timeout_s` for the worker to end.
+
+        While it only loads libraries, which nothing can stop, it is not waited for.
+        """
         self._stop.set()
         runtime.interrupt.set()
-        if self._worker.is_alive():
+        if self._worker.is_alive() and self._loaded.is_set():
             self._worker.join(timeout_s)
 
     def is_busy(self) -> bool:
         """Whether the worker is at work, or was when it was stopped and still is."""
         return self._worker.is_alive()
 
+    def is_loading(self) -> bool:
+        """Whether the worker still loads libraries and has run no node."""
+        return not self._loaded.is_set()
+
     def status(self) -> dict[str, Any]:
         """What every status event says."""
         return {"exec_info": {"queue_remaining": self.queue.remaining()}}
 
     def submit(self, body: dict[str, Any]) -> tuple[QueuedPrompt | None, Verdict]:
-        """Validates and queues the body of a POST /prompt that has a "prompt".
+        """Validates and queues the body of a POST /prompt that has a "prompt"; on any thread.
 
         Raises:
             TypeError, ValueError, AttributeError: the body is malformed in a way that no error type
@@ -80,8 +88,16 @@ class Engine:
 
     def interrupt(self, prompt_id: str | None) -> None:
         """Stops the running prompt; with an id, only if it is that prompt."""
-        if not prompt_id or self.queue.is_running(prompt_id):
+        if not prompt_id:
             runtime.interrupt.set()
+        else:
+            self.queue.if_running(prompt_id, runtime.interrupt.set)
+
+    def cancel(self, prompt_id: str) -> bool:
+        """Stops a prompt if it runs, takes it away if it waits; returns whether it did either."""
+        if self.queue.delete([prompt_id]):
+            return True
+        return self.queue.if_running(prompt_id, runtime.interrupt.set)
 
     def free(self) -> None:
         """Makes the worker free the loaded checkpoint's memory before the next prompt."""
@@ -94,8 +110,9 @@ class Engine:
             if not math.isfinite(number):  # no JSON could say it in /queue
                 raise ValueError(f"number is {number}; expected a finite number")
             return number
-        number = self._next_number
-        self._next_number += 1
+        with self._numbering:
+            number = self._next_number
+            self._next_number += 1
         return -number if body.get("front") else number
 
     def _tell_status(self) -> None:
@@ -104,6 +121,7 @@ class Engine:
     def _work(self) -> None:
         import torch  # here, so that the server answers while this takes its seconds
 
+        self._loaded.set()
         while not self._stop.is_set():
             item = self.queue.take(timeout_s=_IDLE_S)
             if item is not None:

@@ -1,7 +1,8 @@
 """Runs one prompt: its nodes in order, with V1 semantics, and reports what happens.
 
-Not supported, because no node of the engine needs it: lazy inputs (they are evaluated like any
-other), nodes that expand into other nodes, coroutine nodes, and ExecutionBlocker.
+Nodes run one after another, each when what it needs is there; nothing is remembered from prompt to
+prompt. Lazy inputs run only when `check_lazy_status` asks for them, a node may add nodes
+("expand") or return an ExecutionBlocker, and may be a coroutine.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import runtime
-from .prompt_queue import Outcome, QueuedPrompt
-from .registry import input_spec, is_link
+from .blocking import ExecutionBlocker
+from .calls import Returned, by_output, call_over_lists, read_returns
+from .live_prompt import LivePrompt
+from .prompts import Outcome, QueuedPrompt
+from .registry import input_spec, is_link, is_output
 from .validation import type_name
 
 log = logging.getLogger(__name__)
 
-Send = Callable[[str, dict[str, Any], "str | None"], None]
+Send = Callable[[str, "dict[str, Any] | bytes", "str | None"], None]
 _LONGEST_VALUE = 2000  # characters of an input's value in an error report
+_MOST_REPORTED = 100  # nodes in a progress_state event, so that long prompts send no squares
 
 
 class PromptExecution:
@@ -29,20 +34,21 @@ class PromptExecution:
 
     def __init__(self, item: QueuedPrompt, classes: Mapping[str, type], send: Send) -> None:
         self.item = item
-        self.prompt = item.prompt
+        self.prompt = LivePrompt(item.prompt)
         self.classes: Mapping[str, Any] = classes
         self.outcome = Outcome()
         self._send = send
         self._results: dict[str, list[list[Any]]] = {}
         self._progress: dict[str, dict[str, Any]] = {}
+        self._begun: dict[str, _Node] = {}
 
     def run(self) -> Outcome:
         """Runs to the end, the first error, or an interruption. Never raises a node's error."""
         runtime.interrupt.clear()
         self._message("execution_start", {})
         self._message("execution_cached", {"nodes": []})
-        for node_id in execution_order(self.prompt, self.item.outputs):
-            if not self._run_and_report(node_id):
+        for output in self.item.outputs:
+            if not self._run_with_needs(output):
                 break
         else:
             self.outcome.succeeded = True
@@ -56,183 +62,267 @@ class PromptExecution:
         if self.item.client_id is not None or to_all:
             self._send(event, data, self.item.client_id)
 
-    def _run_and_report(self, node_id: str) -> bool:
-        """Returns whether the node succeeded."""
-        inputs: dict[str, list[Any]] = {}
-        failure = {
-            "node_id": node_id,
-            "node_type": self.prompt[node_id]["class_type"],
-            "executed": list(self._results),
-        }
-        try:
-            self._run_node(node_id, inputs)
-        except runtime.Interrupted:
-            log.info("prompt %s was interrupted in node %s", self.item.prompt_id, node_id)
-            self._message("execution_interrupted", failure, to_all=True)
-            return False
-        except Exception as error:
-            log.warning("node %s (%s) failed: %s", node_id, failure["node_type"], error)
-            log.debug("where it failed", exc_info=error)
-            failure |= {
-                "exception_message": f"{error}\n",
-                "exception_type": type_name(error),
-                "traceback": traceback.format_tb(error.__traceback__),
-                "current_inputs": {
-                    name: [_shown(value) for value in values] for name, values in inputs.items()
-                },
-                "current_outputs": list(self._results),
-            }
-            self._message("execution_error", failure)
-            return False
-        finally:
-            runtime.on_progress(None)
+    def _run_with_needs(self, output: str) -> bool:
+        """Runs a node after all that it needs; returns whether everything succeeded.
+
+        A node stays in the list until it has a result: it may ask for more inputs, or add nodes.
+        """
+        waiting = [output]
+        while waiting:
+            node_id = waiting[-1]
+            if node_id in self._results:
+                waiting.pop()
+                continue
+            inputs: dict[str, list[Any]] = {}
+            try:
+                needs = self._needs(node_id)
+                if not needs:
+                    self._step(node_id, inputs)
+            except runtime.Interrupted:
+                self._report_interruption(node_id)
+                return False
+            except Exception as error:
+                self._report_failure(node_id, inputs, error)
+                return False
+            finally:
+                runtime.listen()
+            waiting += reversed(needs)
         return True
 
-    def _run_node(self, node_id: str, inputs: dict[str, list[Any]]) -> None:
-        """Runs a node once per element of its input lists; fills `inputs` for the error report."""
-        node_class = self.classes[self.prompt[node_id]["class_type"]]
-        self._report_progress(node_id, "running", 0.0, 1.0)
-        inputs.update(self._gather(node_id, node_class))
-        if self.item.client_id is not None:
-            data = {"node": node_id, "display_node": node_id, "prompt_id": self.item.prompt_id}
-            self._send("executing", data, self.item.client_id)
-        runtime.on_progress(lambda value, total: self._on_progress(node_id, value, total))
-        returned = call_over_lists(node_class(), inputs)
-        self._results[node_id], ui = split_returns(returned, node_class)
-        if ui:
-            self._report_ui(node_id, ui)
-        state = self._progress[node_id]
-        self._report_progress(node_id, "finished", state["max"], state["max"])
+    def _needs(self, node_id: str) -> list[str]:
+        """The nodes that must run before this one goes on. Raises ValueError if there is a circle:
+        among the nodes that a node has added, which nobody has validated.
+        """
+        state = self._begun.get(node_id)
+        if state is None:
+            node = self.prompt.get_node(node_id)
+            state = self._begun[node_id] = _Node(node, self.classes[node["class_type"]])
+        needs = [each for each in state.needs if each not in self._results]
+        state.needs = []
+        for each in needs:
+            if each in self._begun:
+                raise ValueError(f"Dependency cycle detected: {node_id} and {each} need each other")
+        return list(dict.fromkeys(needs))
 
-    def _gather(self, node_id: str, node_class: Any) -> dict[str, list[Any]]:
-        """Input name -> list of values: what its link delivered, or the one typed-in value."""
-        declared = node_class.INPUT_TYPES()
+    def _step(self, node_id: str, inputs: dict[str, list[Any]]) -> None:
+        """Runs a node as far as it goes: to its results, or until it needs other nodes.
+
+        Fills `inputs` for the error report.
+        """
+        state = self._begun[node_id]
+        if state.returned is None:
+            if not state.started:
+                self._report_progress(node_id, "running", 0.0, 1.0)
+            inputs.update(self._gather(node_id, state))
+            if not state.started:
+                self._tell("executing", self._names(node_id))
+            state.started = True
+            state.needs = state.ask_for_lazy(inputs)
+            if not state.needs:
+                self._call(node_id, state, inputs)
+        if state.needs or state.returned is None:
+            return
+        results = state.returned.results
+        if state.returned.expands:
+            pairs = zip(results, state.returned.graphs, strict=True)
+            results = [self._resolved(*each) for each in pairs]
+        self._results[node_id] = by_output(results, state.node_class)
+        del self._begun[node_id]
+        total = self._progress.get(node_id, {"max": 1.0})["max"]
+        self._report_progress(node_id, "finished", total, total)
+
+    def _call(self, node_id: str, state: _Node, inputs: dict[str, list[Any]]) -> None:
+        runtime.listen(
+            lambda value, total: self._on_progress(node_id, value, total),
+            lambda png: self._send("image", png, self.item.client_id),
+        )
+        returned = call_over_lists(
+            state.instance, inputs, on_blocked=lambda blocker: self._blocked(node_id, blocker)
+        )
+        state.returned = read_returns(returned, state.node_class)
+        if state.returned.ui:
+            self._report_ui(node_id, state.returned.ui)
+        for graph, result in zip(state.returned.graphs, state.returned.results, strict=True):
+            if graph is None:
+                continue
+            for node in graph.values():
+                if node["class_type"] not in self.classes:
+                    raise ValueError(f"it adds a node {node['class_type']}, which does not exist")
+            self.prompt.add(graph, node_id)
+            state.needs += [value[0] for value in result if is_link(value)]
+            state.needs += [
+                each for each, node in graph.items() if is_output(self.classes[node["class_type"]])
+            ]
+
+    def _blocked(self, node_id: str, blocker: Any) -> ExecutionBlocker:
+        """What a call that is not made counts as; its reason is told once, not to those behind."""
+        if blocker.message is not None:
+            data = {
+                "prompt_id": self.item.prompt_id,
+                "node_id": node_id,
+                "node_type": self.prompt.get_node(node_id)["class_type"],
+                "executed": list(self._results),
+                "exception_message": f"Execution Blocked: {blocker.message}",
+                "exception_type": "ExecutionBlocked",
+                "traceback": [],
+                "current_inputs": [],
+                "current_outputs": [],
+            }
+            self._tell("execution_error", data)
+        return ExecutionBlocker(None)
+
+    def _resolved(self, result: Any, graph: Any) -> tuple[Any, ...]:
+        """The outputs of a call, with links to added nodes replaced by what these delivered."""
+        if graph is None:
+            return tuple(result)
+        values: list[Any] = []
+        for each in result:
+            values += self._results[each[0]][int(each[1])] if is_link(each) else [each]
+        return tuple(values)
+
+    def _gather(self, node_id: str, state: _Node) -> dict[str, list[Any]]:
+        """Input name -> list of values: what its link delivered, or the one typed-in value.
+
+        None stands for an input that nobody has asked for, and for an output that is not there.
+        """
         gathered: dict[str, list[Any]] = {}
-        for name, value in self.prompt[node_id]["inputs"].items():
-            if is_link(value):
-                gathered[name] = self._results[value[0]][int(value[1])]
-            elif input_spec(declared, name):
+        for name, value in state.inputs.items():
+            if is_link(value) and not state.takes_raw(name):
+                outputs, place = self._results.get(value[0], []), int(value[1])
+                gathered[name] = outputs[place] if place < len(outputs) else [None]
+            elif input_spec(state.declared, name):
                 gathered[name] = [value]
         hidden = {
-            "PROMPT": self.prompt,
+            "PROMPT": self.prompt.get_original_prompt(),
+            "DYNPROMPT": self.prompt,
             "EXTRA_PNGINFO": self.item.extra_data.get("extra_pnginfo"),
             "UNIQUE_ID": node_id,
+            "AUTH_TOKEN_COMFY_ORG": None,
+            "API_KEY_COMFY_ORG": None,
         }
-        for name, entry in declared.get("hidden", {}).items():
+        for name, entry in state.declared.get("hidden", {}).items():
             kind = entry if isinstance(entry, str) else entry[0]
-            gathered[name] = [hidden.get(kind)]
+            if kind in hidden:  # of any other kind, it is what the prompt says
+                gathered[name] = [hidden[kind]]
         return gathered
+
+    def _tell(self, event: str, data: dict[str, Any]) -> None:
+        """Sends an event to the client of the prompt, if there is one; the history keeps none."""
+        if self.item.client_id is not None:
+            self._send(event, data, self.item.client_id)
+
+    def _names(self, node_id: str) -> dict[str, Any]:
+        return {
+            "node": node_id,
+            "display_node": self.prompt.get_display_node_id(node_id),
+            "prompt_id": self.item.prompt_id,
+        }
+
+    def _failure(self, node_id: str) -> dict[str, Any]:
+        real = self.prompt.get_real_node_id(node_id)
+        return {
+            "node_id": real,
+            "node_type": self.prompt.get_node(real)["class_type"],
+            "executed": list(self._results),
+        }
+
+    def _report_interruption(self, node_id: str) -> None:
+        log.info("prompt %s was interrupted in node %s", self.item.prompt_id, node_id)
+        self._message("execution_interrupted", self._failure(node_id), to_all=True)
+
+    def _report_failure(
+        self, node_id: str, inputs: Mapping[str, list[Any]], error: Exception
+    ) -> None:
+        failure = self._failure(node_id)
+        log.warning("node %s (%s) failed: %s", node_id, failure["node_type"], error)
+        log.debug("where it failed", exc_info=error)
+        failure |= {
+            "exception_message": f"{error}\n",
+            "exception_type": type_name(error),
+            "traceback": traceback.format_tb(error.__traceback__),
+            "current_inputs": {
+                name: [_shown(value) for value in values] for name, values in inputs.items()
+            },
+            "current_outputs": list(self._results),
+        }
+        self._message("execution_error", failure)
 
     def _report_ui(self, node_id: str, ui: dict[str, Any]) -> None:
         json.dumps(ui)  # not JSON: this node's error now, not one of every later GET /history
+        names = self._names(node_id)
         self.outcome.outputs[node_id] = ui
         self.outcome.meta[node_id] = {
             "node_id": node_id,
-            "display_node": node_id,
-            "parent_node": None,
-            "real_node_id": node_id,
+            "display_node": names["display_node"],
+            "parent_node": self.prompt.get_parent_node_id(node_id),
+            "real_node_id": self.prompt.get_real_node_id(node_id),
         }
-        if self.item.client_id is not None:
-            data = {
-                "node": node_id,
-                "display_node": node_id,
-                "output": ui,
-                "prompt_id": self.item.prompt_id,
-            }
-            self._send("executed", data, self.item.client_id)
+        self._tell("executed", names | {"output": ui})
 
-    def _on_progress(self, node_id: str, value: int, total: int) -> None:
+    def _on_progress(self, node_id: str, value: float, total: float) -> None:
         self._report_progress(node_id, "running", value, total)
         data = {"value": value, "max": total, "prompt_id": self.item.prompt_id, "node": node_id}
         self._send("progress", data, self.item.client_id)
 
     def _report_progress(self, node_id: str, state: str, value: float, total: float) -> None:
-        """Sends progress_state, which lists every node that has started."""
+        """Sends progress_state, which lists the nodes that have started: the newest of them."""
         self._progress[node_id] = {
             "value": value,
             "max": total,
             "state": state,
             "node_id": node_id,
             "prompt_id": self.item.prompt_id,
-            "display_node_id": node_id,
-            "parent_node_id": None,
-            "real_node_id": node_id,
+            "display_node_id": self.prompt.get_display_node_id(node_id),
+            "parent_node_id": self.prompt.get_parent_node_id(node_id),
+            "real_node_id": self.prompt.get_real_node_id(node_id),
         }
+        if len(self._progress) > _MOST_REPORTED:
+            del self._progress[next(iter(self._progress))]
         data = {"prompt_id": self.item.prompt_id, "nodes": dict(self._progress)}
         self._send("progress_state", data, self.item.client_id)
 
 
-def execution_order(prompt: Mapping[str, Any], outputs: list[str]) -> list[str]:
-    """The nodes that the outputs need, each after its own inputs, one output after another.
+class _Node:
+    """A node that has begun. `needs` are nodes that it waits for, as far as known."""
 
-    The prompt has been validated, so there is no cycle.
-    """
-    order: dict[str, None] = {}
-    opened: set[str] = set()
-    stack = [(node_id, False) for node_id in reversed(outputs)]
-    while stack:
-        node_id, needs_are_done = stack.pop()
-        if needs_are_done:
-            order[node_id] = None
-            continue
-        if node_id in opened:
-            continue
-        opened.add(node_id)
-        stack.append((node_id, True))
-        links = [value[0] for value in prompt[node_id]["inputs"].values() if is_link(value)]
-        stack += [(needed, False) for needed in reversed(links)]
-    return list(order)
+    def __init__(self, node: Mapping[str, Any], node_class: Any) -> None:
+        self.node_class = node_class
+        self.inputs: Mapping[str, Any] = node["inputs"]
+        self.declared = node_class.INPUT_TYPES()
+        self.started = False
+        self.returned: Returned | None = None
+        self._lazy = {
+            name: value[0]
+            for name, value in self.inputs.items()
+            if is_link(value) and self._option(name, "lazy")
+        }
+        self.needs: list[str] = [
+            value[0]
+            for name, value in self.inputs.items()
+            if is_link(value) and not self.takes_raw(name) and name not in self._lazy
+        ]
+        self.instance = node_class()
 
+    def _option(self, name: str, option: str) -> bool:
+        spec = input_spec(self.declared, name)
+        return spec is not None and bool(spec[2].get(option))
 
-def call_over_lists(node: Any, inputs: Mapping[str, list[Any]]) -> list[Any]:
-    """Calls the node's FUNCTION once per place of its longest input list.
+    def takes_raw(self, name: str) -> bool:
+        """Whether an input wants its link itself, not what the link delivers."""
+        return self._option(name, "rawLink")
 
-    A shorter list repeats its last value. A node with INPUT_IS_LIST is called once, with whole
-    lists.
-    """
-    function = getattr(node, node.FUNCTION)
-    if getattr(node, "INPUT_IS_LIST", False):
-        runtime.stop_if_interrupted()
-        return [function(**inputs)]
-    longest = max((len(values) for values in inputs.values()), default=0)
-    if longest == 0:  # no inputs, or only empty lists: one call without arguments, as in ComfyUI
-        inputs, longest = {}, 1
-    returned = []
-    for place in range(longest):
-        runtime.stop_if_interrupted()
-        arguments = {name: values[min(place, len(values) - 1)] for name, values in inputs.items()}
-        returned.append(function(**arguments))
-    return returned
+    def ask_for_lazy(self, inputs: Mapping[str, list[Any]]) -> list[str]:
+        """The nodes behind the lazy inputs that `check_lazy_status` asks for now.
 
-
-def split_returns(returned: list[Any], node_class: Any) -> tuple[list[list[Any]], dict[str, Any]]:
-    """A node's returned values -> (a list of values per output, the ui output of all calls).
-
-    An output that OUTPUT_IS_LIST marks delivers the elements of its lists, any other one value per
-    call.
-    """
-    results, uis = [], []
-    for value in returned:
-        if isinstance(value, dict):
-            if "expand" in value:
-                raise NotImplementedError(
-                    "this engine does not run nodes that expand into other nodes; use ComfyUI"
-                )
-            if "ui" in value:
-                uis.append(value["ui"])
-            if "result" in value:
-                results.append(value["result"])
-        else:
-            results.append(value)
-    ui = {key: [each for one in uis for each in one[key]] for key in uis[0]} if uis else {}
-    if not results:
-        return [], ui
-    is_list = getattr(node_class, "OUTPUT_IS_LIST", [False] * len(results[0]))
-    outputs: list[list[Any]] = []
-    for place, flattened in zip(range(len(results[0])), is_list, strict=False):
-        values = [result[place] for result in results]
-        outputs.append([each for value in values for each in value] if flattened else values)
-    return outputs, ui
+        Raises ValueError if it asks for an input that the node does not have.
+        """
+        if not hasattr(self.instance, "check_lazy_status"):
+            return []
+        answers = call_over_lists(self.instance, inputs, "check_lazy_status")
+        asked = {name for each in answers if isinstance(each, list) for name in each}
+        for name in asked - set(inputs):
+            raise ValueError(f"check_lazy_status asks for '{name}', which is no input of the node")
+        return [self._lazy.pop(name) for name in list(self._lazy) if name in asked]
 
 
 def _shown(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from aiohttp import web
 from comfy_nodes.labelset import write_atomically
 
 from . import runtime
+from .bodies import aside
 
 _KINDS = ("output", "input", "temp")
 # A browser would run these; they are sent as downloads.
@@ -93,8 +93,8 @@ async def upload_image(request: web.Request) -> web.Response:
             status=400, text="the file must lie inside the input, output or temp folder"
         )
     overwrite = form.get("overwrite") in ("true", "1")
-    data = image.file.read()
-    name = await asyncio.to_thread(_store, folder, image.filename, data, overwrite=overwrite)
+    filename, file = image.filename, image.file
+    name = await aside(lambda: _store(folder, filename, file.read(), overwrite=overwrite))
     return web.json_response({"name": name, "subfolder": subfolder, "type": kind})
 
 

@@ -1,50 +1,45 @@
-"""The waiting prompts, the running one, and the history. Thread-safe, in memory only."""
+"""The waiting prompts, the running one, and the history. Thread-safe, in memory only.
+
+Prompts and results are kept as JSON text, which takes a small part of the memory that objects
+would, and which nothing that a node does to a prompt can change.
+"""
 
 from __future__ import annotations
 
-import copy
 import heapq
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import EmbeddedError
+from .jobs import Job, JobState, finished_job, waiting_job
+from .limits import MIB, MOST_HISTORY, MOST_HISTORY_BYTES, MOST_WAITING_BYTES
+from .prompts import Outcome, QueuedPrompt
 
-MAXIMUM_HISTORY = 10_000
 
-
-@dataclass(frozen=True)
-class QueuedPrompt:
-    """One POST /prompt. Lower numbers run first; equal numbers go by id."""
+@dataclass(frozen=True, order=True)
+class _Row:
+    """A waiting or running prompt: its place, and its row as JSON."""
 
     number: float
     prompt_id: str
-    prompt: dict[str, Any]
-    extra_data: dict[str, Any]
-    outputs: list[str]
+    text: str = field(compare=False)
+    job: Job = field(compare=False)
 
-    def __lt__(self, other: QueuedPrompt) -> bool:
-        return (self.number, self.prompt_id) < (other.number, other.prompt_id)
+
+@dataclass(frozen=True)
+class _Entry:
+    """A finished prompt: its entry of /history as JSON, and its job."""
+
+    text: str
+    job: Job
 
     @property
-    def client_id(self) -> str | None:
-        """The client whose socket gets the messages; None for all clients."""
-        return self.extra_data.get("client_id")
-
-    def row(self) -> list[Any]:
-        """The form that /queue and /history show."""
-        return [self.number, self.prompt_id, self.prompt, self.extra_data, self.outputs]
-
-
-@dataclass
-class Outcome:
-    """What an execution leaves: ui outputs per node and their origin, and the messages sent."""
-
-    outputs: dict[str, Any] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
-    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    succeeded: bool = False
+    def size(self) -> int:
+        """In bytes: the text is ASCII."""
+        return len(self.text) + len(self.job.text)
 
 
 class PromptQueue:
@@ -54,21 +49,29 @@ class PromptQueue:
         self._on_change = on_change
         self._lock = threading.RLock()
         self._filled = threading.Condition(self._lock)
-        self._pending: list[QueuedPrompt] = []
-        self._running: QueuedPrompt | None = None
-        self._history: dict[str, dict[str, Any]] = {}
+        self._pending: list[_Row] = []
+        self._running: _Row | None = None
+        self._history: dict[str, _Entry] = {}
+        self._history_size = 0
 
     def put(self, item: QueuedPrompt) -> None:
-        """Queues a prompt. Raises EmbeddedError if one with the same id and number is waiting."""
+        """Queues a prompt.
+
+        Raises:
+            EmbeddedError: one with the same id and number is waiting, or too many are.
+        """
+        row = _Row(item.number, item.prompt_id, json.dumps(item.row()), waiting_job(item))
         with self._lock:
-            if any(
-                each.prompt_id == item.prompt_id and each.number == item.number
-                for each in self._pending
-            ):
+            if row in self._pending:
                 raise EmbeddedError(
                     f"prompt {item.prompt_id} is queued already; use another prompt_id"
                 )
-            heapq.heappush(self._pending, item)
+            if sum(len(each.text) for each in self._pending) + len(row.text) > MOST_WAITING_BYTES:
+                raise EmbeddedError(
+                    f"more than {MOST_WAITING_BYTES // MIB} MB of prompts are waiting; "
+                    "post this one again when some of them are done"
+                )
+            heapq.heappush(self._pending, row)
             self._on_change()
             self._filled.notify()
 
@@ -79,54 +82,64 @@ class PromptQueue:
                 self._filled.wait(timeout_s)
             if not self._pending:
                 return None
-            item = heapq.heappop(self._pending)
-            # It is shown as it was posted, whatever a node does to the prompt that it is given.
-            self._running = copy.deepcopy(item)
+            self._running = heapq.heappop(self._pending)
             self._on_change()
-            return item
+            text = self._running.text
+        return QueuedPrompt(*json.loads(text))
 
     def finish(self, outcome: Outcome) -> None:
-        """Moves the running prompt to the history."""
+        """Moves the running prompt to the history, and forgets the oldest if that is too large."""
         with self._lock:
             assert self._running is not None
-            item, self._running = self._running, None
-            while len(self._history) >= MAXIMUM_HISTORY:
-                self._history.pop(next(iter(self._history)))
+            row, self._running = self._running, None
             status = {
                 "status_str": "success" if outcome.succeeded else "error",
                 "completed": outcome.succeeded,
                 "messages": outcome.messages,
             }
-            self._history[item.prompt_id] = {
-                "prompt": item.row(),
-                "outputs": outcome.outputs,
-                "status": status,
-                "meta": outcome.meta,
-            }
+            rest = json.dumps({"outputs": outcome.outputs, "status": status, "meta": outcome.meta})
+            entry = _Entry(f'{{"prompt": {row.text}, {rest[1:]}', finished_job(row.job, outcome))
+            self._forget(row.prompt_id)
+            self._history[row.prompt_id] = entry
+            self._history_size += entry.size
+            while len(self._history) > 1 and (
+                len(self._history) > MOST_HISTORY or self._history_size > MOST_HISTORY_BYTES
+            ):
+                self._forget(next(iter(self._history)))
             self._on_change()
 
-    def rows(self) -> tuple[list[list[Any]], list[list[Any]]]:
-        """(running, pending), pending in heap order."""
+    def queue_json(self) -> str:
+        """The answer of GET /queue, waiting prompts in heap order."""
         with self._lock:
-            running = [] if self._running is None else [self._running.row()]
-            return running, [item.row() for item in self._pending]
+            running = [self._running] if self._running else []
+            pending = list(self._pending)
+        running_text, pending_text = (
+            ", ".join(row.text for row in rows) for rows in (running, pending)
+        )
+        return f'{{"queue_running": [{running_text}], "queue_pending": [{pending_text}]}}'
 
-    def is_running(self, prompt_id: str) -> bool:
-        """Whether this prompt is the one that runs now."""
+    def if_running(self, prompt_id: str, act: Callable[[], object]) -> bool:
+        """Calls `act` if this prompt is the one that runs; none can take its place meanwhile."""
         with self._lock:
-            return self._running is not None and self._running.prompt_id == prompt_id
+            runs = self._running is not None and self._running.prompt_id == prompt_id
+            if runs:
+                act()
+            return runs
 
     def remaining(self) -> int:
         """How many prompts wait or run."""
         with self._lock:
             return len(self._pending) + (self._running is not None)
 
-    def delete(self, prompt_ids: list[str]) -> None:
-        """Removes waiting prompts; they leave no trace in the history."""
+    def delete(self, prompt_ids: Iterable[str]) -> int:
+        """Removes waiting prompts, which leave no trace in the history; returns how many."""
+        gone = {each for each in prompt_ids if isinstance(each, str)}
         with self._lock:
-            self._pending = [item for item in self._pending if item.prompt_id not in prompt_ids]
+            kept = [row for row in self._pending if row.prompt_id not in gone]
+            count, self._pending = len(self._pending) - len(kept), kept
             heapq.heapify(self._pending)
             self._on_change()
+            return count
 
     def clear(self) -> None:
         """Removes every waiting prompt."""
@@ -134,27 +147,57 @@ class PromptQueue:
             self._pending = []
             self._on_change()
 
-    def history(self, *, max_items: int | None = None, offset: int = -1) -> dict[str, Any]:
-        """prompt_id -> entry, oldest first; with `max_items` and no offset, the newest."""
+    def history_json(self, *, max_items: int | None = None, offset: int = -1) -> str:
+        """The answer of GET /history, oldest first; with `max_items` and no offset, the newest."""
         with self._lock:
             entries = list(self._history.items())
-        if max_items is None:
-            return dict(entries[max(offset, 0) :])
-        start = len(entries) - max_items if offset < 0 else offset
-        return dict(entries[max(start, 0) :][:max_items])
+        start = offset
+        if max_items is not None and offset < 0:
+            start = len(entries) - max_items
+        entries = entries[max(start, 0) :]
+        if max_items is not None:
+            entries = entries[:max_items]
+        return _object((prompt_id, entry.text) for prompt_id, entry in entries)
 
-    def history_of(self, prompt_id: str) -> dict[str, Any]:
-        """{prompt_id: entry}, or {} if the prompt is unfinished or unknown."""
+    def history_of(self, prompt_id: str) -> str:
+        """JSON of {prompt_id: entry}, or of {} if the prompt is unfinished or unknown."""
         with self._lock:
-            return {prompt_id: self._history[prompt_id]} if prompt_id in self._history else {}
+            entry = self._history.get(prompt_id)
+        return _object([] if entry is None else [(prompt_id, entry.text)])
 
-    def delete_history(self, prompt_ids: list[str]) -> None:
+    def delete_history(self, prompt_ids: Iterable[str]) -> None:
         """Forgets finished prompts."""
         with self._lock:
             for prompt_id in prompt_ids:
-                self._history.pop(prompt_id, None)
+                self._forget(prompt_id)
 
     def clear_history(self) -> None:
         """Forgets every finished prompt."""
         with self._lock:
-            self._history = {}
+            self._history, self._history_size = {}, 0
+
+    def jobs(self) -> list[Job]:
+        """Every prompt as a job: the running one, waiting ones, finished ones."""
+        with self._lock:
+            rows = [*([self._running] if self._running else []), *self._pending]
+            jobs = [row.job for row in rows] + [entry.job for entry in self._history.values()]
+            running = self._running.prompt_id if self._running else None
+        return [
+            job.as_running() if job.state is JobState.PENDING and job.id == running else job
+            for job in jobs
+        ]
+
+    def finished(self, prompt_id: str) -> Mapping[str, Any] | None:
+        """A finished prompt's entry of the history."""
+        with self._lock:
+            entry = self._history.get(prompt_id)
+        return None if entry is None else json.loads(entry.text)
+
+    def _forget(self, prompt_id: str) -> None:
+        if prompt_id in self._history:
+            self._history_size -= self._history.pop(prompt_id).size
+
+
+def _object(members: Iterable[tuple[str, str]]) -> str:
+    """JSON of an object whose values are JSON already."""
+    return "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in members) + "}"

@@ -23,14 +23,22 @@ class Registry:
     def __init__(self) -> None:
         self.classes: dict[str, type] = {}
         self.titles: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
         for module in _CORE:
             self.add(module.NODE_CLASS_MAPPINGS, module.NODE_DISPLAY_NAME_MAPPINGS)
         self.add(comfy_nodes.NODE_CLASS_MAPPINGS, comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS)
 
-    def add(self, classes: Mapping[str, type], titles: Mapping[str, str]) -> None:
-        """Adds a node pack. Existing names win: a built-in node cannot be replaced."""
+    def add(
+        self, classes: Mapping[str, type], titles: Mapping[str, str], *, origin: str | None = None
+    ) -> None:
+        """Adds a node pack. Existing names win: a built-in node cannot be replaced.
+
+        `origin` is what the descriptions name as the module, if it is not the classes' own.
+        """
         for name, node in classes.items():
-            self.classes.setdefault(name, node)
+            if name not in self.classes:
+                self.classes[name] = node
+                self._origins[name] = origin or node.__module__
         for name, title in titles.items():
             self.titles.setdefault(name, title)
 
@@ -57,7 +65,7 @@ class Registry:
             "name": name,
             "display_name": self.titles.get(name, name),
             "description": getattr(node, "DESCRIPTION", ""),
-            "python_module": node.__module__,
+            "python_module": self._origins[name],
             "category": getattr(node, "CATEGORY", "sd"),
             "output_node": is_output(node),
         }

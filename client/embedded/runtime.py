@@ -6,16 +6,20 @@ engine. One process runs one engine, and one thread of it runs the nodes.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from comfy_nodes import host
 
 from .errors import EmbeddedError
 
 BUNDLED_CHECKPOINTS = Path(__file__).parent / "checkpoint"
+MODEL_FOLDERS = ("checkpoints", "embeddings")  # of models/, as GET /models lists them
 _CHECKPOINT_PARTS = ("tokenizer", "text_encoder", "unet", "vae")
 
 
@@ -94,6 +98,12 @@ class Folders:
         """The folder that /view and /upload call "output", "input" or "temp"; else None."""
         return {"output": self.output, "input": self.input, "temp": self.temp}.get(kind)
 
+    def list_models(self, folder: str) -> list[str] | None:
+        """Names of what a folder of models/ holds that the engine can load; None if unknown."""
+        if folder not in MODEL_FOLDERS:
+            return None
+        return list(self.list_checkpoints()) if folder == "checkpoints" else []
+
     def list_checkpoints(self) -> dict[str, Path]:
         """Name -> diffusers folder. The user's own win over bundled ones of the same name."""
         found: dict[str, Path] = {}
@@ -105,7 +115,9 @@ class Folders:
 
 
 _folders: Folders | None = None
-_on_progress: Callable[[int, int], None] | None = None
+_on_progress: Callable[[float, float], None] | None = None
+_on_image: Callable[[bytes], None] | None = None
+_LOOK_S = 0.05  # how often an interruption is looked for while coroutines wait
 interrupt = threading.Event()
 """Set to stop the prompt that runs now; cleared when a prompt starts and when it stops."""
 
@@ -125,17 +137,26 @@ def folders() -> Folders:
     return _folders
 
 
-def on_progress(listener: Callable[[int, int], None] | None) -> None:
-    """Sets the listener for progress inside the node that is about to run."""
-    global _on_progress
-    _on_progress = listener
+def listen(
+    on_progress: Callable[[float, float], None] | None = None,
+    on_image: Callable[[bytes], None] | None = None,
+) -> None:
+    """Sets the listeners of the node that is about to run; without arguments, removes them."""
+    global _on_progress, _on_image
+    _on_progress, _on_image = on_progress, on_image
 
 
-def report_progress(value: int, total: int) -> None:
+def report_progress(value: float, total: float) -> None:
     """Reports `value` of `total` steps of a node. Raises Interrupted if the prompt must stop."""
     stop_if_interrupted()
     if _on_progress is not None:
         _on_progress(value, total)
+
+
+def show_image(png: bytes) -> None:
+    """Sends the bytes of a PNG file to the client of the prompt, over its websocket."""
+    if _on_image is not None:
+        _on_image(png)
 
 
 def stop_if_interrupted() -> None:
@@ -143,3 +164,36 @@ def stop_if_interrupted() -> None:
     if interrupt.is_set():
         interrupt.clear()
         raise Interrupted("interrupted")
+
+
+def completed(returned: list[Any]) -> list[Any]:
+    """What calls returned, once the coroutines among it have ended; those run at the same time.
+
+    Raises Interrupted if the prompt must stop meanwhile, and what a coroutine raises.
+    """
+    if not any(inspect.isawaitable(each) for each in returned):
+        return returned
+    return asyncio.run(_complete(returned))
+
+
+async def _complete(returned: list[Any]) -> list[Any]:
+    tasks = {
+        place: asyncio.ensure_future(_awaited(each))
+        for place, each in enumerate(returned)
+        if inspect.isawaitable(each)
+    }
+    waiting = set(tasks.values())
+    while waiting:
+        done, waiting = await asyncio.wait(
+            waiting, timeout=_LOOK_S, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for task in done:
+            task.result()
+        stop_if_interrupted()
+    return [
+        tasks[place].result() if place in tasks else each for place, each in enumerate(returned)
+    ]
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value

@@ -11,33 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
-from . import files, runtime
+from . import runtime
+from .bodies import aside
 from .engine import Engine
 from .errors import EmbeddedError
 from .guard import guarding, is_loopback
+from .limits import MOST_BODY_BYTES
+from .packs import load_pack
 from .registry import Registry
+from .routes import Routes, answer_failures
 from .sockets import SocketHub
 
 log = logging.getLogger(__name__)
 
-MAXIMUM_BODY = 100 * 1024 * 1024  # bytes; more is answered with 413
-API_VERSION = "0.8.0"  # the ComfyUI release whose API tests/contract has been run against
 _STOP_WITHIN_S = 5.0
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def serve(
@@ -47,7 +45,9 @@ def serve(
     base_directory: Path,
     checkpoint_directories: Sequence[Path] = (),
     input_directory: Path | None = None,
+    node_packs: Sequence[Path] = (),
     exit_with_parent: bool = False,
+    temporary: bool = False,
 ) -> None:
     """Serves until Ctrl-C or SIGTERM; logs "listening on http://host:port" when it is ready.
 
@@ -56,29 +56,40 @@ def serve(
         base_directory: holds output/, input/, temp/ and models/checkpoints/, which are created.
         checkpoint_directories: further folders of diffusers folders.
         input_directory: replaces <base_directory>/input.
+        node_packs: folders or files of V1 nodes, whose code is run; see packs.py.
         exit_with_parent: exit as soon as standard input ends, as it does when the process at its
             other end is gone for whatever reason.
+        temporary: remove the base directory at the end, unless Ctrl-C is the end.
 
     Raises:
-        EmbeddedError: the folders cannot be created, or the address is taken.
-        KeyboardInterrupt: Ctrl-C, after everything is closed.
+        EmbeddedError: the folders cannot be created, a pack cannot be loaded, or the address is
+            taken.
+        KeyboardInterrupt: Ctrl-C, after everything is closed. Once torch is loaded, both ends end
+            the process here, with code 130 after Ctrl-C, else 0.
     """
     runtime.use_folders(
         runtime.Folders.create(base_directory, checkpoint_directories, input_directory)
     )
-    server = Server(Registry(), host)
+    registry = Registry()
+    for pack in node_packs:
+        load_pack(registry, pack)
+    server = Server(registry, host)
     code = 0
     try:
         asyncio.run(_serve(server, port, exit_with_parent=exit_with_parent))
     except KeyboardInterrupt:
         code = 130
-        raise
-    finally:
-        # A node in native code cannot be stopped, and Python would abort when it shuts down.
-        if server.engine.is_busy():
-            log.warning("the running node did not stop within %.0f s; leaving it", _STOP_WITHIN_S)
-            logging.shutdown()
-            os._exit(code)
+    if temporary and code == 0:
+        shutil.rmtree(base_directory, ignore_errors=True)
+    if server.engine.is_busy() and not server.engine.is_loading():
+        log.warning("the running node did not stop within %.0f s; leaving it", _STOP_WITHIN_S)
+    if "torch" in sys.modules:
+        # Python takes seconds to unload torch, and aborts if one of its threads is still at work.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    if code:
+        raise KeyboardInterrupt
 
 
 async def _serve(server: Server, port: int, *, exit_with_parent: bool) -> None:
@@ -104,7 +115,7 @@ class Server:
         self.hub = SocketHub(lambda: self.engine.status())
         self.engine = Engine(registry, self.hub.send)
         self.port = 0
-        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.3)
 
     async def start(self, port: int) -> None:
         """Starts to listen and to work. Raises EmbeddedError if the address is not available."""
@@ -132,171 +143,16 @@ class Server:
 
     async def stop(self) -> None:
         """Interrupts what runs and closes every socket."""
-        await asyncio.to_thread(self.engine.stop, timeout_s=_STOP_WITHIN_S)
+        await aside(lambda: self.engine.stop(timeout_s=_STOP_WITHIN_S))
         await self.hub.close()
         await self._runner.cleanup()
 
     def _app(self) -> web.Application:
         app = web.Application(
-            client_max_size=MAXIMUM_BODY, middlewares=[guarding(self._host), _answer_failures]
+            client_max_size=MOST_BODY_BYTES, middlewares=[guarding(self._host), answer_failures]
         )
-        for prefix in ("", "/api"):
-            app.router.add_routes(
-                [
-                    web.post(f"{prefix}/prompt", self._post_prompt),
-                    web.get(f"{prefix}/prompt", self._get_status),
-                    web.get(f"{prefix}/queue", self._get_queue),
-                    web.post(f"{prefix}/queue", self._post_queue),
-                    web.post(f"{prefix}/interrupt", self._post_interrupt),
-                    web.get(f"{prefix}/history", self._get_history),
-                    web.get(f"{prefix}/history/{{prompt_id}}", self._get_history_of),
-                    web.post(f"{prefix}/history", self._post_history),
-                    web.get(f"{prefix}/view", files.view),
-                    web.post(f"{prefix}/upload/image", files.upload_image),
-                    web.get(f"{prefix}/object_info", self._get_object_info),
-                    web.get(f"{prefix}/object_info/{{name}}", self._get_object_info_of),
-                    web.get(f"{prefix}/system_stats", self._get_system_stats),
-                    web.post(f"{prefix}/free", self._post_free),
-                    web.get(f"{prefix}/ws", self.hub.handle),
-                ]
-            )
+        Routes(self.engine, self.hub).add_to(app)
         return app
-
-    async def _post_prompt(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        if "prompt" not in body:
-            message = "No prompt provided"
-            error = {"type": "no_prompt", "message": message, "details": message, "extra_info": {}}
-            return web.json_response({"error": error, "node_errors": {}}, status=400)
-        item, verdict = self.engine.submit(body)
-        if item is None:
-            log.warning("invalid prompt: %s", verdict.error)
-            return web.json_response(
-                {"error": verdict.error, "node_errors": verdict.node_errors}, status=400
-            )
-        return web.json_response(
-            {"prompt_id": item.prompt_id, "number": item.number, "node_errors": verdict.node_errors}
-        )
-
-    async def _get_status(self, _request: web.Request) -> web.Response:
-        return web.json_response(self.engine.status())
-
-    async def _get_queue(self, _request: web.Request) -> web.Response:
-        running, pending = self.engine.queue.rows()
-        return web.json_response({"queue_running": running, "queue_pending": pending})
-
-    async def _post_queue(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        if body.get("clear"):
-            self.engine.queue.clear()
-        if "delete" in body:
-            self.engine.queue.delete(list(body["delete"]))
-        return web.Response()
-
-    async def _post_interrupt(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.text() or "{}")
-        self.engine.interrupt(body.get("prompt_id"))
-        return web.Response()
-
-    async def _get_history(self, request: web.Request) -> web.Response:
-        max_items, offset = request.query.get("max_items"), request.query.get("offset", "-1")
-        count = None if max_items is None else int(max_items)
-        return web.json_response(self.engine.queue.history(max_items=count, offset=int(offset)))
-
-    async def _get_history_of(self, request: web.Request) -> web.Response:
-        return web.json_response(self.engine.queue.history_of(request.match_info["prompt_id"]))
-
-    async def _post_history(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        if body.get("clear"):
-            self.engine.queue.clear_history()
-        if "delete" in body:
-            self.engine.queue.delete_history(list(body["delete"]))
-        return web.Response()
-
-    async def _get_object_info(self, _request: web.Request) -> web.Response:
-        return web.json_response(self.engine.registry.describe_all())
-
-    async def _get_object_info_of(self, request: web.Request) -> web.Response:
-        name, registry = request.match_info["name"], self.engine.registry
-        return web.json_response(
-            {name: registry.describe(name)} if name in registry.classes else {}
-        )
-
-    async def _get_system_stats(self, _request: web.Request) -> web.Response:
-        return web.json_response(await asyncio.to_thread(_system_stats))
-
-    async def _post_free(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        if body.get("unload_models") or body.get("free_memory"):
-            self.engine.free()
-        return web.Response()
-
-
-@web.middleware
-async def _answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A malformed request is answered with 500, as in ComfyUI, and one line in the log."""
-    try:
-        return await handler(request)
-    except web.HTTPException:
-        raise
-    except Exception as error:
-        log.warning(
-            "%s %s failed: %s: %s", request.method, request.path, type(error).__name__, error
-        )
-        log.debug("where it failed", exc_info=error)
-        return web.Response(status=500, text=f"500 Internal Server Error\n\n{error}")
-
-
-def _system_stats() -> dict[str, Any]:
-    """The machine, according to the standard library and torch; unknown memory sizes are 0."""
-    import torch
-
-    from .diffusion.checkpoints import device
-
-    where = device()
-    free, total = torch.cuda.mem_get_info() if where.type == "cuda" else _memory()
-    ram_free, ram_total = _memory()
-    return {
-        "system": {
-            "os": sys.platform,
-            "ram_total": ram_total,
-            "ram_free": ram_free,
-            "comfyui_version": API_VERSION,
-            "engine": f"synthgrid-embedded {_synthgrid_version()}",
-            "python_version": sys.version,
-            "pytorch_version": torch.__version__,
-            "embedded_python": False,
-            "argv": sys.argv,
-        },
-        "devices": [
-            {
-                "name": torch.cuda.get_device_name() if where.type == "cuda" else "cpu",
-                "type": where.type,
-                "index": where.index,
-                "vram_total": total,
-                "vram_free": free,
-                "torch_vram_total": total,
-                "torch_vram_free": free,
-            }
-        ],
-    }
-
-
-def _memory() -> tuple[int, int]:
-    """(free, total) bytes of main memory."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows, macOS
-        return 0, 0
-
-
-def _synthgrid_version() -> str:
-    try:
-        return version("synthgrid")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _watch_parent(stop: Callable[[], object]) -> None:

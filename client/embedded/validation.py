@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import runtime
+from .limits import MOST_NODES, MOST_PROBLEMS
 from .registry import input_spec, is_link, is_output
 
 Problem = dict[str, Any]
+_Check = Generator[str, "bool | None", bool]
 _CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 _LONGEST_LISTING = 20
 
@@ -23,7 +26,8 @@ _LONGEST_LISTING = 20
 class Verdict:
     """`outputs` are the outputs that can run, `node_errors` says why others cannot.
 
-    `error` is None if at least one output can run.
+    `error` is None if at least one output can run. `node_errors` names MOST_PROBLEMS nodes at most,
+    and as many outputs that depend on each.
     """
 
     error: Problem | None = None
@@ -37,8 +41,13 @@ def validate_prompt(
     """Checks every output node of a prompt in API format and all its inputs.
 
     Converts widget values in place. `targets`, if given, limits the outputs to these node ids.
+    Takes time in proportion to the number of nodes and links.
     """
+    if len(prompt) > MOST_NODES:
+        message = f"The prompt has {len(prompt):,} nodes; this engine takes {MOST_NODES:,}."
+        return Verdict(_problem("too_many_nodes", message, "Split it into several prompts."))
     outputs = []
+    wanted = None if targets is None else set(targets)
     for node_id, node in prompt.items():
         if not isinstance(node, dict) or "class_type" not in node:
             message = "Cannot execute because a node is missing the class_type property."
@@ -46,7 +55,7 @@ def validate_prompt(
         if node["class_type"] not in classes:
             message = f"Cannot execute because node {node['class_type']} does not exist."
             return Verdict(_problem("invalid_prompt", message, f"Node ID '#{node_id}'"))
-        if is_output(classes[node["class_type"]]) and (targets is None or node_id in targets):
+        if is_output(classes[node["class_type"]]) and (wanted is None or node_id in wanted):
             outputs.append(node_id)
     if not outputs:
         return Verdict(_problem("prompt_no_outputs", "Prompt has no outputs", ""))
@@ -61,87 +70,133 @@ class _Validation:
         self.classes: Mapping[str, Any] = classes
         self.valid: dict[str, bool] = {}
         self.problems: dict[str, list[Problem]] = {}
+        self._blamed: dict[str, list[Problem]] = {}  # the first of those that have problems
+        self._forms: dict[str, _Form] = {}
 
     def check_outputs(self, outputs: list[str]) -> Verdict:
-        verdict = Verdict()
-        details = []
+        verdict, details, refused = Verdict(), [], 0
         for output in outputs:
             if self._is_valid_output(output):
                 verdict.outputs.append(output)
                 continue
-            details += [
-                f"{each['message']}: {each['details']}" for each in self.problems.get(output, [])
-            ]
-            for node_id, problems in self.problems.items():
-                if problems and not self.valid.get(node_id, False):
-                    entry = {
-                        "errors": problems,
-                        "dependent_outputs": [],
-                        "class_type": self.prompt[node_id]["class_type"],
-                    }
-                    verdict.node_errors.setdefault(node_id, entry)["dependent_outputs"].append(
-                        output
-                    )
+            refused += 1
+            if refused <= MOST_PROBLEMS:
+                details += [
+                    f"{each['message']}: {each['details']}"
+                    for each in self.problems.get(output, [])
+                ]
+                self._blame(verdict, output)
         if not verdict.outputs:
+            if refused > MOST_PROBLEMS:
+                details.append(f"and {refused - MOST_PROBLEMS:,} more outputs")
             message = "Prompt outputs failed validation"
             verdict.error = _problem(
                 "prompt_outputs_failed_validation", message, "\n".join(details)
             )
         return verdict
 
+    def _blame(self, verdict: Verdict, output: str) -> None:
+        """Adds an output to every node with a problem so far, as ComfyUI does."""
+        for node_id, problems in self._blamed.items():
+            entry = {
+                "errors": problems,
+                "dependent_outputs": [],
+                "class_type": self.prompt[node_id]["class_type"],
+            }
+            verdict.node_errors.setdefault(node_id, entry)["dependent_outputs"].append(output)
+
     def _is_valid_output(self, output: str) -> bool:
         try:
-            return self._check(output)
+            return self._judge(output)
         except Exception as error:
-            self._fail(
-                output,
-                _exception("exception_during_validation", "Exception when validating node", error),
-            )
+            message = "Exception when validating node"
+            self._fail(output, "exception_during_validation", message, error)
             return False
 
-    def _fail(self, node_id: str, problem: Problem) -> None:
+    def _fail(self, node_id: str, kind: str, message: str, error: Exception, **extra: Any) -> None:
+        """Notes that checking a node raised an error; describes it, which takes time, if named."""
         self.valid[node_id] = False
-        self.problems[node_id] = [problem]
+        if node_id in self._blamed or len(self._blamed) < MOST_PROBLEMS:
+            lines = traceback.format_tb(error.__traceback__)
+            extra |= {"exception_type": type_name(error), "traceback": lines}
+        self._found(node_id, [_problem(kind, message, str(error), **extra)])
 
-    def _check(self, node_id: str) -> bool:
-        """Whether a node and all its inputs are valid. The caller handles exceptions."""
+    def _found(self, node_id: str, problems: list[Problem]) -> None:
+        self.problems[node_id] = problems
+        if problems and (node_id in self._blamed or len(self._blamed) < MOST_PROBLEMS):
+            self._blamed[node_id] = problems
+
+    def _judge(self, node_id: str) -> bool:
+        """Whether a node and all that it needs are valid. The caller handles exceptions.
+
+        Each check says which node it needs next and waits in a list of our own: in a chain of
+        thousands of nodes, calls that wait in one another would end in a RecursionError.
+        """
         if node_id in self.valid:
             return self.valid[node_id]
-        if node_id in self.problems:
-            raise ValueError(f"dependency cycle through node {node_id}")
+        waiting = [self._check(node_id)]
+        answer: bool | Exception | None = None
+        while waiting:
+            try:
+                if isinstance(answer, Exception):
+                    needed = waiting[-1].throw(answer)
+                else:
+                    needed = waiting[-1].send(answer)
+            except StopIteration as finished:
+                answer = bool(finished.value)
+                waiting.pop()
+            except Exception as error:
+                answer = error
+                waiting.pop()
+            else:
+                answer = self.valid.get(needed)
+                if answer is None and needed in self.problems:
+                    answer = ValueError(f"dependency cycle through node {needed}")
+                elif answer is None:
+                    waiting.append(self._check(needed))
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
+
+    def _check(self, node_id: str) -> _Check:
+        """Whether a node is valid; yields the ids of nodes to check first, and is sent whether
+        they are.
+        """
         problems = self.problems[node_id] = []
         node = self.prompt[node_id]
-        node_class, inputs = self.classes[node["class_type"]], node["inputs"]
+        form, inputs = self._form(node["class_type"]), node["inputs"]
         if not isinstance(inputs, dict):
             raise TypeError(f"the inputs of node {node_id} are not an object")
-        declared = node_class.INPUT_TYPES()
-        checker = _CustomCheck(node_class)
         upstream_valid = True
         received_types: dict[str, Any] = {}
-        for name in (*declared.get("required", {}), *declared.get("optional", {})):
-            spec = input_spec(declared, name)
-            assert spec is not None
-            entry = _Input(name, spec[0], spec[2])
-            if isinstance(inputs.get(name), list):
-                problem, linked_valid = self._check_link(
-                    inputs[name], entry, checker, received_types
+        for entry, is_required in form.entries:
+            if isinstance(inputs.get(entry.name), list):
+                problem, linked_valid = yield from self._check_link(
+                    inputs[entry.name], entry, form.checker, received_types
                 )
                 upstream_valid &= linked_valid
             else:
-                problem = _check_value(inputs, entry, checker, is_required=spec[1] == "required")
+                problem = _check_value(inputs, entry, form.checker, is_required=is_required)
             problems += [problem] if problem else []
         # A link to an undeclared input is followed all the same.
         for name, value in inputs.items():
             if name not in received_types and is_link(value):
                 self._type_of(value)
-                upstream_valid &= self._check_upstream(value, _Input(name, "*", {}))
-        problems += checker.run(inputs, declared, received_types)
+                upstream_valid &= yield from self._check_upstream(value, _Input(name, "*", {}))
+        problems += form.checker.run(inputs, form.declared, received_types)
+        self._found(node_id, problems)
         self.valid[node_id] = upstream_valid and not problems
         return self.valid[node_id]
 
+    def _form(self, class_type: str) -> _Form:
+        """What a class declares, asked once per prompt: some list a folder to answer."""
+        if class_type not in self._forms:
+            self._forms[class_type] = _Form(self.classes[class_type])
+        return self._forms[class_type]
+
     def _check_link(
         self, link: list[Any], entry: _Input, checker: _CustomCheck, received_types: dict[str, Any]
-    ) -> tuple[Problem | None, bool]:
+    ) -> Generator[str, bool | None, tuple[Problem | None, bool]]:
         """(problem of the link itself, whether everything behind it is valid); notes its type."""
         if len(link) != 2:
             return entry.problem("bad_linked_input", received_value=link), True
@@ -150,25 +205,39 @@ class _Validation:
             return entry.problem(
                 "return_type_mismatch", received_type=received, linked_node=link
             ), True
-        return None, self._check_upstream(link, entry)
+        return None, (yield from self._check_upstream(link, entry))
 
     def _type_of(self, link: list[Any]) -> Any:
         return self.classes[self.prompt[link[0]]["class_type"]].RETURN_TYPES[link[1]]
 
-    def _check_upstream(self, link: list[Any], entry: _Input) -> bool:
+    def _check_upstream(self, link: list[Any], entry: _Input) -> _Check:
         try:
-            return self._check(link[0])
+            return bool((yield link[0]))
         except Exception as error:
-            message = "Exception when validating inner node"
-            problem = _exception("exception_during_inner_validation", message, error)
-            problem["extra_info"] |= {
-                "input_name": entry.name,
-                "input_config": entry.config,
-                "linked_node": link,
-            }
-            problem["extra_info"]["exception_message"] = str(error)
-            self._fail(link[0], problem)
+            self._fail(
+                link[0],
+                "exception_during_inner_validation",
+                "Exception when validating inner node",
+                error,
+                input_name=entry.name,
+                input_config=entry.config,
+                exception_message=str(error),
+                linked_node=link,
+            )
             return False
+
+
+class _Form:
+    """A class's inputs in the order in which they are checked, and its own check."""
+
+    def __init__(self, node_class: Any) -> None:
+        self.declared = node_class.INPUT_TYPES()
+        self.checker = _CustomCheck(node_class)
+        self.entries: list[tuple[_Input, bool]] = []  # with whether it is required
+        for name in (*self.declared.get("required", {}), *self.declared.get("optional", {})):
+            spec = input_spec(self.declared, name)
+            assert spec is not None
+            self.entries.append((_Input(name, spec[0], spec[2]), spec[1] == "required"))
 
 
 def _check_value(
@@ -273,7 +342,7 @@ class _CustomCheck:
         }
         if self.takes_types:
             known["input_types"] = received_types
-        answer = self.function(**known)
+        (answer,) = runtime.completed([self.function(**known)])
         if answer is True:
             return []
         message = "Custom validation failed for node"
@@ -297,9 +366,10 @@ _MESSAGES = {
 def types_match(received: Any, expected: Any) -> bool:
     """Whether an output of type `received` fits an input of type `expected`.
 
-    "*" fits any type, "A,B" fits either.
+    "*" fits any type, "A,B" fits either. A pack's own class of type may say what differs from it,
+    hence `!=`.
     """
-    if received == expected or "*" in (received, expected):
+    if not received != expected or "*" in (received, expected):  # noqa: SIM202
         return True
     if isinstance(received, list) and expected == "COMBO":
         return True
@@ -322,8 +392,3 @@ def type_name(error: BaseException) -> str:
 
 def _problem(kind: str, message: str, details: str, **extra: Any) -> Problem:
     return {"type": kind, "message": message, "details": details, "extra_info": extra}
-
-
-def _exception(kind: str, message: str, error: Exception) -> Problem:
-    lines = traceback.format_tb(error.__traceback__)
-    return _problem(kind, message, str(error), exception_type=type_name(error), traceback=lines)

@@ -15,62 +15,62 @@ from .imagefile import SUFFIXES
 
 _KINDS = tuple(SUFFIXES.values())
 _USUAL = re.compile(
-    rf"([^/]*)/(.*)-(\d{{6}}|[1-9]\d{{6,}})({'|'.join(map(re.escape, _KINDS))})",
+    rf"([^/]*)/(.*)-(\d{{6}}|[1-9]\d{{6,17}})({'|'.join(map(re.escape, _KINDS))})",
     re.ASCII | re.DOTALL,
 )
-# Larger indices are kept one by one, so that one record of row 10**12 does not take a terabyte.
-_LARGEST_INDEX = 2**22
+# Rows are kept in pages, so that one record of row 10**12 takes as little as one of row 0, and so
+# does one each of a thousand plans.
+_ROWS = 256
+_NAMES = 128
 _CLAIMED = 2**31
 
 
 class RowSet:
-    """A set of keys (plan_id, index): one byte per index of a plan, up to its largest."""
+    """A set of keys (plan_id, index): two bytes a key where indices follow one another, at most
+    a page for a key alone.
+    """
 
     def __init__(self) -> None:
-        self._flags: dict[str, bytearray] = {}
-        self._others: set[tuple[str, int]] = set()
+        self._pages: dict[tuple[str, int], bytearray] = {}
 
     def add(self, key: tuple[str, int]) -> None:
         """Adds a key; it may already be in the set."""
-        plan_id, index = key
-        if not 0 <= index < _LARGEST_INDEX:
-            self._others.add(key)
-            return
-        flags = self._flags.setdefault(plan_id, bytearray())
-        if index >= len(flags):
-            flags.extend(bytes(index + 1 - len(flags)))
-        flags[index] = 1
+        page, place = divmod(key[1], _ROWS)
+        flags = self._pages.get((key[0], page))
+        if flags is None:
+            flags = self._pages[key[0], page] = bytearray(_ROWS)
+        flags[place] = 1
 
     def discard(self, key: tuple[str, int]) -> None:
         """Removes a key, if it is in the set."""
-        if key in self._others:
-            self._others.remove(key)
-        elif key in self:
-            self._flags[key[0]][key[1]] = 0
+        if key in self:
+            page, place = divmod(key[1], _ROWS)
+            self._pages[key[0], page][place] = 0
 
     def __contains__(self, key: tuple[str, int]) -> bool:
-        if key in self._others:
-            return True
-        plan_id, index = key
-        flags = self._flags.get(plan_id, b"")
-        return 0 <= index < len(flags) and flags[index] == 1
+        page, place = divmod(key[1], _ROWS)
+        flags = self._pages.get((key[0], page))
+        return flags is not None and flags[place] == 1
 
     def __len__(self) -> int:
-        return sum(flags.count(1) for flags in self._flags.values()) + len(self._others)
+        return sum(flags.count(1) for flags in self._pages.values())
 
     def plan_ids(self) -> set[str]:
         """The plans with at least one key in the set."""
-        flagged = {plan_id for plan_id, flags in self._flags.items() if 1 in flags}
-        return flagged | {plan_id for plan_id, _ in self._others}
+        return {plan_id for (plan_id, _), flags in self._pages.items() if 1 in flags}
 
     def count(self, plan_id: str, below: int) -> int:
         """How many keys of a plan have an index in 0..below-1."""
-        others = sum(each == plan_id and 0 <= index < below for each, index in self._others)
-        return self._flags.get(plan_id, b"").count(1, 0, max(below, 0)) + others
+        return sum(
+            flags.count(1, 0, min(max(below - page * _ROWS, 0), _ROWS))
+            for (each, page), flags in self._pages.items()
+            if each == plan_id and page >= 0
+        )
 
 
 class FileNames:
-    """File names "<folder>/<plan_id>-<index>.<kind>", four bytes per index of a plan.
+    """File names "<folder>/<plan_id>-<index>.<kind>": six bytes a name where indices follow one
+    another, at most a page for a name alone.
 
     Any other name is kept as text. Each name can be claimed once; iterating gives those that have
     not been claimed, in no particular order.
@@ -78,21 +78,24 @@ class FileNames:
 
     def __init__(self) -> None:
         self._folders: dict[str, int] = {}
-        # plan_id -> for each index 0, or 1 + folder number * kinds + kind number
-        self._codes: dict[str, array[int]] = {}
+        # (plan_id, page) -> for each index 0, or 1 + folder number * kinds + kind number
+        self._pages: dict[tuple[str, int], array[int]] = {}
         self._others: dict[str, bool] = {}  # name -> claimed
 
     def add(self, name: str) -> None:
         """Adds a name that has not been added yet."""
         plan_id, index, code = self._coded(name, new=True)
-        codes = self._codes.setdefault(plan_id, array("I")) if code else array("I")
-        if code and index >= len(codes):
-            added = max(index + 1, len(codes) * 5 // 4) - len(codes)
-            codes.frombytes(bytes(codes.itemsize * added))
-        if code and not codes[index]:
-            codes[index] = code
-        else:
+        if not code:
             self._others[name] = False
+            return
+        page, place = divmod(index, _NAMES)
+        codes = self._pages.get((plan_id, page))
+        if codes is None:
+            codes = self._pages[plan_id, page] = array("I", bytes(_NAMES * array("I").itemsize))
+        if codes[place]:
+            self._others[name] = False
+        else:
+            codes[place] = code
 
     def claim(self, name: str) -> bool | None:
         """True the first time, False afterwards, None if there is no such name."""
@@ -100,18 +103,19 @@ class FileNames:
             claimed, self._others[name] = self._others[name], True
             return not claimed
         plan_id, index, code = self._coded(name, new=False)
-        codes = self._codes.get(plan_id)
-        if not code or codes is None or index >= len(codes) or codes[index] & ~_CLAIMED != code:
+        page, place = divmod(index, _NAMES)
+        codes = self._pages.get((plan_id, page))
+        if not code or codes is None or codes[place] & ~_CLAIMED != code:
             return None
-        claimed = bool(codes[index] & _CLAIMED)
-        codes[index] = code | _CLAIMED
+        claimed = bool(codes[place] & _CLAIMED)
+        codes[place] = code | _CLAIMED
         return not claimed
 
     def __iter__(self) -> Iterator[str]:
         yield from (name for name, claimed in self._others.items() if not claimed)
         folders = list(self._folders)
-        for plan_id, codes in self._codes.items():
-            for index, code in enumerate(codes):
+        for (plan_id, page), codes in self._pages.items():
+            for index, code in enumerate(codes, page * _NAMES):
                 if code and not code & _CLAIMED:
                     folder, kind = divmod(code - 1, len(_KINDS))
                     yield f"{folders[folder]}/{plan_id}-{index:06d}{_KINDS[kind]}"
@@ -119,7 +123,7 @@ class FileNames:
     def _coded(self, name: str, *, new: bool) -> tuple[str, int, int]:
         """(plan_id, index, code) of a name; code 0 if it has another form or an unknown folder."""
         match = _USUAL.fullmatch(name)
-        if match is None or int(match[3]) >= _LARGEST_INDEX:
+        if match is None:
             return "", 0, 0
         folder, plan_id, digits, kind = match.groups()
         if new:

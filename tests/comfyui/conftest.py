@@ -129,6 +129,10 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
     packs = {
         "synthgrid": ROOT,
         "contract_nodes.py": ROOT / "tests" / "contract" / "contract_nodes.py",
+        # ComfyUI's own, which another base directory hides
+        "websocket_image_save.py": Path(os.environ["COMFYUI_DIR"])
+        / "custom_nodes"
+        / "websocket_image_save.py",
     }
     with running_comfyui(tmp_path_factory.mktemp("comfyui"), packs) as server:
         yield server

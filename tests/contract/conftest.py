@@ -42,6 +42,18 @@ class Listener:
                 event = json.loads(message)
                 return event["type"], event["data"]
 
+    def frames_until_done(self) -> list[bytes]:
+        """The binary messages up to executing{node: null}, which ends a prompt."""
+        frames = []
+        while True:
+            message = self.socket.recv()
+            if isinstance(message, bytes):
+                frames.append(message)
+                continue
+            event = json.loads(message)
+            if event["type"] == "executing" and event["data"]["node"] is None:
+                return frames
+
     def until_done(self) -> list[tuple[str, dict[str, Any]]]:
         """Events up to executing{node: null}, which ends a prompt."""
         events = [self.next()]
@@ -120,7 +132,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contract]:
 @pytest.fixture(scope="session")
 def behaviour(server: Contract) -> Behaviour:
     """What this server's version does otherwise than others; see versions.py."""
-    return behaviour_of(server.get("/system_stats").json()["system"]["comfyui_version"])
+    system = server.get("/system_stats").json()["system"]
+    return behaviour_of(system["comfyui_version"], engine="engine" in system)
 
 
 @pytest.fixture

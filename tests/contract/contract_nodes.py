@@ -6,6 +6,7 @@ its address.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -174,6 +175,79 @@ class Checked:
         return (number,)
 
 
-NODE_CLASS_MAPPINGS = {
-    f"Contract{each.__name__}": each for each in (Numbers, Add, Join, Show, Wait, Fail, Checked)
-}
+class Lazy:
+    """Takes `left` or `right`, whichever is chosen, and asks for that one alone."""
+
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("*",)
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        lazy = ("*", {"lazy": True})
+        return {"required": {"choice": (["left", "right"], {}), "left": lazy, "right": lazy}}
+
+    def check_lazy_status(self, choice: str, **sides: Any) -> list[str]:
+        return [choice] if sides[choice] is None else []
+
+    def run(self, choice: str, **sides: Any) -> tuple[Any]:
+        return (sides[choice],)
+
+
+class Block:
+    """Gives a value that nothing may use."""
+
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("INT",)
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"message": ("STRING", {"default": ""})}}
+
+    def run(self, message: str) -> tuple[Any]:
+        try:
+            from comfy_execution.graph_utils import ExecutionBlocker
+        except ImportError:
+            from client.embedded.blocking import ExecutionBlocker
+        return (ExecutionBlocker(message or None),)
+
+
+class Expand:
+    """Adds two nodes to the prompt: number + 1, and that + 1 again."""
+
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("INT",)
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"number": ("INT", {})}, "hidden": {"node_id": "UNIQUE_ID"}}
+
+    def run(self, number: int, node_id: str) -> dict[str, Any]:
+        first, second = f"{node_id}.first", f"{node_id}.second"
+        graph = {
+            first: {"class_type": "ContractAdd", "inputs": {"a": number, "b": 1}},
+            second: {"class_type": "ContractAdd", "inputs": {"a": [first, 0], "b": 1}},
+        }
+        return {"result": ([second, 0],), "expand": graph}
+
+
+class Later:
+    """A coroutine."""
+
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("INT",)
+    FUNCTION = "run"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"number": ("INT", {"default": 0})}}
+
+    async def run(self, number: int) -> tuple[int]:
+        await asyncio.sleep(0.01)
+        return (number,)
+
+
+_NODES = (Numbers, Add, Join, Show, Wait, Fail, Checked, Lazy, Block, Expand, Later)
+NODE_CLASS_MAPPINGS = {f"Contract{each.__name__}": each for each in _NODES}

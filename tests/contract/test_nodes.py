@@ -5,10 +5,12 @@ Covers: client.embedded.registry, client.embedded.execution.
 
 from __future__ import annotations
 
+import io
 import uuid
 from typing import Any
 
 import pytest
+from PIL import Image
 
 CORE = {
     "CheckpointLoaderSimple": ("ckpt_name",),
@@ -37,6 +39,7 @@ CORE = {
     "LoadImage": ("image",),
     "SaveImage": ("images", "filename_prefix"),
     "PreviewImage": ("images",),
+    "SaveImageWebsocket": ("images",),
 }
 OUTPUTS = {
     "CheckpointLoaderSimple": ["MODEL", "CLIP", "VAE"],
@@ -133,6 +136,70 @@ def test_an_output_node_runs_again_when_queued_again(server):
     assert results(server, prompt, "2") == results(server, prompt, "2") == [5]
 
 
+@pytest.mark.parametrize("choice", ["left", "right"])
+def test_a_lazy_input_runs_only_if_it_is_asked_for(server, listener, choice):
+    salt = int(uuid.uuid4().int % 900)
+    prompt = {
+        "left": node("ContractAdd", a=salt, b=1),
+        "right": node("ContractAdd", a=salt, b=2),
+        "1": node("ContractLazy", choice=choice, left=["left", 0], right=["right", 0]),
+        "2": node("ContractShow", value=["1", 0]),
+    }
+    prompt_id = server.queue(prompt, client_id=listener.client_id)
+    ran = {data["node"] for event, data in listener.until_done() if event == "executing"}
+    assert ran - {None} == {"1", "2", choice}
+    value = salt + (1 if choice == "left" else 2)
+    assert server.wait(prompt_id)["outputs"]["2"]["value"] == [value]
+
+
+@pytest.mark.parametrize("message", ["", "nothing to see"])
+def test_what_gets_a_blocker_does_not_run_and_the_prompt_succeeds(server, listener, message):
+    prompt = {
+        "1": node("ContractBlock", message=message),
+        "2": node("ContractShow", value=["1", 0]),
+        "3": node("ContractAdd", a=1),
+        "4": node("ContractShow", value=["3", 0]),
+    }
+    prompt_id = server.queue(prompt, client_id=listener.client_id)
+    told = [data for event, data in listener.until_done() if event == "execution_error"]
+    assert [each["exception_message"] for each in told] == (
+        [f"Execution Blocked: {message}"] if message else []
+    )
+    entry = server.wait(prompt_id)
+    assert entry["status"]["status_str"] == "success"
+    assert set(entry["outputs"]) == {"4"}
+
+
+def test_a_node_may_add_nodes(server):
+    prompt = {
+        "1": node("ContractExpand", number=int(uuid.uuid4().int % 900)),
+        "2": node("ContractShow", value=["1", 0]),
+    }
+    assert results(server, prompt, "2") == [prompt["1"]["inputs"]["number"] + 2]
+
+
+def test_a_node_may_be_a_coroutine(server):
+    prompt = {
+        "1": node("ContractLater", number=5),
+        "2": node("ContractShow", value=["1", 0]),
+    }
+    assert results(server, prompt, "2") == [5]
+
+
+def test_images_go_over_the_websocket_as_png(server, listener):
+    prompt = {
+        "1": node("EmptyImage", width=8, height=4, batch_size=2, color=0xFF0000),
+        "2": node("SaveImageWebsocket", images=["1", 0]),
+    }
+    server.queue(prompt, client_id=listener.client_id)
+    frames = listener.frames_until_done()
+    assert [frame[:8] for frame in frames] == [b"\0\0\0\1\0\0\0\2"] * 2  # preview image, PNG
+    for frame in frames:
+        with Image.open(io.BytesIO(frame[8:]), formats=["PNG"]) as image:
+            assert image.size == (8, 4)
+            assert image.getpixel((0, 0)) == (255, 0, 0)
+
+
 def test_a_node_is_described(server):
     description = server.get("/object_info/ContractAdd").json()["ContractAdd"]
     number = ["INT", {"default": 0, "min": -1000, "max": 1000}]
@@ -156,7 +223,9 @@ def test_a_core_node_has_the_inputs_and_outputs_of_comfyui(server, behaviour, na
     assert tuple(description["input"]["required"]) == CORE[name]
     outputs = OUTPUTS | behaviour.outputs
     assert description["output"] == outputs.get(name, description["output"])
-    assert description["output_node"] == (name in ("SaveImage", "PreviewImage"))
+    assert description["output_node"] == (
+        name in ("SaveImage", "PreviewImage", "SaveImageWebsocket")
+    )
 
 
 def test_the_samplers_and_schedulers_of_the_engine_are_ones_that_comfyui_has(server):

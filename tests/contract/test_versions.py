@@ -15,3 +15,8 @@ def test_a_version_behaves_like_the_newest_checked_one_that_is_not_newer(version
 
 def test_a_version_older_than_all_checked_ones_is_expected_to_behave_like_the_oldest():
     assert behaviour_of("0.3.60") == behaviour_of("0.8.0")
+
+
+def test_the_engine_cancels_jobs_whatever_version_it_speaks():
+    assert behaviour_of("0.8.0", engine=True).cancels_jobs
+    assert not behaviour_of("0.8.0").cancels_jobs

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..errors import EmbeddedError
+from ..limits import MOST_LEVELS
 
 
 class NoiseLevels:
@@ -117,7 +118,15 @@ def full_sigmas(levels: NoiseLevels, schedule: str, steps: int) -> torch.Tensor:
 
 
 def make_sigmas(levels: NoiseLevels, schedule: str, steps: int, denoise: float) -> torch.Tensor:
-    """The last [steps + 1] sigmas of a schedule of steps / denoise; empty when `denoise` is 0."""
+    """The last [steps + 1] sigmas of a schedule of steps / denoise; empty when `denoise` is 0.
+
+    Raises EmbeddedError for a schedule of more than MOST_LEVELS steps.
+    """
     if denoise <= 0.0:
         return torch.zeros(0)
+    if steps / denoise > MOST_LEVELS:
+        raise EmbeddedError(
+            f"{steps} steps with denoise {denoise} are a schedule of {steps / denoise:,.0f}; "
+            f"this engine takes {MOST_LEVELS:,}; lower the steps or raise denoise"
+        )
     return full_sigmas(levels, schedule, int(steps / denoise))[-(steps + 1) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from comfy_nodes.labelset.openimage import open_image
 from .. import runtime
 from ..errors import EmbeddedError
 from ..files import inside, split_annotation
+from ..limits import check_pixels
 
 if TYPE_CHECKING:
     import torch
@@ -48,9 +50,10 @@ class EmptyImage:
     def generate(
         self, width: int, height: int, batch_size: int = 1, color: int = 0
     ) -> tuple[torch.Tensor]:
-        """IMAGE [B, H, W, 3]; `color` is 0xRRGGBB."""
+        """IMAGE [B, H, W, 3]; `color` is 0xRRGGBB. Raises EmbeddedError for too many pixels."""
         import torch
 
+        check_pixels(width, height, batch_size)
         channels = torch.tensor([color >> 16 & 0xFF, color >> 8 & 0xFF, color & 0xFF]) / 255.0
         return (channels.expand(batch_size, height, width, 3).contiguous(),)
 
@@ -137,8 +140,7 @@ class SaveImage:
         saved = []
         for place, image in enumerate(images):
             name = f"{prefix.name.replace('%batch_num%', str(place))}_{number + place:05}_.png"
-            pixels = (image.cpu().float() * 255.0).clamp(0, 255).byte().numpy()
-            Image.fromarray(pixels).save(
+            _picture(image).save(
                 folder / name, pnginfo=_chunks(prompt, extra_pnginfo), compress_level=4
             )
             saved.append(
@@ -166,6 +168,34 @@ class PreviewImage(SaveImage):
     def preview(self, images: torch.Tensor, **hidden: Any) -> dict[str, Any]:
         """As `save`, under a name of its own."""
         return self.save(images, "ComfyUI_temp", **hidden)
+
+
+class SaveImageWebsocket:
+    """Images as messages on the websocket of whoever queued the prompt; no file is written."""
+
+    CATEGORY = "image"
+    DESCRIPTION = "Sends the images over the websocket, as PNG; saves no file."
+    RETURN_TYPES = ()
+    FUNCTION = "send"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"images": ("IMAGE", {"tooltip": "The images."})}}
+
+    def send(self, images: torch.Tensor) -> dict[str, Any]:
+        """`images` is [B, H, W, 3], 0..1; one binary message each."""
+        for place, image in enumerate(images):
+            runtime.report_progress(place, len(images))
+            file = io.BytesIO()
+            _picture(image).save(file, format="PNG", compress_level=1)
+            runtime.show_image(file.getvalue())
+        return {}
+
+
+def _picture(image: torch.Tensor) -> Image.Image:
+    """[H, W, 3] in 0..1 -> 8 bits a channel."""
+    return Image.fromarray((image.cpu().float() * 255.0).clamp(0, 255).byte().numpy())
 
 
 def _annotated_path(image: str) -> Path | None:
@@ -218,9 +248,11 @@ NODE_CLASS_MAPPINGS = {
     "LoadImage": LoadImage,
     "SaveImage": SaveImage,
     "PreviewImage": PreviewImage,
+    "SaveImageWebsocket": SaveImageWebsocket,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "LoadImage": "Load Image",
     "SaveImage": "Save Image",
     "PreviewImage": "Preview Image",
+    "SaveImageWebsocket": "Save Image (Websocket)",
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import runtime
 from ..errors import EmbeddedError
+from ..limits import check_pixels
 
 if TYPE_CHECKING:
     import torch
@@ -107,9 +108,13 @@ class EmptyLatentImage:
     def generate(
         self, width: int, height: int, batch_size: int = 1
     ) -> tuple[dict[str, torch.Tensor]]:
-        """{"samples": zeros [B, 4, height / 8, width / 8]}."""
+        """{"samples": zeros [B, 4, height / 8, width / 8]}.
+
+        Raises EmbeddedError for too many pixels.
+        """
         import torch
 
+        check_pixels(width, height, batch_size)
         return ({"samples": torch.zeros(batch_size, 4, height // 8, width // 8)},)
 
 
@@ -132,7 +137,9 @@ class VAEDecode:
         }
 
     def decode(self, samples: dict[str, torch.Tensor], vae: ImageCodec) -> tuple[torch.Tensor]:
-        """IMAGE [B, H, W, 3] in 0..1."""
+        """IMAGE [B, H, W, 3] in 0..1. Raises EmbeddedError for too many pixels."""
+        batch, *_, height, width = samples["samples"].shape
+        check_pixels(width * vae.factor, height * vae.factor, batch)
         return (vae.decode(samples["samples"]),)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import runtime
+from ..limits import check_sampling
 
 if TYPE_CHECKING:
     import torch
@@ -227,8 +228,13 @@ class SamplerCustomAdvanced:
 def _sample(
     noise: Any, guider: Guider, sampler: Callable[..., Any], sigmas: torch.Tensor, latent: Latent
 ) -> tuple[Latent, Latent]:
-    """Reports every step; whatever else is in the LATENT goes along."""
+    """Reports every step; whatever else is in the LATENT goes along.
+
+    Raises EmbeddedError if the batch or the number of steps is too large.
+    """
     steps = len(sigmas) - 1
+    batch, *_, height, width = latent["samples"].shape
+    check_sampling(width * 8, height * 8, batch, steps)
     sampled, denoised = guider.sample(
         noise.generate_noise(latent),
         latent["samples"],

@@ -15,15 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.embedded import runtime
-from client.embedded.execution import (
-    PromptExecution,
-    _shown,
-    call_over_lists,
-    execution_order,
-    split_returns,
-)
+from client.embedded.calls import by_output, call_over_lists, read_returns
+from client.embedded.execution import PromptExecution, _shown
 from client.embedded.files import inside, split_annotation
-from client.embedded.prompt_queue import QueuedPrompt
+from client.embedded.prompts import QueuedPrompt
 from client.embedded.registry import Registry
 from client.embedded.validation import Verdict, types_match, validate_prompt
 
@@ -58,14 +53,13 @@ def test_a_ui_output_that_is_not_json_is_its_nodes_error():
     assert "not JSON serializable" in outcome.messages[-1][1]["exception_message"]
 
 
-def test_a_node_that_expands_is_refused_in_words():
-    assert (
-        "use ComfyUI" in execute({"expand": {}, "result": ()}).messages[-1][1]["exception_message"]
-    )
-
-
 def test_a_node_that_returns_nothing_fails_as_it_does_in_comfyui():
     assert execute(None).messages[-1][1]["exception_type"] == "TypeError"
+
+
+def split_returns(returned: list[Any], node_class: Any) -> tuple[list[list[Any]], dict[str, Any]]:
+    read = read_returns(returned, node_class)
+    return by_output(read.results, node_class), read.ui
 
 
 def test_ui_outputs_of_several_calls_are_joined():
@@ -77,20 +71,49 @@ def test_nothing_but_empty_lists_is_one_call_without_arguments():
     assert call_over_lists(show((5,))(), {"value": []}) == [(5,)]
 
 
-def test_a_chain_of_thousands_of_nodes_is_put_in_order():
-    prompt = {
-        str(place): {"inputs": {"value": [str(place - 1), 0]} if place else {}}
-        for place in range(5000)
+class Link:
+    """Passes on what it gets, and notes the order of the calls."""
+
+    RETURN_TYPES = ("*",)
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+    order: ClassVar[list[str]] = []
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"optional": {"value": ("*", {})}, "hidden": {"node_id": "UNIQUE_ID"}}
+
+    def run(self, node_id: str, **_: Any) -> tuple[str]:
+        self.order.append(node_id)
+        return (node_id,)
+
+
+def linked(needs: dict[str, list[str]]) -> dict[str, Any]:
+    """A prompt of nodes that need one another."""
+    return {
+        name: {"class_type": "Link", "inputs": {each: [each, 0] for each in links}}
+        for name, links in needs.items()
     }
-    assert execution_order(prompt, ["4999"]) == [str(place) for place in range(5000)]
+
+
+def order_of(needs: dict[str, list[str]], outputs: list[str]) -> list[str]:
+    """The order in which nodes run that need one another."""
+    prompt = linked(needs)
+    Link.order.clear()
+    item = QueuedPrompt(0, "id", prompt, {}, outputs)
+    assert PromptExecution(item, {"Link": Link}, lambda *_: None).run().succeeded
+    return list(Link.order)
+
+
+def test_a_chain_of_thousands_of_nodes_is_judged_and_run_in_order():
+    needs = {str(place): [str(place - 1)] if place else [] for place in range(5000)}
+    assert order_of(needs, ["4999"]) == list(needs)
+    assert validate_prompt(linked(needs), {"Link": Link}).outputs == list(needs)
 
 
 def test_a_node_that_two_outputs_need_runs_once():
     needs = {"1": [], "2": ["1"], "3": ["1"], "4": ["2", "3"]}
-    prompt = {
-        name: {"inputs": {each: [each, 0] for each in links}} for name, links in needs.items()
-    }
-    assert execution_order(prompt, ["4", "2"]) == ["1", "2", "3", "4"]
+    assert order_of(needs, ["4", "2"]) == ["1", "2", "3", "4"]
 
 
 class Pair:
@@ -107,7 +130,7 @@ class Pair:
 
     seen: ClassVar[list[Any]] = []
 
-    def run(self, number: int, prompt: Any, node: Any, info: Any, x: Any) -> Any:
+    def run(self, number: int, prompt: Any, node: Any, info: Any, x: Any = "unset") -> Any:
         self.seen.append((number, sorted(prompt), node, info, x))
         runtime.report_progress(1, 4)
         return number, [number + 1, number + 2, number + 3]
@@ -164,7 +187,15 @@ def test_each_input_gets_the_output_of_its_link_and_a_node_runs_once_per_element
 
 def test_hidden_inputs_are_the_prompt_the_nodes_id_and_the_extra_data():
     run_chain()
-    assert Pair.seen == [(5, ["k", "p"], "p", {"a": 1}, None)]
+    assert Pair.seen == [(5, ["k", "p"], "p", {"a": 1}, "unset")]
+
+
+def test_a_hidden_input_of_no_known_kind_is_what_the_prompt_says():
+    Pair.seen.clear()
+    prompt = {"p": {"class_type": "Pair", "inputs": {"number": 5, "x": 7}}}
+    item = QueuedPrompt(0, "id", prompt, {}, ["p"])
+    assert PromptExecution(item, {"Pair": Pair}, lambda *_: None).run().succeeded
+    assert [each[-1] for each in Pair.seen] == [7]
 
 
 def test_the_client_of_a_prompt_is_sent_everything_in_order_and_nobody_else_is():
@@ -356,7 +387,7 @@ NODES = st.fixed_dictionaries(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(prompt=st.dictionaries(IDS, NODES | JSON, max_size=4))
-def test_any_prompt_is_judged_and_what_passes_can_be_run(registry, prompt):
+def test_any_prompt_is_judged(registry, prompt):
     try:
         verdict = validate_prompt(prompt, registry.classes)
     except TypeError:  # a class_type that is a list or an object; answered with 500 as in ComfyUI
@@ -367,9 +398,7 @@ def test_any_prompt_is_judged_and_what_passes_can_be_run(registry, prompt):
         return
     assert isinstance(verdict, Verdict)
     assert (verdict.error is None) == bool(verdict.outputs)
-    if verdict.outputs:
-        order = execution_order(prompt, verdict.outputs)
-        assert set(verdict.outputs) <= set(order) <= set(prompt)
+    assert set(verdict.outputs) <= set(prompt)
 
 
 @pytest.mark.parametrize("link", [["9", 0], ["1", 0], ["2", 0]])

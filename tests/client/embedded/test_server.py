@@ -7,19 +7,24 @@ client.embedded.sockets."""
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import websocket
 from PIL import Image, ImageChops
 
 from client.embedded import DEFAULT_CHECKPOINT, DEFAULT_SIZE, missing_requirements
@@ -49,23 +54,33 @@ server.wait()
 """
 
 
-def start(base: Path, *checkpoints: Path) -> tuple[subprocess.Popen[str], str]:
+def start(
+    base: Path, *checkpoints: Path, environment: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[str], str]:
+    """(process, url), of the engine as SERVE starts it."""
+    command = [sys.executable, "-c", SERVE, str(base), *map(str, checkpoints)]
+    return started(command, environment)
+
+
+def started(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[str], str]:
     """(process, url). One thread: the models are so small that a second would only wait."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(base), *map(str, checkpoints)],
+        command,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
         cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | dict(environment or {}),
     )
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
         lines.append(line)
-        if line.startswith("listening on "):
-            return process, line.removeprefix("listening on ").strip()
+        if "listening on " in line:
+            return process, line.split("listening on ")[1].strip()
     raise AssertionError("".join(lines))
 
 
@@ -268,6 +283,102 @@ def test_a_polite_request_to_end_is_followed(tmp_path):
     assert process.wait(timeout=60) == 0
     process.communicate()
     assert is_gone(url)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("request_to_end", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_process_ends_at_once_while_torch_loads(tmp_path, request_to_end, code):
+    """Even if somebody waits for an answer that needs torch."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("import time\ntime.sleep(60)\n", "utf-8")
+    process, url = start(tmp_path / "base", environment={"PYTHONPATH": str(tmp_path)})
+    with pytest.raises(requests.ReadTimeout):
+        requests.get(f"{url}/system_stats", timeout=0.5)
+    began = time.monotonic()
+    process.send_signal(request_to_end)
+    assert process.wait(timeout=60) == code
+    assert time.monotonic() - began < 20
+    process.communicate()
+
+
+GATED = """
+import pathlib, time
+class Gated:
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"gate": ("STRING", {})}}
+    @classmethod
+    def VALIDATE_INPUTS(cls, gate):
+        while not pathlib.Path(gate).exists():
+            time.sleep(0.01)
+        return True
+    def run(self, gate):
+        return {}
+NODE_CLASS_MAPPINGS = {"Gated": Gated}
+"""
+
+
+def test_other_routes_answer_while_a_prompt_is_judged(tmp_path):
+    """With the node pack that the command line names."""
+    (tmp_path / "pack.py").write_text(GATED, "utf-8")
+    command = [sys.executable, "-m", "client", "serve", "--port", "0", "--exit-with-parent"]
+    command += ["--base-directory", str(tmp_path / "base")]
+    process, url = started([*command, "--node-pack", str(tmp_path / "pack.py")])
+    posted: list[str] = []
+    gate = tmp_path / "gate"
+    prompt = {"1": {"class_type": "Gated", "inputs": {"gate": str(gate)}}}
+    thread = threading.Thread(target=lambda: posted.append(Engine(tmp_path, url).queue(prompt)))
+    thread.start()
+    time.sleep(0.3)
+    assert requests.get(f"{url}/queue", timeout=30).json()["queue_running"] == []
+    listener = websocket.create_connection(f"{url.replace('http', 'ws', 1)}/ws", timeout=30)
+    assert "status" in listener.recv()
+    assert not posted
+    gate.touch()
+    thread.join()
+    listener.close()
+    assert len(posted) == 1
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_an_upload_that_is_too_large_leaves_nothing_behind(engine):
+    before = sorted((engine.base / "input").iterdir())
+    data = io.BytesIO(bytes(101 * 1024 * 1024))
+    answer = requests.post(
+        f"{engine.url}/upload/image", files={"image": ("large.png", data)}, timeout=60
+    )
+    assert answer.status_code == 413
+    assert sorted((engine.base / "input").iterdir()) == before
+
+
+def test_a_prompt_of_megabytes_is_refused_in_words(engine):
+    body = b'{"prompt": {"1": "' + b"x" * (8 * 1024 * 1024) + b'"}}'
+    answer = requests.post(f"{engine.url}/prompt", data=body, timeout=30)
+    assert answer.status_code == 413
+    assert "put long texts into files in the input folder" in answer.text
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(engine):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 12_000, 10_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
+    (engine.base / "input" / "bomb.png").write_bytes(png + chunk(b"IEND", b""))
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "bomb.png"}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    prompt_id = engine.queue(prompt)
+    entry = wait_for(
+        lambda: requests.get(f"{engine.url}/history/{prompt_id}", timeout=30).json().get(prompt_id)
+    )
+    assert "more than the limit of" in entry["status"]["messages"][-1][1]["exception_message"]
 
 
 def test_a_port_that_is_taken_is_named(tmp_path):

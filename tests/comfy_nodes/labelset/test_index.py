@@ -28,6 +28,8 @@ ODD_NAMES = st.sampled_from(
         "bat/-000001.png",
         "x",
         "bat/p-9999999.png",
+        "bat/p-123456789012345678.png",
+        "bat/p-1234567890123456789.png",
         "bat/p\n-000001.png",
         "bat/mine.png",
         "a/b/p-000001.png",
@@ -77,3 +79,24 @@ def test_names_and_rows_take_less_than_ten_bytes_each():
     tracemalloc.stop()
     assert peak < 200_000
     assert all(compact.claim(name) for name in names)
+
+
+def test_one_row_each_of_many_plans_takes_little_however_large_its_index_is():
+    """As the pages of dense rows would take 30 GB, whatever reads a folder would end there."""
+    tracemalloc.start()
+    compact, rows = FileNames(), RowSet()
+    for number in range(1500):
+        compact.add(image_file_name("bat", f"{number:012x}", 2**22 - 1))
+        rows.add((f"{number:012x}", 2**22 - 1 + 10**12 * (number % 2)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(rows) == len(list(compact)) == 1500
+    assert peak < 4_000_000
+
+
+def test_a_name_with_thousands_of_digits_is_kept_as_text():
+    name = f"bat/p-{'9' * 5000}.png"
+    compact = FileNames()
+    assert compact.claim(name) is None
+    compact.add(name)
+    assert list(compact) == [name]
