@@ -14,7 +14,7 @@ from typing import Any
 from comfy_nodes.labelset import write_atomically
 
 from ..errors import WorkflowError
-from .options import add_access_options, new_parser, server_of
+from .options import add_access_options, described_by, new_parser, replaced_by, server_of
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ def add_parser(commands: Any) -> None:
 
 def convert_file(args: argparse.Namespace) -> int:
     """Writes the API format, and says on standard error what was left out."""
-    from ..workflow.convert import load_for
     from ..workflow.graph import read_json
+    from ..workflow.loading import load_for
 
     if args.out is not None and args.out.exists() and not args.overwrite:
         raise WorkflowError(f"{args.out} exists; choose another --out, or add --overwrite")
@@ -62,7 +62,7 @@ def convert_file(args: argparse.Namespace) -> int:
 
         def object_info() -> Mapping[str, Any]:
             if args.object_info is None:
-                return source().open().object_info()
+                return described_by(source().open())
             value = read_json(args.object_info)
             if not isinstance(value, dict):
                 raise WorkflowError(
@@ -71,7 +71,7 @@ def convert_file(args: argparse.Namespace) -> int:
             return value
 
         def replacements() -> Mapping[str, Any]:
-            return {} if args.object_info else source().open().node_replacements()
+            return {} if args.object_info else replaced_by(source().open())
 
         workflow, notes = load_for(args.workflow, object_info, replacements)
     for note in notes:
