@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import parse_lines, read_classes
 
-from ..errors import AccessError, ClientError, ServerError
+from ..errors import AccessError, ClientError, ServerError, WorkflowError
 from ..workflow.graph import Workflow
 from ..workflow.options import Options, patch
 from . import COMMANDS
@@ -294,6 +294,16 @@ def described_by(server: ComfyServer) -> Mapping[str, Any]:
     """A server's /object_info for a conversion: without the secrets that it may send back."""
     info: Mapping[str, Any] = server.hide_in(server.object_info())
     return info
+
+
+def saved_object_info(path: Path) -> Mapping[str, Any]:
+    """A server's answer to GET /object_info in a file. Raises WorkflowError: it is none."""
+    from ..workflow.graph import read_json
+
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise WorkflowError(f"{path} is not an answer of /object_info; expected a JSON object")
+    return value
 
 
 def replaced_by(server: ComfyServer) -> Mapping[str, Any]:
