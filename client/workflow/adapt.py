@@ -98,7 +98,7 @@ def adapt(
     except PlanError as error:
         raise WorkflowError(f"the prompt of {where} is no template: {error}") from None
     if templates != (template,):
-        raise WorkflowError(f"the prompt of {where} begins with or has a '#'; take it out")
+        raise WorkflowError(f"the prompt of {where} begins with '#'; take it out")
     return Adapted(adapted, tuple(work.changes))
 
 
@@ -304,9 +304,10 @@ class _Adaptation:
             return levels
         first, last = inputs.get("start_at_step", 0), inputs.get("end_at_step", _LAST_STEP)
         steps = inputs.get("steps", 20)
-        if any(map(is_link, (first, last, steps))):
+        if not all(isinstance(each, int) for each in (first, last, steps)):
             raise WorkflowError(
-                f"{self._workflow.name_of(node_id)} takes its steps from a link; type them in"
+                f"{self._workflow.name_of(node_id)} has no typed-in whole number of steps, first "
+                "and last step; type them in"
             )
         if last < steps:
             if inputs.get("return_with_leftover_noise", "disable") != "enable":
