@@ -96,7 +96,8 @@ def adapt(
     try:
         templates = adapted.plan().templates.templates
     except PlanError as error:
-        raise WorkflowError(f"the prompt of {where} is no template: {error}") from None
+        why = error.__cause__ or error  # without the file's name
+        raise WorkflowError(f"the prompt of {where} is no template: {why}") from None
     if templates != (template,):
         raise WorkflowError(f"the prompt of {where} begins with '#'; take it out")
     return Adapted(adapted, tuple(work.changes))

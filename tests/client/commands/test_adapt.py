@@ -48,6 +48,17 @@ def test_a_stock_workflow_is_adapted_checked_and_run(stock, server, tmp_path, ca
     assert "4 images, 4 of them new" in capsys.readouterr().out
 
 
+def test_the_result_runs_on_the_embedded_engine(shared_server, tmp_path, capsys):
+    path, out = tmp_path / "stock.json", tmp_path / "ours.json"
+    graph = default(checkpoint="tiny-digits", prompt="a photo of a cat")
+    path.write_text(json.dumps(graph), encoding="utf-8")
+    options = ["--class-word", "cat", "--per-class", "3", "--batch-size", "2"]
+    assert main(["adapt", str(path), *options, "--out", str(out)]) == 0
+    assert main(["run", str(out), "--server", shared_server.url, "--out", str(tmp_path / "a")]) == 0
+    assert "3 images, 3 of them new" in capsys.readouterr().out
+    assert len(list((tmp_path / "a" / "cat").glob("*.png"))) == 3
+
+
 def test_an_existing_file_is_never_replaced(stock, tmp_path, capsys):
     out = tmp_path / "ours.json"
     out.write_text("mine", encoding="utf-8")
@@ -80,14 +91,23 @@ def test_editor_format_needs_to_know_the_nodes(tmp_path, capsys):
     editor.write_text(json.dumps(read(PAIR)["editor"]), encoding="utf-8")
     assert main(["adapt", str(editor)]) == 1
     assert "is in editor format, whose values only a server can name" in capsys.readouterr().err
-    api = tmp_path / "api.json"
-    api.write_text(json.dumps(read(PAIR)["api"]), encoding="utf-8")
-    results = []
-    for path in (editor, api):
-        code = main(["adapt", str(path), "--object-info", str(CORE), "--json"])
-        printed = capsys.readouterr()
-        results.append((code, printed.out.replace(str(path), ""), printed.err[-200:]))
-    assert results[0] == results[1]
+    printed = []
+    for name, graph in both_formats().items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(graph), encoding="utf-8")
+        assert main(["adapt", str(path), "--object-info", str(CORE), "--json"]) == 0
+        printed.append(json.loads(capsys.readouterr().out)["graph"])
+    assert printed[0] == printed[1]
+
+
+def both_formats():
+    """A stock workflow as the editor saves it, and as it exports it."""
+    pair = read(PAIR)
+    for node in pair["editor"]["nodes"]:
+        if node["id"] == 2:
+            node["widgets_values"] = ["a cat"]
+    pair["api"]["2"]["inputs"]["text"] = "a cat"
+    return {"editor": pair["editor"], "api": pair["api"]}
 
 
 @pytest.mark.parametrize("graph", [{}, {"1": {"class_type": "UNETLoader"}}, []])
