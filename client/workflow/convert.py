@@ -4,10 +4,11 @@
     workflow = parse_workflow(converted.graph)
 
 The editor's export is the reference, and the tests compare with it: widget values, converted
-inputs, muted and bypassed nodes, reroutes, primitive nodes, notes, subgraphs (their nodes are
-called "outer:inner"). Different on purpose: nodes that cannot run because a node before them is
-muted are left out, as the server would do, and named in `notes`; a subgraph that is muted or
-bypassed inside another one is left out as a whole; ids inside subgraphs stay as saved. No I/O.
+inputs, muted and bypassed nodes, reroutes (a muted one cuts its link, as in editors of 2026),
+primitive nodes, notes, subgraphs (their nodes are called "outer:inner"). Different on purpose:
+nodes that cannot run because a node before them is muted are left out, as the server would do, and
+named in `notes`; a subgraph that is muted or bypassed inside another one is left out as a whole;
+ids inside subgraphs stay as saved. No I/O.
 """
 
 from __future__ import annotations
