@@ -171,10 +171,10 @@ class _Adaptation:
             "_meta": {"title": title},
         }
 
-    def _redirect(self, old: tuple[str, int], new: tuple[str, int]) -> None:
+    def _redirect(self, encoder: str, new: tuple[str, int]) -> None:
         for node in self.graph.values():
             for name, value in node["inputs"].items():
-                if is_link(value) and (value[0], value[1]) == old:
+                if is_link(value) and value[0] == encoder:
                     node["inputs"][name] = list(new)
 
     def leave_out_unused(self) -> None:
@@ -231,7 +231,7 @@ class _Adaptation:
             else:
                 del self.graph[node_id]
                 self._note(node_id, f"CLIPTextEncode left out, node {encode} does its work")
-            self._redirect((node_id, 0), (encode, outputs[node_id]))
+            self._redirect(node_id, (encode, outputs[node_id]))
 
     def replace_latent(self, batcher: str) -> None:
         """An empty latent image with a row per image of the batch."""

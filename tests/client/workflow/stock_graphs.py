@@ -11,7 +11,7 @@ def node(class_type, title="", **inputs):
     return found | {"_meta": {"title": title}} if title else found
 
 
-def ksampler(model, latent, *, positive="6", negative="7", denoise=1.0, steps=4):
+def ksampler(model, latent, *, positive="6", negative="7", denoise=1.0, steps=3):
     return node(
         "KSampler",
         model=[model, 0],
@@ -146,7 +146,7 @@ def custom_advanced(**more):
     graph["40"] = node("RandomNoise", noise_seed=7)
     graph["41"] = node("CFGGuider", model=["4", 0], positive=["6", 0], negative=["7", 0], cfg=4.0)
     graph["42"] = node("KSamplerSelect", sampler_name="euler")
-    graph["43"] = node("BasicScheduler", model=["4", 0], scheduler="normal", steps=4, denoise=1.0)
+    graph["43"] = node("BasicScheduler", model=["4", 0], scheduler="normal", steps=3, denoise=1.0)
     return graph
 
 
