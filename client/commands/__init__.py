@@ -9,6 +9,7 @@ COMMANDS = {
     "plan": "show exactly what would be made",
     "run": "make the images that are missing",
     "validate": "check a workflow against a server",
+    "adapt": "make a stock Stable Diffusion workflow one of SynthGrid's",
     "convert": "turn a workflow saved in ComfyUI's editor into API format",
     "extend": "make more images per class, with the folder's own workflow and settings",
     "verify": "check every image and record of a labelled folder, and repair it",

@@ -14,7 +14,14 @@ from typing import Any
 from comfy_nodes.labelset import write_atomically
 
 from ..errors import WorkflowError
-from .options import add_access_options, new_parser, server_of
+from .options import (
+    add_access_options,
+    described_by,
+    new_parser,
+    replaced_by,
+    saved_object_info,
+    server_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +59,7 @@ def add_parser(commands: Any) -> None:
 
 def convert_file(args: argparse.Namespace) -> int:
     """Writes the API format, and says on standard error what was left out."""
-    from ..workflow.convert import load_for
-    from ..workflow.graph import read_json
+    from ..workflow.loading import load_for
 
     if args.out is not None and args.out.exists() and not args.overwrite:
         raise WorkflowError(f"{args.out} exists; choose another --out, or add --overwrite")
@@ -62,16 +68,11 @@ def convert_file(args: argparse.Namespace) -> int:
 
         def object_info() -> Mapping[str, Any]:
             if args.object_info is None:
-                return source().open().object_info()
-            value = read_json(args.object_info)
-            if not isinstance(value, dict):
-                raise WorkflowError(
-                    f"{args.object_info} is not an answer of /object_info; expected a JSON object"
-                )
-            return value
+                return described_by(source().open())
+            return saved_object_info(args.object_info)
 
         def replacements() -> Mapping[str, Any]:
-            return {} if args.object_info else source().open().node_replacements()
+            return {} if args.object_info else replaced_by(source().open())
 
         workflow, notes = load_for(args.workflow, object_info, replacements)
     for note in notes:

@@ -287,12 +287,34 @@ def _secret_options(args: argparse.Namespace) -> str:
 
 def object_info_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
     """The /object_info of the first server that answers. Raises ServerError if none does."""
-    return _first_answer(servers, lambda server: server.object_info())
+    return _first_answer(servers, described_by)
+
+
+def described_by(server: ComfyServer) -> Mapping[str, Any]:
+    """A server's /object_info for a conversion: without the secrets that it may send back."""
+    info: Mapping[str, Any] = server.hide_in(server.object_info())
+    return info
+
+
+def saved_object_info(path: Path) -> Mapping[str, Any]:
+    """A server's answer to GET /object_info in a file. Raises WorkflowError: it is none."""
+    from ..workflow.graph import read_json
+
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise WorkflowError(f"{path} is not an answer of /object_info; expected a JSON object")
+    return value
+
+
+def replaced_by(server: ComfyServer) -> Mapping[str, Any]:
+    """Its /node_replacements, likewise."""
+    found: Mapping[str, Any] = server.hide_in(server.node_replacements())
+    return found
 
 
 def replacements_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
     """Its /node_replacements. Raises ServerError if none answers."""
-    return _first_answer(servers, lambda server: server.node_replacements())
+    return _first_answer(servers, replaced_by)
 
 
 def _first_answer(
@@ -381,28 +403,22 @@ def _lines(path: Path | None) -> tuple[str, ...] | None:
 
 def workflow_of(
     args: argparse.Namespace,
-    object_info: Callable[[], Mapping[str, Any]] | None = None,
-    replacements: Callable[[], Mapping[str, Any]] = dict,
+    object_info: Callable[[], Mapping[str, Any]],
+    replacements: Callable[[], Mapping[str, Any]],
 ) -> Workflow:
     """The named workflow, with the options applied.
 
     `object_info` and `replacements` return a server's /object_info and /node_replacements; they
-    are called only to convert editor format.
+    are called to convert editor format, and for classes that may have another name today. A file
+    in API format whose server does not answer stays as it is.
 
     Raises:
-        WorkflowError: no workflow, an option that no node takes, or editor format and no
-            `object_info`.
+        WorkflowError: no workflow, or an option that no node takes.
     """
-    from ..workflow.convert import load_for
+    from ..workflow.loading import load_for
     from ..workflow.overrides import with_settings
 
-    def no_server() -> Mapping[str, Any]:
-        raise WorkflowError(
-            f"{args.workflow} is in editor format; "
-            "convert it to API format first, with: synthgrid convert"
-        )
-
-    workflow, notes = load_for(args.workflow, object_info or no_server, replacements)
+    workflow, notes = load_for(args.workflow, object_info, replacements)
     for note in notes:
         log.warning("warning: %s", note)
     return with_settings(patch(workflow, options_of(args)), args.set)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import GenerationPlan, PromptTemplates
 
-from ..workflow.graph import load_workflow
 from ..workflow.options import Options, patch
 from .options import add_plan_options, new_parser, options_of
+
+if TYPE_CHECKING:
+    from ..workflow.graph import Workflow
 
 DEFAULT_PER_CLASS = 30
 DEFAULT_BATCH_SIZE = 8
@@ -26,7 +28,10 @@ def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "plan", examples=EXAMPLES)
     parser.add_argument(
-        "--workflow", type=Path, metavar="FILE", help="take templates and counts from this workflow"
+        "--workflow",
+        type=Path,
+        metavar="FILE",
+        help="take templates and counts from this workflow, in API or editor format",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_plan_options(parser)
@@ -39,7 +44,7 @@ def show_plan(args: argparse.Namespace) -> int:
 
     options = options_of(args)
     if args.workflow:
-        workflow = patch(load_workflow(args.workflow), options)
+        workflow = patch(_workflow(args.workflow), options)
         plan, batch_size = workflow.plan(), workflow.batch_size
     else:
         plan, batch_size = _plan_of(options), options.batch_size or DEFAULT_BATCH_SIZE
@@ -49,6 +54,15 @@ def show_plan(args: argparse.Namespace) -> int:
         else plan_table(plan, batch_size)
     )
     return 0
+
+
+def _workflow(path: Path) -> Workflow:
+    from ..embedded.registry import Registry
+    from ..workflow.loading import load_for_plan
+
+    registry = Registry()
+    ours = [name for name in registry.classes if name.startswith("SynthGrid")]
+    return load_for_plan(path, {name: registry.describe(name) for name in ours})
 
 
 def _plan_of(options: Options) -> GenerationPlan:

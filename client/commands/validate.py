@@ -14,7 +14,9 @@ from .options import (
     add_image_options,
     add_plan_options,
     add_server_options,
+    described_by,
     new_parser,
+    replaced_by,
     server_of,
     workflow_of,
 )
@@ -55,8 +57,8 @@ def check_workflow(args: argparse.Namespace) -> int:
         source = server_of(args, stack)
         workflow = workflow_of(
             args,
-            lambda: source.open().object_info(),
-            lambda: source.open().node_replacements(),
+            lambda: described_by(source.open()),
+            lambda: replaced_by(source.open()),
         )
         plan, server = workflow.plan(), source.open()
         findings = [

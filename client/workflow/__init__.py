@@ -1,7 +1,7 @@
 """Workflows: read, patched, checked before a run, and converted from ComfyUI's editor format."""
 
-from .convert import load_for
 from .graph import Workflow, load_workflow, parse_workflow
+from .loading import load_for
 from .options import Options, patch
 from .overrides import with_settings
 

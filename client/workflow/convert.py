@@ -4,11 +4,11 @@
     workflow = parse_workflow(converted.graph)
 
 The editor's export is the reference, and the tests compare with it: widget values, converted
-inputs, muted and bypassed nodes, reroutes, primitive nodes, notes, subgraphs (their nodes are
-called "outer:inner"). Different on purpose: nodes that cannot run because a node before them is
-muted are left out, as the server would do, and named in `notes`; a subgraph that is muted or
-bypassed inside another one is left out as a whole; ids inside subgraphs stay as saved. No I/O but
-in `load_for`.
+inputs, muted and bypassed nodes, reroutes (a muted one cuts its link, as in editors of 2026),
+primitive nodes, notes, subgraphs (their nodes are called "outer:inner"). Different on purpose:
+nodes that cannot run because a node before them is muted are left out, as the server would do, and
+named in `notes`; a subgraph that is muted or bypassed inside another one is left out as a whole;
+ids inside subgraphs stay as saved. No I/O.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import WorkflowError
@@ -32,17 +31,17 @@ from .editor import (
     EditorWorkflow,
     Link,
     Slot,
-    is_editor_format,
     parse_editor,
     shown,
 )
-from .graph import Workflow, parse_workflow, read_json
+from .placeholders import FILE_NAME, SAVERS, filled
 from .promoted import Promoted, primitive_targets
 from .replacements import Replacements, with_current_classes
 from .widgets import CUSTOM_COMBO, Shape, position_of_choice, sent_value, shape_of, wrapped
 
 _NOTES = {"Note", "MarkdownNote"}
 _REROUTE = "Reroute"
+_SEARCH_NAME = "Node name for S&R"  # the property by which "%Node.widget%" finds a node
 _NOT_SENT = {*_NOTES, _REROUTE, PRIMITIVE}
 MOST_NODES = 20_000  # nested subgraphs multiply; no server accepts a graph of this size
 ObjectInfo: TypeAlias = Mapping[str, Any]
@@ -56,30 +55,9 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-def _none() -> Replacements:
+def no_replacements() -> Replacements:
+    """What a server without /node_replacements answers."""
     return {}
-
-
-def load_for(
-    path: Path | str,
-    object_info: ObjectInfo | Callable[[], ObjectInfo],
-    replacements: Callable[[], Replacements] = _none,
-) -> tuple[Workflow, tuple[str, ...]]:
-    """The workflow in a file of either format, and notes on what was left out or renamed.
-
-    `object_info` is the server's, or a function that gets it: called for editor-format files only.
-    `replacements` gets its /node_replacements: called only if it lacks a class.
-
-    Raises:
-        WorkflowError: the file cannot be read, is not a workflow, or cannot be converted for this
-            server.
-    """
-    value = read_json(Path(path))
-    if not is_editor_format(value):
-        return parse_workflow(value, source=str(path)), ()
-    info = object_info() if callable(object_info) else object_info
-    converted = convert(value, info, source=str(path), replacements=replacements)
-    return parse_workflow(converted.graph, source=str(path)), converted.notes
 
 
 def convert(
@@ -87,7 +65,7 @@ def convert(
     object_info: ObjectInfo,
     *,
     source: str = "workflow",
-    replacements: Callable[[], Replacements] = _none,
+    replacements: Callable[[], Replacements] = no_replacements,
 ) -> Converted:
     """Converts a workflow in editor format for a server with this /object_info.
 
@@ -210,7 +188,7 @@ class _Export:
         for number, slot in enumerate(shape.inputs):
             found = self._resolve_input(scope, node, number, slot.type, frozenset())
             if isinstance(found, _Value):
-                inputs[slot.name] = wrapped(found.value)
+                inputs[slot.name] = wrapped(self._filled(node, slot.name, found.value))
             elif found is not None:
                 inputs[slot.name] = list(found)
             elif slot.link in scope.graph.links and slot.name not in inputs:
@@ -228,12 +206,28 @@ class _Export:
         primitives = self._primitives(scope)
         for name, widget in shape.widgets.items():
             if (node.id, name) in scope.inside:
-                yield name, wrapped(scope.inside[node.id, name])
+                yield name, wrapped(self._filled(node, name, scope.inside[node.id, name]))
             else:
-                yield (
-                    name,
-                    sent_value(widget, primitives.get((node.id, name), widget.value), node=node),
-                )
+                value = primitives.get((node.id, name), widget.value)
+                yield name, sent_value(widget, self._filled(node, name, value), node=node)
+
+    def _filled(self, node: EditorNode, name: str, value: Any) -> Any:
+        """A value as sent: in the file name of a node that saves, other nodes' values filled in."""
+        if name == FILE_NAME and node.type in SAVERS and isinstance(value, str):
+            return filled(value, self._value_at)
+        return value
+
+    def _value_at(self, name: str, widget: str) -> Any:
+        """The value of a widget of the first node that is called so. LookupError: none."""
+        graphs = (self._root.graph, *self._subgraphs.values())
+        nodes = [node for graph in graphs for node in graph.nodes.values()]
+        node = next(
+            (each for each in nodes if each.properties.get(_SEARCH_NAME, each.type) == name),
+            next((each for each in nodes if each.title == name), None),
+        )
+        if node is None:
+            raise LookupError(name)
+        return self.shape(node).widgets[widget].value
 
     def _shape(self, node: EditorNode) -> Shape:
         """The node's inputs and widgets; as saved for nodes that the server does not have."""
@@ -335,11 +329,8 @@ class _Export:
             if node.type != PRIMITIVE or not isinstance(node.values, list) or not node.values:
                 continue
             value = node.values[0]
-            if node.properties.get("Run widget replace on values") and "%" in str(value):
-                raise WorkflowError(
-                    f"{self._name(scope, node)} replaces %parts% of its text in the browser; "
-                    "write the text out"
-                )
+            if node.properties.get("Run widget replace on values") and isinstance(value, str):
+                value = filled(value, self._value_at)
             found.update((place, value) for place in primitive_targets(scope.graph, node))
         return found
 

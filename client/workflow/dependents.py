@@ -22,7 +22,7 @@ def without_dependents(
             continue
         notes.append(
             f"node {node_id} '{shown(node['_meta']['title'])}' is left out: "
-            f"nothing comes to its '{name}', since a node before it is muted or bypassed"
+            f"nothing comes to its '{name}'; what should feed it is muted, bypassed or missing"
         )
         for other_id, other in graph.items():
             for key in [

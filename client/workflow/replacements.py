@@ -1,6 +1,7 @@
-"""Node classes that got another name since a workflow was saved, in editor format. No I/O.
+"""Node classes that got another name since a workflow was saved. No I/O.
 
-    value, notes = with_current_classes(value, object_info, server.node_replacements)
+    value, notes = with_current_classes(value, object_info, server.node_replacements)  # editor
+    graph, notes = in_current_classes(graph, object_info, server.node_replacements)    # API
 
 Newer servers list at GET /node_replacements which class stands for an older one, and what its
 inputs are called there. Some old names differ in a space at their end only; those need no list.
@@ -15,6 +16,62 @@ from typing import Any, TypeAlias
 from .editor import is_editor_format, shown
 
 Replacements: TypeAlias = Mapping[str, Any]
+# The classes of common workflows, which have kept their names; a file with no others is not looked
+# into any further. With SynthGrid's own.
+_KEPT = {
+    "CheckpointLoaderSimple", "VAELoader", "CLIPLoader", "LoraLoader", "LoraLoaderModelOnly",
+    "ControlNetLoader", "CLIPTextEncode", "CLIPSetLastLayer", "ControlNetApplyAdvanced",
+    "EmptyLatentImage", "LatentUpscale", "LatentUpscaleBy", "LoadImage", "VAEEncode", "VAEDecode",
+    "KSampler", "KSamplerAdvanced", "KSamplerSelect", "BasicScheduler", "CFGGuider",
+    "SamplerCustomAdvanced", "RandomNoise", "SaveImage", "PreviewImage",
+}  # fmt: skip
+_OURS = "SynthGrid"
+
+
+def may_be_renamed(graph: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a graph in API format has a class that a newer server may call otherwise."""
+    kinds = {node["class_type"] for node in graph.values()}
+    return any(not kind.startswith(_OURS) for kind in kinds - _KEPT)
+
+
+def in_current_classes(
+    graph: Mapping[str, Mapping[str, Any]],
+    object_info: Mapping[str, Any],
+    replacements: Callable[[], Replacements],
+) -> tuple[dict[str, Any], list[str]]:
+    """A graph in API format with this server's classes, and a note for each that changed.
+
+    `replacements` is called only if a class is missing. What has no replacement stays as it is.
+    """
+    known = cache(replacements)
+    rule_of = cache(lambda kind: _rule(kind, object_info, known()))
+    found: dict[str, Any] = {}
+    notes = []
+    for node_id, node in graph.items():
+        kind = node["class_type"]
+        rule = None if kind in object_info else rule_of(kind)
+        if rule is None:
+            found[node_id] = node
+            continue
+        name = rule["new_node_id"]
+        found[node_id] = {**node, "class_type": name, "inputs": _renamed_inputs(node, rule)}
+        if name.strip() != kind.strip():
+            notes.append(f"node {node_id}: '{shown(kind)}' is called '{shown(name)}' today")
+    return found, notes
+
+
+def _renamed_inputs(node: Mapping[str, Any], rule: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of the new class, as the server itself would rename them."""
+    mapping = [each for each in _entries(rule.get("input_mapping")) if "new_id" in each]
+    if not mapping:
+        return dict(node["inputs"])
+    inputs = {}
+    for each in mapping:
+        if "set_value" in each:
+            inputs[str(each["new_id"])] = each["set_value"]
+        elif (old := str(each.get("old_id"))) in node["inputs"]:
+            inputs[str(each["new_id"])] = node["inputs"][old]
+    return inputs
 
 
 def with_current_classes(

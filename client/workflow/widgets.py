@@ -29,18 +29,40 @@ _WIDGETS = {
     "MARKDOWN",
     "TEXTAREA",
     "COLOR",
+    "COLORS",
     "CURVE",
     "RANGE",
+    "BOUNDING_BOX",
+    "BOUNDING_BOXES",
+    "PAINTER",
+    "COMPOSITOR",
+    "VIDEO_EDIT",
+    "IMAGECOMPARE",
     DYNAMIC_COMBO,
 }
-# Their content is made in a browser when a prompt is queued (a camera picture, a drawing, a view).
+_NOT_SAVED = {"IMAGECOMPARE"}  # shows two images after a run; always sent as it is at first
+# Their content is made in a browser when a prompt is queued (a camera picture, sound, a 3D view).
 _BROWSER_ONLY = {
-    "WEBCAM", "AUDIO_RECORD", "LOAD_3D", "LOAD3D_CAMERA", "PAINTER", "COMPOSITOR", "VIDEO_EDIT",
+    "WEBCAM", "AUDIO_RECORD", "LOAD_3D",
     "COMFY_DYNAMICGROUP_V3",
     "COMFY_BRANCH_INPUT_NAMES", "COMFY_BRANCH_SELECTOR",
 }  # fmt: skip
 _SEEDS = ("seed", "noise_seed")
-_DEFAULTS: dict[str, Any] = {"INT": 0, "FLOAT": 0, "BOOLEAN": False, "STRING": ""}
+_BOX_SIDES = 4  # numbers that the editor shows, and saves, for the parts of a bounding box
+# What the editor starts with where the class gives no default.
+_DEFAULTS: dict[str, Any] = {
+    "INT": 0,
+    "FLOAT": 0,
+    "BOOLEAN": False,
+    "STRING": "",
+    "PAINTER": "",
+    "COLOR": "#000000",
+    "COLORS": [],
+    "RANGE": {"min": 0, "max": 1},
+    "BOUNDING_BOX": {"x": 0, "y": 0, "width": 512, "height": 512},
+    "BOUNDING_BOXES": [],
+    "IMAGECOMPARE": ["", ""],
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,8 @@ class Input:
             return int(bool(self.name in _SEEDS if control is None else control))
         if self.type == "COMBO":
             return 2 if control else 0  # the control itself and a filter for it
+        if self.type == "BOUNDING_BOX":
+            return _BOX_SIDES
         return int(self.type == "FLOAT" and bool(control))
 
     @property
@@ -244,6 +268,8 @@ class _Saved:
         """The value of the next widget; its default where none was saved."""
         if isinstance(self._values, dict):
             return self._values.get(each.name, each.default)
+        if each.type in _NOT_SAVED:
+            return each.default
         position, self._next = self._next, self._next + 1
         value = self._values[position] if position < len(self._values) else each.default
         return each.default if value is None and each.choices else value

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from client.__main__ import main
+from client.wording import HIDDEN
 from tests.client.stand_in import StandIn
+from tests.client.stand_in import answer as reply
 
 ROOT = Path(__file__).resolve().parents[3]
 EDITOR = ROOT / "workflows" / "sd15_class_prompts.json"
@@ -128,3 +130,55 @@ def test_a_token_is_named_not_given(server, monkeypatch, capsys, tmp_path):
     assert "quiet-word" not in captured.out + captured.err
     with pytest.raises(SystemExit):
         main(["validate", str(API), "--server", server.url, "--token", "quiet-word"])
+
+
+def test_plan_reads_a_file_in_editor_format_without_a_server(capsys):
+    printed = []
+    for path in (EDITOR, API):
+        assert main(["plan", "--workflow", str(path), "--per-class", "2", "--json"]) == 0
+        printed.append(json.loads(capsys.readouterr().out))
+    assert printed[0] == printed[1]
+
+
+def renamed_latent(server):
+    """A file in API format with a class that the server calls otherwise."""
+    old = read(API)
+    number = next(key for key, each in old.items() if each["class_type"] == "VAEDecode")
+    old[number]["class_type"] = "VAEDecodeOfOld"
+    rule = {"new_node_id": "VAEDecode", "old_node_id": "VAEDecodeOfOld", "input_mapping": None}
+    answer = json.dumps({"VAEDecodeOfOld": [rule]}).encode()
+    server.tricks["/node_replacements"] = lambda handler: reply(handler, answer)
+    return old, number
+
+
+@pytest.mark.parametrize("command", ["validate", "run"])
+def test_an_old_class_in_a_file_in_api_format_is_renamed(server, command, tmp_path, capsys):
+    old, number = renamed_latent(server)
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old), encoding="utf-8")
+    more = ["--per-class", "1", "--out", str(tmp_path / "out")]
+    assert main([command, str(path), "--server", server.url, *more]) == 0
+    assert f"node {number}: 'VAEDecodeOfOld' is called 'VAEDecode' today" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["convert", "validate", "run"])
+def test_a_token_that_a_server_sends_back_in_its_description_is_not_shown(
+    server, command, monkeypatch, tmp_path, capsys
+):
+    server.authorization = "Bearer quiet-word"
+    server.object_info = json.loads(json.dumps(server.object_info))
+    server.object_info["VAEDecode"]["display_name"] = "Decode quiet-word"
+    server.object_info["CheckpointLoaderSimple"]["display_name"] = "quiet-word"
+    monkeypatch.setenv("THE_TOKEN", "quiet-word")
+    editor = read(EDITOR)
+    for each in editor["nodes"]:
+        each["title"] = ""
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps(editor), encoding="utf-8")
+    more = [] if command == "convert" else ["--per-class", "1", "--out", str(tmp_path / "out")]
+    options = ["--server", server.url, "--token-env", "THE_TOKEN", *more]
+    assert main([command, str(path), *options]) == 0
+    captured = capsys.readouterr()
+    shown = captured.out + captured.err
+    assert "quiet-word" not in shown
+    assert command != "convert" or f"Decode {HIDDEN}" in shown

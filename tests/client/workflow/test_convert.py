@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.errors import WorkflowError
-from client.workflow.convert import convert, load_for
+from client.workflow.convert import convert
 from client.workflow.graph import parse_workflow
+from client.workflow.loading import load_for
 
 HERE = Path(__file__).parent / "pairs"
 SHIPPED = Path(__file__).resolve().parents[3] / "workflows"
@@ -262,6 +263,51 @@ def test_what_only_a_browser_can_fill_is_refused(info):
     assert "node 8 'LoadImage': its input 'image' (WEBCAM) is filled by the browser" in refusal(
         pair("widgets")["editor"], info
     )
+
+
+def image_with(info, name, kind, saved, **options):
+    """The inputs of a LoadImage whose class has one more widget, after its file."""
+    info = copy.deepcopy(info)
+    info["LoadImage"]["input"]["required"] = {"image": [["a.png"], {}], name: [kind, options]}
+    info["LoadImage"]["input_order"] = {"required": ["image", name]}
+    loader = {"id": 1, "type": "LoadImage", "widgets_values": ["a.png", *saved]}
+    return convert({"nodes": [loader], "links": []}, info).graph["1"]["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "saved", "sent"),
+    [
+        ("COLORS", [["#fff"]], {"__value__": ["#fff"]}),
+        ("COLORS", [], {"__value__": []}),
+        ("BOUNDING_BOXES", [[{"x": 1}]], {"__value__": [{"x": 1}]}),
+        ("BOUNDING_BOX", [{"x": 1}, 1, 0, 8, 8], {"x": 1}),
+        ("BOUNDING_BOX", [], {"x": 0, "y": 0, "width": 512, "height": 512}),
+        ("RANGE", [], {"min": 0, "max": 1}),
+        ("COMPOSITOR", [{"layers": 2}], {"layers": 2}),
+        ("PAINTER", ["drawn.png [input]"], "drawn.png [input]"),
+        ("IMAGECOMPARE", [], {"__value__": ["", ""]}),
+        ("IMAGECOMPARE", [{"before": "/api/view?filename=a"}], {"__value__": ["", ""]}),
+    ],
+)
+def test_a_widget_of_any_kind_is_sent_as_the_browser_sends_it(info, kind, saved, sent):
+    """What a browser (1.49.6) sent for core's nodes with such widgets."""
+    assert image_with(info, "more", kind, saved) == {"image": "a.png", "more": sent}
+
+
+def test_a_box_is_followed_by_the_numbers_of_its_sides(info):
+    info = copy.deepcopy(info)
+    info["LoadImage"]["input"]["required"]["crop"] = ["BOUNDING_BOX", {}]
+    info["LoadImage"]["input"]["required"]["name"] = ["STRING", {}]
+    info["LoadImage"]["input_order"]["required"] = ["crop", "name"]
+    values = [{"x": 1}, 1, 0, 8, 8, "after it"]
+    loader = {"id": 1, "type": "LoadImage", "widgets_values": values}
+    inputs = convert({"nodes": [loader], "links": []}, info).graph["1"]["inputs"]
+    assert inputs["name"] == "after it"
+
+
+def test_a_camera_that_no_node_gives_is_not_sent(info):
+    """An optional socket of 3D previews: the browser sends nothing for it."""
+    assert image_with(info, "camera_info", "LOAD3D_CAMERA", []) == {"image": "a.png"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""Files of either format: with today's class names for a server, and planned without one."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from client.errors import ServerUnreachable
+from client.workflow.graph import load_workflow
+from client.workflow.loading import load_for, load_for_plan
+from client.workflow.options import Options, patch
+from comfy_nodes.plan import ClassEntry
+from tests.client.workflow.test_replacements import INFO, RENAMED
+
+SHIPPED = Path(__file__).resolve().parents[3] / "workflows"
+OLD = {
+    "1": {"class_type": "Source", "inputs": {"width": 8}},
+    "2": {
+        "class_type": "ResizeByEdge",
+        "inputs": {"images": ["1", 0], "longer_edge": 768, "gone": 1},
+        "_meta": {"title": "Smaller"},
+    },
+    "3": {"class_type": "Average ", "inputs": {"image": ["2", 0], "strength": 0.5}},
+}
+
+
+def unreachable():
+    raise ServerUnreachable("no answer")
+
+
+def never():
+    raise AssertionError("asked without need")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(value):
+        path = tmp_path / "w.json"
+        path.write_text(json.dumps(value), encoding="utf-8")
+        return path
+
+    return save
+
+
+def test_a_file_in_api_format_gets_the_class_and_input_names_of_the_server(saved):
+    workflow, notes = load_for(saved(OLD), INFO, lambda: RENAMED)
+    assert workflow.graph == {
+        "1": OLD["1"],
+        "2": {
+            "class_type": "Resize",
+            "inputs": {"image": ["1", 0], "largest_size": 768, "method": "lanczos"},
+            "_meta": {"title": "Smaller"},
+        },
+        "3": {"class_type": "Average", "inputs": OLD["3"]["inputs"]},
+    }
+    assert notes == ("node 2: 'ResizeByEdge' is called 'Resize' today",)
+
+
+def test_a_file_in_api_format_stays_as_it_is_if_no_server_answers(saved):
+    assert load_for(saved(OLD), unreachable, unreachable)[0].graph == OLD
+
+
+def test_no_server_is_asked_about_classes_that_have_kept_their_names():
+    path = SHIPPED / "api" / "sd15_class_prompts.json"
+    assert load_for(path, never, never)[0].graph == load_workflow(path).graph
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.json")))
+def test_a_file_in_editor_format_has_the_plan_of_its_twin(name, own_nodes):
+    ours = {key: each for key, each in own_nodes.items() if key.startswith("SynthGrid")}
+    options = Options(classes=(ClassEntry("bat"), ClassEntry("bee")))
+    editor = patch(load_for_plan(SHIPPED / f"{name}.json", ours), options)
+    api = patch(load_workflow(SHIPPED / "api" / f"{name}.json"), options)
+    assert list(editor.plan()) == list(api.plan())
+    assert editor.batch_size == api.batch_size
+
+
+def test_the_plan_needs_no_other_class_not_even_inside_a_subgraph(saved, own_nodes):
+    value = json.loads((SHIPPED / "sd15_class_prompts.json").read_text(encoding="utf-8"))
+    changed = copy.deepcopy(value)
+    inner = {"id": 1, "type": "NobodyHasThis", "widgets_values": ["{a|b}"]}
+    changed["nodes"].append({"id": 90, "type": "the-subgraph"})
+    changed["definitions"] = {"subgraphs": [{"id": "the-subgraph", "nodes": [inner]}]}
+    ours = {key: each for key, each in own_nodes.items() if key.startswith("SynthGrid")}
+    plans = [list(load_for_plan(saved(each), ours).plan()) for each in (value, changed)]
+    assert plans[0] == plans[1]
