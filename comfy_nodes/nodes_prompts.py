@@ -29,6 +29,7 @@ from .subfolders import images_below
 
 CATEGORY = "SynthGrid"
 BANKS = ("templates", "contexts", "styles")
+_TO_FINISH = "press 'Queue what is missing' on the batcher, or set batch_index back to 0"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,17 @@ class ClassList:
         except SynthGridError as error:
             return str(error)
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, classes: str | None = None, path: str | None = None) -> bool | str:
+        """Refuses a list that cannot be read before anything is queued; None comes over a link."""
+        if path is None or (classes is None and not path.strip()):
+            return True
+        try:
+            _read_classes(classes or "", path)
+        except SynthGridError as error:
+            return str(error)
+        return True
+
     def read(self, classes: str, path: str) -> tuple[tuple[ClassEntry, ...]]:
         """The classes. Raises PlanError: none, one given twice, or a path that does not exist."""
         return (_read_classes(classes, path),)
@@ -170,6 +182,29 @@ class PromptTemplatesNode:
         except SynthGridError as error:
             return str(error)
 
+    @classmethod
+    def VALIDATE_INPUTS(
+        cls,
+        templates: str | None = None,
+        contexts: str | None = None,
+        styles: str | None = None,
+        templates_file: str | None = "",
+        contexts_file: str | None = "",
+        styles_file: str | None = "",
+    ) -> bool | str:
+        """Refuses what makes no prompt before anything is queued.
+
+        The value of a linked input (None) is not known yet, nor then whether the rest fits it.
+        """
+        inputs = {name: value for name, value in locals().items() if name != "cls"}
+        if any(value is None for value in inputs.values()):
+            return True
+        try:
+            cls().read(negative_prompt="", **inputs)
+        except SynthGridError as error:
+            return str(error)
+        return True
+
     def read(
         self,
         templates: str,
@@ -205,9 +240,9 @@ class ClassPromptBatcher:
     DESCRIPTION = (
         "Plans images_per_class images for every class and gives out one batch of them each time "
         "the workflow is queued. batch_index counts up by itself: set the queue count to the "
-        "number of batches and press Run. Every image has its own label, prompt and seed, which "
-        "depend neither on the batch size nor on the number of images. After the last batch the "
-        "node says that the plan is finished, and nothing is sampled."
+        "number of batches and press Run. 'Queue what is missing' queues every batch of which the "
+        "saver's folder lacks an image. Every image has its own label, prompt and seed, which "
+        "depend neither on the batch size nor on the number of images."
     )
     RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
     RETURN_NAMES = ("batch", "summary")
@@ -297,7 +332,7 @@ class ClassPromptBatcher:
         only: str = "",
         resume_folder: str = "",
     ) -> dict[str, Any]:
-        """The batch; if nothing is left to make, a message, and later nodes are skipped.
+        """The batch; where there is nothing to make, a message, and later nodes are skipped.
 
         Raises:
             PlanError: the classes or templates make no plan. Outside ComfyUI, which alone can skip
@@ -305,8 +340,10 @@ class ClassPromptBatcher:
         """
         plan = GenerationPlan(classes, templates, images_per_class, plan_seed)
         count = plan.batch_count(batch_size)
-        if batch_index >= count and (answer := _nothing(_finished(plan, count))):
-            return answer
+        if batch_index >= count:
+            text = _past_the_end(plan, batch_index, count, resume_folder)
+            if answer := _nothing(text):
+                return answer
         specs = _only(plan.batch(batch_index, batch_size), only)
         missing = _missing(specs, plan.plan_id, resume_folder)
         if not missing:
@@ -321,11 +358,20 @@ class ClassPromptBatcher:
         return {"ui": {"text": [summary]}, "result": (batch, summary)}
 
 
-def _finished(plan: GenerationPlan, count: int) -> str:
-    return (
-        f"plan finished: all {len(plan)} images have been queued in {count} batches, numbered 0 to "
-        f"{count - 1}; set batch_index back to 0 for another plan"
+def _past_the_end(plan: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:
+    """What is so after the last batch; what exists is known only of the folder to resume."""
+    past = (
+        f"batch_index {batch_index} is past the last batch "
+        f"(the plan has {count}, numbered 0 to {count - 1})"
     )
+    name = resume_folder.strip()
+    if not name:
+        return f"{past}, so nothing was made; {_TO_FINISH}"
+    existing = images_below(paths.folder_in_output(name), plan.plan_id)
+    done = sum(index < len(plan) for index in existing)
+    if done == len(plan):
+        return f"plan finished: all {done} images exist in '{name}'"
+    return f"{past}; {done} of {len(plan)} images exist in '{name}'; {_TO_FINISH}"
 
 
 def _nothing(text: str) -> dict[str, Any] | None:

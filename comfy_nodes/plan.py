@@ -206,8 +206,7 @@ class GenerationPlan:
         if not 0 <= batch_index < count:
             raise PlanError(
                 f"batch_index {batch_index} is past the end: this plan has {count} batches of "
-                f"{batch_size}, numbered 0 to {count - 1}. All {len(self)} images have been "
-                "queued; set batch_index back to 0 to start over"
+                f"{batch_size}, numbered 0 to {count - 1}; set batch_index back to 0"
             )
         start = batch_index * batch_size
         return tuple(self.row(index) for index in range(start, min(start + batch_size, len(self))))

@@ -127,15 +127,54 @@ def output(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_inside_comfyui_a_finished_plan_is_reported_and_samples_nothing(inside_comfyui):
+def test_a_bad_class_list_is_refused_before_anything_is_queued(tmp_path):
+    validate = NODE_CLASS_MAPPINGS["SynthGridClassList"].VALIDATE_INPUTS
+    (tmp_path / "classes.txt").write_text("bat")
+    assert validate(classes="bat", path="") is True
+    assert validate(classes="", path=str(tmp_path / "classes.txt")) is True
+    assert "more than once: 'bat'" in validate(classes="bat\nbat", path="")
+    assert "does not exist" in validate(classes="bat", path=str(tmp_path / "gone.txt"))
+    assert "does not exist" in validate(classes=None, path=str(tmp_path / "gone.txt"))
+    for classes, path in ((None, ""), ("", None)):  # over a link: not known yet
+        assert validate(classes=classes, path=path) is True
+
+
+def test_bad_templates_are_refused_before_anything_is_queued(tmp_path):
+    validate = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS
+    (tmp_path / "places.txt").write_text("in the rain")
+    texts = {"templates": "a {class} {context}", "contexts": "", "styles": ""}
+    assert validate(**texts, contexts_file=str(tmp_path / "places.txt")) is True
+    assert "there are no contexts" in validate(**texts)
+    assert "unknown placeholder" in validate(**texts | {"templates": "a {clas}"})
+    assert "does not exist" in validate(**texts, contexts_file=str(tmp_path / "gone.txt"))
+    assert validate(**texts | {"contexts": None}) is True
+    assert validate(**texts | {"templates": None}) is True
+
+
+def test_past_the_last_batch_nothing_is_said_about_images_that_nobody_has_looked_for(
+    inside_comfyui,
+):
     answer = batch(batch_index=2)
     text = (
-        "plan finished: all 12 images have been queued in 2 batches, numbered 0 to 1; "
-        "set batch_index back to 0 for another plan"
+        "batch_index 2 is past the last batch (the plan has 2, numbered 0 to 1), so nothing was "
+        "made; press 'Queue what is missing' on the batcher, or set batch_index back to 0"
     )
     assert answer["ui"] == {"text": [text]}
     blocker, summary = answer["result"]
     assert (type(blocker), blocker.message, summary) == (Blocker, None, text)
+
+
+@pytest.mark.usefixtures("inside_comfyui")
+def test_past_the_last_batch_the_folder_says_what_exists(output):
+    for batch_index in (2, 9):
+        assert batch(batch_index=batch_index, resume_folder="animals")["result"][1].startswith(
+            f"batch_index {batch_index} is past the last batch (the plan has 2, numbered 0 to 1); "
+            "4 of 12 images exist in 'animals'; press 'Queue what is missing'"
+        )
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(8, 8, 8, 3), batch()["result"][0], "animals")
+    text = batch(batch_index=2, resume_folder="animals")["result"][1]
+    assert text == "plan finished: all 12 images exist in 'animals'"
 
 
 @pytest.mark.usefixtures("inside_comfyui")
