@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any
 
 from . import host, paths
@@ -26,6 +26,7 @@ from .plan import (
 )
 from .realimages import SourceImage
 from .subfolders import images_below
+from .wildcards import parse_wildcards, read_wildcard, used_wildcards
 
 CATEGORY = "SynthGrid"
 BANKS = ("templates", "contexts", "styles")
@@ -124,7 +125,8 @@ class PromptTemplatesNode:
     DESCRIPTION = (
         "How a class name becomes a prompt. Placeholders: {class}, {definition}, {context}, "
         "{style}. With several templates, contexts or styles, each class uses all of them equally "
-        "often, in its own shuffled order."
+        "often, in its own shuffled order. {red|blue} and the wildcard __color__ are drawn anew "
+        "for every image, from its seed."
     )
     RETURN_TYPES = ("SYNTHGRID_TEMPLATES",)
     RETURN_NAMES = ("templates",)
@@ -153,11 +155,19 @@ class PromptTemplatesNode:
             )
             return "STRING", {"default": "", "tooltip": tooltip}
 
+        typed = (
+            "Lists for __name__ in templates, contexts and styles: a line '__color__:', and below "
+            "it the entries, one per line."
+        )
+        folder = (
+            "A folder in ComfyUI's input folder with a text file for each wildcard that is not "
+            "typed in: __color__ is color.txt, __animals/cats__ is animals/cats.txt."
+        )
         templates = {
             "multiline": True,
             "default": DEFAULT_TEMPLATE,
             "tooltip": "One prompt template per line, for example "
-            "'a photo of a {class}, {context}, {style}'.",
+            "'a photo of a {class}, {context}, {style}' or 'a {small|large} {class}'.",
         }
         negative = {
             "default": "",
@@ -170,15 +180,27 @@ class PromptTemplatesNode:
                 "contexts": bank("context", "in a forest at dawn"),
                 "styles": bank("style", "black and white photograph"),
             },
-            "optional": {f"{name}_file": file(name) for name in BANKS},
+            "optional": {f"{name}_file": file(name) for name in BANKS}
+            | {
+                "wildcards": ("STRING", {"multiline": True, "default": "", "tooltip": typed}),
+                "wildcards_folder": ("STRING", {"default": "wildcards", "tooltip": folder}),
+            },
         }
 
     @classmethod
-    def IS_CHANGED(cls, **inputs: Any) -> str:
-        """The entries of the files, because a file may have changed on disk."""
-        files = {name: inputs.get(f"{name}_file") or "" for name in BANKS}
+    def IS_CHANGED(cls, **inputs: Any) -> float | str:
+        """The entries of files and wildcards, because a file may have changed on disk.
+
+        Which wildcards a linked text (None) uses is not known here: then nothing is cached, if
+        there is a folder of them.
+        """
+        folder = inputs.get("wildcards_folder") or ""
         try:
-            return repr([_bank(name, "", file) for name, file in files.items()])
+            if any(value is None for value in inputs.values()):
+                has_files = bool(folder.strip()) and paths.list_to_read(folder).is_dir()
+                return float("nan") if has_files else _entries_of_files(inputs)
+            texts = cls().read(**{"negative_prompt": ""} | inputs)[0]
+            return repr((texts.templates, texts.contexts, texts.styles, texts.wildcards))
         except SynthGridError as error:
             return str(error)
 
@@ -191,6 +213,8 @@ class PromptTemplatesNode:
         templates_file: str | None = "",
         contexts_file: str | None = "",
         styles_file: str | None = "",
+        wildcards: str | None = "",
+        wildcards_folder: str | None = "",
     ) -> bool | str:
         """Refuses what makes no prompt before anything is queued.
 
@@ -214,23 +238,31 @@ class PromptTemplatesNode:
         templates_file: str = "",
         contexts_file: str = "",
         styles_file: str = "",
+        wildcards: str = "",
+        wildcards_folder: str = "",
     ) -> tuple[PromptTemplates]:
-        """The templates with their banks.
+        """The templates with their banks and the wildcards that they use.
 
         Raises:
-            PlanError: no template, an unknown placeholder, a placeholder whose bank is empty, or a
-                bank file that is missing or malformed (the message names the line).
+            PlanError: no template, an unknown placeholder, a placeholder whose bank is empty, a
+                bank file that is missing or malformed (the message names the line), or
+                alternatives or wildcards that are malformed or missing.
+            LabelsetError: a file outside the folders that may be read.
         """
         entries = _bank("templates", templates, templates_file)
-        made = partial(
-            PromptTemplates,
-            negative_prompt=negative_prompt.strip(),
-            contexts=_texts(_bank("contexts", contexts, contexts_file)),
-            styles=_texts(_bank("styles", styles, styles_file)),
+        banks = (
+            _texts(_bank("contexts", contexts, contexts_file)),
+            _texts(_bank("styles", styles, styles_file)),
         )
+        find = _finder(wildcards, wildcards_folder)
+
+        def made(templates: tuple[str, ...]) -> PromptTemplates:
+            used = used_wildcards((*templates, *banks[0], *banks[1]), find)
+            return PromptTemplates(templates, negative_prompt.strip(), *banks, wildcards=used)
+
         if templates_file.strip():
             _refuse_bad_lines(entries, templates_file, made)
-        return (made(templates=_texts(entries)),)
+        return (made(_texts(entries)),)
 
 
 class ClassPromptBatcher:
@@ -399,6 +431,24 @@ def _bank(name: str, text: str, file: str) -> tuple[BankEntry, ...]:
     return tuple(BankEntry(line, "") for line in parse_lines(text))
 
 
+def _entries_of_files(inputs: Mapping[str, Any]) -> str:
+    files = {name: inputs.get(f"{name}_file") or "" for name in BANKS}
+    return repr([_bank(name, "", file) for name, file in files.items()])
+
+
+def _finder(typed: str, folder: str) -> Callable[[str], tuple[str, ...]]:
+    """Entries by name: those typed in, otherwise those of a text file in the folder."""
+    lists = parse_wildcards(typed)
+
+    @cache
+    def find(name: str) -> tuple[str, ...]:
+        if name in lists or not folder.strip():
+            return lists.get(name, ())
+        return read_wildcard(paths.list_to_read(f"{folder.strip()}/{name}.txt"), name)
+
+    return find
+
+
 def _texts(entries: tuple[BankEntry, ...]) -> tuple[str, ...]:
     return tuple(entry.text for entry in entries)
 
@@ -409,7 +459,7 @@ def _refuse_bad_lines(
     """Raises PlanError for the first template that is wrong, with its line in the file."""
     for entry in entries:
         try:
-            made(templates=(entry.text,))
+            made((entry.text,))
         except PlanError as error:
             raise PlanError(
                 f"templates_file {paths.list_to_read(file)} {entry.place}: {error}"

@@ -28,6 +28,8 @@ from .subfolders import images_below
 PATH = "/synthgrid/preview"
 MISSING_PATH = "/synthgrid/missing"
 LARGEST_BODY = 4 * 2**20  # bytes
+# The inputs of Prompt Templates that an older copy of the extension does not send.
+LATER_TEXTS = (*(f"{name}_file" for name in BANKS), "wildcards", "wildcards_folder")
 MOST_ROWS = 16  # how many prompts of the next batch are sent; the node shows no more
 MOST_BATCHES = 1000  # how many batches one press queues: ComfyUI keeps every queued graph in memory
 
@@ -69,7 +71,8 @@ def preview(asked: Any) -> dict[str, Any]:
 
         {"classes": {"classes", "path"},
          "templates": {"templates", "negative_prompt", "contexts", "styles",
-                       optionally "templates_file", "contexts_file", "styles_file"},
+                       optionally "templates_file", "contexts_file", "styles_file",
+                       "wildcards", "wildcards_folder"},
          "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index",
                      optionally "resume_folder"},
          "folder": optional}
@@ -170,7 +173,7 @@ def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
             name: _text(templates, name)
             for name in ("templates", "negative_prompt", "contexts", "styles")
         },
-        **{f"{name}_file": _text(templates, f"{name}_file", "") for name in BANKS},
+        **{name: _text(templates, name, "") for name in LATER_TEXTS},
     )
     plan = GenerationPlan(
         entries,

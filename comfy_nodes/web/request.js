@@ -19,6 +19,8 @@ const WIDGETS = {
     "templates_file",
     "contexts_file",
     "styles_file",
+    "wildcards",
+    "wildcards_folder",
   ],
   [BATCHER]: ["images_per_class", "batch_size", "plan_seed", "batch_index", "resume_folder"],
 };

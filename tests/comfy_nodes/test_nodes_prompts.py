@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from comfy_nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, host
-from comfy_nodes.errors import LabelsetError, PlanError
+from comfy_nodes.errors import LabelsetError, PlanError, SynthGridError
 from comfy_nodes.plan import PromptTemplates, parse_classes
 
 CLASSES = parse_classes("badger\nbat\nbear")
@@ -100,6 +100,76 @@ def test_the_batcher_past_the_end_says_so():
         PlanError, match="batch_index 2 is past the end: this plan has 2 batches of 8"
     ):
         batch(batch_index=2)
+
+
+@pytest.fixture
+def wildcards(tmp_path, monkeypatch):
+    """An input folder with two wildcards in files, and a secret outside it."""
+    root = tmp_path / "input"
+    (root / "wildcards" / "animals").mkdir(parents=True)
+    (root / "wildcards" / "color.txt").write_text("red\n__animals/cats__ grey")
+    (root / "wildcards" / "animals" / "cats.txt").write_text("lynx")
+    (tmp_path / "secret.txt").write_text("password")
+    (root / "wildcards" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    monkeypatch.setattr(host, "_input_directory", root)
+    return root / "wildcards"
+
+
+def templates_of(templates, **more):
+    inputs = {"templates": templates, "negative_prompt": "", "contexts": "", "styles": ""}
+    defaults = {"wildcards_folder": "wildcards"}
+    return NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"]().read(**inputs | defaults | more)[0]
+
+
+def test_wildcards_are_typed_in_or_come_from_files_of_the_input_folder(wildcards):
+    texts = templates_of("a __color__ {class} __size__", wildcards="__size__:\nsmall\nlarge")
+    assert texts.wildcards == (
+        ("animals/cats", ("lynx",)),
+        ("color", ("red", "__animals/cats__ grey")),
+        ("size", ("small", "large")),
+    )
+    typed = templates_of("a __color__ {class}", wildcards="__color__:\nblue")
+    assert typed.wildcards == (("color", ("blue",)),)
+
+
+@pytest.mark.parametrize(
+    ("text", "folder", "words"),
+    [
+        ("__link__", "wildcards", "outside the folders that may be read"),
+        ("__size__", "wildcards", "there is no wildcard __size__"),
+        ("__color__", "", "the wildcard __color__ has no entries"),
+        ("__secret__", "..", "cannot be read here"),
+        ("__secret__", "/", "cannot be read here|outside the folders|no wildcard"),
+    ],
+)
+def test_wildcards_come_from_nowhere_else(wildcards, text, folder, words):
+    with pytest.raises(SynthGridError, match=words) as caught:
+        templates_of(f"a {text} {{class}}", wildcards_folder=folder)
+    assert "password" not in str(caught.value)
+    validate = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS
+    answer = validate(
+        templates=f"a {text} {{class}}", contexts="", styles="", wildcards_folder=folder
+    )
+    assert answer == str(caught.value)
+
+
+def test_a_changed_wildcard_is_read_again(wildcards):
+    node = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"]
+    inputs = {"templates": "a __color__ {class}", "contexts": "", "styles": ""}
+    inputs |= {"negative_prompt": "", "wildcards": "", "wildcards_folder": "wildcards"}
+    before = node.IS_CHANGED(**inputs)
+    assert node.IS_CHANGED(**inputs) == before
+    (wildcards / "animals" / "cats.txt").write_text("puma")
+    assert node.IS_CHANGED(**inputs) != before
+    assert math.isnan(node.IS_CHANGED(**inputs | {"templates": None}))
+    linked = inputs | {"templates": None, "wildcards_folder": "gone"}
+    assert node.IS_CHANGED(**linked) == node.IS_CHANGED(**linked)
+
+
+def test_a_bad_alternative_in_a_file_is_named_with_its_line(wildcards):
+    (wildcards.parent / "t.txt").write_text("a {class}\na {x|y {class}")
+    with pytest.raises(PlanError, match=r"t\.txt line 2: .*closing brace"):
+        templates_of("", templates_file="t.txt")
 
 
 class Blocker:

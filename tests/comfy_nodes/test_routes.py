@@ -220,6 +220,14 @@ def test_banks_come_from_files_too(output, monkeypatch):
     assert "gone.txt does not exist" in answer["error"]
 
 
+def test_previews_draw_alternatives_and_wildcards():
+    texts = TEXTS | {"templates": "a {class} __color__", "wildcards": "__color__:\nred\nblue"}
+    answer = routes.preview(asked(templates=texts))
+    assert {row["prompt"].split()[-1] for row in answer["rows"]} == {"red", "blue"}
+    answer = routes.preview(asked(templates=TEXTS | {"templates": "{class} <lora:x:1>"}))
+    assert "Load LoRA" in answer["error"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
