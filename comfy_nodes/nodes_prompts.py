@@ -135,6 +135,7 @@ class PromptTemplatesNode:
     SEARCH_ALIASES = [
         "prompt list",
         "wildcards",
+        "alternatives",
         "prompt bank",
         "dynamic prompts",
         "negative prompt",
@@ -285,9 +286,11 @@ class ClassPromptBatcher:
     FUNCTION = "select"
     SEARCH_ALIASES = [
         "prompt batch",
+        "dataset",
         "dataset generator",
         "class balance",
         "resume",
+        "queue missing",
         "batch index",
         "synthetic data",
     ]

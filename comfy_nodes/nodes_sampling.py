@@ -37,7 +37,12 @@ class EncodeClassPrompts:
         "The negative prompt, one row for all images.",
     )
     FUNCTION = "encode"
-    SEARCH_ALIASES = ["clip text encode batch", "batch prompts"]
+    SEARCH_ALIASES = [
+        "clip text encode batch",
+        "batch prompts",
+        "conditioning average",
+        "conditioning concat",
+    ]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
