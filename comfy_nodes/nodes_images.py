@@ -59,6 +59,8 @@ class LabelledImageSaver:
     OUTPUT_NODE = True
     SEARCH_ALIASES = [
         "save image dataset",
+        "save class",
+        "dataset",
         "class folders",
         "labelled save",
         "labeled save",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any
 
 from . import host, paths
@@ -26,9 +26,11 @@ from .plan import (
 )
 from .realimages import SourceImage
 from .subfolders import images_below
+from .wildcards import parse_wildcards, read_wildcard, used_wildcards
 
 CATEGORY = "SynthGrid"
 BANKS = ("templates", "contexts", "styles")
+_TO_FINISH = "press 'Queue what is missing' on the batcher, or set batch_index back to 0"
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,17 @@ class ClassList:
         except SynthGridError as error:
             return str(error)
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, classes: str | None = None, path: str | None = None) -> bool | str:
+        """Refuses a list that cannot be read before anything is queued; None comes over a link."""
+        if path is None or (classes is None and not path.strip()):
+            return True
+        try:
+            _read_classes(classes or "", path)
+        except SynthGridError as error:
+            return str(error)
+        return True
+
     def read(self, classes: str, path: str) -> tuple[tuple[ClassEntry, ...]]:
         """The classes. Raises PlanError: none, one given twice, or a path that does not exist."""
         return (_read_classes(classes, path),)
@@ -112,7 +125,8 @@ class PromptTemplatesNode:
     DESCRIPTION = (
         "How a class name becomes a prompt. Placeholders: {class}, {definition}, {context}, "
         "{style}. With several templates, contexts or styles, each class uses all of them equally "
-        "often, in its own shuffled order."
+        "often, in its own shuffled order. {red|blue} and the wildcard __color__ are drawn anew "
+        "for every image, from its seed."
     )
     RETURN_TYPES = ("SYNTHGRID_TEMPLATES",)
     RETURN_NAMES = ("templates",)
@@ -121,6 +135,7 @@ class PromptTemplatesNode:
     SEARCH_ALIASES = [
         "prompt list",
         "wildcards",
+        "alternatives",
         "prompt bank",
         "dynamic prompts",
         "negative prompt",
@@ -141,11 +156,19 @@ class PromptTemplatesNode:
             )
             return "STRING", {"default": "", "tooltip": tooltip}
 
+        typed = (
+            "Lists for __name__ in templates, contexts and styles: a line '__color__:', and below "
+            "it the entries, one per line."
+        )
+        folder = (
+            "A folder in ComfyUI's input folder with a text file for each wildcard that is not "
+            "typed in: __color__ is color.txt, __animals/cats__ is animals/cats.txt."
+        )
         templates = {
             "multiline": True,
             "default": DEFAULT_TEMPLATE,
             "tooltip": "One prompt template per line, for example "
-            "'a photo of a {class}, {context}, {style}'.",
+            "'a photo of a {class}, {context}, {style}' or 'a {small|large} {class}'.",
         }
         negative = {
             "default": "",
@@ -158,17 +181,54 @@ class PromptTemplatesNode:
                 "contexts": bank("context", "in a forest at dawn"),
                 "styles": bank("style", "black and white photograph"),
             },
-            "optional": {f"{name}_file": file(name) for name in BANKS},
+            "optional": {f"{name}_file": file(name) for name in BANKS}
+            | {
+                "wildcards": ("STRING", {"multiline": True, "default": "", "tooltip": typed}),
+                "wildcards_folder": ("STRING", {"default": "wildcards", "tooltip": folder}),
+            },
         }
 
     @classmethod
-    def IS_CHANGED(cls, **inputs: Any) -> str:
-        """The entries of the files, because a file may have changed on disk."""
-        files = {name: inputs.get(f"{name}_file") or "" for name in BANKS}
+    def IS_CHANGED(cls, **inputs: Any) -> float | str:
+        """The entries of files and wildcards, because a file may have changed on disk.
+
+        Which wildcards a linked text (None) uses is not known here: then nothing is cached, if
+        there is a folder of them.
+        """
+        folder = inputs.get("wildcards_folder") or ""
         try:
-            return repr([_bank(name, "", file) for name, file in files.items()])
+            if any(value is None for value in inputs.values()):
+                has_files = bool(folder.strip()) and paths.list_to_read(folder).is_dir()
+                return float("nan") if has_files else _entries_of_files(inputs)
+            texts = cls().read(**{"negative_prompt": ""} | inputs)[0]
+            return repr((texts.templates, texts.contexts, texts.styles, texts.wildcards))
         except SynthGridError as error:
             return str(error)
+
+    @classmethod
+    def VALIDATE_INPUTS(
+        cls,
+        templates: str | None = None,
+        contexts: str | None = None,
+        styles: str | None = None,
+        templates_file: str | None = "",
+        contexts_file: str | None = "",
+        styles_file: str | None = "",
+        wildcards: str | None = "",
+        wildcards_folder: str | None = "",
+    ) -> bool | str:
+        """Refuses what makes no prompt before anything is queued.
+
+        The value of a linked input (None) is not known yet, nor then whether the rest fits it.
+        """
+        inputs = {name: value for name, value in locals().items() if name != "cls"}
+        if any(value is None for value in inputs.values()):
+            return True
+        try:
+            cls().read(negative_prompt="", **inputs)
+        except SynthGridError as error:
+            return str(error)
+        return True
 
     def read(
         self,
@@ -179,23 +239,31 @@ class PromptTemplatesNode:
         templates_file: str = "",
         contexts_file: str = "",
         styles_file: str = "",
+        wildcards: str = "",
+        wildcards_folder: str = "",
     ) -> tuple[PromptTemplates]:
-        """The templates with their banks.
+        """The templates with their banks and the wildcards that they use.
 
         Raises:
-            PlanError: no template, an unknown placeholder, a placeholder whose bank is empty, or a
-                bank file that is missing or malformed (the message names the line).
+            PlanError: no template, an unknown placeholder, a placeholder whose bank is empty, a
+                bank file that is missing or malformed (the message names the line), or
+                alternatives or wildcards that are malformed or missing.
+            LabelsetError: a file outside the folders that may be read.
         """
         entries = _bank("templates", templates, templates_file)
-        made = partial(
-            PromptTemplates,
-            negative_prompt=negative_prompt.strip(),
-            contexts=_texts(_bank("contexts", contexts, contexts_file)),
-            styles=_texts(_bank("styles", styles, styles_file)),
+        banks = (
+            _texts(_bank("contexts", contexts, contexts_file)),
+            _texts(_bank("styles", styles, styles_file)),
         )
+        find = _finder(wildcards, wildcards_folder)
+
+        def made(templates: tuple[str, ...]) -> PromptTemplates:
+            used = used_wildcards((*templates, *banks[0], *banks[1]), find)
+            return PromptTemplates(templates, negative_prompt.strip(), *banks, wildcards=used)
+
         if templates_file.strip():
             _refuse_bad_lines(entries, templates_file, made)
-        return (made(templates=_texts(entries)),)
+        return (made(_texts(entries)),)
 
 
 class ClassPromptBatcher:
@@ -205,9 +273,9 @@ class ClassPromptBatcher:
     DESCRIPTION = (
         "Plans images_per_class images for every class and gives out one batch of them each time "
         "the workflow is queued. batch_index counts up by itself: set the queue count to the "
-        "number of batches and press Run. Every image has its own label, prompt and seed, which "
-        "depend neither on the batch size nor on the number of images. After the last batch the "
-        "node says that the plan is finished, and nothing is sampled."
+        "number of batches and press Run. 'Queue what is missing' queues every batch of which the "
+        "saver's folder lacks an image. Every image has its own label, prompt and seed, which "
+        "depend neither on the batch size nor on the number of images."
     )
     RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
     RETURN_NAMES = ("batch", "summary")
@@ -218,9 +286,11 @@ class ClassPromptBatcher:
     FUNCTION = "select"
     SEARCH_ALIASES = [
         "prompt batch",
+        "dataset",
         "dataset generator",
         "class balance",
         "resume",
+        "queue missing",
         "batch index",
         "synthetic data",
     ]
@@ -297,7 +367,7 @@ class ClassPromptBatcher:
         only: str = "",
         resume_folder: str = "",
     ) -> dict[str, Any]:
-        """The batch; if nothing is left to make, a message, and later nodes are skipped.
+        """The batch; where there is nothing to make, a message, and later nodes are skipped.
 
         Raises:
             PlanError: the classes or templates make no plan. Outside ComfyUI, which alone can skip
@@ -305,8 +375,10 @@ class ClassPromptBatcher:
         """
         plan = GenerationPlan(classes, templates, images_per_class, plan_seed)
         count = plan.batch_count(batch_size)
-        if batch_index >= count and (answer := _nothing(_finished(plan, count))):
-            return answer
+        if batch_index >= count:
+            text = _past_the_end(plan, batch_index, count, resume_folder)
+            if answer := _nothing(text):
+                return answer
         specs = _only(plan.batch(batch_index, batch_size), only)
         missing = _missing(specs, plan.plan_id, resume_folder)
         if not missing:
@@ -321,11 +393,20 @@ class ClassPromptBatcher:
         return {"ui": {"text": [summary]}, "result": (batch, summary)}
 
 
-def _finished(plan: GenerationPlan, count: int) -> str:
-    return (
-        f"plan finished: all {len(plan)} images have been queued in {count} batches, numbered 0 to "
-        f"{count - 1}; set batch_index back to 0 for another plan"
+def _past_the_end(plan: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:
+    """What is so after the last batch; what exists is known only of the folder to resume."""
+    past = (
+        f"batch_index {batch_index} is past the last batch "
+        f"(the plan has {count}, numbered 0 to {count - 1})"
     )
+    name = resume_folder.strip()
+    if not name:
+        return f"{past}, so nothing was made; {_TO_FINISH}"
+    existing = images_below(paths.folder_in_output(name), plan.plan_id)
+    done = sum(index < len(plan) for index in existing)
+    if done == len(plan):
+        return f"plan finished: all {done} images exist in '{name}'"
+    return f"{past}; {done} of {len(plan)} images exist in '{name}'; {_TO_FINISH}"
 
 
 def _nothing(text: str) -> dict[str, Any] | None:
@@ -353,6 +434,24 @@ def _bank(name: str, text: str, file: str) -> tuple[BankEntry, ...]:
     return tuple(BankEntry(line, "") for line in parse_lines(text))
 
 
+def _entries_of_files(inputs: Mapping[str, Any]) -> str:
+    files = {name: inputs.get(f"{name}_file") or "" for name in BANKS}
+    return repr([_bank(name, "", file) for name, file in files.items()])
+
+
+def _finder(typed: str, folder: str) -> Callable[[str], tuple[str, ...]]:
+    """Entries by name: those typed in, otherwise those of a text file in the folder."""
+    lists = parse_wildcards(typed)
+
+    @cache
+    def find(name: str) -> tuple[str, ...]:
+        if name in lists or not folder.strip():
+            return lists.get(name, ())
+        return read_wildcard(paths.list_to_read(f"{folder.strip()}/{name}.txt"), name)
+
+    return find
+
+
 def _texts(entries: tuple[BankEntry, ...]) -> tuple[str, ...]:
     return tuple(entry.text for entry in entries)
 
@@ -363,7 +462,7 @@ def _refuse_bad_lines(
     """Raises PlanError for the first template that is wrong, with its line in the file."""
     for entry in entries:
         try:
-            made(templates=(entry.text,))
+            made((entry.text,))
         except PlanError as error:
             raise PlanError(
                 f"templates_file {paths.list_to_read(file)} {entry.place}: {error}"

@@ -40,6 +40,7 @@ class RealImageLatent:
     SEARCH_ALIASES = [
         "img2img",
         "image to image",
+        "img2img folder",
         "load image folder",
         "class folders",
         "real images",

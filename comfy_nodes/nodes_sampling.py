@@ -6,10 +6,10 @@ import torch only when they run.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .conditioning import average, concat, refuse_mixers, stack_conditionings
 from .errors import PlanError
 from .nodes_prompts import CATEGORY, PromptBatch
 
@@ -37,31 +37,79 @@ class EncodeClassPrompts:
         "The negative prompt, one row for all images.",
     )
     FUNCTION = "encode"
-    SEARCH_ALIASES = ["clip text encode batch", "batch prompts"]
+    SEARCH_ALIASES = [
+        "clip text encode batch",
+        "batch prompts",
+        "conditioning average",
+        "conditioning concat",
+    ]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        other = "Optional: a conditioning with one row, such as from CLIP Text Encode"
+        averaged = (
+            f"{other}. Every prompt is averaged with it, as ConditioningAverage does for one image."
+        )
+        strength = "How much of the prompt is left when it is averaged: 1 is the prompt alone."
+        joined = (
+            f"{other}. Its tokens follow those of every prompt, as with ConditioningConcat for one "
+            "image; after averaging."
+        )
+        share = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}
         return {
             "required": {
                 "clip": ("CLIP", {"tooltip": "The text encoder of the checkpoint."}),
                 "batch": ("SYNTHGRID_BATCH", {"tooltip": "From SynthGrid Class-Prompt Batcher."}),
-            }
+            },
+            "optional": {
+                "average_with": ("CONDITIONING", {"tooltip": averaged}),
+                "average_strength": ("FLOAT", share | {"tooltip": strength}),
+                "concat_with": ("CONDITIONING", {"tooltip": joined}),
+            },
+            "hidden": {"prompt": "PROMPT", "unique_id": "UNIQUE_ID"},
         }
 
-    def encode(self, clip: Any, batch: PromptBatch) -> tuple[list[Any], list[Any]]:
+    # Whether a batch has had prompts of different lengths since ComfyUI was started.
+    has_mixed_lengths = False
+
+    @classmethod
+    def IS_CHANGED(cls, **_: Any) -> float | str:
+        """Not cached once lengths have mixed: a node added after this one has to be noticed."""
+        return float("nan") if cls.has_mixed_lengths else ""
+
+    def encode(
+        self,
+        clip: Any,
+        batch: PromptBatch,
+        average_with: list[Any] | None = None,
+        average_strength: float = 1.0,
+        concat_with: list[Any] | None = None,
+        prompt: Mapping[str, Any] | None = None,
+        unique_id: str | None = None,
+    ) -> tuple[list[Any], list[Any]]:
         """(positive [B, tokens, width], negative [1, tokens, width]); each prompt is encoded once.
 
         Raises:
-            PlanError: the checkpoint has no text encoder.
+            PlanError: the checkpoint has no text encoder, a conditioning to average or join has
+                several rows, or a stock node after this one does what only this one can.
         """
         if clip is None:
             raise PlanError(
                 "clip input is empty: this checkpoint has no text encoder; load one with Load CLIP"
             )
-        prompts = {text for spec in batch.specs for text in (spec.prompt, spec.negative_prompt)}
-        encoded = {text: _encode(clip, text) for text in sorted(prompts)}
+        encoded = {text: _encode(clip, text) for text in sorted({s.prompt for s in batch.specs})}
+        for text, conditioning in encoded.items():
+            if average_with is not None:
+                conditioning = average(conditioning, average_with, average_strength)
+            if concat_with is not None:
+                conditioning = concat(conditioning, concat_with)
+            encoded[text] = conditioning
+        lengths = [conditioning[0][0].shape[1] for conditioning in encoded.values()]
+        if len(set(lengths)) > 1:
+            EncodeClassPrompts.has_mixed_lengths = True
+        refuse_mixers(prompt or {}, unique_id, rows=len(batch.specs), lengths=lengths)
         positive = stack_conditionings([encoded[spec.prompt] for spec in batch.specs])
-        return positive, encoded[batch.specs[0].negative_prompt]
+        return positive, _encode(clip, batch.specs[0].negative_prompt)
 
 
 class BatchLatent:
@@ -164,24 +212,6 @@ class RowNoise:
         return torch.randn(
             shape, dtype=samples.dtype, layout=samples.layout, generator=generator, device="cpu"
         )
-
-
-def stack_conditionings(conditionings: Sequence[list[Any]]) -> list[Any]:
-    """Conditionings of one row each -> one conditioning of B rows, [B, tokens, width].
-
-    Rows of different lengths are repeated up to their least common multiple. For attention that is
-    the same as the row by itself: repeating every key and value changes no weighted mean.
-    """
-    import torch
-
-    tensors = [conditioning[0][0] for conditioning in conditionings]
-    length = math.lcm(*(tensor.shape[1] for tensor in tensors))
-    rows = torch.cat([tensor.repeat(1, length // tensor.shape[1], 1) for tensor in tensors])
-    extras = dict(conditionings[0][0][1])
-    pooled = [conditioning[0][1].get("pooled_output") for conditioning in conditionings]
-    if all(each is not None for each in pooled):
-        extras["pooled_output"] = torch.cat(pooled)
-    return [[rows, extras]]
 
 
 def _encode(clip: Any, text: str) -> list[Any]:

@@ -18,30 +18,45 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
+from .alternatives import Choice, Parts, Wildcard, all_parts, parse, shortened
+from .classes import ClassEntry, classes_from_json, parse_classes, read_classes, refuse_duplicates
 from .draws import draw, hash_integer
 from .errors import PlanError
+from .listing import listing, parse_lines
+from .wildcards import Extent, Wildcards
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "MAX_SEED",
+    "MOST_PER_BATCH",
+    "MOST_PER_CLASS",
+    "PLACEHOLDERS",
+    "ClassEntry",
+    "GenerationPlan",
+    "ImageSpec",
+    "PromptTemplates",
+    "classes_from_json",
+    "fill",
+    "fingerprint",
+    "parse_classes",
+    "parse_lines",
+    "placeholders",
+    "read_classes",
+]
 
 MAX_SEED = 2**53 - 1  # browsers hold numbers as doubles and mangle larger integers
 MOST_PER_CLASS = 1_000_000  # images
 MOST_PER_BATCH = 4096  # images
 DEFAULT_TEMPLATE = "a photo of a {class}"
 PLACEHOLDERS = ("class", "definition", "context", "style")
+# In plans that have alternatives or wildcards: how to read them. Another way gets another name.
+SYNTAX = "alternatives and wildcards"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-
-
-@dataclass(frozen=True)
-class ClassEntry:
-    """A class: its label, verbatim, and optionally a definition, "a large long-legged bird"."""
-
-    name: str
-    definition: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class ImageSpec:
     """One row of a plan: everything that decides one image, apart from the generator's settings.
 
     `seed` is in [0, 2**53). `template`, `context` and `style` are the entries that the prompt was
-    made from; the last two are None where the template does not use them.
+    made from, as they were written; the last two are None where the prompt does not use them.
     """
 
     index: int
@@ -64,16 +79,23 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class PromptTemplates:
-    """Prompt templates and the banks that fill their placeholders.
+    """Prompt templates, the banks that fill their placeholders, and the wildcards of both.
+
+    Templates and banks may have alternatives and wildcards (comfy_nodes.alternatives). `wildcards`
+    are (name, entries), only those that are used. With `is_literal` braces in banks and "__" are
+    plain text, as in plans made before there were any.
 
     Raises:
-        PlanError: no template, an unknown placeholder, or a placeholder whose bank is empty.
+        PlanError: no template, an unknown placeholder, a placeholder whose bank is empty, or
+            alternatives or wildcards that are malformed or missing.
     """
 
     templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     negative_prompt: str = ""
     contexts: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
+    wildcards: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    is_literal: bool = False
 
     def __post_init__(self) -> None:
         if not self.templates:
@@ -82,26 +104,80 @@ class PromptTemplates:
             )
         for template in self.templates:
             self._check(template)
+        if self.is_literal:
+            return
+        for name, bank in (("context", self.contexts), ("style", self.styles)):
+            for entry in bank:
+                self._explained(f"{name} '{shortened(entry)}'", entry)
+        if any(isinstance(each, (Choice, Wildcard)) for each in all_parts(self._negative())):
+            raise PlanError(
+                "the negative prompt is the same for every image; it cannot have alternatives or "
+                "wildcards"
+            )
+
+    def _negative(self) -> Parts:
+        try:
+            return parse(self.negative_prompt).parts
+        except PlanError as error:
+            raise PlanError(f"negative prompt: {error}") from error
+
+    def _explained(self, what: str, text: str) -> Extent:
+        try:
+            return self._lists.check(text)
+        except PlanError as error:
+            raise PlanError(f"{what}: {error}") from error
 
     def _check(self, template: str) -> None:
-        names = placeholders(template)
-        for name in names:
+        shown = f"template '{shortened(template)}'"
+        if self.is_literal:
+            names = frozenset(placeholders(template))
+            names_class = bool(names & {"class", "definition"})
+        else:
+            extent = self._explained(shown, template)
+            names, names_class = extent.names, extent.names_class
+        for name in sorted(names):
             if name not in PLACEHOLDERS:
                 known = ", ".join("{" + each + "}" for each in PLACEHOLDERS)
-                raise PlanError(
-                    f"unknown placeholder '{{{name}}}' in template '{template}'; known: {known}"
-                )
+                raise PlanError(f"unknown placeholder '{{{name}}}' in {shown}; known: {known}")
         for name, bank in (("context", self.contexts), ("style", self.styles)):
             if name in names and not bank:
                 raise PlanError(
-                    f"template '{template}' uses {{{name}}} but there are no {name}s; "
-                    "add some, one per line"
+                    f"{shown} uses {{{name}}} but there are no {name}s; add some, one per line"
                 )
-        if "class" not in names and "definition" not in names:
+        if not names_class:
             raise PlanError(
-                f"template '{template}' does not name the class: every class would get the same "
-                "prompt; add {class}"
+                f"{shown} does not name the class: every class would get the same prompt; "
+                "add {class}"
             )
+
+    @cached_property
+    def _lists(self) -> Wildcards:
+        return Wildcards(dict(self.wildcards))
+
+    @cached_property
+    def expands(self) -> bool:
+        """Whether any text has alternatives or wildcards, so that rows draw from them."""
+        texts = (*self.templates, *self.contexts, *self.styles)
+        return not self.is_literal and any(parse(text).is_special for text in texts)
+
+    @property
+    def names(self) -> set[str]:
+        """Every placeholder that a prompt may have."""
+        if not self.expands:
+            return {name for template in self.templates for name in placeholders(template)}
+        return set().union(*(self._lists.check(template).names for template in self.templates))
+
+    def pieces(self, template: str, seed: int) -> Sequence[str]:
+        """A template of the row with this seed: text and names by turns, text first and last."""
+        return self._lists.pieces(template, seed, "template") if self.expands else _pieces(template)
+
+    def text(self, kind: str, entry: str, seed: int) -> str:
+        """An entry of a bank, "context" or "style", as the row with this seed has it."""
+        if not self.expands:
+            return entry
+        pieces = self._lists.pieces(entry, seed, kind)
+        pieces[1::2] = ["{" + name + "}" for name in pieces[1::2]]  # no placeholders in a bank
+        return "".join(pieces)
 
 
 @dataclass(frozen=True)
@@ -121,7 +197,7 @@ class GenerationPlan:
     def __post_init__(self) -> None:
         if not self.classes:
             raise PlanError("no classes; give at least one class name")
-        _refuse_duplicates([entry.name for entry in self.classes])
+        refuse_duplicates([entry.name for entry in self.classes])
         if not 1 <= self.images_per_class <= MOST_PER_CLASS:
             raise PlanError(
                 f"images per class is {self.images_per_class}; it must be 1 to {MOST_PER_CLASS}"
@@ -131,12 +207,12 @@ class GenerationPlan:
         self._refuse_missing_definitions()
 
     def _refuse_missing_definitions(self) -> None:
-        if not any("definition" in placeholders(template) for template in self.templates.templates):
+        if "definition" not in self.templates.names:
             return
         missing = [entry.name for entry in self.classes if not entry.definition]
         if missing:
             raise PlanError(
-                f"a template uses {{definition}} but these classes have none: {_listing(missing)}; "
+                f"a template uses {{definition}} but these classes have none: {listing(missing)}; "
                 "write them as 'name: definition'"
             )
 
@@ -162,25 +238,23 @@ class GenerationPlan:
         position, class_index = divmod(index, len(self.classes))
         entry = self.classes[class_index]
         texts = self.templates
+        seed = hash_integer(self.seed, entry.name, "seed", position) >> 11
         template = draw(texts.templates, self.seed, entry.name, "template", position)
-        used = _pieces(template)[1::2]
+        pieces = texts.pieces(template, seed)
         context = style = None
-        if "context" in used:
+        values = {"class": entry.name, "definition": entry.definition}
+        if "context" in pieces[1::2]:
             context = draw(texts.contexts, self.seed, entry.name, "context", position)
-        if "style" in used:
+            values["context"] = texts.text("context", context, seed)
+        if "style" in pieces[1::2]:
             style = draw(texts.styles, self.seed, entry.name, "style", position)
-        values = {
-            "class": entry.name,
-            "definition": entry.definition,
-            "context": context,
-            "style": style,
-        }
+            values["style"] = texts.text("style", style, seed)
         return ImageSpec(
             index=index,
             label=entry.name,
-            prompt=fill(template, values),
+            prompt=_filled(pieces, values),
             negative_prompt=texts.negative_prompt,
-            seed=hash_integer(self.seed, entry.name, "seed", position) >> 11,
+            seed=seed,
             template=template,
             context=context,
             style=style,
@@ -206,8 +280,7 @@ class GenerationPlan:
         if not 0 <= batch_index < count:
             raise PlanError(
                 f"batch_index {batch_index} is past the end: this plan has {count} batches of "
-                f"{batch_size}, numbered 0 to {count - 1}. All {len(self)} images have been "
-                "queued; set batch_index back to 0 to start over"
+                f"{batch_size}, numbered 0 to {count - 1}; set batch_index back to 0"
             )
         start = batch_index * batch_size
         return tuple(self.row(index) for index in range(start, min(start + batch_size, len(self))))
@@ -217,8 +290,13 @@ class GenerationPlan:
         return {entry.name: self.images_per_class for entry in self.classes}
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan's inputs as plain JSON values; `GenerationPlan.from_dict` reads them back."""
-        return {
+        """The plan's inputs as plain JSON values; `GenerationPlan.from_dict` reads them back.
+
+        Without alternatives and wildcards they are those of the plans made before there were any.
+        """
+        texts = self.templates
+        more = {"syntax": SYNTAX, "wildcards": dict(texts.wildcards)} if texts.expands else {}
+        return more | {
             "classes": [
                 {"name": entry.name, "definition": entry.definition} for entry in self.classes
             ],
@@ -233,6 +311,15 @@ class GenerationPlan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GenerationPlan:
         """The plan that `to_dict` described. Raises PlanError as the constructor does."""
+        syntax = values.get("syntax")
+        if syntax not in (None, SYNTAX):
+            raise PlanError(f"this plan has the syntax {syntax!r}; a newer SynthGrid has made it")
+        if syntax is None and _has_special(values):
+            return cls._from_dict(values, is_literal=True)
+        return cls._from_dict(values, is_literal=False)
+
+    @classmethod
+    def _from_dict(cls, values: Mapping[str, Any], *, is_literal: bool) -> GenerationPlan:
         return cls(
             classes=tuple(
                 ClassEntry(each["name"], each.get("definition", "")) for each in values["classes"]
@@ -242,6 +329,12 @@ class GenerationPlan:
                 negative_prompt=values.get("negative_prompt", ""),
                 contexts=tuple(values.get("contexts", ())),
                 styles=tuple(values.get("styles", ())),
+                wildcards=tuple(
+                    sorted(
+                        (name, tuple(each)) for name, each in values.get("wildcards", {}).items()
+                    )
+                ),
+                is_literal=is_literal,
             ),
             images_per_class=values["images_per_class"],
             seed=values["seed"],
@@ -255,9 +348,23 @@ def placeholders(template: str) -> list[str]:
 
 def fill(template: str, values: Mapping[str, str | None]) -> str:
     """The template with every placeholder replaced; braces in the values stay as they are."""
-    pieces = list(_pieces(template))
-    pieces[1::2] = [values[name] or "" for name in pieces[1::2]]
-    return "".join(pieces)
+    return _filled(_pieces(template), values)
+
+
+def _filled(pieces: Sequence[str], values: Mapping[str, str | None]) -> str:
+    filled = list(pieces)
+    filled[1::2] = [values[name] or "" for name in filled[1::2]]
+    return "".join(filled)
+
+
+def _has_special(values: Mapping[str, Any]) -> bool:
+    """Whether a plan's texts would be read otherwise today than before there were alternatives."""
+    texts = [values.get("negative_prompt", "")]
+    texts += [text for name in ("templates", "contexts", "styles") for text in values.get(name, ())]
+    try:
+        return any(parse(text).is_special for text in texts)
+    except PlanError:  # it is refused today
+        return True
 
 
 @lru_cache(maxsize=256)
@@ -270,126 +377,3 @@ def fingerprint(value: Any) -> str:
     """The first 12 hexadecimal digits of the SHA-256 of a JSON value, equal on every machine."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
-
-
-def parse_lines(text: str) -> tuple[str, ...]:
-    """The non-empty lines of a text field, trimmed; lines that begin with '#' are comments."""
-    lines = (line.strip() for line in text.lstrip("\ufeff").splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))
-
-
-def parse_classes(text: str) -> tuple[ClassEntry, ...]:
-    """Classes from text, one per line, optionally "name: definition"; or `classes_from_json`.
-
-    Raises:
-        PlanError: only blank lines, a class given twice, a line without a name, or malformed JSON.
-    """
-    stripped = text.lstrip("\ufeff").strip()
-    if stripped[:1] in ("[", "{"):
-        try:
-            return classes_from_json(json.loads(stripped))
-        except (RecursionError, ValueError) as error:
-            raise PlanError(f"the class list starts like JSON but is not: {error}") from error
-    entries = []
-    for line in parse_lines(text):
-        name, _, definition = line.partition(":")
-        if not name.strip():
-            raise PlanError(
-                f"line '{line}' has no class name before the colon; "
-                "write 'name' or 'name: definition'"
-            )
-        entries.append(ClassEntry(name.strip(), definition.strip()))
-    return _checked(entries)
-
-
-def classes_from_json(value: Any) -> tuple[ClassEntry, ...]:
-    """Classes from parsed JSON.
-
-    Either ["bat", ...], [{"name": "bat", "definition": "a flying mammal"}, ...] or
-    {"bat": "a flying mammal", ...}.
-
-    Raises:
-        PlanError: anything else, no class, or a class given twice.
-    """
-    if isinstance(value, dict):
-        value = [
-            {"name": name, "definition": definition or ""} for name, definition in value.items()
-        ]
-    if not isinstance(value, list):
-        raise PlanError(
-            f"a JSON class list must be a list or an object, not {type(value).__name__}"
-        )
-    return _checked([_entry_from_json(item, number) for number, item in enumerate(value, 1)])
-
-
-def _entry_from_json(item: Any, number: int) -> ClassEntry:
-    if isinstance(item, str):
-        item = {"name": item}
-    name = item.get("name") if isinstance(item, dict) else None
-    if not isinstance(name, str) or not name.strip():
-        raise PlanError(
-            f"entry {number} of the JSON class list must be a name or an object with a 'name', "
-            f"not {item!r}"
-        )
-    definition = item.get("definition") or ""
-    if not isinstance(definition, str):
-        raise PlanError(
-            f"entry {number} of the JSON class list: the definition must be text, "
-            f"not {definition!r}"
-        )
-    return ClassEntry(name, definition)
-
-
-def read_classes(path: Path) -> tuple[ClassEntry, ...]:
-    """Classes from a text file, a JSON file (.json), or a folder whose sub-folders are the classes.
-
-    Raises:
-        PlanError: the path does not exist, cannot be read as UTF-8 text, or holds no class.
-    """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        names = sorted(
-            each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")
-        )
-        if not names:
-            raise PlanError(
-                f"folder {path} has no class folders; expected one sub-folder per class"
-            )
-        return tuple(ClassEntry(name) for name in names)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise PlanError(
-            f"{path} does not exist; expected a text file, a JSON file or a folder of class folders"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(
-            f"cannot read classes from {path}: {error}; expected UTF-8 text, one class per line"
-        ) from error
-    try:
-        if path.suffix.lower() == ".json":
-            return classes_from_json(json.loads(text))
-        return parse_classes(text)
-    except (RecursionError, ValueError) as error:  # too deep, malformed, or a number without end
-        raise PlanError(f"{path} is not valid JSON: {error}") from error
-    except PlanError as error:
-        raise PlanError(f"{path}: {error}") from error
-
-
-def _checked(entries: Sequence[ClassEntry]) -> tuple[ClassEntry, ...]:
-    if not entries:
-        raise PlanError("no classes; give at least one class name, one per line")
-    _refuse_duplicates([entry.name for entry in entries])
-    return tuple(entries)
-
-
-def _refuse_duplicates(names: Sequence[str]) -> None:
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise PlanError(f"named more than once: {_listing(twice)}; each class must appear once")
-
-
-def _listing(names: Sequence[str], most: int = 10) -> str:
-    """ "'a', 'b' and 7 more": the first names, and how many follow."""
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,8 +1,8 @@
-"""What the browser extension asks the server: what a plan would make, and how much of it exists.
+"""What the browser extension asks the server: what a plan would make, and what of it is missing.
 
-POST /synthgrid/preview answers from the widget values alone and runs nothing. It uses the same
-GenerationPlan as the nodes, so that the browser needs no plan logic of its own. The route is
-registered only inside ComfyUI.
+POST /synthgrid/preview and POST /synthgrid/missing answer from the widget values alone and run
+nothing. They use the same GenerationPlan as the nodes, so that the browser needs no plan logic of
+its own. The routes are registered only inside ComfyUI.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from . import paths
@@ -25,16 +26,26 @@ from .plan import MAX_SEED, MOST_PER_BATCH, MOST_PER_CLASS, GenerationPlan
 from .subfolders import images_below
 
 PATH = "/synthgrid/preview"
+MISSING_PATH = "/synthgrid/missing"
 LARGEST_BODY = 4 * 2**20  # bytes
+# The inputs of Prompt Templates that an older copy of the extension does not send.
+LATER_TEXTS = (*(f"{name}_file" for name in BANKS), "wildcards", "wildcards_folder")
 MOST_ROWS = 16  # how many prompts of the next batch are sent; the node shows no more
+MOST_BATCHES = 1000  # how many batches one press queues: ComfyUI keeps every queued graph in memory
 
 
 def register() -> None:
-    """Adds the route to ComfyUI's server, if there is one and no other copy of the pack has."""
+    """Adds the routes to ComfyUI's server, if there is one and no other copy of the pack has."""
     prompt_server = getattr(sys.modules.get("server"), "PromptServer", None)
     routes = getattr(getattr(prompt_server, "instance", None), "routes", None)
     if routes is None or any(getattr(route, "path", "") == PATH for route in routes):
         return
+    routes.post(PATH)(_answering(preview))
+    routes.post(MISSING_PATH)(_answering(missing))
+
+
+def _answering(function: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any]:
+    """An aiohttp handler: the body, as JSON, to the function, and its answer as JSON."""
     from aiohttp import web
 
     async def answer(request: web.Request) -> web.Response:
@@ -48,9 +59,9 @@ def register() -> None:
         except (ValueError, RecursionError):
             return web.json_response({"error": "the body is not JSON"}, status=400)
         # In a thread: a class list on a slow disk must not hold up the server.
-        return web.json_response(await asyncio.to_thread(preview, asked))
+        return web.json_response(await asyncio.to_thread(function, asked))
 
-    routes.post(PATH)(answer)
+    return answer
 
 
 def preview(asked: Any) -> dict[str, Any]:
@@ -60,48 +71,96 @@ def preview(asked: Any) -> dict[str, Any]:
 
         {"classes": {"classes", "path"},
          "templates": {"templates", "negative_prompt", "contexts", "styles",
-                       optionally "templates_file", "contexts_file", "styles_file"},
+                       optionally "templates_file", "contexts_file", "styles_file",
+                       "wildcards", "wildcards_folder"},
          "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index",
                      optionally "resume_folder"},
          "folder": optional}
 
-    The answer has counts, and in "rows" the first rows of the next batch, none if the plan is
-    finished. With a resume folder only missing rows are listed; "batch_existing" is how many images
-    of the batch exist, and "missing" how many of the plan do not. With a folder, "done" is
+    The answer has counts, and in "rows" the first rows of the next batch, none past the last batch.
+    With a resume folder only missing rows are listed; "batch_existing" is how many images
+    of the batch exist, and "missing" how many of the plan do not. With a "folder", "done" is
     {label: existing images of this plan}. If something is wrong, the answer is {"error": sentence}.
     """
+    return _or_error(_preview, asked)
+
+
+def _or_error(function: Callable[[Any], dict[str, Any]], asked: Any) -> dict[str, Any]:
     try:
-        plan, batch_size, batch_index = _plan(asked)
-        batches = plan.batch_count(batch_size)
-        rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
-        resume_folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
-        existing: set[int] = set()
-        if resume_folder:
-            existing = images_below(paths.folder_in_output(resume_folder), plan.plan_id)
-        left = [row for row in rows if row.index not in existing]
-        answer = {
-            "classes": len(plan.classes),
-            "images_per_class": plan.images_per_class,
-            "images": len(plan),
-            "batch_size": batch_size,
-            "batches": batches,
-            "batch_index": batch_index,
-            "batch_images": len(left),
-            "rows": [{"label": row.label, "prompt": row.prompt} for row in left[:MOST_ROWS]],
-        }
-        if resume_folder:
-            missing = len(plan) - sum(index < len(plan) for index in existing)
-            answer |= {
-                "resume_folder": resume_folder,
-                "batch_existing": len(rows) - len(left),
-                "missing": missing,
-            }
-        folder = asked.get("folder")
-        return answer if folder is None else answer | {"done": _done(plan, _text(asked, "folder"))}
+        return function(asked)
     except SynthGridError as error:
         return {"error": str(error)}
     except (OSError, ValueError) as error:  # a half-typed path that the file system refuses
         return {"error": f"cannot read the class list or the folder: {error}"}
+
+
+def _preview(asked: Any) -> dict[str, Any]:
+    plan, batch_size, batch_index = _plan(asked)
+    batches = plan.batch_count(batch_size)
+    rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
+    resume_folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
+    existing: set[int] = set()
+    if resume_folder:
+        existing = _existing(plan, resume_folder)
+    left = [row for row in rows if row.index not in existing]
+    answer = {
+        "classes": len(plan.classes),
+        "images_per_class": plan.images_per_class,
+        "images": len(plan),
+        "batch_size": batch_size,
+        "batches": batches,
+        "batch_index": batch_index,
+        "batch_images": len(left),
+        "rows": [{"label": row.label, "prompt": row.prompt} for row in left[:MOST_ROWS]],
+    }
+    if resume_folder:
+        answer |= {
+            "resume_folder": resume_folder,
+            "batch_existing": len(rows) - len(left),
+            "missing": len(plan) - len(existing),
+        }
+    if asked.get("folder") is None:
+        return answer
+    folder = _text(asked, "folder")
+    return answer | {"folder": folder.strip(), "done": _done(plan, folder)}
+
+
+def missing(asked: Any) -> dict[str, Any]:
+    """Which batches of a plan lack an image in a folder; `asked` as for `preview`.
+
+    The folder is the batcher's resume folder if it has one, otherwise "folder". The answer has
+    "images" and "missing", numbers of images; "batches", the indices of the first MOST_BATCHES
+    unfinished batches; and "unfinished", how many there are. Or it is {"error": sentence}.
+    """
+    return _or_error(_missing, asked)
+
+
+def _missing(asked: Any) -> dict[str, Any]:
+    plan, batch_size, _ = _plan(asked)
+    folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
+    folder = folder or _text(asked, "folder").strip()
+    existing = _existing(plan, folder)
+    made = Counter(index // batch_size for index in existing)
+    last = plan.batch_count(batch_size) - 1
+    complete = {
+        batch
+        for batch, images in made.items()
+        if images == (len(plan) - last * batch_size if batch == last else batch_size)
+    }
+    unfinished = (batch for batch in range(last + 1) if batch not in complete)
+    return {
+        "folder": folder,
+        "images": len(plan),
+        "missing": len(plan) - len(existing),
+        "batches": list(islice(unfinished, MOST_BATCHES)),
+        "unfinished": last + 1 - len(complete),
+    }
+
+
+def _existing(plan: GenerationPlan, folder: str) -> set[int]:
+    """The plan's images anywhere below a folder of the output folder."""
+    found = images_below(paths.folder_in_output(folder), plan.plan_id)
+    return {index for index in found if index < len(plan)}
 
 
 def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
@@ -114,7 +173,7 @@ def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
             name: _text(templates, name)
             for name in ("templates", "negative_prompt", "contexts", "styles")
         },
-        **{f"{name}_file": _text(templates, f"{name}_file", "") for name in BANKS},
+        **{name: _text(templates, name, "") for name in LATER_TEXTS},
     )
     plan = GenerationPlan(
         entries,
@@ -153,7 +212,6 @@ def _number(values: Mapping[str, Any], name: str, *, most: int = MAX_SEED) -> in
 
 def _done(plan: GenerationPlan, folder: str) -> dict[str, int]:
     """Label -> existing images of the plan in a folder of the output folder, in class order."""
-    found = images_below(paths.folder_in_output(folder), plan.plan_id)
     # Row i belongs to class i % len(classes), as plan.py promises.
-    counts = Counter(index % len(plan.classes) for index in found if index < len(plan))
+    counts = Counter(index % len(plan.classes) for index in _existing(plan, folder))
     return {entry.name: counts[place] for place, entry in enumerate(plan.classes)}

@@ -17,6 +17,7 @@ from pathlib import Path
 from .errors import LabelsetError
 from .labelset import folder_name
 from .labelset.imagefile import SUFFIXES
+from .labelset.index import holds_something
 from .plan import ImageSpec, placeholders
 
 LABEL = "{label}"
@@ -87,9 +88,14 @@ class SubfolderPattern:
 def images_below(root: Path, plan_id: str) -> set[int]:
     """Indices of the plan's images at any depth below the folder, in any format, by file name.
 
-    Nothing is changed: LabelledFolder.scan would repair the folder, perhaps while the saver writes.
+    A file of 0 bytes, which a power cut leaves behind, is no image. Nothing is changed:
+    LabelledFolder.scan would repair the folder, perhaps while the saver writes.
     """
     suffixes = "|".join(re.escape(suffix) for suffix in SUFFIXES.values())
     images = re.compile(rf"{re.escape(plan_id)}-(\d+)(?:{suffixes}|\.jpeg)", re.IGNORECASE)
-    names = (name for _, _, files in os.walk(root) for name in files)
-    return {int(match[1]) for name in names if (match := images.fullmatch(name))}
+    return {
+        int(match[1])
+        for folder, _, files in os.walk(root)
+        for name in files
+        if (match := images.fullmatch(name)) and holds_something(Path(folder, name))
+    }

@@ -26,6 +26,7 @@ CORE = (
     "comfy_nodes.errors",
     "comfy_nodes.plan",
     "comfy_nodes.banks",
+    "comfy_nodes.wildcards",
     "comfy_nodes.samplers",
     "comfy_nodes.labelset",
 )

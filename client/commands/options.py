@@ -60,6 +60,12 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--styles", type=Path, metavar="FILE", help="values of {style}, one per line"
     )
+    group.add_argument(
+        "--wildcards",
+        type=Path,
+        metavar="FOLDER",
+        help="text files of wildcards: __color__ in a template is a line of FOLDER/color.txt",
+    )
     group.add_argument("--negative", metavar="TEXT", help="negative prompt")
     group.add_argument(
         "--plan-seed", type=int, metavar="N", help="number from which all image seeds derive"
@@ -376,6 +382,7 @@ def options_of(args: argparse.Namespace) -> Options:
         templates=tuple(args.template) if args.template else None,
         contexts=_lines(args.contexts),
         styles=_lines(args.styles),
+        wildcards=args.wildcards and args.wildcards.expanduser(),
         negative=args.negative,
         images_per_class=args.per_class,
         batch_size=args.batch_size,

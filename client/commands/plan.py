@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import GenerationPlan, PromptTemplates
+from comfy_nodes.wildcards import used_wildcards
 
-from ..workflow.options import Options, patch
+from ..workflow.options import Options, patch, wildcards_of
 from .options import add_plan_options, new_parser, options_of
 
 if TYPE_CHECKING:
@@ -72,15 +74,36 @@ def _plan_of(options: Options) -> GenerationPlan:
             "no classes; give --classes PATH (text file, JSON file or folder), or --workflow FILE"
         )
     defaults = PromptTemplates()
-    templates = PromptTemplates(
-        templates=options.templates or defaults.templates,
+    templates, contexts, styles = (
+        options.templates or defaults.templates,
+        options.contexts or (),
+        options.styles or (),
+    )
+    texts = PromptTemplates(
+        templates=templates,
+        contexts=contexts,
+        styles=styles,
         negative_prompt=(options.negative or "").strip(),
-        contexts=options.contexts or (),
-        styles=options.styles or (),
+        wildcards=_wildcards_of(options, (*templates, *contexts, *styles)),
     )
     return GenerationPlan(
         options.classes,
-        templates,
+        texts,
         options.images_per_class or DEFAULT_PER_CLASS,
         options.plan_seed or 0,
     )
+
+
+def _wildcards_of(
+    options: Options, texts: Iterable[str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if options.wildcards is not None:
+        return wildcards_of(options.wildcards, texts)
+
+    def missing(name: str) -> tuple[str, ...]:
+        raise PlanError(
+            f"a prompt uses the wildcard __{name}__; give the folder of {name}.txt: "
+            "--wildcards FOLDER"
+        )
+
+    return used_wildcards(texts, missing)

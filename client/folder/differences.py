@@ -32,6 +32,10 @@ def _shown(value: Any) -> str:
     return shortened("nothing" if value is None else str(value))
 
 
+# Only in plans that have alternatives or wildcards.
+_LATER = ("syntax", "wildcards")
+
+
 def plan_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """How two `GenerationPlan.to_dict` values differ; images per class may differ freely."""
     found = []
@@ -39,7 +43,7 @@ def plan_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
     after = [(each["name"], each["definition"]) for each in new.get("classes", ())]
     if before != after:
         found.append(_class_difference(before, after))
-    for name in ("templates", "negative_prompt", "contexts", "styles", "seed"):
+    for name in ("templates", "negative_prompt", "contexts", "styles", *_LATER, "seed"):
         if old.get(name) != new.get(name):
             found.append(
                 f"{name.replace('_', ' ')} {_shown(old.get(name))} -> {_shown(new.get(name))}"

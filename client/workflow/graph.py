@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from comfy_nodes.plan import (
     parse_classes,
     parse_lines,
 )
+from comfy_nodes.wildcards import parse_wildcards, used_wildcards
 
 from ..errors import WorkflowError
 from .library import find_workflow
@@ -186,21 +188,46 @@ class Workflow:
             )
         self._refuse_bank_files(templates)
         try:
+            banks = self.banks()
             return GenerationPlan(
                 classes=parse_classes(str(self.value(classes, "classes", ""))),
                 templates=PromptTemplates(
-                    templates=parse_lines(
-                        str(self.value(templates, "templates", DEFAULT_TEMPLATE))
-                    ),
+                    templates=banks["templates"],
+                    contexts=banks["contexts"],
+                    styles=banks["styles"],
                     negative_prompt=str(self.value(templates, "negative_prompt", "")).strip(),
-                    contexts=parse_lines(str(self.value(templates, "contexts", ""))),
-                    styles=parse_lines(str(self.value(templates, "styles", ""))),
+                    wildcards=self._wildcards(templates, chain(*banks.values())),
                 ),
                 images_per_class=self.number(batcher, "images_per_class", 30),
                 seed=self.number(batcher, "plan_seed", 0),
             )
         except PlanError as error:
             raise PlanError(f"{self.source}: {error}") from error
+
+    def banks(self) -> dict[str, tuple[str, ...]]:
+        """The typed-in templates, contexts and styles. Raises WorkflowError as `value` does."""
+        node_id = self.only_id_of(TEMPLATES)
+        defaults = {"templates": DEFAULT_TEMPLATE}
+        return {
+            name: parse_lines(str(self.value(node_id, name, defaults.get(name, ""))))
+            for name in BANKS
+        }
+
+    def _wildcards(
+        self, templates: str, texts: Iterable[str]
+    ) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The wildcards that the texts use; all of them must be typed into the node."""
+        typed = parse_wildcards(str(self.value(templates, "wildcards", "")))
+
+        def find(name: str) -> tuple[str, ...]:
+            if name not in typed:
+                raise WorkflowError(
+                    f"{self.name_of(templates)} uses the wildcard __{name}__, which is not typed "
+                    "in; give the folder of its text file to the client: --wildcards FOLDER"
+                )
+            return typed[name]
+
+        return used_wildcards(texts, find)
 
     def _refuse_bank_files(self, templates: str) -> None:
         for bank in BANKS:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from comfy_nodes.plan import MOST_PER_BATCH, MOST_PER_CLASS, ClassEntry, parse_lines
+from comfy_nodes.wildcards import read_wildcard, used_wildcards, wildcards_text
 
 from ..errors import WorkflowError
 from .graph import Workflow
-from .roles import BANKS, CLASS_LIST, PLAN_NODES, SAVER
+from .roles import BANKS, CLASS_LIST, PLAN_NODES, SAVER, TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Options:
     scheduler: str | None = None
     strength: float | None = None
     real_folder: str | None = None
+    wildcards: Path | None = None  # a folder of text files
 
     def __post_init__(self) -> None:
         for name in ("images_per_class", "batch_size", "steps"):
@@ -104,12 +108,27 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
         changes[node_id, "path"] = ""
     for each in fields(options):
         value = getattr(options, each.name)
-        if value is not None and each.name != "classes":
+        if value is not None and each.name not in ("classes", "wildcards"):
             node_id, name = workflow.place(each.name)
             changes[node_id, name] = "\n".join(value) if isinstance(value, tuple) else value
             if each.name in BANKS and f"{name}_file" in workflow.graph[node_id]["inputs"]:
                 changes[node_id, f"{name}_file"] = ""
-    return workflow.with_values(changes)
+    patched = workflow.with_values(changes)
+    if options.wildcards is None:
+        return patched
+    used = wildcards_of(options.wildcards, chain(*patched.banks().values()))
+    return patched.with_values(
+        {(workflow.only_id_of(TEMPLATES), "wildcards"): wildcards_text(used)}
+    )
+
+
+def wildcards_of(folder: Path, texts: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(name, entries) of the wildcards that texts use, from text files in a folder.
+
+    Raises:
+        PlanError: a wildcard without a file, or one that is malformed.
+    """
+    return used_wildcards(texts, lambda name: read_wildcard(folder / f"{name}.txt", name))
 
 
 def classes_text(classes: Sequence[ClassEntry]) -> str:

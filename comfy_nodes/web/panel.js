@@ -58,13 +58,17 @@ function gallery({ figures }) {
 function figure({ url, caption }) {
   const element = document.createElement("figure");
   element.style.margin = "0";
+  // A link, so that a click opens the image in full, and the browser's own menu copies or saves it.
+  const link = document.createElement("a");
+  Object.assign(link, { href: url, target: "_blank", rel: "noopener" });
   const image = document.createElement("img");
   Object.assign(image, { src: url, alt: caption, title: caption, loading: "lazy" });
+  link.append(image);
   const style = { display: "block", width: "100%", aspectRatio: "1", objectFit: "contain" };
   Object.assign(image.style, style);
   const label = document.createElement("figcaption");
   label.textContent = caption;
   Object.assign(label.style, { textAlign: "center", fontWeight: "bold" });
-  element.replaceChildren(image, label);
+  element.replaceChildren(link, label);
   return element;
 }

@@ -1,11 +1,13 @@
 // Turns the graph into the question for the server: current widget values, never results.
 // There is no plan logic here.
+import { placesOf, slotOf, sourceOf, targetsOf } from "./walk.js";
 
 export const CLASS_LIST = "SynthGridClassList";
 export const TEMPLATES = "SynthGridPromptTemplates";
 export const BATCHER = "SynthGridClassPromptBatcher";
 export const SAVER = "SynthGridLabelledImageSaver";
 const REAL_IMAGES = "SynthGridRealImageLatent"; // passes the batch on
+const REAL_IMAGES_BATCH = 1; // the output that does
 
 const WIDGETS = {
   [CLASS_LIST]: ["classes", "path"],
@@ -17,6 +19,8 @@ const WIDGETS = {
     "templates_file",
     "contexts_file",
     "styles_file",
+    "wildcards",
+    "wildcards_folder",
   ],
   [BATCHER]: ["images_per_class", "batch_size", "plan_seed", "batch_index", "resume_folder"],
 };
@@ -24,66 +28,105 @@ const TITLES = {
   [CLASS_LIST]: "SynthGrid Class List",
   [TEMPLATES]: "SynthGrid Prompt Templates",
   [BATCHER]: "SynthGrid Class-Prompt Batcher",
+  [SAVER]: "SynthGrid Labelled Image Saver",
 };
 
 /** A question that cannot be asked, as a sentence for the artist. */
 class Unanswerable extends Error {}
 
-function slotOf(node, name) {
-  return node.inputs?.findIndex((input) => input.name === name) ?? -1;
-}
+const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name)?.value;
 
-/** The node that feeds an input, through reroutes; null if nothing does. */
-function sourceOf(node, name) {
+function isLinked({ node }, name) {
   const slot = slotOf(node, name);
-  let source = slot < 0 ? null : node.getInputNode(slot);
-  for (let hops = 0; source?.type === "Reroute" && hops < 50; hops++) {
-    source = source.getInputNode(0);
-  }
-  return source ?? null;
+  return slot >= 0 && node.inputs[slot].link != null;
 }
 
-function isLinked(node, name) {
-  const slot = slotOf(node, name);
-  return slot >= 0 && node.isInputConnected(slot);
-}
-
-function valueOf(node, name) {
-  if (!isLinked(node, name)) return node.widgets?.find((widget) => widget.name === name)?.value;
-  const source = sourceOf(node, name);
-  if (source?.type === "PrimitiveNode") return source.widgets?.[0]?.value;
+function valueOf(place, name) {
+  if (!isLinked(place, name)) return widgetOf(place.node, name);
+  const source = sourceOf(place, name);
+  if (source?.host) return widgetOf(source.host, source.name);
+  if (source?.node.type.startsWith("Primitive")) return source.node.widgets?.[0]?.value;
   const reason = `'${name}' comes from another node and is only known when that node runs`;
   throw new Unanswerable(`No preview: ${reason}.`);
 }
 
-function valuesOf(node) {
-  return Object.fromEntries(WIDGETS[node.comfyClass].map((name) => [name, valueOf(node, name)]));
+function valuesOf(place) {
+  return Object.fromEntries(
+    WIDGETS[place.node.comfyClass].map((name) => [name, valueOf(place, name)]),
+  );
 }
 
-function linked(node, name, kind) {
-  if (!isLinked(node, name)) throw new Unanswerable(`Connect ${TITLES[kind]} to '${name}'.`);
-  let source = sourceOf(node, name);
-  if (source?.comfyClass === REAL_IMAGES && kind === BATCHER) source = sourceOf(source, "batch");
-  if (source?.comfyClass === kind) return source;
+function linked(place, name, kind) {
+  let source = isLinked(place, name) ? sourceOf(place, name) : null;
+  if (!source || source.host) throw new Unanswerable(`Connect ${TITLES[kind]} to '${name}'.`);
+  if (source.node.comfyClass === REAL_IMAGES && kind === BATCHER) source = sourceOf(source, "batch");
+  if (source?.node?.comfyClass === kind) return source;
   throw new Unanswerable(`No preview: '${name}' does not come straight from ${TITLES[kind]}.`);
 }
 
-function batcherRequest(node) {
+function batcherRequest(place) {
   return {
-    classes: valuesOf(linked(node, "classes", CLASS_LIST)),
-    templates: valuesOf(linked(node, "templates", TEMPLATES)),
-    batcher: valuesOf(node),
+    classes: valuesOf(linked(place, "classes", CLASS_LIST)),
+    templates: valuesOf(linked(place, "templates", TEMPLATES)),
+    batcher: valuesOf(place),
   };
 }
 
-/** {request}, to post to the server for a batcher or a saver, or {problem}, to show instead. */
-export function requestFor(node) {
+function saversOf(place) {
+  return targetsOf(place, place.node.comfyClass === REAL_IMAGES ? REAL_IMAGES_BATCH : 0).flatMap(
+    (target) => {
+      if (target.node.comfyClass === REAL_IMAGES) return saversOf(target);
+      return target.node.comfyClass === SAVER ? [target] : [];
+    },
+  );
+}
+
+/** The folder that the images of a batcher go to: its resume_folder, or that of its saver. */
+function folderOf(place, resumeFolder) {
+  if (resumeFolder?.trim()) return resumeFolder;
+  const folders = [...new Set(saversOf(place).map((saver) => valueOf(saver, "folder")))];
+  if (folders.length === 1) return folders[0];
+  throw new Unanswerable(
+    folders.length
+      ? "The savers of this batcher have several folders: write one of them into resume_folder."
+      : `Connect ${TITLES[SAVER]} to 'batch'.`,
+  );
+}
+
+function placeOf(node, root) {
+  const [place] = placesOf(node, root);
+  if (!place) throw new Unanswerable("This node is not part of the workflow.");
+  return place;
+}
+
+function orProblem(ask) {
   try {
-    if (node.comfyClass === BATCHER) return { request: batcherRequest(node) };
-    const batcher = linked(node, "batch", BATCHER);
-    return { request: { ...batcherRequest(batcher), folder: valueOf(node, "folder") } };
+    return { request: ask() };
   } catch (error) {
     if (error instanceof Unanswerable) return { problem: error.message };
     throw error;
   }
+}
+
+/** {request}, to post to the server for a batcher or a saver, or {problem}, to show instead. */
+export function requestFor(node, root) {
+  return orProblem(() => {
+    const place = placeOf(node, root);
+    if (node.comfyClass === SAVER) {
+      const batcher = linked(place, "batch", BATCHER);
+      return { ...batcherRequest(batcher), folder: valueOf(place, "folder") };
+    }
+    const asked = batcherRequest(place);
+    const { request: folder } = orProblem(() => folderOf(place, asked.batcher.resume_folder));
+    return folder === undefined ? asked : { ...asked, folder };
+  });
+}
+
+/** As requestFor, for a batcher; the folder has to be known. */
+export function missingRequestFor(node, root) {
+  return orProblem(() => {
+    const place = placeOf(node, root);
+    const asked = batcherRequest(place);
+    return { ...asked, folder: folderOf(place, asked.batcher.resume_folder) };
+  });
 }

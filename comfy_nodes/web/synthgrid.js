@@ -1,11 +1,13 @@
 // Shows, before anything runs, what a batcher would make, and how many images of each class a saver
 // has. The server computes both (comfy_nodes/routes.py) from the widgets of the linked nodes. Also
-// makes sure that a new batcher counts up.
+// gives the batcher its button, and makes sure that a new one counts up.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { queueMissing } from "./missing.js";
 import { addPanel } from "./panel.js";
 import { BATCHER, SAVER, requestFor } from "./request.js";
 
+const BUTTON = "Queue what is missing";
 const LOOK_MS = 400; // a change is sent to the server once it has stayed the same for one interval
 const PANELS = {
   [BATCHER]: { name: "plan", show: batcherLines, minHeight: () => 150, maxHeight: () => 600 },
@@ -16,12 +18,15 @@ const PANELS = {
     maxHeight: (ran) => (ran ? 2000 : 160),
   },
 };
-// node -> {panel, seen, asked, ran}; `ran` is the output of the node's last run, if any
+// node -> {panel, seen, asked, ran, said}: `ran` is the output of the node's last run, if any;
+// `said` is what the button has answered
 const watched = new Map();
 
 const plural = (count, word, words = `${word}s`) => `${count} ${count === 1 ? word : words}`;
 
-function batcherLines(answer, ran) {
+const total = (done) => Object.values(done).reduce((sum, count) => sum + count, 0);
+
+function batcherLines(answer, { ran, said }) {
   const lines = [
     {
       kind: "head",
@@ -30,14 +35,13 @@ function batcherLines(answer, ran) {
         `${plural(answer.images, "image")} in ${plural(answer.batches, "batch", "batches")}`,
     },
   ];
-  if (answer.missing !== undefined) {
-    lines.push({ text: `${answer.missing} of them are not in '${answer.resume_folder}' yet` });
+  if (said) lines.push({ text: said });
+  const done = answer.done && total(answer.done);
+  if (answer.done) {
+    lines.push({ text: `${done} of ${plural(answer.images, "image")} exist in '${answer.folder}'` });
   }
-  if (ran) lines.push({ text: `Made: ${ran.text?.[0] ?? ""}`, kind: "dim" });
-  if (answer.batch_index >= answer.batches) {
-    const text = "The plan is finished. Set batch_index to 0 to start over, or add images.";
-    return [...lines, { text }];
-  }
+  if (ran) lines.push({ text: `Last run: ${ran.text?.[0] ?? ""}`, kind: "dim" });
+  if (answer.batch_index >= answer.batches) return [...lines, pastTheEnd(answer, done)];
   const next = `Next: batch ${answer.batch_index + 1} of ${answer.batches}`;
   if (answer.batch_images === 0) {
     return [...lines, { text: `${next}: all of its images exist, nothing will be sampled` }];
@@ -50,9 +54,15 @@ function batcherLines(answer, ran) {
   return lines;
 }
 
-function saverLines(answer, ran) {
-  const total = Object.values(answer.done).reduce((sum, count) => sum + count, 0);
-  const head = `${total} of this plan's ${plural(answer.images, "image")} exist`;
+function pastTheEnd(answer, done) {
+  if (done === answer.images) return { text: "The plan is finished." };
+  const past = `batch_index ${answer.batch_index} is past the last batch, ${answer.batches - 1}`;
+  const next = `Press '${BUTTON}', or set batch_index to 0.`;
+  return { text: `${past}, so Run makes nothing. ${next}`, kind: "warning" };
+}
+
+function saverLines(answer, { ran }) {
+  const head = `${total(answer.done)} of this plan's ${plural(answer.images, "image")} exist`;
   const lines = [{ text: head, kind: "head" }];
   const [summary, ...warnings] = ran?.text ?? [];
   if (summary) lines.push({ text: summary, kind: "dim" });
@@ -89,22 +99,60 @@ async function ask(node, state, body) {
     answer = { error: "No preview: ComfyUI does not respond." };
   }
   if (state.asked !== body) return; // a newer question has been sent
-  const { show } = PANELS[node.comfyClass];
-  const failed = [{ text: answer.error, kind: "error" }];
-  state.panel.show(answer.error ? failed : show(answer, ranOf(node, state)));
+  state.answer = answer;
+  show(node, state);
+}
+
+function show(node, state) {
+  const { answer, said } = state;
+  if (answer.error ?? answer.problem) {
+    const { error, problem } = answer;
+    const lines = [{ text: error ?? problem, kind: error ? "error" : "dim" }];
+    state.panel.show(said ? [...lines, { text: said }] : lines);
+  } else {
+    state.panel.show(PANELS[node.comfyClass].show(answer, { ran: ranOf(node, state), said }));
+  }
+}
+
+async function pressed(node, state) {
+  if (state.busy) return;
+  state.busy = true;
+  const say = (text) => {
+    state.said = text;
+    show(node, state);
+  };
+  try {
+    say(await queueMissing(node, say));
+  } catch (error) {
+    say(`Not queued: ${error.message}`);
+    throw error;
+  } finally {
+    state.busy = false;
+  }
+}
+
+// Neither the saved workflow nor the queued prompt contains a button.
+function addButton(node, state) {
+  const button = node.addWidget("button", BUTTON, null, () => pressed(node, state), {
+    serialize: false,
+  });
+  button.serialize = false;
+  button.tooltip = "Queues each batch of which the saver's folder lacks an image, and no other.";
 }
 
 function look(node, state) {
-  const { request, problem } = requestFor(node);
+  const { request, problem } = requestFor(node, app.rootGraph ?? app.graph);
   const body = problem ?? JSON.stringify(request);
   const settled = body === state.seen;
   state.seen = body;
   if (!settled || body === state.asked) return;
+  if (state.asked !== null && !state.busy) state.said = null; // it was about other values
   if (request) {
     ask(node, state, body);
   } else {
     state.asked = body;
-    state.panel.show([{ text: problem, kind: "dim" }]);
+    state.answer = { problem };
+    show(node, state);
   }
 }
 
@@ -117,7 +165,8 @@ function lookAtAll() {
 
 function watch(node) {
   const { name, minHeight, maxHeight } = PANELS[node.comfyClass];
-  const state = { panel: null, seen: null, asked: null, ran: null };
+  const state = { panel: null, seen: null, asked: null, ran: null, answer: {}, said: null };
+  if (node.comfyClass === BATCHER) addButton(node, state);
   state.panel = addPanel(node, name, {
     minHeight: () => minHeight(ranOf(node, state)),
     maxHeight: () => maxHeight(ranOf(node, state)),

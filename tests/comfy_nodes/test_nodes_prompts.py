@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from comfy_nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, host
-from comfy_nodes.errors import LabelsetError, PlanError
+from comfy_nodes.errors import LabelsetError, PlanError, SynthGridError
 from comfy_nodes.plan import PromptTemplates, parse_classes
 
 CLASSES = parse_classes("badger\nbat\nbear")
@@ -102,6 +102,76 @@ def test_the_batcher_past_the_end_says_so():
         batch(batch_index=2)
 
 
+@pytest.fixture
+def wildcards(tmp_path, monkeypatch):
+    """An input folder with two wildcards in files, and a secret outside it."""
+    root = tmp_path / "input"
+    (root / "wildcards" / "animals").mkdir(parents=True)
+    (root / "wildcards" / "color.txt").write_text("red\n__animals/cats__ grey")
+    (root / "wildcards" / "animals" / "cats.txt").write_text("lynx")
+    (tmp_path / "secret.txt").write_text("password")
+    (root / "wildcards" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    monkeypatch.setattr(host, "_input_directory", root)
+    return root / "wildcards"
+
+
+def templates_of(templates, **more):
+    inputs = {"templates": templates, "negative_prompt": "", "contexts": "", "styles": ""}
+    defaults = {"wildcards_folder": "wildcards"}
+    return NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"]().read(**inputs | defaults | more)[0]
+
+
+def test_wildcards_are_typed_in_or_come_from_files_of_the_input_folder(wildcards):
+    texts = templates_of("a __color__ {class} __size__", wildcards="__size__:\nsmall\nlarge")
+    assert texts.wildcards == (
+        ("animals/cats", ("lynx",)),
+        ("color", ("red", "__animals/cats__ grey")),
+        ("size", ("small", "large")),
+    )
+    typed = templates_of("a __color__ {class}", wildcards="__color__:\nblue")
+    assert typed.wildcards == (("color", ("blue",)),)
+
+
+@pytest.mark.parametrize(
+    ("text", "folder", "words"),
+    [
+        ("__link__", "wildcards", "outside the folders that may be read"),
+        ("__size__", "wildcards", "there is no wildcard __size__"),
+        ("__color__", "", "the wildcard __color__ has no entries"),
+        ("__secret__", "..", "cannot be read here"),
+        ("__secret__", "/", "cannot be read here|outside the folders|no wildcard"),
+    ],
+)
+def test_wildcards_come_from_nowhere_else(wildcards, text, folder, words):
+    with pytest.raises(SynthGridError, match=words) as caught:
+        templates_of(f"a {text} {{class}}", wildcards_folder=folder)
+    assert "password" not in str(caught.value)
+    validate = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS
+    answer = validate(
+        templates=f"a {text} {{class}}", contexts="", styles="", wildcards_folder=folder
+    )
+    assert answer == str(caught.value)
+
+
+def test_a_changed_wildcard_is_read_again(wildcards):
+    node = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"]
+    inputs = {"templates": "a __color__ {class}", "contexts": "", "styles": ""}
+    inputs |= {"negative_prompt": "", "wildcards": "", "wildcards_folder": "wildcards"}
+    before = node.IS_CHANGED(**inputs)
+    assert node.IS_CHANGED(**inputs) == before
+    (wildcards / "animals" / "cats.txt").write_text("puma")
+    assert node.IS_CHANGED(**inputs) != before
+    assert math.isnan(node.IS_CHANGED(**inputs | {"templates": None}))
+    linked = inputs | {"templates": None, "wildcards_folder": "gone"}
+    assert node.IS_CHANGED(**linked) == node.IS_CHANGED(**linked)
+
+
+def test_a_bad_alternative_in_a_file_is_named_with_its_line(wildcards):
+    (wildcards.parent / "t.txt").write_text("a {class}\na {x|y {class}")
+    with pytest.raises(PlanError, match=r"t\.txt line 2: .*closing brace"):
+        templates_of("", templates_file="t.txt")
+
+
 class Blocker:
     """Stands in for ComfyUI's ExecutionBlocker; tests/comfyui uses the real one."""
 
@@ -127,15 +197,54 @@ def output(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_inside_comfyui_a_finished_plan_is_reported_and_samples_nothing(inside_comfyui):
+def test_a_bad_class_list_is_refused_before_anything_is_queued(tmp_path):
+    validate = NODE_CLASS_MAPPINGS["SynthGridClassList"].VALIDATE_INPUTS
+    (tmp_path / "classes.txt").write_text("bat")
+    assert validate(classes="bat", path="") is True
+    assert validate(classes="", path=str(tmp_path / "classes.txt")) is True
+    assert "more than once: 'bat'" in validate(classes="bat\nbat", path="")
+    assert "does not exist" in validate(classes="bat", path=str(tmp_path / "gone.txt"))
+    assert "does not exist" in validate(classes=None, path=str(tmp_path / "gone.txt"))
+    for classes, path in ((None, ""), ("", None)):  # over a link: not known yet
+        assert validate(classes=classes, path=path) is True
+
+
+def test_bad_templates_are_refused_before_anything_is_queued(tmp_path):
+    validate = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS
+    (tmp_path / "places.txt").write_text("in the rain")
+    texts = {"templates": "a {class} {context}", "contexts": "", "styles": ""}
+    assert validate(**texts, contexts_file=str(tmp_path / "places.txt")) is True
+    assert "there are no contexts" in validate(**texts)
+    assert "unknown placeholder" in validate(**texts | {"templates": "a {clas}"})
+    assert "does not exist" in validate(**texts, contexts_file=str(tmp_path / "gone.txt"))
+    assert validate(**texts | {"contexts": None}) is True
+    assert validate(**texts | {"templates": None}) is True
+
+
+def test_past_the_last_batch_nothing_is_said_about_images_that_nobody_has_looked_for(
+    inside_comfyui,
+):
     answer = batch(batch_index=2)
     text = (
-        "plan finished: all 12 images have been queued in 2 batches, numbered 0 to 1; "
-        "set batch_index back to 0 for another plan"
+        "batch_index 2 is past the last batch (the plan has 2, numbered 0 to 1), so nothing was "
+        "made; press 'Queue what is missing' on the batcher, or set batch_index back to 0"
     )
     assert answer["ui"] == {"text": [text]}
     blocker, summary = answer["result"]
     assert (type(blocker), blocker.message, summary) == (Blocker, None, text)
+
+
+@pytest.mark.usefixtures("inside_comfyui")
+def test_past_the_last_batch_the_folder_says_what_exists(output):
+    for batch_index in (2, 9):
+        assert batch(batch_index=batch_index, resume_folder="animals")["result"][1].startswith(
+            f"batch_index {batch_index} is past the last batch (the plan has 2, numbered 0 to 1); "
+            "4 of 12 images exist in 'animals'; press 'Queue what is missing'"
+        )
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(8, 8, 8, 3), batch()["result"][0], "animals")
+    text = batch(batch_index=2, resume_folder="animals")["result"][1]
+    assert text == "plan finished: all 12 images exist in 'animals'"
 
 
 @pytest.mark.usefixtures("inside_comfyui")

@@ -1,6 +1,7 @@
 """Conditioning, latent and noise of a mixed batch: row i is what image i alone would get."""
 
 import hashlib
+import math
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from comfy_nodes.nodes_sampling import (
     BatchLatent,
     EncodeClassPrompts,
     PerImageNoise,
-    stack_conditionings,
 )
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 
@@ -56,25 +56,13 @@ def test_every_row_is_encoded_as_if_alone_and_each_prompt_once():
         )
 
 
-def test_rows_of_different_length_are_repeated_to_a_common_one():
-    clip = WordClip()
-    short, long, longer = (
-        clip.encode_from_tokens_scheduled(clip.tokenize("word " * n)) for n in (3, 9, 15)
-    )
-    tensor = stack_conditionings([short, long, longer])[0][0]
-    assert tensor.shape == (3, 42, 5)
-    for row, alone in enumerate((short, long, longer)):
-        length = alone[0][0].shape[1]
-        assert torch.equal(
-            tensor[row].reshape(-1, length, 5), alone[0][0].expand(42 // length, length, 5)
-        )
-
-
-def test_repeating_a_row_leaves_what_attention_answers():
-    query, row = torch.randn(1, 4, 5), torch.randn(1, 7, 5)
-    attention = torch.nn.functional.scaled_dot_product_attention
-    repeated = row.repeat(1, 3, 1)
-    torch.testing.assert_close(attention(query, row, row), attention(query, repeated, repeated))
+def test_a_stock_node_that_garbles_the_rows_is_noticed_after_a_cached_run_too(monkeypatch):
+    monkeypatch.setattr(EncodeClassPrompts, "has_mixed_lengths", False)
+    EncodeClassPrompts().encode(WordClip(), make_batch())
+    assert EncodeClassPrompts.IS_CHANGED() == ""
+    templates = PromptTemplates(("a {class}", "a {class} " + "and more " * 7))
+    EncodeClassPrompts().encode(WordClip(), make_batch(templates=templates))
+    assert math.isnan(EncodeClassPrompts.IS_CHANGED())
 
 
 def test_a_checkpoint_without_text_encoder_is_named():

@@ -110,10 +110,11 @@ def test_done_counts_the_images_of_this_plan_per_class_wherever_they_are(output)
             / f"{plan().plan_id}-{index:06d}.{'webp' if index else 'png'}"
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(b"image")
     (output / "set" / "bat").mkdir()
-    (output / "set" / "bat" / "0123456789ab-000002.png").touch()
-    (output / "set" / "bat" / f".{plan().plan_id}-000006.png.0a0b0c0d.part").touch()
+    (output / "set" / "bat" / "0123456789ab-000002.png").write_bytes(b"of another plan")
+    (output / "set" / "bat" / f".{plan().plan_id}-000006.png.0a0b0c0d.part").write_bytes(b"half")
+    (output / "set" / "bat" / f"{plan().plan_id}-000009.png").touch()  # after a power cut
     answer = routes.preview(asked(folder="set"))
     assert answer["done"] == {"bat": 2, "bear": 1, "bee": 1}
 
@@ -133,14 +134,16 @@ def test_outside_comfyui_nothing_is_registered():
     routes.register()
 
 
-def test_the_route_answers_over_http_and_two_copies_of_the_pack_register_it_once(monkeypatch):
+def test_the_routes_answer_over_http_and_two_copies_of_the_pack_register_them_once(
+    monkeypatch, output
+):
     table = web.RouteTableDef()
     instance = types.SimpleNamespace(routes=table)
     server = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=instance))
     monkeypatch.setitem(sys.modules, "server", server)
     routes.register()
     routes.register()
-    assert len(list(table)) == 1
+    assert len(list(table)) == 2
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no test's proxy is ours
 
@@ -153,9 +156,14 @@ def test_the_route_answers_over_http_and_two_copies_of_the_pack_register_it_once
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}{routes.PATH}"
+        root = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        url = root + routes.PATH
+        body = json.dumps(asked(folder="set")).encode()
         try:
-            good = await asyncio.to_thread(post, url, json.dumps(asked()).encode())
+            good = [
+                await asyncio.to_thread(post, root + path, body)
+                for path in (routes.PATH, routes.MISSING_PATH)
+            ]
             for body, status in (
                 (b"{", "400"),
                 (b"[" * 10**5, "400"),
@@ -167,14 +175,15 @@ def test_the_route_answers_over_http_and_two_copies_of_the_pack_register_it_once
         finally:
             await runner.cleanup()
 
-    assert asyncio.run(exchange()) == routes.preview(asked())
+    given = asked(folder="set")
+    assert asyncio.run(exchange()) == [routes.preview(given), routes.missing(given)]
 
 
 def test_the_next_rows_are_those_that_the_resume_folder_lacks(output):
     for index in (5, 7, 8, 11, 300):
         path = output / "set" / "style" / "class" / f"{plan().plan_id}-{index:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(b"image")
     request = asked(batch_index=1)
     request["batcher"]["resume_folder"] = " set "
     answer = routes.preview(request)
@@ -211,6 +220,14 @@ def test_banks_come_from_files_too(output, monkeypatch):
     assert "gone.txt does not exist" in answer["error"]
 
 
+def test_previews_draw_alternatives_and_wildcards():
+    texts = TEXTS | {"templates": "a {class} __color__", "wildcards": "__color__:\nred\nblue"}
+    answer = routes.preview(asked(templates=texts))
+    assert {row["prompt"].split()[-1] for row in answer["rows"]} == {"red", "blue"}
+    answer = routes.preview(asked(templates=TEXTS | {"templates": "{class} <lora:x:1>"}))
+    assert "Load LoRA" in answer["error"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -225,3 +242,48 @@ def test_numbers_beyond_what_a_widget_takes_are_refused_before_any_row_is_made(o
     given = asked()
     given["batcher"] |= {name: value}
     assert f"{name} must be a whole number from 0 to" in routes.preview(given)["error"]
+
+
+def save(output, *indices):
+    for index in indices:
+        path = output / "set" / "class" / f"{plan().plan_id}-{index:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"image")
+
+
+def test_exactly_the_unfinished_batches_are_missing(output):
+    """12 images in batches of 5, 5 and 2."""
+    answer = routes.missing(asked(folder=" set "))
+    assert answer == {
+        "folder": "set",
+        "images": 12,
+        "missing": 12,
+        "batches": [0, 1, 2],
+        "unfinished": 3,
+    }
+    save(output, 0, 1, 2, 3, 4, 10, 11, 300)
+    answer = routes.missing(asked(folder="set"))
+    assert (answer["missing"], answer["batches"], answer["unfinished"]) == (5, [1], 1)
+    save(output, 5, 6, 7, 8, 9)
+    answer = routes.missing(asked(folder="set"))
+    assert (answer["missing"], answer["batches"], answer["unfinished"]) == (0, [], 0)
+
+
+def test_the_resume_folder_comes_before_the_savers(output):
+    save(output, *range(12))
+    request = asked(folder="other")
+    request["batcher"]["resume_folder"] = "set"
+    assert routes.missing(request)["missing"] == 0
+
+
+def test_one_press_queues_no_more_than_comfyui_can_hold(output):
+    request = asked(folder="set")
+    request["batcher"] |= {"images_per_class": 10**6, "batch_size": 1}
+    answer = routes.missing(request)
+    assert answer["batches"] == list(range(routes.MOST_BATCHES))
+    assert answer["unfinished"] == answer["missing"] == 3 * 10**6
+
+
+@pytest.mark.parametrize("folder", ["", "..", "../other", "/", None])
+def test_missing_images_are_looked_for_inside_the_output_folder_only(output, folder):
+    assert "folder" in routes.missing(asked(folder=folder))["error"]

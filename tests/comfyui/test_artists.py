@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import requests
 from PIL import Image
 from sd15_checkpoint import NAME
 
@@ -39,9 +40,9 @@ def run(comfyui, **changes):
     return entry["outputs"].get(BATCHER, {}).get("text", [None])[0], entry["outputs"].get(SAVER)
 
 
-def test_a_finished_plan_says_so_and_neither_fails_nor_samples(comfyui):
+def test_past_the_last_batch_nothing_fails_and_nothing_is_sampled(comfyui):
     text, saved = run(comfyui, batcher={"batch_index": 2}, saver={"folder": "finished"})
-    assert text.startswith("plan finished: all 6 images have been queued in 2 batches")
+    assert text.startswith("batch_index 2 is past the last batch (the plan has 2,")
     assert saved is None
     assert not (comfyui.base / "output" / "finished").exists()
 
@@ -62,6 +63,24 @@ def test_an_interrupted_run_is_finished_by_queueing_it_again(comfyui):
     run(comfyui, batcher=resume | {"batch_index": 1}, saver=saver)
     assert sorted(index for _, index in scanned_records(root)) == list(range(6))
     assert all(path.read_bytes() == data for path, data in before.items() if path not in gone)
+
+
+@pytest.mark.parametrize(
+    ("node", "values", "words"),
+    [
+        ("SynthGridClassList", {"classes": "bat\nbat"}, "named more than once: 'bat'"),
+        ("SynthGridPromptTemplates", {"templates": "a {clas}"}, "unknown placeholder '{clas}'"),
+    ],
+)
+def test_classes_and_templates_that_make_no_plan_are_refused_before_queueing(
+    comfyui, node, values, words
+):
+    changed = graph()
+    changed[IDS[node]]["inputs"] |= values
+    answer = requests.post(f"{comfyui.url}/prompt", json={"prompt": changed}, timeout=30)
+    assert answer.status_code == 400
+    errors = answer.json()["node_errors"][IDS[node]]["errors"]
+    assert all(words in error["details"] for error in errors)
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("PNG", ".png"), ("WebP", ".webp"), ("JPEG", ".jpg")])

@@ -22,9 +22,26 @@ def test_the_server_answers_about_a_plan_without_running_it(comfyui, prefix):
     assert [row["prompt"] for row in answer["rows"]] == ["a badger", "a bat"]
 
 
+def test_the_server_says_which_batches_are_missing(comfyui):
+    answer = requests.post(f"{comfyui.url}/api/synthgrid/missing", json=ASKED, timeout=30).json()
+    assert (answer["missing"], answer["batches"], answer["folder"]) == (6, [0, 1], "not there yet")
+
+
+def test_the_frontend_gets_the_translations(comfyui):
+    found = requests.get(f"{comfyui.url}/i18n", timeout=30).json()["zh"]["nodeDefs"]
+    assert set(NODE_CLASS_MAPPINGS) <= set(found)
+
+
 @pytest.mark.parametrize(
     "file",
-    ["synthgrid.js", "panel.js", "request.js", *(f"docs/{n}.md" for n in NODE_CLASS_MAPPINGS)],
+    [
+        "synthgrid.js",
+        "panel.js",
+        "request.js",
+        "walk.js",
+        "missing.js",
+        *(f"docs/{n}.md" for n in NODE_CLASS_MAPPINGS),
+    ],
 )
 def test_extension_and_help_are_where_the_frontend_looks(comfyui, file):
     assert requests.get(f"{comfyui.url}/extensions/synthgrid/{file}", timeout=30).status_code == 200

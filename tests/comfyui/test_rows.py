@@ -15,18 +15,18 @@ STEPS, CFG = 5, 4.0
 GRAPH = json.loads(
     (Path(__file__).resolve().parents[2] / "workflows/api/sd15_class_prompts.json").read_text()
 )
+STYLE = "an oil painting"
 LONG = "a very long prompt of a {class} " + "with many more words " * 30
+TEMPLATES = f"a photo of a {{class}}\n{LONG}"
 
 
-def batch_graph(sampler, *, batch_size, batch_index=0):
+def batch_graph(sampler, *, batch_size, batch_index=0, templates=TEMPLATES):
     """Our workflow up to the latents, on the test checkpoint."""
     graph = copy.deepcopy(GRAPH)
     ids = {node["class_type"]: node_id for node_id, node in graph.items()}
     graph[ids["CheckpointLoaderSimple"]]["inputs"]["ckpt_name"] = NAME
     graph[ids["SynthGridBatchLatent"]]["inputs"] |= {"width": 64, "height": 64}
-    graph[ids["SynthGridPromptTemplates"]]["inputs"]["templates"] = (
-        f"a photo of a {{class}}\n{LONG}"
-    )
+    graph[ids["SynthGridPromptTemplates"]]["inputs"]["templates"] = templates
     graph[ids["SynthGridClassPromptBatcher"]]["inputs"] |= {
         "batch_size": batch_size,
         "batch_index": batch_index,
@@ -100,6 +100,79 @@ def test_a_row_is_what_the_stock_sampler_makes_alone(comfyui, sampler):
     assert torch.isfinite(rows).all()
     for row, spec in enumerate(specs):
         alone = latents(comfyui, stock_graph(sampler, spec.prompt, spec.seed))
+        assert relative_difference(rows[row], alone[0]) < 1e-4
+
+
+def mixed_with(graph, kind, *, inside):
+    """The batch's prompts averaged or joined with "oil painting", inside our node or after it."""
+    encode, clip = next(
+        (name, node["inputs"]["clip"])
+        for name, node in graph.items()
+        if node["class_type"] == "SynthGridEncodeClassPrompts"
+    )
+    graph["style"] = {"class_type": "CLIPTextEncode", "inputs": {"text": STYLE, "clip": clip}}
+    if inside:
+        given = (
+            {"average_with": ["style", 0], "average_strength": 0.5}
+            if kind == "ConditioningAverage"
+            else {"concat_with": ["style", 0]}
+        )
+        graph[encode]["inputs"] |= given
+        return graph
+    users = [node for node in graph.values() if node["inputs"].get("positive") == [encode, 0]]
+    graph["mix"] = {
+        "class_type": kind,
+        "inputs": {"conditioning_to": [encode, 0], "conditioning_from": ["style", 0]}
+        | ({"conditioning_to_strength": 0.5} if kind == "ConditioningAverage" else {}),
+    }
+    for node in users:
+        node["inputs"]["positive"] = ["mix", 0]
+    return graph
+
+
+def stock_mixed(kind, prompt, seed):
+    """The stock graph of one image with the stock node."""
+    graph = stock_graph("euler", prompt, seed)
+    graph["6"] = {"class_type": "CLIPTextEncode", "inputs": {"text": STYLE, "clip": ["1", 1]}}
+    graph["7"] = {
+        "class_type": kind,
+        "inputs": {"conditioning_to": ["2", 0], "conditioning_from": ["6", 0]}
+        | ({"conditioning_to_strength": 0.5} if kind == "ConditioningAverage" else {}),
+    }
+    graph["5"]["inputs"]["positive"] = ["7", 0]
+    return graph
+
+
+@pytest.mark.parametrize("kind", ["ConditioningAverage", "ConditioningConcat"])
+def test_rows_averaged_or_joined_in_our_node_are_what_the_stock_node_makes_alone(comfyui, kind):
+    graph, plan = batch_graph("euler", batch_size=6)
+    rows = latents(comfyui, mixed_with(graph, kind, inside=True))
+    specs = plan.batch(0, 6)
+    assert len({len(spec.prompt) > 300 for spec in specs}) == 2
+    for row, spec in enumerate(specs):
+        alone = latents(comfyui, stock_mixed(kind, spec.prompt, spec.seed))
+        plain = latents(comfyui, stock_graph("euler", spec.prompt, spec.seed))
+        assert relative_difference(rows[row], alone[0]) < 1e-4
+        assert relative_difference(rows[row], plain[0]) > 1e-3, "the style must change the image"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("ConditioningAverage", "average_with"), ("ConditioningConcat", "concat_with")],
+)
+def test_a_stock_node_after_ours_that_would_garble_rows_is_refused_in_words(comfyui, kind, words):
+    entry = comfyui.run(mixed_with(batch_graph("euler", batch_size=6)[0], kind, inside=False))
+    assert entry["status"]["status_str"] == "error"
+    (failed,) = (text for name, text in entry["status"]["messages"] if name == "execution_error")
+    assert failed["node_type"] == "SynthGridEncodeClassPrompts"
+    assert words in failed["exception_message"]
+
+
+def test_the_stock_average_is_right_where_prompts_have_one_length(comfyui):
+    graph, plan = batch_graph("euler", batch_size=4, templates="a photo of a {class}")
+    rows = latents(comfyui, mixed_with(graph, "ConditioningAverage", inside=False))
+    for row, spec in enumerate(plan.batch(0, 4)):
+        alone = latents(comfyui, stock_mixed("ConditioningAverage", spec.prompt, spec.seed))
         assert relative_difference(rows[row], alone[0]) < 1e-4
 
 

@@ -101,6 +101,17 @@ def test_plan_of_a_workflow_uses_its_own_counts_and_templates(workflow_path, cap
     assert value["classes"][0]["name"] == "badger"
 
 
+def test_plan_draws_alternatives_and_wildcards(class_file, tmp_path, capsys):
+    (tmp_path / "color.txt").write_text("red\nblue")
+    asked = ["plan", "--classes", str(class_file), "--template", "a {big|tiny} __color__ {class}"]
+    assert main([*asked, "--wildcards", str(tmp_path), "--json"]) == 0
+    prompts = [row["prompt"] for row in json.loads(capsys.readouterr().out)["first_prompts"]]
+    assert all(prompt.split()[1] in ("big", "tiny") for prompt in prompts)
+    assert {prompt.split()[2] for prompt in prompts} == {"red", "blue"}
+    assert main(asked) == 1
+    assert "--wildcards FOLDER" in capsys.readouterr().err
+
+
 def test_plan_takes_a_folder_of_class_folders(tmp_path, capsys):
     for name in ("b", "a", ".hidden"):
         (tmp_path / "real" / name).mkdir(parents=True)

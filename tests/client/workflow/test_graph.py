@@ -37,7 +37,7 @@ def planned_by_the_nodes(graph):
 @given(
     classes=st.lists(names, min_size=1, max_size=4, unique=True),
     templates=st.lists(lines, min_size=1, max_size=3),
-    negative=st.text(st.characters(exclude_categories=["Cs"]), max_size=9),
+    negative=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{"), max_size=9),
     per_class=st.integers(1, 50),
     seed=st.integers(0, 2**53 - 1),
 )
@@ -269,6 +269,27 @@ def test_differences_are_told_in_words(workflow):
     assert differences(more.content, workflow.content) == ["node 20 (LoraLoader) is gone"]
 
 
+def test_wildcards_from_the_clients_files_are_the_nodes_too(workflow, tmp_path):
+    (tmp_path / "color.txt").write_text("2::red\ndark {blue|__shade__}")
+    (tmp_path / "shade.txt").write_text("grey")
+    (tmp_path / "unused.txt").write_text("unused")
+    options = Options(
+        classes=(ClassEntry("bat"),),
+        templates=("a {small|large} __color__ {class}",),
+        wildcards=tmp_path,
+    )
+    patched = patch(workflow, options)
+    plan = patched.plan()
+    assert plan == planned_by_the_nodes(json.loads(json.dumps(patched.for_batch(0, folder="a"))))
+    assert [name for name, _ in plan.templates.wildcards] == ["color", "shade"]
+    assert len({row.prompt for row in plan}) == 6
+    with pytest.raises(PlanError, match=r"no wildcard __size__: .*size\.txt"):
+        patch(workflow, Options(templates=("a __size__ {class}",), wildcards=tmp_path))
+    unknown = patch(workflow, Options(templates=("a __size__ {class}",)))
+    with pytest.raises(WorkflowError, match="--wildcards FOLDER"):
+        unknown.plan()
+
+
 def test_plan_differences_are_told_in_words():
     entries = (ClassEntry("ant"), ClassEntry("bat"))
     plan = GenerationPlan(entries)
@@ -285,3 +306,7 @@ def test_plan_differences_are_told_in_words():
     assert plan_differences(plan.to_dict(), GenerationPlan(entries[::-1]).to_dict()) == [
         "the order of the classes"
     ]
+    drawn = GenerationPlan(entries, PromptTemplates(("{a|the} {class}",)))
+    assert "syntax nothing -> alternatives and wildcards" in plan_differences(
+        plan.to_dict(), drawn.to_dict()
+    )

@@ -1,0 +1,83 @@
+// "Queue what is missing": queues each batch of which the folder lacks an image, and no other.
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { BATCHER, missingRequestFor } from "./request.js";
+
+/** Something that keeps batches from being queued, as a sentence for the artist. */
+class Refused extends Error {}
+
+/**
+ * Queues the missing batches of a batcher and returns what was queued, as a sentence. `say(text)`
+ * is called meanwhile. The graph itself stays as it is; only what is queued has another batch_index,
+ * and the folder as resume_folder, so that a batch queued twice is made once.
+ */
+export async function queueMissing(node, say) {
+  try {
+    return await queueAll(node, say);
+  } catch (error) {
+    if (error instanceof Refused) return error.message;
+    throw error;
+  }
+}
+
+async function queueAll(node, say) {
+  const { request, problem } = missingRequestFor(node, app.rootGraph ?? app.graph);
+  if (problem) throw new Refused(problem);
+  const asked = await post(request);
+  const { batches, unfinished, images, missing, folder } = asked;
+  if (!batches.length) return `Nothing is missing: all ${images} images exist in '${folder}'.`;
+  const prompt = await app.graphToPrompt();
+  const id = idIn(prompt.output, node);
+  for (const [done, batch] of batches.entries()) {
+    say(`Queueing ${done + 1} of ${batches.length} ...`);
+    try {
+      await api.queuePrompt(0, forBatch(prompt, id, batch, folder));
+    } catch (error) {
+      const reason = reasonOf(error);
+      throw new Refused(`${done} of ${batches.length} batches were queued. Then: ${reason}`);
+    }
+  }
+  const words = `Queued ${batches.length} of ${unfinished} unfinished batches`;
+  if (batches.length < unfinished) return `${words}. Press again when they are done.`;
+  return `${words}: ${missing} of ${images} images are missing in '${folder}'.`;
+}
+
+async function post(request) {
+  let answer;
+  try {
+    const body = JSON.stringify(request);
+    answer = await (await api.fetchApi("/synthgrid/missing", { method: "POST", body })).json();
+  } catch {
+    throw new Refused("Nothing was queued: ComfyUI does not respond.");
+  }
+  if (answer.error) throw new Refused(`Nothing was queued: ${answer.error}`);
+  return answer;
+}
+
+/** The batcher's id in a queued graph; inside subgraphs it is "3:12". */
+function idIn(output, node) {
+  const ids = Object.keys(output).filter(
+    (id) => id.split(":").at(-1) === String(node.id) && output[id].class_type === BATCHER,
+  );
+  if (ids.length === 1) return ids[0];
+  throw new Refused(
+    ids.length
+      ? "Nothing was queued: several subgraphs use this batcher; keep one."
+      : "Nothing was queued: the batcher is muted or bypassed, or feeds no saver.",
+  );
+}
+
+function forBatch(prompt, id, batch, folder) {
+  const inputs = { ...prompt.output[id].inputs };
+  Object.assign(inputs, { batch_index: batch, resume_folder: folder, only: "" });
+  return { ...prompt, output: { ...prompt.output, [id]: { ...prompt.output[id], inputs } } };
+}
+
+/** ComfyUI's reason for refusing a prompt: what a node says, otherwise the general message. */
+function reasonOf(error) {
+  const answer = error.response ?? {};
+  const [node] = Object.values(answer.node_errors ?? {});
+  const [problem] = node?.errors ?? [];
+  if (problem) return `${node.class_type}: ${problem.details || problem.message}`;
+  return answer.error?.message ?? error.message ?? String(error);
+}
