@@ -34,6 +34,7 @@ def warnings(results: Results) -> list[str]:
     return [
         *_harm(results),
         *(f"Run {run.run_id} failed: {run.error}" for run in results.grid.failed()),
+        *_stuck(results),
         *_collapsed(results),
         *_near_chance(results),
         *_gaps(results),
@@ -153,6 +154,24 @@ def _blind_spots(results: Results) -> Iterator[str]:
                     "such grids, a smaller one less often. More seeds or test images would detect "
                     "smaller ones."
                 )
+
+
+def _stuck(results: Results) -> Iterator[str]:
+    """Trainings that never left chance, and those that started again."""
+    runs = [run for key in results.keys for run in results.runs[key].values()]
+    stuck = [run.run_id for run in runs if run.metrics.get("collapsed")]
+    if stuck:
+        more = f" and {len(stuck) - _LISTED} more" * (len(stuck) > _LISTED)
+        yield (
+            "Even on their training images these runs are no better than guessing, so they say "
+            f"nothing about what they were trained on: {', '.join(stuck[:_LISTED])}{more}."
+        )
+    again = [run.run_id for run in runs if run.metrics.get("retries")]
+    if again:
+        yield (
+            f"{len(again)} of {len(runs)} trainings diverged or stayed at chance and started again "
+            "with a third of the learning rate, by a rule that is the same for every arm."
+        )
 
 
 def _collapsed(results: Results) -> Iterator[str]:

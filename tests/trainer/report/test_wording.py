@@ -174,6 +174,17 @@ def test_collapsed_runs_are_named(results: Callable) -> None:
     assert not any("Collapsed" in each for each in warnings(results(BASE)))
 
 
+def test_trainings_that_stayed_at_chance_or_started_again_are_told(results: Callable) -> None:
+    found = results(BASE)
+    run = next(iter(found.runs[found.keys[0]].values()))
+    run.metrics.update(collapsed=True, retries=2)
+    text = "\n".join(warnings(found))
+    assert f"nothing about what they were trained on: {run.run_id}." in text
+    assert re.search(r"1 of \d+ trainings diverged or stayed at chance and started again", text)
+    run.metrics.update(collapsed=False, retries=0)
+    assert not any("started again" in each for each in warnings(found))
+
+
 def test_models_that_have_not_learned_are_near_chance(results: Callable) -> None:
     chance = results({"real/both": [0.33, 0.34, 0.33], "add:1/updates": [0.9] * 3})
     assert any("the small CNN is near chance" in each for each in warnings(chance))
