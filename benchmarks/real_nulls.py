@@ -14,6 +14,10 @@ cells and at most 5% of grids may show a headline that helps or hurts. "halves f
 halves for all seeds of a grid, as a grid has one folder of real images. There one half really is a
 little better than the other, whatever the seeds; the rate shows what the words "with these training
 images" in the report mean, and is no error of the test.
+
+Measured with 200 grids of 5 seeds on 500 test images, accuracy 91%: halves drawn anew, 11 false
+headlines, 5.5% (95% 2.8 to 9.6); halves fixed, 35, 17.5% (12.5 to 23.5). A grid takes 0.09 s of a
+core.
 """
 
 from __future__ import annotations

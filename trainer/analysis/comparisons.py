@@ -158,7 +158,7 @@ def score(
     found = metric_effects(confusion_counts(true, predicted, num_classes))
     least, rows = one_image(true, num_classes), np.arange(len(seeds))[:, None]
     return {
-        metric: CellScores(seeds, values, table[rows, true, predicted], least)
+        metric: CellScores(seeds, values, table.astype(np.float32)[rows, true, predicted], least)
         for metric, (values, table) in found.items()
         if metrics is None or metric in metrics
     }

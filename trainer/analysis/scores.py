@@ -18,7 +18,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class CellScores:
-    """One metric of one cell: `values` [S] by seed; `effects` [S, N] of each test image on them.
+    """One metric of one cell: `values` [S] by seed; `effects` [S, N] of each test image on them,
+    where `judge` keeps 32 bits.
 
     `one_image` is what one image of an average class counts: no standard error from images is
     smaller.
