@@ -287,7 +287,7 @@ def test_synthgrid_nodes_run(server):
     assert entry["outputs"]["4"]["value"][0].startswith("batch 2 of 2: ")
 
 
-def test_a_mistake_in_a_plan_reaches_the_client_as_the_nodes_own_words(server):
+def test_templates_that_make_no_prompt_are_refused_before_queueing(server):
     prompt = {
         "1": node(
             "SynthGridPromptTemplates",
@@ -298,9 +298,37 @@ def test_a_mistake_in_a_plan_reaches_the_client_as_the_nodes_own_words(server):
         ),
         "2": node("ContractShow", value=["1", 0]),
     }
+    answer = server.post("/prompt", {"prompt": prompt})
+    assert answer.status_code == 400
+    errors = answer.json()["node_errors"]["1"]["errors"]
+    assert all("unknown placeholder '{color}'" in error["details"] for error in errors)
+
+
+def test_a_mistake_in_a_plan_reaches_the_client_as_the_nodes_own_words(server):
+    """Classes and templates are right by themselves, and wrong together."""
+    prompt = {
+        "1": node("SynthGridClassList", classes="bat", path=""),
+        "2": node(
+            "SynthGridPromptTemplates",
+            templates="a {class}, {definition}",
+            negative_prompt="",
+            contexts="",
+            styles="",
+        ),
+        "3": node(
+            "SynthGridClassPromptBatcher",
+            classes=["1", 0],
+            templates=["2", 0],
+            images_per_class=3,
+            batch_size=4,
+            plan_seed=1,
+            batch_index=0,
+        ),
+        "4": node("ContractShow", value=["3", 1]),
+    }
     failure = server.run(prompt)["status"]["messages"][-1][1]
     assert failure["exception_type"].endswith("PlanError")
-    assert "{color}" in failure["exception_message"] or "'color'" in failure["exception_message"]
+    assert "these classes have none: 'bat'" in failure["exception_message"]
 
 
 def test_system_stats_name_the_device(server):
