@@ -200,7 +200,8 @@ class PromptTemplatesNode:
             if any(value is None for value in inputs.values()):
                 has_files = bool(folder.strip()) and paths.list_to_read(folder).is_dir()
                 return float("nan") if has_files else _entries_of_files(inputs)
-            texts = cls().read(**{"negative_prompt": ""} | inputs)[0]
+            required = dict.fromkeys(cls.INPUT_TYPES()["required"], "")
+            texts = cls().read(**required | inputs)[0]
             return repr((texts.templates, texts.contexts, texts.styles, texts.wildcards))
         except SynthGridError as error:
             return str(error)

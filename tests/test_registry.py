@@ -38,6 +38,7 @@ def test_the_package_has_nodes_help_workflows_and_what_installs_them_and_nothing
         "LICENSE",
         "CHANGELOG.md",
         "docs",
+        "locales",
         "CITATION.cff",
         "NOTICE",
     }

@@ -82,7 +82,7 @@ class StubImages:
 
 
 def main(port: int, base: Path) -> None:
-    torch = types.SimpleNamespace(inference_mode=contextlib.nullcontext)
+    torch = types.SimpleNamespace(inference_mode=contextlib.nullcontext, Tensor=_Pixels)
     sys.modules["torch"] = torch  # type: ignore[assignment]
     import comfy_nodes
     from client.embedded import server

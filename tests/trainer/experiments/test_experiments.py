@@ -26,6 +26,7 @@ def options(**changed: Any) -> Namespace:
         "weights": None,
         "allow_untrained": False,
         "device": "cpu",
+        "recipe": "classic",
         "quick": False,
         "models": None,
         "synthetic": ["syn1=a", "syn2=b"],

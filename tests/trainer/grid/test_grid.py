@@ -39,6 +39,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         str(tmp_path / "grid"),
         str(synthetic),
         models=("cnn",),
+        recipe="classic",
         ratios=(0.0, 2.0),
         seeds=2,
         image_size_px=32,
@@ -252,6 +253,7 @@ def test_informative_synthetic_images_help_and_shuffled_labels_do_not(
             str(scarce / "grid"),
             str(scarce / kind),
             models=("cnn",),
+            recipe="classic",
             ratios=(0.0, 10.0),
             seeds=1,
             image_size_px=32,
@@ -307,6 +309,7 @@ def all_arms(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...
             str(root / "grid"),
             {name: str(root / name) for name in ("syn1", "syn2")},
             models=("cnn",),
+            recipe="classic",
             ratios=(0.0, 1.0),
             arms=arms,
             more_real=str(root / "more"),
@@ -529,3 +532,19 @@ def test_class_folders_that_are_not_split_say_how_to(config: GridConfig) -> None
         DataError, match=r"has no train and test folders; .* synthgrid split --images"
     ):
         run_grid(replace(config, real=str(config.synthetic)))
+
+
+def test_a_modern_grid_holds_nothing_out_resumes_to_the_same_bytes_and_reports(
+    config: GridConfig,
+) -> None:
+    modern = replace(config, recipe="modern", seeds=1, arms=("augment:crop", "add:2+augment:rand"))
+    grid = run_grid(modern)
+    assert {run.metrics["validation_images"] for run in grid.runs} == {0}
+    assert {run.metrics["validation_loss"] for run in grid.runs} == {None}
+    models = written(grid, "model.safetensors")
+    shutil.rmtree(grid.root / grid.runs[1].run_id)
+    assert written(run_grid(modern), "model.safetensors") == models
+    text = write_report(grid.root).read_text(encoding="utf-8")
+    assert "No image is held out for validation" in text
+    assert "real, crop augmentation" in text
+    assert "real + 12 synthetic, rand augmentation" in text
