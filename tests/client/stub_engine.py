@@ -82,13 +82,13 @@ class StubImages:
 
 
 def main(port: int, base: Path) -> None:
-    torch = types.SimpleNamespace(inference_mode=contextlib.nullcontext, Tensor=_Pixels)
+    torch = types.SimpleNamespace(inference_mode=contextlib.nullcontext)
     sys.modules["torch"] = torch  # type: ignore[assignment]
     import comfy_nodes
-    from client.embedded import server
+    from client.embedded import routes, server
 
     comfy_nodes.NODE_CLASS_MAPPINGS["StubImages"] = StubImages
-    server._system_stats = lambda: {
+    routes._system_stats = lambda: {
         "system": {"comfyui_version": "stub"},
         "devices": [{"name": "none"}],
     }

@@ -72,9 +72,7 @@ class Folds:
         """Trains on the images `train` as a grid's run does, and predicts `held`."""
         checked = held if training.keep == "best" else held[:0]
         if self.inner and training.keep == "best":
-            splits = StratifiedKFold(_CHECKPOINT_FOLDS, shuffle=True, random_state=self.seed)
-            kept, out = next(iter(splits.split(train, self.labels[train].numpy())))
-            train, checked = train[kept], train[out]
+            train, checked = self._checkpoint_split(train)
         network = new_network(
             self.model,
             self.num_classes,
@@ -98,6 +96,16 @@ class Folds:
             network, self.inputs.on(self.device), self.rows[held], device=self.device
         )
         return np.asarray(probabilities.argmax(axis=1))
+
+    def _checkpoint_split(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A fold's training images without about a fifth, and that fifth."""
+        labels = self.labels[train].numpy()
+        parts = min(_CHECKPOINT_FOLDS, int(np.bincount(labels)[labels].min()))
+        if parts < 2:  # a single image of a class can be spared by nobody
+            return train, train
+        splits = StratifiedKFold(parts, shuffle=True, random_state=self.seed)
+        kept, out = next(iter(splits.split(train, labels)))
+        return train[kept], train[out]
 
     def _train_rows(self, training: TrainingConfig, train: np.ndarray) -> torch.Tensor:
         return self.inputs.train_rows(self.model, training, [self.samples[each] for each in train])

@@ -286,9 +286,10 @@ def _prepare(config: TuneConfig, samples: Sequence[Sample], classes: Sequence[st
         for name in config.recipes
     }
     spaces = [
-        replace(base, augment=augment)
+        replace(base, augment=augment, mirror=mirror)
         for base in bases.values()
         for augment in _augments(config.model)
+        for mirror in (True, False)
     ]
     folds = prepare_folds(
         samples,
