@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.analysis.cellkey import CellKey
 from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.stats import Estimate
-from trainer.arms import MIXES, SHARED_BUDGET
+from trainer.arms import MIXES, SHARED_BUDGET, parse_arm
 from trainer.runs import Grid
 
 BUDGET_TITLES = {
@@ -104,9 +104,8 @@ def arm_title(grid: Grid, key: CellKey) -> str:
     added = added_per_class(grid, key.ratio)
     share = f"{key.ratio * 100:g}%"
     named = f" ({key.source})" if key.source and len(grid.info.get("sources", {})) > 1 else ""
-    regime, plus, change = key.regime.partition("+")
-    if regime.startswith("augment"):
-        return f"real, {_augmentation(regime)}"
+    change = parse_arm(key.arm).change
+    changed = f", {_augmentation(change)}" if change else ""
     return {
         "real": "real only",
         "add": f"real + {added} synthetic{named}",
@@ -114,17 +113,17 @@ def arm_title(grid: Grid, key: CellKey) -> str:
         "fewer": f"{share} of real",
         "only": f"{added} synthetic only{named}",
         "balance": f"classes filled up with synthetic{named}",
+        "augment": "real",
         "copies": f"real + {added} rotated or mirrored copies",
         "more": f"real + {added} additional real",
-    }[regime] + (f", {_augmentation(change)}" if plus else "")
+    }[key.regime.partition("+")[0]] + changed
 
 
-def _augmentation(change: str) -> str:
-    """ "standard augmentation" for "augment", "trivial augmentation" for "augment:trivial"."""
-    kind = change.partition(":")[2] or "standard"
-    return (
-        kind if kind in MIXES else "no augmentation" if kind == "none" else f"{kind} augmentation"
-    )
+def _augmentation(kind: str) -> str:
+    """What a cell's own kind of augmentation is called: "trivial augmentation", "mixup"."""
+    if kind in MIXES:
+        return kind
+    return "no augmentation" if kind == "none" else f"{kind} augmentation"
 
 
 def budget_note(key: CellKey) -> str:
