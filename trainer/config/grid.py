@@ -309,6 +309,8 @@ class GridConfig:
         values |= dict(schedule.training) | self._given_training(model, tuned or {})
         if held_out >= ENOUGH_TO_CHOOSE:
             values["keep"] = "best"
+        if self.quick:  # at so few updates, chance is where trainings belong
+            values["retries"] = 0
         if not values.get("epochs") and not values["updates"]:
             checked = TrainingConfig(**values | {"updates": 1})
         else:

@@ -276,7 +276,9 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
 
 
 def _cost(grid: PreparedGrid, model: str, out: Path, device: torch.device) -> Any:
-    """What the model costs in use; measured once for a folder."""
+    """What the model costs in use, measured once for a folder; None in a smoke run."""
+    if grid.config.quick:
+        return None
     before = read_json_file(out / GRID_FILE) if (out / GRID_FILE).is_file() else {}
     return measured_cost(
         model,

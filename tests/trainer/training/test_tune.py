@@ -28,7 +28,7 @@ def config(real: Path, tmp_path: Path) -> TuneConfig:
     return TuneConfig(
         str(real),
         str(tmp_path / "tuned.json"),
-        trials=3,
+        trials=2,
         folds=2,
         image_size_px=32,
         quick=True,
@@ -67,9 +67,9 @@ def test_the_same_command_again_runs_only_the_missing_trials(
     config: TuneConfig, tmp_path: Path
 ) -> None:
     tune(replace(config, trials=1))
-    assert tune(config).trials == 3
+    assert tune(config).trials == 2
     before = (tmp_path / "tuned.json").read_bytes()
-    assert tune(config).trials == 3
+    assert tune(config).trials == 2
     assert (tmp_path / "tuned.json").read_bytes() == before
 
 
@@ -77,7 +77,7 @@ def test_the_weight_decay_keeps_the_name_that_studies_have_for_it(
     config: TuneConfig, tmp_path: Path
 ) -> None:
     """A study from before the field was renamed goes on: its trials have the parameter `l2`."""
-    found = tune(replace(config, recipe="classic", trials=2))
+    found = tune(replace(config, recipe="classic", trials=1))
     storage = f"sqlite:///{tmp_path / 'tuned.study.db'}"
     study = optuna.load_study(study_name="synthgrid", storage=storage)
     assert all("l2" in trial.params for trial in study.trials)
@@ -88,7 +88,7 @@ def test_the_weight_decay_keeps_the_name_that_studies_have_for_it(
 def test_every_recipe_is_tried_with_its_own_numbers_first(
     config: TuneConfig, tmp_path: Path
 ) -> None:
-    found = tune(replace(config, recipe="any", trials=3))
+    found = tune(replace(config, recipe="any", trials=2))
     study = optuna.load_study(
         study_name="synthgrid", storage=f"sqlite:///{tmp_path / 'tuned.study.db'}"
     )
@@ -113,7 +113,7 @@ def test_no_trial_starts_after_the_minutes_are_over(config: TuneConfig) -> None:
 
 def test_a_frozen_model_is_tuned_over_heads_too(config: TuneConfig) -> None:
     found = tune(
-        replace(config, model="resnet18", allow_untrained=True, image_size_px=32, trials=4)
+        replace(config, model="resnet18", allow_untrained=True, image_size_px=32, trials=3)
     )
     assert found.training["head"] in HEADS
     assert ("learning_rate" in found.training) == (found.training["head"] == "linear")
@@ -125,7 +125,7 @@ def test_a_trial_that_was_killed_is_not_counted(config: TuneConfig, tmp_path: Pa
         study_name="synthgrid", storage=f"sqlite:///{tmp_path / 'tuned.study.db'}"
     )
     study.ask()  # a trial that nobody finishes
-    assert tune(config).trials == 3
+    assert tune(config).trials == 2
 
 
 def test_a_study_of_other_images_is_not_mixed_up(
