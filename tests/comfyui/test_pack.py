@@ -14,13 +14,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def complaints(log):
-    """Lines of the server's log that name the pack, other than its import time.
+    """Lines of the server's log that name the pack, other than its import time and the nodes of
+    prompts that were refused.
 
     Newer servers begin lines with a level, such as "[INFO]" in colour.
     """
     plain = (re.sub(r"\x1b\[[\d;]*m", "", line) for line in log.splitlines())
     lines = [line for line in plain if re.search("synthgrid|comfy_nodes", line, re.IGNORECASE)]
-    return [line for line in lines if not re.match(r"(\[INFO\])?\s*[\d.]+ seconds: ", line)]
+    expected = r"(\[\w+\])?\s*([\d.]+ seconds: |\* SynthGrid\w+ \d+:)"
+    return [line for line in lines if not re.match(expected, line)]
 
 
 def missing_nodes(url):
