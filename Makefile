@@ -33,6 +33,7 @@ bench: $(VENV)/.dev
 	$(PY) benchmarks/folder.py
 	$(PY) benchmarks/decode.py
 	$(PY) benchmarks/grid.py
+	$(PY) benchmarks/augmentation.py
 	$(PY) benchmarks/false_alarms.py --grids 300
 	$(PY) benchmarks/real_nulls.py
 
