@@ -94,6 +94,10 @@ _FROZEN: Mapping[str, Any] = {
     "keep": "last",
     "head": "logistic",
 }
+# How long. With 30 real images per class (CIFAR-10 and 12 kinds of flowers at 32 px, measured on
+# parts of their training images), twice 1,200 updates were no better. With 200 per class 2,000
+# updates were too few, training accuracy 78%: hence passes as well. Random crops were worse than
+# small moves for the small CNN at 32 px, 43% against 47%, so "trivial" moves.
 _MODERN = {
     (SCRATCH, "cnn"): Schedule({**_SCRATCH, "learning_rate": 3e-3}, 60, 1200),
     (SCRATCH, "norm"): Schedule({**_SCRATCH, "learning_rate": 2e-3}, 60, 1200),

@@ -23,8 +23,8 @@ _SHIFT_SHARE = 8  # an image moves by up to 1/8 of its side
 # The part of the image's area that a crop keeps, and its width over its height. Szegedy et al. 2015
 # take from 8% on; training from so few images wants to see most of the object: our choice.
 _CROP_AREA, _CROP_ASPECT = (0.35, 1.0), (3 / 4, 4 / 3)
-# The search space that TrivialAugment (Mueller and Hutter 2021, Table 6) shares with RandAugment
-# (Cubuk et al. 2020): no rotation so wide that a 6 becomes a 9.
+# The ranges of RandAugment (Cubuk et al. 2020), which TrivialAugment (Mueller and Hutter 2021) also
+# offers; its wide ones turn a 6 into a 9.
 _ROTATE_DEGREES, _SHEAR, _TRANSLATE, _ENHANCE = 30.0, 0.3, 10 / 32, 0.9
 _GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 _ENHANCING = ("brightness", "colour", "contrast", "sharpness")
