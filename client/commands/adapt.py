@@ -20,6 +20,7 @@ from .options import (
     saved_object_info,
     server_of,
 )
+from .plan import DEFAULT_PER_CLASS
 
 if TYPE_CHECKING:
     from ..workflow.adapt import Adapted
@@ -55,7 +56,9 @@ def add_parser(commands: Any) -> None:
         metavar="PATH",
         help="text file, JSON file, or folder with one folder per class (default: examples)",
     )
-    parser.add_argument("--per-class", type=int, default=30, metavar="N", help="images per class")
+    parser.add_argument(
+        "--per-class", type=int, default=DEFAULT_PER_CLASS, metavar="N", help="images per class"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per queued job")
     parser.add_argument("--json", action="store_true", help="print the changes as JSON")
     group = parser.add_mutually_exclusive_group()

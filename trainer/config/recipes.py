@@ -64,8 +64,8 @@ def _kind(spec: ModelSpec) -> str:
     return "norm" if spec.line.batch_norm else "plain"
 
 
-# Real images only, where 30 per class leave nothing to choose a checkpoint on: the last weights,
-# averaged over the end of training. The warm-up and the decay of AdamW are common values.
+# With 30 real images per class none can be spared to choose a checkpoint on: the last weights are
+# kept, averaged over the end of training. The warm-up and the decay of AdamW are common values.
 _SCRATCH: Mapping[str, Any] = {
     "optimiser": "adamw",
     "batch_size": 32,
