@@ -11,12 +11,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .files import read_regular, write_atomically
 from ..errors import LabelsetError
+from .files import read_regular, write_atomically
 
 COLUMNS = ("sha256", "file_name", "label", "verdict", "reason")
 KEEP, REJECT = "keep", "reject"
@@ -80,28 +80,28 @@ def read_verdicts(path: Path) -> list[Verdict]:
         text = read_regular(path).decode("utf-8-sig", errors="surrogatepass")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelsetError(f"cannot read {path}: {error}") from error
-    rows = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = tuple(rows.fieldnames or ())
-        if header[: len(COLUMNS)] != COLUMNS:
+        header = next(rows, [])
+        if tuple(header[: len(COLUMNS)]) != COLUMNS:
             raise LabelsetError(
                 f"{path} is not a check: its first columns must be {', '.join(COLUMNS)}; make one "
                 "with: synthgrid check"
             )
-        return [_verdict(path, rows.line_num, row, header[len(COLUMNS) :]) for row in rows]
+        return [_verdict(row, header, f"{path} line {rows.line_num}") for row in rows]
     except csv.Error as error:
         raise LabelsetError(f"{path} line {rows.line_num}: {error}") from error
 
 
-def _verdict(path: Path, number: int, row: Mapping[str, str], scores: Iterable[str]) -> Verdict:
-    if "" in row or any(value is None for value in row.values()):
-        raise LabelsetError(f"{path} line {number} has too few or too many values")
-    if row["verdict"] not in (KEEP, REJECT) or (row["verdict"] == REJECT) != bool(row["reason"]):
-        raise LabelsetError(
-            f"{path} line {number}: the verdict must be {KEEP}, or {REJECT} with a reason"
-        )
+def _verdict(row: Sequence[str], header: Sequence[str], where: str) -> Verdict:
+    if len(row) != len(header):
+        raise LabelsetError(f"{where} has {len(row)} values instead of {len(header)}")
+    digest, file_name, label, verdict, reason = row[: len(COLUMNS)]
+    if verdict not in (KEEP, REJECT) or (verdict == REJECT) != bool(reason):
+        raise LabelsetError(f"{where}: the verdict must be {KEEP}, or {REJECT} with a reason")
     try:
-        known = {name: float(row[name] or "nan") for name in scores}
+        scores = [float(value or "nan") for value in row[len(COLUMNS) :]]
     except ValueError as error:
-        raise LabelsetError(f"{path} line {number}: {error}; a score is a number") from error
-    return Verdict(row["sha256"], row["file_name"], row["label"], row["reason"], known)
+        raise LabelsetError(f"{where}: {error}; a score is a number") from error
+    named = dict(zip(header[len(COLUMNS) :], scores, strict=True))
+    return Verdict(digest, file_name, label, reason, named)

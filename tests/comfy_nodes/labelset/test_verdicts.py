@@ -39,8 +39,8 @@ def test_a_check_without_images_has_a_header(tmp_path: Path) -> None:
     [
         ("", "first columns must be"),
         ("file_name,label\na,b\n", "first columns must be"),
-        ("sha256,file_name,label,verdict,reason\na,b,c,keep\n", "line 2 has too few"),
-        ("sha256,file_name,label,verdict,reason\na,b,c,keep,,7\n", "line 2 has too few or too"),
+        ("sha256,file_name,label,verdict,reason\na,b,c,keep\n", "line 2 has 4 values instead of 5"),
+        ("sha256,file_name,label,verdict,reason\na,b,c,keep,,7\n", "line 2 has 6 values"),
         ("sha256,file_name,label,verdict,reason\na,b,c,maybe,\n", "line 2: the verdict"),
         ("sha256,file_name,label,verdict,reason\na,b,c,reject,\n", "line 2: the verdict"),
         ("sha256,file_name,label,verdict,reason\na,b,c,keep,bad\n", "line 2: the verdict"),
