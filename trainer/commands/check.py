@@ -108,6 +108,8 @@ def _set_aside(folder: Path, check: Check) -> None:
 
 
 def _lines(check: Check) -> list[str]:
+    from trainer.report.check import group_line
+
     found = check.summary
     label, outlier = found["thresholds"]["label"], found["outlier"]
     told = found["real_or_synthetic"]
@@ -137,10 +139,3 @@ def _lines(check: Check) -> list[str]:
         for label, count in found["not_judged"].items()
     ]
     return [*lines, f"Scores: {check.path}"]
-
-
-def group_line(group: dict[str, Any]) -> str:
-    """ "boxer: 6 of 20 images look unlike all real ones"."""
-    where = "" if group["field"] == "class" else f", {group['field']} '{group['value']}'"
-    what = f"look like {group['instead']}" if group["instead"] else "look unlike all real ones"
-    return f"{group['label']}{where}: {group['wrong']} of {group['images']} images {what}"

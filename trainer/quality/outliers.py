@@ -31,8 +31,9 @@ from trainer.quality.probabilities import FOLDS, fit_head
 KINDS = ("msp", "energy", "knn", "mahalanobis", "rmd", "vos")
 Score = Callable[[np.ndarray], np.ndarray]
 _NEIGHBOURS = 5
-_HIDDEN, _STEPS, _VOS_FROM, _RATE = 64, 150, 60, 1e-2  # our choice: full batches, from 40% as VOS
-_CANDIDATES, _VOS_WEIGHT = 10_000, 0.1  # as in the paper's code
+# Our choice, for features of a few hundred images: full batches, a tenth of the paper's candidates.
+_HIDDEN, _STEPS, _RATE, _CANDIDATES = 64, 100, 1e-2, 1_000
+_VOS_FROM, _VOS_WEIGHT = 40, 0.1  # from 40% of the training on, and its weight, as in its code
 _TRIALS = 3
 
 

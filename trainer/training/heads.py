@@ -189,7 +189,9 @@ def _chosen_strength(
             model.C = 1 / strength
             _fit(model, values[train], target[train])
             column = np.searchsorted(model.classes_, target[out])
-            total -= model.predict_log_proba(values[out])[np.arange(len(out)), column].sum()
+            with np.errstate(divide="ignore"):  # a weak penalty may be quite sure, and wrong
+                log_chance = model.predict_log_proba(values[out])
+            total -= log_chance[np.arange(len(out)), column].sum()
         losses.append(total)
         if len(losses) - 1 - int(np.argmin(losses)) == _PATIENCE:
             break  # weaker ones take longest, and only get worse
