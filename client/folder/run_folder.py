@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import random
 import re
-import sys
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from comfy_nodes.errors import SynthGridError
 from comfy_nodes.labelset import CLIENT_LOCK as LOCK
@@ -32,14 +28,13 @@ from comfy_nodes.labelset import (
     folder_names,
     holds_something,
     image_file_names,
-    open_regular,
     portable,
     read_regular,
     sync_folder,
-    try_lock,
     write_atomically,
 )
 from comfy_nodes.labelset import is_locked as file_is_locked
+from comfy_nodes.labelset.lock import open_locked, release
 from comfy_nodes.plan import GenerationPlan
 
 from ..errors import FolderError
@@ -50,7 +45,6 @@ from .differences import differences, plan_differences
 log = logging.getLogger(__name__)
 
 GENERATION = "generation.json"
-_READERS_S = 0.5  # how long a writer waits for those who only look whether the folder is locked
 
 
 @dataclass(frozen=True)
@@ -296,7 +290,7 @@ def locked(root: Path) -> Iterator[None]:
     path = root / LOCK
     try:
         root.mkdir(parents=True, exist_ok=True)
-        file = _open_locked(path)
+        file = open_locked(path)
     except OSError as error:
         raise FolderError(
             f"cannot write {root}: {error.strerror or error}; check permissions"
@@ -308,38 +302,12 @@ def locked(root: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _release(file, path)
+        release(file, path)
 
 
 def is_locked(root: Path) -> bool:
     """Whether a client is writing the folder right now; changes nothing."""
     return file_is_locked(root / LOCK)
-
-
-def _open_locked(path: Path) -> IO[bytes] | None:
-    """The lock file, locked; None if another process holds it. The lock dies with its process."""
-    deadline = time.monotonic() + _READERS_S
-    while True:
-        file = open_regular(path, "ab")
-        if try_lock(file):
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    return file
-        # Held, perhaps by a reader that only looks; or its last owner removed it while we opened
-        # it, and locking it protects nothing.
-        file.close()
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(random.uniform(0.001, 0.03))
-
-
-def _release(file: IO[bytes], path: Path) -> None:
-    """Removes the lock file while it is still locked; Windows can only do so once it is closed."""
-    with file, suppress(OSError):
-        path.unlink()
-    if sys.platform == "win32":
-        with suppress(OSError):
-            path.unlink()
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -41,12 +41,18 @@ class Verdict:
 
 def quality_folder(root: Path) -> Path:
     """Where the checks of the labelled folder `root` are kept."""
-    return root.with_name(f"{root.name}.quality")
+    return _beside(root, "quality")
 
 
 def quarantine_folder(root: Path) -> Path:
     """Where rejected images of the labelled folder `root` are moved to."""
-    return root.with_name(f"{root.name}.quarantine")
+    return _beside(root, "quarantine")
+
+
+def _beside(root: Path, kind: str) -> Path:
+    """Beside the folder itself, also if `root` is "." or a link to it."""
+    root = root.resolve()
+    return root.with_name(f"{root.name}.{kind}")
 
 
 def write_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
