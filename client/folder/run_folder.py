@@ -30,6 +30,7 @@ from comfy_nodes.labelset import (
     image_file_names,
     portable,
     read_regular,
+    rejected_attempts,
     sync_folder,
     write_atomically,
 )
@@ -115,7 +116,8 @@ class RunFolder:
     """The output folder of one run of a workflow. `check` first, then `locked`, then `open`.
 
     `labelled` is its labelled folder; `open` reads which rows it has, one byte each, and keeps no
-    record. `run_id` is eight hexadecimal digits that `describe` draws for a new folder and keeps
+    record; `rejected` maps the rows of which a check rejected images to their last attempt. `run_id`
+    is eight hexadecimal digits that `describe` draws for a new folder and keeps
     for an old one: they tell this folder's jobs on a server from those of any other folder, even
     one with the same plan.
     """
@@ -124,6 +126,7 @@ class RunFolder:
         self.root = Path(root).expanduser()
         self.workflow = workflow
         self.labelled = LabelledFolder(self.root)
+        self.rejected: Mapping[int, int] = {}
         self.run_id = ""
 
     @property
@@ -185,6 +188,7 @@ class RunFolder:
         for path in self.root.glob(".*.part"):
             path.unlink(missing_ok=True)
         self.labelled.scan()
+        self.rejected = rejected_attempts(self.root, self.plan.plan_id)
         others = self.labelled.rows.plan_ids() - {self.plan.plan_id}
         if others and not (self.root / GENERATION).exists():
             raise FolderError(
@@ -203,6 +207,15 @@ class RunFolder:
         """Those of the plan indices that have no image yet."""
         plan_id, rows = self.plan.plan_id, self.labelled.rows
         return [index for index in indices if (plan_id, index) not in rows]
+
+    def attempt(self, index: int) -> int:
+        """The next attempt at a row without an image: 0, or the one after the last rejected."""
+        return self.rejected.get(index, -1) + 1
+
+    def made_again(self) -> list[int]:
+        """The rows without an image whose earlier ones a check rejected, in order."""
+        total = len(self.plan)
+        return self.missing(index for index in sorted(self.rejected) if index < total)
 
     def in_the_way(self) -> frozenset[int]:
         """The plan indices without an image whose place holds something else.
