@@ -32,7 +32,8 @@ from .labelset.files import read_regular
 from .labelset.imagefile import PARAMETERS, SUFFIXES, ImageFormat
 from .labelset.parameters import parameters_text
 from .model_files import model_files
-from .nodes_prompts import CATEGORY, PromptBatch
+from .nodes_batcher import PromptBatch
+from .nodes_prompts import CATEGORY
 from .plan import ImageSpec
 from .subfolders import LABEL, SubfolderPattern
 

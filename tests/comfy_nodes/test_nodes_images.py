@@ -12,8 +12,8 @@ from PIL import Image
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import read_record, sha256
+from comfy_nodes.nodes_batcher import PromptBatch
 from comfy_nodes.nodes_images import LabelledImageSaver
-from comfy_nodes.nodes_prompts import PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan
 from tests.comfy_nodes.helpers import scanned_records
 
@@ -273,7 +273,7 @@ sys.path.insert(0, {str(host.__file__.rsplit("comfy_nodes", 1)[0])!r})
 import torch
 from comfy_nodes import host
 from comfy_nodes.nodes_images import LabelledImageSaver
-from comfy_nodes.nodes_prompts import PromptBatch
+from comfy_nodes.nodes_batcher import PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan
 host.use_output_directory({str(output)!r})
 plan = GenerationPlan((ClassEntry("bat"), ClassEntry("cat")), images_per_class=2)
