@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import host, paths
+from .attempts import parse_rows
 from .errors import LabelsetError, PlanError
 from .nodes_prompts import CATEGORY
 from .plan import (
@@ -19,7 +20,7 @@ from .plan import (
     PromptTemplates,
 )
 from .realimages import SourceImage
-from .subfolders import images_below
+from .subfolders import images_below, rejected_below
 
 _TO_FINISH = "press 'Queue what is missing' on the batcher, or set batch_index back to 0"
 
@@ -96,12 +97,13 @@ class ClassPromptBatcher:
         )
         only = (
             "Leave this empty for the whole batch. Numbers such as '3, 7' make only those images "
-            "of this batch; the SynthGrid client uses it to fill gaps."
+            "of this batch. '7@2' makes image 7 with the seed of attempt 2; '7' alone is attempt 0. "
+            "The SynthGrid client uses it to fill gaps."
         )
         resume = (
             "Leave this empty to make every image. With the saver's folder, such as 'synthgrid', "
             "only missing images are made: set batch_index to 0 and queue again to finish an "
-            "interrupted run."
+            "interrupted run. Images that a check has set aside are made with other seeds."
         )
         templates = "From SynthGrid Prompt Templates."
         return {
@@ -158,8 +160,8 @@ class ClassPromptBatcher:
             text = _past_the_end(plan, batch_index, count, resume_folder)
             if answer := _nothing(text):
                 return answer
-        specs = _only(plan.batch(batch_index, batch_size), only)
-        missing = _missing(specs, plan.plan_id, resume_folder)
+        specs = _only(plan, plan.batch(batch_index, batch_size), only)
+        missing = _missing(plan, specs, resume_folder)
         if not missing:
             where = f"batch {batch_index + 1} of {count}"
             text = f"{where}: all {len(specs)} images already exist in '{resume_folder.strip()}'"
@@ -194,31 +196,39 @@ def _nothing(text: str) -> dict[str, Any] | None:
     return None if blocker is None else {"ui": {"text": [text]}, "result": (blocker, text)}
 
 
-def _missing(specs: tuple[ImageSpec, ...], plan_id: str, folder: str) -> tuple[ImageSpec, ...]:
-    """The rows without an image anywhere below the folder; all rows if no folder is named."""
+def _missing(
+    plan: GenerationPlan, specs: tuple[ImageSpec, ...], folder: str
+) -> tuple[ImageSpec, ...]:
+    """The rows without an image anywhere below the folder; all rows if no folder is named.
+
+    A row whose image was rejected there gets the attempt after that, or the one that `only` named
+    if that is later.
+    """
     if not folder.strip():
         return specs
-    existing = images_below(paths.folder_in_output(folder), plan_id)
-    return tuple(spec for spec in specs if spec.index not in existing)
+    root = paths.folder_in_output(folder)
+    existing, rejected = images_below(root, plan.plan_id), rejected_below(root, plan.plan_id)
+    return tuple(
+        plan.row(spec.index, attempt=max(spec.attempt, rejected.get(spec.index, -1) + 1))
+        for spec in specs
+        if spec.index not in existing
+    )
 
 
-def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
-    """The rows of the batch that `only` names; all rows if it is blank."""
+def _only(plan: GenerationPlan, specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
+    """The rows of the batch that `only` names, at their attempts; all rows if it is blank."""
     if not only.strip():
         return specs
-    try:
-        wanted = {int(number) for number in only.split(",")}
-    except ValueError:
-        raise PlanError(
-            f"'only' must be image numbers separated by commas, such as '3, 7', not '{only}'"
-        ) from None
-    unknown = wanted - {spec.index for spec in specs}
+    wanted = parse_rows(only)
+    unknown = wanted.keys() - {spec.index for spec in specs}
     if unknown:
         raise PlanError(
             f"'only' names images {sorted(unknown)}, but this batch has "
             f"{specs[0].index} to {specs[-1].index}"
         )
-    return tuple(spec for spec in specs if spec.index in wanted)
+    return tuple(
+        plan.row(spec.index, attempt=wanted[spec.index]) for spec in specs if spec.index in wanted
+    )
 
 
 NODE_CLASS_MAPPINGS = {"SynthGridClassPromptBatcher": ClassPromptBatcher}

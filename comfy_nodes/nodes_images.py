@@ -238,6 +238,12 @@ class _Target:
                     f"{path} is in the way: it is not an image of this plan; "
                     "move it or choose another folder"
                 )
+            elif record.attempt and found.attempt != record.attempt:
+                blocked[row] = (
+                    f"{path} is in the way: it is attempt {found.attempt} at this image, and "
+                    f"attempt {record.attempt} comes; move it out of the folder, or turn on "
+                    "overwrite"
+                )
             else:
                 existing[row] = found
         return existing, blocked
@@ -314,6 +320,7 @@ def _record(spec: ImageSpec, plan_id: str, settings: Mapping[str, Any], suffix: 
         context=spec.context,
         style=spec.style,
         settings=dict(settings),
+        attempt=spec.attempt,
     )
 
 

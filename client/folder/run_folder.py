@@ -116,10 +116,10 @@ class RunFolder:
     """The output folder of one run of a workflow. `check` first, then `locked`, then `open`.
 
     `labelled` is its labelled folder; `open` reads which rows it has, one byte each, and keeps no
-    record; `rejected` maps the rows of which a check rejected images to their last attempt. `run_id`
-    is eight hexadecimal digits that `describe` draws for a new folder and keeps
-    for an old one: they tell this folder's jobs on a server from those of any other folder, even
-    one with the same plan.
+    record. `rejected` maps the rows of which a check rejected images to the last rejected attempt.
+    `run_id` is eight hexadecimal digits that `describe` draws for a new folder and keeps for an old
+    one: they tell this folder's jobs on a server from those of any other folder, even one with the
+    same plan.
     """
 
     def __init__(self, root: Path, workflow: Workflow) -> None:

@@ -19,6 +19,7 @@ from comfy_nodes.labelset import ImageRecord, sha256
 
 from ..folder.run_folder import RunFolder
 from ..server.protocol import JobResult
+from ..workflow.attempts import refuse_older_batcher
 from ..workflow.preflight import check, refuse, validate
 from ..workflow.roles import SAVER
 from .collect import check_record
@@ -50,6 +51,8 @@ class PlanWork:
         Before the run, with its /system_stats, memory and disk space are checked as well, and
         warnings are logged, once each.
         """
+        if self.folder.made_again():
+            refuse_older_batcher(object_info)
         if stats is None:
             validate(self.workflow, object_info)
             return
@@ -68,7 +71,7 @@ class PlanWork:
         something else.
         """
         reasons = {
-            index: f"its images were rejected in {self.folder.attempt(index)} attempts"
+            index: f"a check rejected all {self.folder.attempt(index)} images made of it"
             for index in used_up
         }
         blocked = (
