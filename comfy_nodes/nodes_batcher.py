@@ -97,7 +97,7 @@ class ClassPromptBatcher:
         )
         only = (
             "Leave this empty for the whole batch. Numbers such as '3, 7' make only those images "
-            "of this batch. '7@2' makes image 7 with the seed of attempt 2; '7' alone is attempt 0. "
+            "of this batch. '7@2' makes image 7 with the seed of attempt 2; '7' is attempt 0. "
             "The SynthGrid client uses it to fill gaps."
         )
         resume = (

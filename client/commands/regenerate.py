@@ -120,7 +120,7 @@ def _set_aside(folder: Path, verdicts: Path) -> None:
         log.info("%d rejected images moved to %s", len(done.records), done.folder)
     if done.gone:
         log.info(
-            "%d more are rejected in %s, but not in the folder any more", done.gone, verdicts.name
+            "%d images that %s rejects are not in the folder any more", done.gone, verdicts.name
         )
 
 

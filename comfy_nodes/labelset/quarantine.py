@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import LabelsetError
 from .files import append_durably, read_regular, sha256, sync_folder, write_atomically
 from .folder import CARD, LabelledFolder
-from .index import holds_something
+from .index import holds_something, image_names
 from .lock import writing
 from .record import ImageRecord
 from .verdicts import Verdict, quarantine_folder
@@ -131,6 +131,7 @@ class _Quarantine:
         self._labelled = LabelledFolder(place)
         self._scorer = scorer
         self._at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        image_names(place, clear=True)  # removes what a kill left half-written
         self._listed = {record.file_name for record in _records(self._labelled)}
         if any(line.torn for line in self._labelled.lines()):
             self._labelled.rewrite(lambda *_: True)

@@ -9,7 +9,10 @@ import torch
 
 from comfy_nodes import NODE_CLASS_MAPPINGS, host
 from comfy_nodes.errors import LabelsetError, PlanError
+from comfy_nodes.labelset import set_aside
+from comfy_nodes.labelset.verdicts import Verdict
 from comfy_nodes.plan import PromptTemplates, parse_classes
+from tests.comfy_nodes.helpers import scanned_records
 
 CLASSES = parse_classes("badger\nbat\nbear")
 
@@ -173,9 +176,39 @@ def test_only_makes_exactly_the_images_that_are_missing():
     assert [spec.index for spec in value.specs] == [9, 11]
 
 
+def test_only_may_name_another_attempt_at_an_image():
+    value, _ = batch(batch_index=1, only="11@2, 9")["result"]
+    assert value.specs == (value.plan.row(9), value.plan.row(11, attempt=2))
+
+
+def test_an_image_that_was_set_aside_is_missing_and_gets_its_next_attempt(output):
+    """In the labelled folder itself, and in one that the saver's pattern put below it."""
+    plan = batch()["result"][0].plan
+    records = {each.index: each for each in scanned_records(output / "animals").values()}
+    bad = [
+        Verdict(each.sha256, each.file_name, each.label, "bad")
+        for each in (records[9], records[10])
+    ]
+    set_aside(output / "animals", bad, scorer="a.csv")
+    value, _ = batch(batch_index=1, resume_folder="animals")["result"]
+    assert value.specs == (plan.row(9, attempt=1), plan.row(10, attempt=1))
+    value, _ = batch(batch_index=1, resume_folder="animals", only="9@4,10")["result"]
+    assert value.specs == (plan.row(9, attempt=4), plan.row(10, attempt=1))
+    (output / "all").mkdir()
+    for name in ("animals", "animals.quarantine"):
+        (output / name).rename(output / "all" / name)
+    value, _ = batch(batch_index=1, resume_folder="all")["result"]
+    assert value.specs == (plan.row(9, attempt=1), plan.row(10, attempt=1))
+
+
 @pytest.mark.parametrize(
     ("only", "message"),
-    [("3", r"names images \[3\], but this batch has 8 to 11"), ("x", "must be")],
+    [
+        ("3", r"names images \[3\], but this batch has 8 to 11"),
+        ("x", "must be"),
+        ("9@", "must be"),
+        ("9@99999", "attempt 99999"),
+    ],
 )
 def test_only_refuses_what_is_not_in_the_batch(only, message):
     with pytest.raises(PlanError, match=message):
