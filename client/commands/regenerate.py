@@ -129,8 +129,9 @@ def _tell_failing(generation: Generation, summary: RunSummary) -> None:
 
     found = failing(generation.workflow_for().plan(), summary.used_up)
     log.error(
-        "%d images were rejected in every attempt; the folder has none in their place:",
+        "rejected in every attempt: %d of %d images; the folder has none in their place:",
         len(summary.used_up),
+        summary.total,
     )
     for each in found[:MOST_SHOWN]:
         log.error(

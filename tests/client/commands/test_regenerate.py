@@ -5,6 +5,7 @@ Covers: client.commands.regenerate, client.run.regenerate, client.workflow.attem
 
 import argparse
 import io
+import itertools
 import json
 import random
 import time
@@ -14,13 +15,16 @@ import pytest
 from PIL import Image
 
 from client.__main__ import main
+from client.commands.options import add_fleet_options
 from client.commands.regenerate import regenerate
 from client.errors import FolderError, WorkflowError
 from client.folder.repair import repair
+from client.folder.run_folder import RunFolder, read_generation
 from client.folder.verify import verify
 from client.run.plan_jobs import PlanWork
 from client.run.regenerate import Failing, failing, newest_check
-from client.run.runner import run_plan
+from client.run.regenerate import until_full as until_full_of
+from client.run.runner import RunSummary, run_plan
 from client.run.status import status
 from client.workflow.attempts import refuse_older_batcher
 from client.workflow.options import Options, patch
@@ -89,8 +93,6 @@ def until_full(root, rejects, server, **more):
     """What the front door does with `--until-full`."""
     values = {"folder": root, "verdicts": None, "attempts": 3, "server": [server]} | more
     parser = argparse.ArgumentParser()
-    from client.commands.options import add_fleet_options
-
     add_fleet_options(parser)
     args = parser.parse_args(["--server", server])
     for name, value in values.items():
@@ -165,7 +167,7 @@ def test_until_full_an_impossible_class_stops_after_its_attempts_and_the_others_
 
     assert until_full(root, rejects, server) == 1
     text = caplog.text
-    assert "4 images were rejected in every attempt" in text
+    assert "rejected in every attempt: 4 of 8 images" in text
     assert "unicorn: 4 of 4 images, 'a {class}'" in text
     assert "another --cfg" in text
     assert capsys.readouterr().out.startswith("4 of 8 images, 0 of them new")
@@ -218,6 +220,37 @@ def test_until_full_ends_at_once_where_nothing_is_rejected(make, server):
     assert until_full(root, lambda each: False, server) == 0
     assert images(root) == before
     assert not quarantine_folder(root).exists()
+
+
+def test_a_row_that_is_used_up_keeps_no_other_from_being_made(make, server, capsys):
+    root, _ = make(9450)
+    command = ["regenerate", str(root), "--attempts", "1", "--server", server, "--json-events"]
+    check(root, lambda each: each["index"] == 1)
+    assert main(command) == 0
+    check(root, lambda each: each["index"] in (1, 4))
+    capsys.readouterr()
+    assert main(command) == 1
+    captured = capsys.readouterr()
+    told = [json.loads(line) for line in captured.out.splitlines()]
+    (failed,) = (each for each in told if each["event"] == "image_failed")
+    assert (failed["index"], failed["reason"]) == (1, "a check rejected all 2 images made of it")
+    assert (told[-1]["outcome"], told[-1]["done"], told[-1]["made"]) == ("incomplete", 7, 1)
+    assert "7 of 8 images, 1 of them new" in captured.err
+    assert "rejected in every attempt: 1 of 8 images" in captured.err
+    assert attempts(root) == {0: 0, 2: 0, 3: 0, 4: 1, 5: 0, 6: 0, 7: 0}
+
+
+def test_a_check_that_was_done_already_stands_for_the_first_alone():
+    asked, answers = [], iter([2, 1, 0])
+
+    def make_again(path):
+        asked.append(path.name)
+        return RunSummary(Path(), 8, next(answers), 0, 0.0)
+
+    numbers = itertools.count(1)
+    last = until_full_of(lambda: Path(f"check{next(numbers)}"), make_again, Path("given"))
+    assert asked == ["given", "check1", "check2"]
+    assert last.made == 0
 
 
 def test_nothing_is_moved_where_no_server_answers(make):
@@ -274,6 +307,17 @@ def test_older_nodes_are_refused_before_they_make_the_rejected_image_again(objec
         refuse_older_batcher(older)
 
 
+def test_a_run_that_would_make_rejected_images_again_refuses_older_nodes(make, own_nodes):
+    own_nodes = json.loads(json.dumps(own_nodes))
+    root, _ = make(9650)
+    set_aside(root, _verdicts(root, {1}), scorer="a.csv")
+    folder = RunFolder(root, read_generation(root).workflow)
+    folder.open()
+    del own_nodes["SynthGridClassPromptBatcher"]["input"]["optional"]["only"]
+    with pytest.raises(WorkflowError, match="update them"):
+        PlanWork(folder).check(own_nodes)
+
+
 def test_repair_knows_attempts_and_a_wrong_one_is_found(make, server):
     root, _ = make(9700)
     check(root, lambda each: each["index"] in (2, 3))
@@ -291,8 +335,6 @@ def test_repair_knows_attempts_and_a_wrong_one_is_found(make, server):
 
 def test_jobs_of_other_attempts_have_other_ids_and_folders(make):
     root, _ = make(9800)
-    from client.folder.run_folder import RunFolder, read_generation
-
     generation = read_generation(root)
     folder = RunFolder(root, generation.workflow)
     folder.run_id = generation.run_id

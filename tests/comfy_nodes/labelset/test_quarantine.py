@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from comfy_nodes.labelset import (
+    CLIENT_LOCK,
     LabelledFolder,
     LabelsetError,
     encode_image,
@@ -77,6 +78,7 @@ def test_a_rejected_image_lies_beside_the_folder_with_the_reason_and_all_others_
     assert second["index"] == 4
     assert rejected_attempts(root, PLAN) == {1: 0, 4: 0}
     assert rejected_attempts(root, "another plan") == {}
+    assert not (root / CLIENT_LOCK).exists()
 
 
 def test_an_old_check_never_takes_an_image_that_was_made_since(root):
@@ -92,6 +94,22 @@ def test_an_old_check_never_takes_an_image_that_was_made_since(root):
     assert [each.attempt for each in newer.records] == [1]
     assert rejected_attempts(root, PLAN) == {1: 1, 4: 0}
     assert f"cat/{PLAN}-000001@1.png" in image_files(newer.folder)
+
+
+def test_the_highest_attempt_counts_whatever_came_last(root):
+    for attempt, colour in ((2, "blue"), (0, "red")):
+        record = replace(make_record(7, "cat"), attempt=attempt)
+        LabelledFolder(root).add(record, encode_image(Image.new("RGB", (8, 8), colour), record))
+        set_aside(root, verdicts_of(root, {7}), scorer="a.csv")
+    assert rejected_attempts(root, PLAN) == {7: 2}
+
+
+def test_what_a_killed_writer_left_half_written_is_cleared_away(root):
+    place = set_aside(root, verdicts_of(root, {1}), scorer="a.csv").folder
+    (place / "cat" / ".x.png.0a0a0a0a.part").write_bytes(b"half")
+    set_aside(root, verdicts_of(root, {4}), scorer="a.csv")
+    assert not list(place.rglob("*.part"))
+    assert len(image_files(place)) == 2
 
 
 def test_a_row_that_was_made_twice_with_the_same_attempt_keeps_both_images(root):
