@@ -207,11 +207,12 @@ def _missing(
     if not folder.strip():
         return specs
     root = paths.folder_in_output(folder)
-    existing, rejected = images_below(root, plan.plan_id), rejected_below(root, plan.plan_id)
+    existing = images_below(root, plan.plan_id)
+    missing = [spec for spec in specs if spec.index not in existing]
+    rejected = rejected_below(root, plan.plan_id) if missing else {}
     return tuple(
         plan.row(spec.index, attempt=max(spec.attempt, rejected.get(spec.index, -1) + 1))
-        for spec in specs
-        if spec.index not in existing
+        for spec in missing
     )
 
 
