@@ -1,9 +1,9 @@
 """Rejected images make way for new ones: set aside, made again, and checked once more.
 
-    rounds(verdict_files, set_aside_and_make)      # until a check rejects nothing that can be made
+    until_full(check, make_again)      # until a check rejects nothing that may be made again
 
-A check is a callable from the labelled folder to the file of its verdicts, so that this package
-knows nothing of how images are judged.
+A check is a callable that returns the file of its verdicts, so that this package knows nothing of
+how images are judged.
 """
 
 from __future__ import annotations
