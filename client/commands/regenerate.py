@@ -22,16 +22,17 @@ log = logging.getLogger(__name__)
 MOST_SHOWN = 20  # classes and templates that cannot be made
 EXAMPLES = """  synthgrid regenerate data/synthetic --server http://127.0.0.1:8188
   synthgrid regenerate data/synthetic --from data/synthetic.quality/lite0.csv \\
-      --attempts 5 --server embedded
+      --attempts 5 --server embedded"""
+EFFECT = """
 
 Rejected images are moved to DIR.quarantine, with the reason. Each row is made again with another
 seed and the same prompt; all other images stay as they are. Exit code 0: every planned image
 exists. 1: some were rejected in every attempt, or could not be made."""
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Any, *, more_examples: str = "") -> argparse.ArgumentParser:
     """Declares the command."""
-    parser = new_parser(commands, "regenerate", examples=EXAMPLES)
+    parser = new_parser(commands, "regenerate", examples=EXAMPLES + more_examples + EFFECT)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")
     parser.add_argument(
         "--from",
