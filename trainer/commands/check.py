@@ -27,9 +27,18 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(commands, "check", examples=EXAMPLES)
     add = parser.add_argument
     add("synthetic", type=Path, metavar="SYN", help="a folder of synthetic images")
+    add_check_options(parser, required=True)
+    add("--quarantine", action="store_true", help="move rejected images to SYN.quarantine/")
+    add("--json", action="store_true", help="print the summary as JSON")
+    parser.set_defaults(command=show)
+
+
+def add_check_options(parser: Any, *, required: bool = False) -> None:
+    """By what images are judged; `checked` reads these options. --real may be `required`."""
+    add = parser.add_argument
     add(
         "--real",
-        required=True,
+        required=required,
         metavar="DIR",
         help="real images: train/<class>/ with or without test/<class>/, or plain class folders",
     )
@@ -53,28 +62,31 @@ def add_parser(commands: Any) -> None:
         metavar="SCORE",
         help="msp, energy, knn, mahalanobis, rmd or vos (default: msp)",
     )
-    add("--quarantine", action="store_true", help="move rejected images to SYN.quarantine/")
     add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     add("--seed", type=int, default=0, metavar="N", help="of the folds (default: 0)")
-    add("--json", action="store_true", help="print the summary as JSON")
-    parser.set_defaults(command=show)
 
 
 def show(options: argparse.Namespace) -> int:
     """Prints what the check found. The exit code is 0 either way."""
+    check = judge(options, as_json=options.json)
+    if options.quarantine:
+        _set_aside(options.synthetic, check)
+    return 0
+
+
+def judge(options: argparse.Namespace, *, as_json: bool = False) -> Check:
+    """Checks, writes the report, and prints what was found. Raises as `checked` does."""
     from trainer.data.torchvision_sets import real_folder
 
     check = checked(options, real=real_folder(options.real))
     from trainer.report.check import write_check_report
 
     page = write_check_report(check.path)
-    if options.json:
+    if as_json:
         print(json.dumps(check.summary, indent=2, ensure_ascii=False))
     else:
         print("\n".join([*_lines(check), f"Look at it: {page}"]))
-    if options.quarantine:
-        _set_aside(options.synthetic, check)
-    return 0
+    return check
 
 
 def checked(options: argparse.Namespace, *, real: Path) -> Check:
