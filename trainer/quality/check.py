@@ -106,7 +106,7 @@ def _verdicts(
             )
             row += 1
         else:
-            why = f"{DAMAGED}: {damaged[sample.sha256]}"
+            why = f"{DAMAGED}: {damaged[sample.sha256].replace(str(sample.path), sample.file)}"
             verdict = Verdict(sample.sha256, sample.file, sample.label, why)
         found.append(verdict)
     return found

@@ -3,6 +3,7 @@ features, five folds."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,7 +111,10 @@ def out_of_fold(
             values, labels, num_classes=num_classes, judged=judged, seed=seed
         ).strength
     found = np.zeros((len(values), num_classes))
-    for train, held in parts:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a class with one synthetic image
+        splits = list(parts)
+    for train, held in splits:
         train = train if trusted is None else train[trusted[train]]
         head = fit_head(values[train], labels[train], num_classes=num_classes, strength=strength)
         found[held] = head.probabilities(values[held])
