@@ -93,6 +93,15 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         help="additional real images in class folders, for arms more:AMOUNT",
     )
     add(
+        "--redraw",
+        type=int,
+        metavar="N",
+        help=(
+            "draw N real training images per class anew for each seed, from train and --more-real, "
+            "so that intervals cover their choice; more:AMOUNT takes from the rest"
+        ),
+    )
+    add(
         "--drop-leaks",
         action="store_true",
         default=None,

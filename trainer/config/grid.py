@@ -39,6 +39,7 @@ EXECUTORS = ("local", "ray")
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _QUICK_UPDATES = 40
+_QUICK_IMAGES = 8
 # Fields that replace a model's own defaults.
 _OVERRIDES = (
     "updates",
@@ -74,8 +75,10 @@ class GridConfig:
     its choice. `validation` is "holdout", "none" or "kfold"; with "kfold" the learning rate is
     chosen by cross-validation inside the real training images. `tuned` are files of
     hyper-parameters, each for one model. `devices` are those of the local executor's processes.
-    `cap_amounts` trains an arm with what there is where it asks for more images. `quick` shrinks
-    images, counts and updates to a smoke run whose numbers mean nothing.
+    `redraw` is how many real training images per class each seed draws anew, from train and
+    `more_real`; None takes those of train, the same at every seed. `cap_amounts` trains an arm
+    with what there is where it asks for more images. `quick` shrinks images, counts and updates
+    to a smoke run whose numbers mean nothing.
     """
 
     real: str
@@ -86,6 +89,7 @@ class GridConfig:
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS
     more_real: str | None = None
+    redraw: int | None = None
     drop_leaks: bool = False
     cap_amounts: bool = False
     seeds: int = 3
@@ -157,6 +161,8 @@ class GridConfig:
 
     def _check_axes(self) -> None:
         check_whole("seeds", self.seeds, low=1, high=1000)
+        if self.redraw is not None:
+            check_whole("redraw", self.redraw, low=1)
         object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
         if not self.models or len(set(self.models)) != len(self.models):
             given = ",".join(map(str, self.models)) or "none"
@@ -213,10 +219,10 @@ class GridConfig:
                 )
         for arm in self.used_arms:
             resolved_source(arm, tuple(self.sources))
-            if arm.regime == "more" and self.more_real is None:
+            if arm.regime == "more" and self.more_real is None and self.redraw is None:
                 raise ConfigError(
                     f"arm '{arm.name}' needs additional real images; name their folder with "
-                    f"--more-real"
+                    f"--more-real, or draw the training images with --redraw and leave some over"
                 )
 
     def applies(self, arm: Arm, model: str) -> bool:
@@ -273,9 +279,15 @@ class GridConfig:
         return range(min(self.seeds, 2) if self.quick else self.seeds)
 
     @property
+    def used_redraw(self) -> int | None:
+        """`redraw`, at most half of what a quick grid reads."""
+        quick = self.quick and self.redraw is not None
+        return min(self.redraw or 0, _QUICK_IMAGES // 2) if quick else self.redraw
+
+    @property
     def limit_per_class(self) -> int | None:
         """How many images per class of train and of test are used: all, or 8 in a quick grid."""
-        return 8 if self.quick else None
+        return _QUICK_IMAGES if self.quick else None
 
     def image_size_for(self, model: str) -> int:
         """Side of the square images that `model` sees, in pixels."""

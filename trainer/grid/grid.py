@@ -25,7 +25,7 @@ from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, executor_for
 from trainer.grid.kfold import chosen_rates
 from trainer.grid.lock import grid_locked, refuse_unfinished
-from trainer.grid.planning import plan_runs, run_entry, training_configs
+from trainer.grid.planning import images_of_seed, plan_runs, run_entry, training_configs
 from trainer.models.cost import measured_cost
 from trainer.models.registry import model_spec
 from trainer.models.weights import Weights, check_fit, find_weights, given_weights
@@ -152,7 +152,11 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
 def _with_chosen_rates(grid: PreparedGrid, device: torch.device) -> PreparedGrid:
     with deterministic():
         training = chosen_rates(
-            grid.config, grid.dataset, grid.training, grid.weights, device=device
+            grid.config,
+            images_of_seed(grid.config, grid.dataset, 0),
+            grid.training,
+            grid.weights,
+            device=device,
         )
     runs = plan_runs(grid.config, grid.dataset, training, grid.weights)
     return replace(grid, training=training, runs=runs)
@@ -207,7 +211,7 @@ def _checked_counts(
 ) -> tuple[Shortage, ...]:
     """Where arms get fewer images than they ask for, with a warning for each arm."""
     found = check_counts(
-        dataset,
+        images_of_seed(config, dataset, 0),
         config.used_arms,
         validation_share=config.held_out_share,
         may_lack=1.0 if config.cap_amounts else may_lack,
@@ -255,7 +259,7 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
     info = {
         "config": asdict(config),
         "classes": dataset.classes,
-        "images_per_class": dataset.images_per_class(),
+        "images_per_class": images_of_seed(config, dataset, 0).images_per_class(),
         "fingerprints": dataset.fingerprints(),
         "leaks": grid.leaks,
         "models": {

@@ -25,11 +25,10 @@ from trainer.report.wording import (
     per_class,
     point_count,
     points,
+    scope,
     verdict,
 )
 from trainer.runs import Grid
-
-GIVEN = "with these training images"
 
 
 def short_verdicts(results: Results) -> list[str]:
@@ -83,7 +82,7 @@ def _answer(results: Results, key: CellKey) -> str:
         return f"{start} {amount} with a single seed: no interval, no test."
     facts = f"{interval(change)}, {p_value(comparison.p_holm)}{_family(comparison)}"
     sentences = [
-        f"{start} {amount} {GIVEN} ({facts}): {verdict(comparison)}{_twin(results, key)}.",
+        f"{start} {amount} {scope(grid)} ({facts}): {verdict(comparison)}{_twin(results, key)}.",
         worth(grid, key, results.verdicts.exchanges.get(key)),
     ]
     return " ".join(sentence for sentence in sentences if sentence)

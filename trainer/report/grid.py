@@ -22,6 +22,7 @@ from trainer.report.wording import (
     percent,
     point_count,
     points,
+    scope,
     verdict,
 )
 
@@ -127,7 +128,7 @@ def _grid_note(results: Results) -> str:
     rest = len(found) - headlines + len(results.verdicts.duels)
     notes = [
         "Percent on the test images, ± half the width of a 95% interval over seeds and test "
-        "images, with these training images. Changes are paired with real only by seed and test "
+        f"images, {scope(results.grid)}. Changes are paired with real only by seed and test "
         "image; their intervals are not corrected. p-values are corrected (Holm) in two families: "
         f"{counted(headlines, 'headline comparison')}, which the plan fixed before training (the "
         "largest amount of each model and source), and "
