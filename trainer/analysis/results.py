@@ -65,7 +65,22 @@ class Results:
             len(self.classes),
             planned=self.keys,
             meaningful=self.meaningful,
+            looks=self.looks,
             real_images=self.real_images,
+        )
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of seeds at which a planned grid is looked at; () for any other grid."""
+        return tuple(self.grid.info["config"].get("looks", ()))
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether every headline was found to help or to hurt."""
+        keys = [key for model in self.models for key in self.headlines(model)]
+        found = [self.comparison(key) for key in keys]
+        return bool(found) and all(
+            each is not None and each.verdict in ("better", "worse") for each in found
         )
 
     @property

@@ -30,6 +30,12 @@ class CellScores:
     effects: np.ndarray
     one_image: float = 0.0
 
+    def first(self, seeds: int) -> CellScores:
+        """Those of the seeds below `seeds`."""
+        kept = [place for place, seed in enumerate(self.seeds) if seed < seeds]
+        names = tuple(self.seeds[place] for place in kept)
+        return CellScores(names, self.values[kept], self.effects[kept], self.one_image)
+
 
 def confusion_counts(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Float64 [..., K, K] for class indices `true` [N] and `predicted` [..., N]; row is the true

@@ -36,6 +36,8 @@ from trainer.models.registry import default_models, model_spec
 
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("local", "ray")
+AUTO = "auto"  # in place of a number of seeds
+PILOT_SEEDS = 4  # of a grid that plans its own number
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _QUICK_UPDATES = 40
@@ -58,6 +60,7 @@ _LISTS = {
     "ratios": float,
     "arms": str,
     "budgets": str,
+    "looks": int,
     "tuned": str,
     "weights": str,
     "devices": str,
@@ -70,15 +73,17 @@ class GridConfig:
 
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form
     of additive arms: 0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how
-    many there are (0, 1, ...). `meaningful` is the smallest change of interest, in points of macro
-    F1; only the report uses it. `recipe` says how models are trained; a field that is None leaves
-    its choice. `validation` is "holdout", "none" or "kfold"; with "kfold" the learning rate is
-    chosen by cross-validation inside the real training images. `tuned` are files of
-    hyper-parameters, each for one model. `devices` are those of the local executor's processes.
+    many there are (0, 1, ...), or "auto": a pilot of PILOT_SEEDS, then as many as find a change of
+    `detect` points of macro F1, at most `most_seeds`. `looks` are the numbers of seeds at which
+    such a grid is looked at; "auto" sets them. `meaningful` is the smallest change of interest, in
+    points of macro F1; only the report uses it. `recipe` says how models are trained; a field that
+    is None leaves its choice. `validation` is "holdout", "none" or "kfold"; with "kfold" the
+    learning rate is chosen by cross-validation inside the real training images. `tuned` are files
+    of hyper-parameters, each for one model. `devices` are those of the local executor's processes.
     `redraw` is how many real training images per class each seed draws anew, from train and
     `more_real`; None takes those of train, the same at every seed. `cap_amounts` trains an arm
-    with what there is where it asks for more images. `quick` shrinks images, counts and updates
-    to a smoke run whose numbers mean nothing.
+    with what there is where it asks for more images. `quick` shrinks images, counts and updates to
+    a smoke run whose numbers mean nothing.
     """
 
     real: str
@@ -92,7 +97,10 @@ class GridConfig:
     redraw: int | None = None
     drop_leaks: bool = False
     cap_amounts: bool = False
-    seeds: int = 3
+    seeds: int | str = 3
+    detect: float | None = None
+    most_seeds: int = 20
+    looks: tuple[int, ...] = ()
     meaningful: float = 1.0
     recipe: str = DEFAULT_RECIPE
     validation: str | None = None
@@ -160,7 +168,7 @@ class GridConfig:
                 raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
 
     def _check_axes(self) -> None:
-        check_whole("seeds", self.seeds, low=1, high=1000)
+        self._check_seeds()
         if self.redraw is not None:
             check_whole("redraw", self.redraw, low=1)
         object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
@@ -182,6 +190,21 @@ class GridConfig:
         if not self.budgets or len(set(self.budgets)) != len(self.budgets):
             given = ",".join(self.budgets) or "none"
             raise ConfigError(f"budgets must name each budget once, not {given}")
+
+    def _check_seeds(self) -> None:
+        if self.seeds != AUTO:
+            check_whole("seeds", self.seeds, low=1, high=1000)
+        elif self.detect is None or self.quick:
+            way_out = "give a number instead" if self.quick else "as in --seeds auto --detect 2"
+            needs = "is not for quick grids" if self.quick else "needs the change to detect"
+            raise ConfigError(f"seeds auto {needs}; {way_out}")
+        if self.detect is not None:
+            check_number("detect", self.detect, low=0.0, low_excluded=True, high=100.0)
+        check_whole("most_seeds", self.most_seeds, low=PILOT_SEEDS, high=1000)
+        for look in self.looks:
+            check_whole("looks", look, low=2, high=1000)
+        if sorted(set(self.looks)) != list(self.looks):
+            raise ConfigError(f"looks are {self.looks}; they must rise")
 
     def _check_machine(self) -> None:
         check_choice("executor", self.executor, EXECUTORS)
@@ -275,8 +298,9 @@ class GridConfig:
 
     @property
     def used_seeds(self) -> range:
-        """The seeds of this grid; a quick grid has at most two."""
-        return range(min(self.seeds, 2) if self.quick else self.seeds)
+        """The seeds of this grid; a quick grid has at most two, one that plans them its pilot's."""
+        seeds = self.seeds if isinstance(self.seeds, int) else PILOT_SEEDS
+        return range(min(seeds, 2) if self.quick else seeds)
 
     @property
     def used_redraw(self) -> int | None:

@@ -110,10 +110,10 @@ def run_experiment(
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the grid command
-    from trainer.grid.grid import run_grid
+    from trainer.grid.sequential import run_whole_grid
 
     try:
-        grid = run_grid(build(options))
+        grid = run_whole_grid(build(options))
         print_results(grid, write_report(grid.root), as_json=options.json)
         if conclude is not None and not options.json:
             print("\n".join(conclude(grid)))

@@ -198,10 +198,28 @@ def _times(factor: float) -> str:
 
 
 def plans(results: Results) -> list[str]:
-    """For each model how many seeds would find the change that was asked for, and their price."""
+    """For each model how many seeds would find the change that was asked for, and their price; of
+    a grid that planned its seeds, what became of the plan."""
+    if results.looks:
+        return [_looks(results)]
     if results.detect is None:
         return []
     return [sentence for model in results.models for sentence in _plan(results, model)]
+
+
+def _looks(results: Results) -> str:
+    looks, detect = results.looks, results.grid.info["config"].get("detect")
+    seeds = len({run.seed for run in results.grid.runs})
+    places = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}" if looks[1:] else str(looks[0])
+    early = (
+        f"It stopped after {seeds}, since every headline was decided. A change that is found early "
+        "is on average a little too large. "
+    )
+    return (
+        f"The grid planned its seeds to find a change of {detect:g} points: looks after {places} "
+        f"seeds. {early * (seeds < looks[-1] and results.is_decided)}"
+        "p-values and intervals of changes allow for the looks."
+    )
 
 
 def _plan(results: Results, model: str) -> Iterator[str]:

@@ -136,7 +136,7 @@ def _doubts(results: Results) -> Iterator[str]:
             "Only one seed: the variation between seeds is unknown, so nothing is tested. "
             "Use --seeds 5."
         )
-    elif seeds < _ENOUGH_SEEDS:
+    elif seeds < _ENOUGH_SEEDS and not results.looks:
         yield (
             f"Only {seeds} seeds: intervals are wide and real effects may be missed. "
             "Use five or more (--seeds 5)."

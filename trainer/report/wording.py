@@ -108,7 +108,8 @@ def drawn_share(grid: Grid) -> float | None:
         return None
     counts = grid.info["images_per_class"]
     return max(
-        drawn / (drawn + rest) for drawn, rest in zip(counts["train"], counts["more"], strict=True)
+        float(drawn / (drawn + rest))
+        for drawn, rest in zip(counts["train"], counts["more"], strict=True)
     )
 
 
