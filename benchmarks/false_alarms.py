@@ -338,7 +338,7 @@ def measure_planned(
             for key, runs in predicted.items()
         }
         looks = _planned_looks(world, scores, detect, most_seeds)
-        for look in looks:
+        for look in looks[1:]:
             verdicts = compare(_first(scores, look), planned=tuple(scores), looks=looks)
             headlines = [each for each in verdicts.comparisons.values() if each.is_headline]
             if all(each.verdict in ("better", "worse") for each in headlines):
@@ -361,7 +361,7 @@ def _planned_looks(world: World, scores: Scored, detect: float, most_seeds: int)
 
 def _first(scores: Scored, seeds: int) -> Scored:
     return {
-        key: {metric: cell.first(seeds) for metric, cell in metrics.items()}
+        key: {metric: cell.between(0, seeds) for metric, cell in metrics.items()}
         for key, metrics in scores.items()
     }
 

@@ -4,7 +4,7 @@ files."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
@@ -18,6 +18,8 @@ RIVALS = ("augment", "copies", "more")  # what synthetic images are also compare
 Scores = Mapping[CellKey, Mapping[str, CellScores]]
 Spreads = Mapping[tuple[str, str], SeedSpread | None]  # by model and metric
 Pair = tuple[CellKey, CellKey]
+# From a cell, another, and a metric: their difference, None if they share no seed.
+Change = Callable[[CellKey, CellKey, str], Estimate | None]
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,15 @@ class Changes:
 def changes_of(
     scores: Scores, headlines: set[CellKey], spreads: Spreads, looks: Sequence[int] = ()
 ) -> Changes:
-    """All changes. With `looks`, the numbers of seeds at which a planned grid is looked at, their
-    p-values and intervals hold however early it stopped."""
+    """All changes. With `looks`, the seeds of a planned grid's pilot and those at which it is
+    looked at, their p-values and intervals hold however early it stopped."""
     last = max((max(each[HEADLINE_METRIC].seeds) for each in scores.values()), default=0)
     done = looks_done(looks, last)
     if not done:
-        return _changes(scores, headlines, spreads, 1 - ALPHA)
+        return _changes(scores, headlines, spreads)
     confidence = 1 - levels(tuple(looks), ALPHA)[len(done) - 1]
-    now = _changes(scores, headlines, spreads, confidence)
-    before = [_early(scores, headlines, look) for look in done]
+    now = _changes(scores, headlines, spreads_of(scores, looks[0]), confidence, looks[0])
+    before = [_early(scores, headlines, look, looks[0]) for look in done]
     return Changes(
         {
             key: {
@@ -63,18 +65,18 @@ def changes_of(
 
 
 def looks_done(looks: Sequence[int], last_seed: int) -> tuple[int, ...]:
-    """Those of the looks that a grid with seeds up to `last_seed` has reached."""
-    return tuple(look for look in looks if look <= last_seed + 1)
+    """Those of the looks after the pilot that a grid with seeds up to `last_seed` has reached."""
+    return tuple(look for look in looks[1:] if look <= last_seed + 1)
 
 
-def _early(scores: Scores, headlines: set[CellKey], look: int) -> Changes:
+def _early(scores: Scores, headlines: set[CellKey], look: int, pilot: int) -> Changes:
     """What the first `look` seeds showed, of the headline metric alone."""
     early = {
         key: {HEADLINE_METRIC: cell}
         for key, metrics in scores.items()
-        if (cell := metrics[HEADLINE_METRIC].first(look)).seeds
+        if (cell := metrics[HEADLINE_METRIC].between(0, look)).seeds
     }
-    return _changes(early, headlines, spreads_of(early), 1 - ALPHA)
+    return _changes(early, headlines, spreads_of(early, pilot), pilot=pilot)
 
 
 def _over_looks(now: Estimate, before: Sequence[Estimate], looks: Sequence[int]) -> Estimate:
@@ -86,10 +88,23 @@ def _over_looks(now: Estimate, before: Sequence[Estimate], looks: Sequence[int])
 
 
 def _changes(
-    scores: Scores, headlines: set[CellKey], spreads: Spreads, confidence: float
+    scores: Scores,
+    headlines: set[CellKey],
+    spreads: Spreads,
+    confidence: float = 1 - ALPHA,
+    pilot: int = 0,
 ) -> Changes:
-    cells = _from_real(scores, spreads, confidence)
-    return Changes(cells, _duels(scores, headlines & set(cells), spreads, confidence))
+    def change(key: CellKey, other: CellKey, metric: str) -> Estimate | None:
+        return contrast(
+            [(1.0, scores[key][metric]), (-1.0, scores[other][metric])],
+            spread=spreads[key.model, metric],
+            confidence=confidence,
+            bounds=CHANGE,
+            pilot=pilot,
+        )
+
+    cells = _from_real(scores, change)
+    return Changes(cells, _duels(scores, headlines & set(cells), change))
 
 
 def baselines_of(scores: Scores) -> dict[str, CellKey]:
@@ -97,8 +112,8 @@ def baselines_of(scores: Scores) -> dict[str, CellKey]:
     return {key.model: key for key in scores if key.is_baseline}
 
 
-def spreads_of(scores: Scores) -> Spreads:
-    """How much runs scatter between seeds, by model and metric."""
+def spreads_of(scores: Scores, pilot: int = 0) -> Spreads:
+    """How much runs scatter between seeds, those below `pilot` left out, by model and metric."""
     by_model: dict[str, list[CellKey]] = defaultdict(list)
     for key in scores:
         by_model[key.model].append(key)
@@ -107,37 +122,27 @@ def spreads_of(scores: Scores) -> Spreads:
         (model, metric): spread
         for metric in metrics
         for model, spread in seed_spreads(
-            {model: [scores[key][metric] for key in keys] for model, keys in by_model.items()}
+            {
+                model: [scores[key][metric].between(pilot) for key in keys]
+                for model, keys in by_model.items()
+            }
         ).items()
     }
 
 
-def _from_real(
-    scores: Scores, spreads: Spreads, confidence: float
-) -> dict[CellKey, dict[str, Estimate]]:
+def _from_real(scores: Scores, change: Change) -> dict[CellKey, dict[str, Estimate]]:
     """The change of each metric from real only, for each cell that shares a seed with it."""
     baselines, found = baselines_of(scores), {}
     for key, metrics in scores.items():
         if key.model not in baselines or key.is_baseline:
             continue
-        before = scores[baselines[key.model]]
-        changes = {
-            metric: contrast(
-                [(1.0, cell), (-1.0, before[metric])],
-                spread=spreads[key.model, metric],
-                confidence=confidence,
-                bounds=CHANGE,
-            )
-            for metric, cell in metrics.items()
-        }
+        changes = {metric: change(key, baselines[key.model], metric) for metric in metrics}
         if changes[HEADLINE_METRIC] is not None:
             found[key] = {name: each for name, each in changes.items() if each is not None}
     return found
 
 
-def _duels(
-    scores: Scores, headlines: set[CellKey], spreads: Spreads, confidence: float
-) -> dict[Pair, Estimate]:
+def _duels(scores: Scores, headlines: set[CellKey], change: Change) -> dict[Pair, Estimate]:
     """Each headline cell against what costs less or is real: augmentation, copies, more images.
 
     Of copies and additional real images it is the arm with as many, else the one with the most.
@@ -145,14 +150,9 @@ def _duels(
     found = {}
     for key in [each for each in scores if each in headlines]:
         for rival in _rivals(key, scores):
-            change = contrast(
-                [(1.0, scores[key][HEADLINE_METRIC]), (-1.0, scores[rival][HEADLINE_METRIC])],
-                spread=spreads[key.model, HEADLINE_METRIC],
-                confidence=confidence,
-                bounds=CHANGE,
-            )
-            if change is not None:
-                found[key, rival] = change
+            difference = change(key, rival, HEADLINE_METRIC)
+            if difference is not None:
+                found[key, rival] = difference
     return found
 
 

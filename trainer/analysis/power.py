@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trainer.analysis.sequential import ALPHA, levels, planned_looks
+from trainer.analysis.sequential import ALPHA, FIRST_LOOK, levels, planned_looks
 from trainer.analysis.stats import Estimate, detectable
 
 MOST_SEEDS = 100
@@ -50,6 +50,8 @@ def plan_seeds(change: Estimate, detect: float, *, tests: int = 1) -> SeedPlan |
 class LookPlan:
     """At which numbers of seeds a grid looks at its headlines.
 
+    `looks` are the seeds of the pilot, then those at which changes are tested.
+
     `detects` is the change, a share, that all of them find in 80% of such grids. `limit` says what
     keeps it from being what was asked for: "" for nothing, "images" of the test set, or "seeds",
     of which no more are allowed. `test_images` is about how many times as many test images are
@@ -65,9 +67,9 @@ class LookPlan:
 def plan_looks(
     pilot: Sequence[Estimate], detect: float, *, tests: int, most_seeds: int
 ) -> LookPlan | None:
-    """The fewest seeds, from those of the pilot to `most_seeds`, with which a true change of
-    `detect` is found in 80% of grids in the worst of the pilot's headline changes, looks included;
-    None if the pilot says nothing about variances.
+    """The fewest seeds, at most `most_seeds`, with which a true change of `detect` is found in 80%
+    of grids in the worst of the pilot's headline changes, looks included; None if the pilot says
+    nothing about variances.
 
     Only the variances of the pilot are used, not its changes, which would raise false alarms.
     """
@@ -80,24 +82,27 @@ def plan_looks(
 
     def found(seeds: int) -> float:
         level = levels(planned_looks(n, seeds), ALPHA / max(1, tests))[-1]
-        return max(_at(each, seeds, 1, level) for each in known)
+        return max(_at(each, seeds, 1, alpha=level, later=seeds - n) for each in known)
 
-    seeds = next((each for each in range(n, most_seeds) if found(each) <= wanted), most_seeds)
-    seeds = max(n, seeds)
+    least, most = n + FIRST_LOOK, max(n + FIRST_LOOK, most_seeds)
+    seeds = next((each for each in range(least, most) if found(each) <= wanted), most)
     limit = "" if found(seeds) <= detect else "images" if wanted > detect else "seeds"
     times = (found(seeds) / detect) ** 2 if limit == "images" else 1.0
     return LookPlan(planned_looks(n, seeds), found(seeds), limit, times)
 
 
-def _at(change: Estimate, seeds: int, tests: int, alpha: float = ALPHA) -> float:
-    """The change that is detectable with so many seeds."""
+def _at(
+    change: Estimate, seeds: int, tests: int, *, alpha: float = ALPHA, later: int | None = None
+) -> float:
+    """The change that is detectable with so many seeds, of which `later` (default: all) tell the
+    variance."""
     assert change.se is not None
     assert change.df is not None
     from_images = min(change.images or 0.0, change.se**2)
     from_seeds = (change.se**2 - from_images) * change.n / seeds
-    df = change.df * (seeds - 1) / (change.n - 1)
+    df = change.df * ((seeds if later is None else later) - 1) / (change.n - 1)
     se = (from_images + from_seeds) ** 0.5
-    later = replace(change, n=seeds, se=se, df=min(df, 1e6))
-    least = detectable(later, tests=tests, alpha=alpha)
+    planned = replace(change, n=seeds, se=se, df=min(df, 1e6))
+    least = detectable(planned, tests=tests, alpha=alpha)
     assert least is not None
     return least

@@ -30,9 +30,10 @@ class CellScores:
     effects: np.ndarray
     one_image: float = 0.0
 
-    def first(self, seeds: int) -> CellScores:
-        """Those of the seeds below `seeds`."""
-        kept = [place for place, seed in enumerate(self.seeds) if seed < seeds]
+    def between(self, low: int, high: int | None = None) -> CellScores:
+        """Those of the seeds from `low` on and below `high`."""
+        high = max(self.seeds, default=0) + 1 if high is None else high
+        kept = [place for place, seed in enumerate(self.seeds) if low <= seed < high]
         names = tuple(self.seeds[place] for place in kept)
         return CellScores(names, self.values[kept], self.effects[kept], self.one_image)
 

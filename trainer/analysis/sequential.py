@@ -1,6 +1,14 @@
 """Looking at a grid several times, without raising false alarms. Pure functions.
 
 `--seeds auto` trains a pilot, plans a number of seeds, and may stop before all of them are trained.
+Its `looks` are the seeds of the pilot, at which nothing is tested, then those at which it is.
+
+The plan: a pilot whose variance is small by luck asks for few seeds, and would then be most of what
+the error is estimated from: 21% false alarms in simulated grids that stopped with their pilot. So
+the pilot's seeds count in the change but not in its error, as if Stein's two-stage sample (1945)
+were turned round; the variance of the later seeds knows nothing of the plan.
+
+The looks.
 Whoever tests at 5% at each of four looks finds something in 13% of grids without an effect. So each
 look spends a part of the 5%: on each side as much, up to the share t of the seeds, as the spending
 function of Lan and DeMets (1983, "Discrete sequential boundaries for clinical trials") that
@@ -29,26 +37,25 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 ALPHA = 0.05
-MOST_LOOKS = 4
+MOST_LOOKS = 3
+FIRST_LOOK = 4  # seeds after the pilot: fewer say too little about their variance. Our choice.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(80)
 # Levels for which bounds are computed; sequential p-values lie between the first and 1.
 _ALPHAS = np.concatenate([np.geomspace(1e-8, 0.5, 48), [0.7, 0.9, 0.99]])
 
 
 def planned_looks(pilot: int, last: int) -> tuple[int, ...]:
-    """Numbers of seeds at which to look: after the pilot, after the last, and evenly between."""
-    if last <= pilot:
-        return (pilot,)
-    steps = np.linspace(pilot, last, min(MOST_LOOKS, last - pilot + 1))
-    return tuple(sorted({round(float(each)) for each in steps}))
+    """The pilot's seeds, then numbers of seeds at which to look: the last, and evenly before."""
+    first = pilot + FIRST_LOOK
+    steps = np.linspace(first, last, MOST_LOOKS) if last > first else [first]
+    return (pilot, *sorted({round(float(each)) for each in steps}))
 
 
 @lru_cache(maxsize=1024)
 def levels(looks: tuple[int, ...], alpha: float = ALPHA) -> tuple[float, ...]:
-    """The nominal two-sided level of each look, so that all of them together have `alpha`.
-
-    `looks` are rising numbers of seeds, the last one that of the whole plan.
-    """
+    """The nominal two-sided level of each look but the pilot, so that all of them together have
+    `alpha`."""
+    looks = looks[1:]
     times = np.array(looks) / looks[-1]
     spent = 4 * norm.sf(norm.isf(alpha / 4) / np.sqrt(times))
     found: list[float] = []
@@ -76,7 +83,8 @@ def _bound(nodes: np.ndarray, density: np.ndarray, step: float, share: float) ->
 
 
 def sequential_p(p_values: Sequence[float], looks: tuple[int, ...]) -> float:
-    """The sequential p-value of a comparison from its p-values at the first looks, in order."""
+    """The sequential p-value of a comparison from its p-values at the first looks after the pilot,
+    in order."""
     table = _table(looks)
     found = [
         float(np.exp(np.interp(np.log(max(p, 1e-300)), table[look], np.log(_ALPHAS), right=0.0)))

@@ -91,12 +91,13 @@ def contrast(
     spread: SeedSpread | None = None,
     confidence: float = 0.95,
     bounds: tuple[float, float] = UNBOUNDED,
+    pilot: int = 0,
 ) -> Estimate | None:
     """A weighted sum of cells over the seeds that all of them have; None if they share none.
 
-    Seeds contribute the contrast's own variance over seeds, moderated by `spread` if given. The
-    interval is never narrower than test images alone make it, nor than one test image does, and
-    never wider than `bounds`.
+    Seeds contribute the contrast's own variance over seeds, moderated by `spread` if given. Seeds
+    below `pilot` count in the value, but not in that variance. The interval is never narrower than
+    test images alone make it, nor than one test image does, and never wider than `bounds`.
     """
     shared = sorted(set.intersection(*(set(cell.seeds) for _, cell in terms)))
     if not shared:
@@ -110,7 +111,11 @@ def contrast(
     if n == 1:
         return Estimate(1, value)
     squared = sum(factor**2 for factor, _ in terms)
-    seeds, df = _seed_variance(values, squared, spread)
+    later = values[np.array(shared) >= pilot]
+    if len(later) < 2:
+        return Estimate(n, value)
+    seeds, df = _seed_variance(later, squared, spread)
+    seeds *= len(later) / n
     images = float((effects.mean(axis=0) ** 2).sum())
     each_alone = float((effects**2).sum(axis=1).mean())
     # Images x seeds; it is part of the two others as well.

@@ -200,7 +200,7 @@ class GridConfig:
             raise ConfigError(f"seeds auto {needs}; {way_out}")
         if self.detect is not None:
             check_number("detect", self.detect, low=0.0, low_excluded=True, high=100.0)
-        check_whole("most_seeds", self.most_seeds, low=PILOT_SEEDS, high=1000)
+        check_whole("most_seeds", self.most_seeds, low=2 * PILOT_SEEDS, high=1000)
         for look in self.looks:
             check_whole("looks", look, low=2, high=1000)
         if sorted(set(self.looks)) != list(self.looks):

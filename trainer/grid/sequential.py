@@ -48,7 +48,7 @@ def run_whole_grid(config: GridConfig) -> Grid:
 
 def _look_by_look(config: GridConfig, plan: LookPlan) -> Grid:
     before = _seeds_before(Path(config.out), plan)
-    for look in (each for each in plan.looks if each >= before):
+    for look in (each for each in plan.looks[1:] if each >= before):
         grid = run_grid(replace(config, seeds=look, looks=plan.looks))
         if grid.failed():
             break
@@ -65,7 +65,7 @@ def _seeds_before(out: Path, plan: LookPlan) -> int:
     """How many seeds the grid in the folder had when it was last looked at."""
     config = read_json_file(out / GRID_FILE)["config"] if (out / GRID_FILE).is_file() else {}
     same = tuple(config.get("looks", ())) == plan.looks and config.get("seeds") in plan.looks
-    return int(config["seeds"]) if same else plan.looks[0]
+    return int(config["seeds"]) if same else 0
 
 
 def _stored_plan(config: GridConfig) -> LookPlan | None:
@@ -120,9 +120,9 @@ def _announcement(pilot: Results, plan: LookPlan, config: GridConfig) -> str:
         "seeds": f"finding {config.detect:g} points takes more than --most-seeds "
         f"{config.most_seeds}; ",
     }[plan.limit]
-    price = f"at most {more} more runs, about {shown} one after the other" if more else "no more"
     return (
         f"pilot of {PILOT_SEEDS} seeds: {reason}{plan.looks[-1]} seeds find a change of "
         f"{plan.detects * 100:.1f} points in 80% of such grids; looks after "
-        f"{', '.join(map(str, plan.looks))} seeds; {price}"
+        f"{', '.join(map(str, plan.looks[1:]))} seeds; at most {more} more runs, about {shown} one "
+        "after the other"
     )

@@ -208,17 +208,19 @@ def plans(results: Results) -> list[str]:
 
 
 def _looks(results: Results) -> str:
-    looks, detect = results.looks, results.grid.info["config"].get("detect")
+    looks, detect = results.looks[1:], results.grid.info["config"].get("detect")
     seeds = len({run.seed for run in results.grid.runs})
     places = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}" if looks[1:] else str(looks[0])
-    early = (
-        f"It stopped after {seeds}, since every headline was decided. A change that is found early "
-        "is on average a little too large. "
-    )
+    early = ""
+    if seeds < looks[-1] and results.is_decided:
+        early = (
+            f"It stopped after {seeds}, since every headline was decided. A change that is found "
+            "early is on average a little too large. "
+        )
     return (
-        f"The grid planned its seeds to find a change of {detect:g} points: looks after {places} "
-        f"seeds. {early * (seeds < looks[-1] and results.is_decided)}"
-        "p-values and intervals of changes allow for the looks."
+        f"The grid planned its seeds after a pilot of {results.looks[0]}, to find a change of "
+        f"{detect:g} points: looks after {places} seeds. {early}"
+        "p-values and intervals of changes allow for the pilot and the looks."
     )
 
 
