@@ -117,6 +117,7 @@ def judge(
     meaningful: float = MEANINGFUL,
     real_images: Mapping[CellKey, float] | None = None,
     looks: Sequence[int] = (),
+    overlap: float | None = None,
 ) -> Verdicts:
     """Scores and compares a whole grid from true class indices int [N] and, for each cell and seed,
     the predicted ones [N].
@@ -124,10 +125,13 @@ def judge(
     `planned` are all cells of the grid, finished or not, which fix the headline comparisons (by
     default those predicted); `real_images` the real training images per class of each cell, for the
     exchange rate; `looks` the numbers of seeds at which a planned grid is looked at, of which those
-    up to its own number of seeds have been.
+    up to its own number of seeds have been; `overlap` the number of test images for each training
+    image where seeds are tested on different images of the same classes.
     """
     scores = {
-        key: score(true, runs, num_classes, metrics=None) for key, runs in predicted.items() if runs
+        key: score(true, runs, num_classes, metrics=None, overlap=overlap)
+        for key, runs in predicted.items()
+        if runs
     }
     right = {
         key: {seed: run == true for seed, run in runs.items()} for key, runs in predicted.items()
@@ -138,7 +142,9 @@ def judge(
         meaningful=meaningful,
         real_images=real_images or {},
         looks=looks,
-        by_image=lambda before, after: _by_image(true, right[before], right[after], num_classes),
+        by_image=lambda before, after: _by_image(
+            true, right[before], right[after], num_classes, overlap
+        ),
     )
 
 
@@ -148,6 +154,7 @@ def score(
     num_classes: int,
     *,
     metrics: Sequence[str] | None,
+    overlap: float | None = None,
 ) -> dict[str, CellScores]:
     """A cell's runs by seed, as CellScores of these metrics (None: of all)."""
     seeds = tuple(sorted(runs))
@@ -155,7 +162,9 @@ def score(
     found = metric_effects(confusion_counts(true, predicted, num_classes))
     least, rows = one_image(true, num_classes), np.arange(len(seeds))[:, None]
     return {
-        metric: CellScores(seeds, values, table.astype(np.float32)[rows, true, predicted], least)
+        metric: CellScores(
+            seeds, values, table.astype(np.float32)[rows, true, predicted], least, overlap
+        )
         for metric, (values, table) in found.items()
         if metrics is None or metric in metrics
     }
@@ -267,14 +276,16 @@ def _by_image(
     baseline: Mapping[int, np.ndarray],
     other: Mapping[int, np.ndarray],
     num_classes: int,
+    overlap: float | None,
 ) -> tuple[Votes, tuple[Estimate, ...]]:
     shared = sorted(set(baseline) & set(other))
     before, after = (np.stack([runs[seed] for seed in shared]) for runs in (baseline, other))
     classes = tuple(
-        class_change(before[:, true == label], after[:, true == label])
+        class_change(before[:, true == label], after[:, true == label], overlap=overlap)
         for label in range(num_classes)
     )
-    return majority_votes(before, after), classes
+    votes = majority_votes(before, after) if overlap is None else Votes(0, 0)
+    return votes, classes
 
 
 def _nothing(before: CellKey, after: CellKey) -> tuple[Votes, tuple[Estimate, ...]]:

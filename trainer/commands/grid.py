@@ -106,6 +106,15 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         ),
     )
     add(
+        "--test-share",
+        type=float,
+        metavar="X",
+        help=(
+            "--real has class folders without train and test: each seed splits them anew and "
+            "tests on this share"
+        ),
+    )
+    add(
         "--drop-leaks",
         action="store_true",
         default=None,

@@ -4,13 +4,12 @@ No torch: the report reads these too.
 """
 
 from trainer.arms import AUGMENTATIONS
+from trainer.config.draws import AUTO, PILOT_SEEDS
 from trainer.config.fields import read_json, renamed
 from trainer.config.grid import (
-    AUTO,
     DEFAULT_SOURCE,
     DEVICES,
     EXECUTORS,
-    PILOT_SEEDS,
     GridConfig,
 )
 from trainer.config.recipes import DEFAULT_RECIPE, KFOLD, RECIPES, VALIDATIONS

@@ -21,6 +21,7 @@ from trainer.arms import (
     parse_arm,
     resolved_source,
 )
+from trainer.config.draws import PILOT_SEEDS, check_seeds, check_test_share
 from trainer.config.fields import (
     check_choice,
     check_number,
@@ -29,15 +30,13 @@ from trainer.config.fields import (
     strict,
     to_list,
 )
-from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, NONE, RECIPES, VALIDATIONS
+from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, KFOLD, NONE, RECIPES, VALIDATIONS
 from trainer.config.run import TrainingConfig, check_image_size
 from trainer.errors import ConfigError
 from trainer.models.registry import default_models, model_spec
 
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("local", "ray")
-AUTO = "auto"  # in place of a number of seeds
-PILOT_SEEDS = 4  # of a grid that plans its own number
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _QUICK_UPDATES = 40
@@ -74,16 +73,18 @@ class GridConfig:
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form
     of additive arms: 0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how
     many there are (0, 1, ...), or "auto": a pilot of PILOT_SEEDS, then as many as find a change of
-    `detect` points of macro F1, at most `most_seeds`. `looks` are the numbers of seeds at which
-    such a grid is looked at; "auto" sets them. `meaningful` is the smallest change of interest, in
-    points of macro F1; only the report uses it. `recipe` says how models are trained; a field that
-    is None leaves its choice. `validation` is "holdout", "none" or "kfold"; with "kfold" the
-    learning rate is chosen by cross-validation inside the real training images. `tuned` are files
-    of hyper-parameters, each for one model. `devices` are those of the local executor's processes.
-    `redraw` is how many real training images per class each seed draws anew, from train and
-    `more_real`; None takes those of train, the same at every seed. `cap_amounts` trains an arm
-    with what there is where it asks for more images. `quick` shrinks images, counts and updates to
-    a smoke run whose numbers mean nothing.
+    `detect` points of macro F1, at most `most_seeds`. `looks` are the pilot's seeds, then those at
+    which such a grid is looked at; "auto" sets them. `meaningful` is the smallest change of
+    interest, in points of macro F1; only the report uses it. `recipe` says how models are trained;
+    a field that is None leaves its choice. `validation` is "holdout", "none" or "kfold"; with
+    "kfold" the learning rate is chosen by cross-validation inside the real training images.
+    `tuned` are files of hyper-parameters, each for one model. `devices` are those of the local
+    executor's processes. `redraw` is how many real training images per class each seed draws anew,
+    from train and `more_real`; None takes those of train, the same at every seed. With
+    `test_share`, `real` has class folders without train and test, and each seed splits them anew:
+    that share of each class is tested on. `cap_amounts` trains an arm with what there is where it
+    asks for more images. `quick` shrinks images, counts and updates to a smoke run whose numbers
+    mean nothing.
     """
 
     real: str
@@ -95,6 +96,7 @@ class GridConfig:
     budgets: tuple[str, ...] = BUDGETS
     more_real: str | None = None
     redraw: int | None = None
+    test_share: float | None = None
     drop_leaks: bool = False
     cap_amounts: bool = False
     seeds: int | str = 3
@@ -168,9 +170,20 @@ class GridConfig:
                 raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
 
     def _check_axes(self) -> None:
-        self._check_seeds()
+        check_seeds(
+            self.seeds,
+            detect=self.detect,
+            most_seeds=self.most_seeds,
+            looks=self.looks,
+            quick=self.quick,
+        )
         if self.redraw is not None:
             check_whole("redraw", self.redraw, low=1)
+        if self.test_share is not None:
+            others = ("redraw", "tuned", "drop_leaks")
+            barred = [name for name in others if getattr(self, name)]
+            barred += ["validation kfold"] * (self.used_validation == KFOLD)
+            check_test_share(self.test_share, given=barred)
         object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
         if not self.models or len(set(self.models)) != len(self.models):
             given = ",".join(map(str, self.models)) or "none"
@@ -190,21 +203,6 @@ class GridConfig:
         if not self.budgets or len(set(self.budgets)) != len(self.budgets):
             given = ",".join(self.budgets) or "none"
             raise ConfigError(f"budgets must name each budget once, not {given}")
-
-    def _check_seeds(self) -> None:
-        if self.seeds != AUTO:
-            check_whole("seeds", self.seeds, low=1, high=1000)
-        elif self.detect is None or self.quick:
-            way_out = "give a number instead" if self.quick else "as in --seeds auto --detect 2"
-            needs = "is not for quick grids" if self.quick else "needs the change to detect"
-            raise ConfigError(f"seeds auto {needs}; {way_out}")
-        if self.detect is not None:
-            check_number("detect", self.detect, low=0.0, low_excluded=True, high=100.0)
-        check_whole("most_seeds", self.most_seeds, low=2 * PILOT_SEEDS, high=1000)
-        for look in self.looks:
-            check_whole("looks", look, low=2, high=1000)
-        if sorted(set(self.looks)) != list(self.looks):
-            raise ConfigError(f"looks are {self.looks}; they must rise")
 
     def _check_machine(self) -> None:
         check_choice("executor", self.executor, EXECUTORS)

@@ -110,7 +110,8 @@ def run_grid(config: GridConfig) -> Grid:
         if pending:
             _train_all(pending, executor, out=out, weights=grid.weights, device=device)
         finished = read_grid(out)
-        write_mistakes(out, grid.dataset, finished)
+        if config.test_share is None:  # else every seed makes mistakes on other images
+            write_mistakes(out, grid.dataset, finished)
         return finished
 
 
@@ -129,6 +130,7 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
         {name: Path(folder) for name, folder in config.sources.items()},
         more=Path(config.more_real) if config.more_real is not None else None,
         limit_per_class=config.limit_per_class,
+        split=config.test_share is None,
     )
     capped = _checked_counts(dataset, config, may_lack=0.0)
     tuned = read_tuned(config.tuned, models=config.models)
@@ -166,9 +168,10 @@ def _refuse_out_among_images(config: GridConfig) -> None:
     """Run folders inside a folder of class folders would be taken for classes."""
     out, real = Path(config.out).resolve(), Path(config.real)
     more = [config.more_real] if config.more_real is not None else []
-    folders = [real / "train", real / "test", *map(Path, (*config.sources.values(), *more))]
+    parts = [real / "train", real / "test"] if config.test_share is None else [real]
+    folders = [*parts, *map(Path, (*config.sources.values(), *more))]
     inside = [folder for folder in folders if out.is_relative_to(folder.resolve())]
-    if out == real.resolve():
+    if out == real.resolve() and not inside:
         inside = [real]
     if inside:
         raise ConfigError(
@@ -181,9 +184,10 @@ def _without_leaks(
 ) -> tuple[Dataset, dict[str, Any], tuple[Shortage, ...]]:
     """The images to train and test on, the leaks between them as stored in grid.json, and which
     arms lack images without them."""
+    searched = dataset if config.test_share is None else images_of_seed(config, dataset, 0)
     if not config.drop_leaks:
-        refuse_spoilt_test(dataset)
-    leaks = remembered_leaks(dataset, Path(config.out) / LEAKS_FILE)
+        refuse_spoilt_test(searched)
+    leaks = remembered_leaks(searched, Path(config.out) / LEAKS_FILE)
     if leaks.two_labels:
         one, other = leaks.two_labels[0][0], leaks.two_labels[0][-1]
         logger.warning(

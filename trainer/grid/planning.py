@@ -11,7 +11,7 @@ from trainer.arms import BASELINE, Arm, parse_arm, resolved_source
 from trainer.config import GridConfig, RunConfig, TrainingConfig
 from trainer.data.cells import cell_images
 from trainer.data.dataset import Dataset
-from trainer.data.redraw import redrawn
+from trainer.data.redraw import redrawn, resplit
 from trainer.models.weights import Weights
 from trainer.training.run import PlannedRun
 from trainer.training.tuned import TunedHyperparameters
@@ -63,6 +63,8 @@ def plan_runs(
 
 def images_of_seed(config: GridConfig, dataset: Dataset, seed: int) -> Dataset:
     """The images that the cells of one seed share: all, or those that the seed draws."""
+    if config.test_share is not None:
+        return resplit(dataset, config.test_share, seed=seed)
     if config.used_redraw is None:
         return dataset
     return redrawn(dataset, config.used_redraw, seed=seed)

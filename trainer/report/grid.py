@@ -201,7 +201,7 @@ def metric_section(results: Results) -> str:
                 f"<td>{_score(metric, found[metric]) if metric in found else ''}</td>"
                 for metric in results.titles
             )
-            + f"<td>{_votes(results.comparison(key))}</td></tr>"
+            + f"<td>{_votes(results, key)}</td></tr>"
             for key in results.of(model)
             if (found := results.metrics.get(key))
         ]
@@ -217,7 +217,8 @@ def metric_section(results: Results) -> str:
     )
 
 
-def _votes(comparison: Comparison | None) -> str:
-    if comparison is None:
+def _votes(results: Results, key: CellKey) -> str:
+    comparison = results.comparison(key)
+    if comparison is None or results.overlap is not None:  # no image is tested by all seeds
         return ""
     return f"{comparison.votes.won} : {comparison.votes.lost}"

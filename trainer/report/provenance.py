@@ -145,14 +145,7 @@ def _head(entry: Mapping[str, Any]) -> str:
 
 
 def _test_notes(results: Results) -> Iterator[str]:
-    yield (
-        f"<b>What is tested:</b> whether a new grid, {_training_images(results)} Two sources of "
-        "variation are accounted for: the test images (paired, within classes, from each image's "
-        "effect on macro F1) and the seeds (variance between runs; a few seeds alone estimate it "
-        "poorly, so it is moderated by all cells of the model, the less the more unevenly cells "
-        "scatter). The interaction of runs and images is counted once. Intervals and p-values use "
-        "Student's t with Satterthwaite's degrees of freedom."
-    )
+    yield _splits_note(results) if results.overlap is not None else _seeds_note(results)
     found = results.verdicts.comparisons.values()
     headlines = sum(each.is_headline for each in found)
     rest = len(found) - headlines + len(results.verdicts.duels)
@@ -179,6 +172,30 @@ def _test_notes(results: Results) -> Iterator[str]:
             "beyond its end) has the macro F1 of the synthetic arm. The interval holds every "
             "number whose value on the curve does not differ from the arm's at the 5% level."
         )
+
+
+def _seeds_note(results: Results) -> str:
+    return (
+        f"<b>What is tested:</b> whether a new grid, {_training_images(results)} Two sources of "
+        "variation are accounted for: the test images (paired, within classes, from each image's "
+        "effect on macro F1) and the seeds (variance between runs; a few seeds alone estimate it "
+        "poorly, so it is moderated by all cells of the model, the less the more unevenly cells "
+        "scatter). The interaction of runs and images is counted once. Intervals and p-values use "
+        "Student's t with Satterthwaite's degrees of freedom."
+    )
+
+
+def _splits_note(results: Results) -> str:
+    assert results.overlap is not None
+    return (
+        "<b>What is tested:</b> whether other images of the same kind, split into "
+        f"{per_class(results.grid, 'train')} training and {per_class(results.grid, 'test')} test "
+        "images per class, would on average show a change in macro F1 from real only. Each seed "
+        "splits the images anew, the same way for all cells. Splits overlap and vary less than "
+        "independent data would, so the variance between them counts 1/seeds + test/training "
+        f"images ({results.overlap:.2f}) times instead of 1/seeds times (Nadeau and Bengio 2003, "
+        "an approximation). Intervals and p-values use Student's t."
+    )
 
 
 def _training_images(results: Results) -> str:

@@ -97,6 +97,8 @@ def added_per_class(grid: Grid, amount: float) -> str:
 
 def scope(grid: Grid) -> str:
     """For which training images an interval holds: "with these training images"."""
+    if grid.info["config"].get("test_share") is not None:
+        return "over random splits of the images"
     if drawn_share(grid) is None:
         return "with these training images"
     return "over draws of training images"
