@@ -1,7 +1,7 @@
 """How often the grid's statistics raise false alarms where there is nothing, and find what there
 is: the trainer's own verdicts on simulated grids, beside an oracle and other rules.
 
-    python benchmarks/false_alarms.py [--quick] [--grids 2000] [--only NAME] [--rules]
+    python benchmarks/false_alarms.py [--quick] [--grids 2000] [--only NAME] [--rules] [--planned 2]
 
 A simulated grid has the variation of a real one. Test images differ in difficulty, the same for all
 runs. Classes differ, for each model in its own way. Every cell, including real only, has its own
@@ -27,6 +27,10 @@ oracle's 55%; `larger` 40%, `pooled` 48%), one of 3 points in 84% (92% of 91%; `
 10 seeds, 2 points in 82% (oracle 85%). With 3 seeds, 2 points in 18% (oracle 33%): two degrees of
 freedom a cell are not enough to know a variance, and no rule tried here without more false alarms
 found more than 19%.
+
+--planned 2 simulates grids of --seeds auto --detect 2 instead: a pilot of 4 seeds, a plan for at
+most 20, and up to three looks. `seeds` is the mean number trained, `planned` that of the plan,
+`early` the share of grids that stopped before its end. PLANNED_RESULTS
 """
 
 from __future__ import annotations

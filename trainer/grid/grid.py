@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from trainer.analysis.mistakes import write_mistakes
-from trainer.config import KFOLD, GridConfig, TrainingConfig
+from trainer.config import AUTO, KFOLD, GridConfig, TrainingConfig
 from trainer.data.cells import Shortage, check_counts
 from trainer.data.contact_sheet import contact_sheet
 from trainer.data.dataset import Dataset, load_dataset
@@ -88,6 +88,8 @@ def run_grid(config: GridConfig) -> Grid:
         TrainerError: the data, the configuration or the weights are invalid, or another process
             holds the folder.
     """
+    if config.seeds == AUTO:
+        raise ConfigError("run_grid takes a number of seeds; run_whole_grid plans it")
     # Without it CUDA is not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.threads:

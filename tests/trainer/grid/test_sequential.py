@@ -16,7 +16,7 @@ import pytest
 
 from trainer.config import GridConfig
 from trainer.errors import ConfigError
-from trainer.grid import sequential
+from trainer.grid import run_grid, sequential
 from trainer.grid.sequential import run_whole_grid
 from trainer.runs import Grid, read_grid
 
@@ -175,6 +175,11 @@ def test_a_fixed_number_of_seeds_trains_once_and_warns_after_looks(
     run_whole_grid(config)
     run_whole_grid(replace(config, seeds=16))
     assert "p-values do not allow for that" in caplog.text
+
+
+def test_run_grid_alone_does_not_plan(config: GridConfig) -> None:
+    with pytest.raises(ConfigError, match="run_whole_grid plans it"):
+        run_grid(config)
 
 
 def test_a_pilot_that_fails_plans_nothing(
