@@ -15,11 +15,13 @@ from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
 from trainer.config import (
     AUGMENTATIONS,
+    AUTO,
     DEFAULT_RECIPE,
     DEVICES,
     DTYPES,
     EXECUTORS,
     HEADS,
+    PILOT_SEEDS,
     RECIPES,
     VALIDATIONS,
     GridConfig,
@@ -38,6 +40,8 @@ EXAMPLES = """\
   synthgrid grid --real photos --synthetic made --models cnn --seeds 5 --epochs 40 --out runs/photos
   synthgrid grid --real photos --synthetic a=made-a --synthetic b=made-b --out runs/arms \\
       --models cnn --arms real,add:1,add:1@b,add:2@a+b,swap:0.5,fewer:0.5,only:1,augment,copies:1
+  synthgrid grid --real photos --synthetic made --models cnn --ratios 0,1 --seeds auto --detect 2 \\
+      --more-real photos-left-over --redraw 30 --out runs/two-points
   synthgrid grid --config grid.json --quick --out runs/smoke
 
 --real contains train/<class>/ and test/<class>/; --synthetic contains <class>/, with or without
@@ -93,6 +97,24 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         help="additional real images in class folders, for arms more:AMOUNT",
     )
     add(
+        "--redraw",
+        type=int,
+        metavar="N",
+        help=(
+            "draw N real training images per class anew for each seed, from train and --more-real, "
+            "so that intervals cover their choice; more:AMOUNT takes from the rest"
+        ),
+    )
+    add(
+        "--test-share",
+        type=float,
+        metavar="X",
+        help=(
+            "--real has class folders without train and test: each seed splits them anew and "
+            "tests on this share"
+        ),
+    )
+    add(
         "--drop-leaks",
         action="store_true",
         default=None,
@@ -142,7 +164,22 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=f"{' or '.join(BUDGETS)} or both (default {','.join(BUDGETS)})",
     )
-    add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 3)")
+    add(
+        "--seeds",
+        type=seed_count,
+        metavar="N",
+        help=(
+            f"repetitions of every cell (default 3); auto: {PILOT_SEEDS} first, then as many as "
+            "find the change --detect, fewer if the answer is clear before"
+        ),
+    )
+    add(
+        "--detect",
+        type=float,
+        metavar="POINTS",
+        help="change of macro F1 to find in 80%% of such grids, for --seeds auto and the report",
+    )
+    add("--most-seeds", type=int, metavar="N", help="limit of --seeds auto (default 20)")
     add(
         "--meaningful",
         type=float,
@@ -282,10 +319,11 @@ def run(options: argparse.Namespace) -> int:
     # Read when torch loads. Threads that spin while they wait made a grid on a busy machine four
     # times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from trainer.grid.grid import run_grid  # imports torch, which the other commands do not need
+    # It imports torch, which the other commands do not need.
+    from trainer.grid.sequential import run_whole_grid
     from trainer.report import write_report
 
-    grid = run_grid(config)
+    grid = run_whole_grid(config)
     path = write_report(grid.root)
     print_results(grid, path, as_json=options.json)
     failed = grid.failed()
@@ -299,7 +337,7 @@ def _config(options: argparse.Namespace) -> GridConfig:
     if options.synthetic is not None:
         options.synthetic = named_sources(options.synthetic)
     for field in fields(GridConfig):
-        given = getattr(options, field.name)
+        given = getattr(options, field.name, None)
         if given is not None:
             values[field.name] = given
     for name in ("real", "out"):
@@ -308,6 +346,11 @@ def _config(options: argparse.Namespace) -> GridConfig:
                 f"--{name} is missing; give --{name} DIR or set it in the --config file"
             )
     return GridConfig.from_dict(values)
+
+
+def seed_count(text: str) -> int | str:
+    """A number of seeds, or "auto"."""
+    return AUTO if text == AUTO else int(text)
 
 
 def named_sources(given: list[str]) -> str | dict[str, str]:
