@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ def show(options: argparse.Namespace) -> int:
 
 def judge(options: argparse.Namespace, *, as_json: bool = False) -> Check:
     """Checks, writes the report, and prints what was found. Raises as `checked` does."""
+    # Read when torch loads: threads that spin while they wait slow a busy machine down.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from trainer.data.torchvision_sets import real_folder
 
     check = checked(options, real=real_folder(options.real))
