@@ -68,6 +68,10 @@ class Distance:
         """Whether 0 is outside the interval."""
         return self.low > 0 or self.high < 0
 
+    def times(self, factor: float) -> Distance:
+        """The same in other units."""
+        return Distance(*(factor * each for each in (self.value, self.se, self.low, self.high)))
+
 
 @dataclass(frozen=True)
 class Blocks:

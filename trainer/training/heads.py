@@ -124,18 +124,20 @@ def fit_logistic(
     *,
     num_classes: int,
     judged: torch.Tensor | None = None,
+    strength: float | None = None,
     seed: int = 0,
 ) -> LogisticFit:
     """Multinomial logistic regression with an L2 penalty on standardised features.
 
-    The strength is the one of STRENGTHS with the lowest cross entropy out of fold, on the rows
-    `judged` [n] (all by default), in five stratified folds, or as many as the smallest class has
-    rows. Above 1,000 rows a sample of them decides.
+    The strength, unless given, is the one of STRENGTHS with the lowest cross entropy out of fold,
+    on the rows `judged` [n] (all by default), in five stratified folds, or as many as the smallest
+    class has rows. Above 1,000 rows a sample of them decides.
     """
     values, turn = _shortened(features.double().cpu().numpy())
     target = labels.cpu().numpy()
     counted = np.ones(len(target), bool) if judged is None else judged.cpu().numpy()
-    strength = _chosen_strength(values, target, counted, seed)
+    if strength is None:
+        strength = _chosen_strength(values, target, counted, seed)
     model = _regression(strength, tolerance=_FINAL_TOLERANCE)
     _fit(model, values, target)
     weight = np.zeros((num_classes, values.shape[1]))
