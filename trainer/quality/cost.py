@@ -49,7 +49,10 @@ def planned_per_class(root: Path) -> int | None:
 def measured_speed(root: Path) -> tuple[float | None, int]:
     """(images/s of the last run, or None, servers that took part, at least 1)."""
     state = _read(root / _STATE)
-    servers = [each for each in state.get("servers") or () if isinstance(each, dict)]
+    listed = state.get("servers")
+    servers = (
+        [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    )
     took_part = [each for each in servers if _number(each, "images") > 0]
     rate = sum(_number(each, "images_per_s") for each in took_part)
     if not rate:

@@ -241,7 +241,7 @@ def gain(
     variance = images + learned + sample
     if variance == 0:
         return Gain(value, value, value, 0.0, 0.0)
-    parts = ((images, count - 1.0), (learned, learned_df), (sample, float(repeats)))
+    parts = ((images, count - 1.0), (learned, learned_df), (sample, repeats - 1.0))
     df = variance**2 / sum(part**2 / free for part, free in parts)
     half = float(stdtrit(df, 0.5 + confidence / 2)) * variance**0.5
     low, high = max(-1.0, value - half), min(1.0, value + half)
