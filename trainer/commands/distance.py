@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def _values(found: Comparison) -> dict[str, Any]:
 def _text(found: Comparison, embedder: str) -> str:
     rows = [*([found.real] if found.real else []), *found.sources]
     lines = [f"{found.kernel} x 1000 on {embedder} features, {len(found.classes)} classes", ""]
-    lines += _table([_HEADER, *map(_row, rows)])
+    lines += table([_HEADER, *map(_row, rows)])
     lines += ["", *_ranking(found), "", *_by_class(found)]
     if found.real is None:
         lines.append(
@@ -129,8 +130,8 @@ def _share(each: Share) -> str:
     return f"{100 * each.value:.1f}% ({100 * each.low:.0f} to {100 * each.high:.0f})"
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """The first column to the left, the others to the right."""
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -163,13 +164,13 @@ def _by_class(found: Comparison) -> list[str]:
 
     labels = sorted(found.classes, key=furthest, reverse=True)[:_CLASSES_SHOWN]
     rows = [*([found.real] if found.real else []), *found.sources]
-    table: list[tuple[str, ...]] = [("class", *(each.name for each in rows))]
+    shown: list[tuple[str, ...]] = [("class", *(each.name for each in rows))]
     for label in labels:
-        table.append((label, *(_of_class(each, label) for each in rows)))
+        shown.append((label, *(_of_class(each, label) for each in rows)))
     more = len(found.classes) - len(labels)
     return [
         "distance and label agreement by class, the furthest first",
-        *_table(table),
+        *table(shown),
         *([f"... and {more} more classes; --json lists all"] if more else []),
     ]
 

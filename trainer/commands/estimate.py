@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.distance import add_embedder_options
+from trainer.commands.distance import add_embedder_options, table
 from trainer.commands.parsing import new_parser
 
 if TYPE_CHECKING:
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from trainer.quality.embedders import Embedder
     from trainer.quality.estimate import Estimate, EstimateConfig
     from trainer.quality.images import MadeImages, RealImages
-
-logger = logging.getLogger(__name__)
+    from trainer.quality.sweep import Judged
 
 EXAMPLES = """  synthgrid run sd15_class_prompts --server URL --classes data/animals/train \\
       --per-class 16 --out data/animals-sample
-  synthgrid estimate --real data/animals --synthetic data/animals-sample --per-class 100
+  synthgrid estimate --real data/animals --synthetic data/animals-sample --plan-per-class 60"""
+NOTE = """
 
 Only training images are used: some learn, the others judge. The answer is also written to
 DIR.quality/estimate.json."""
 
-FILE = "estimate.json"
+FILE, SWEEP_FILE = "estimate.json", "sweep.json"
 
 
-def add_parser(commands: Any) -> None:
-    """Declares the command."""
-    parser = new_parser(commands, "estimate", examples=EXAMPLES)
+def add_parser(commands: Any, *, more_examples: str = "") -> argparse.ArgumentParser:
+    """Declares the command; returns its parser, to which more may be added."""
+    parser = new_parser(commands, "estimate", examples=EXAMPLES + more_examples + NOTE)
     add = parser.add_argument
     add(
         "--real",
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
         metavar="DIR",
         help="real images: train/<class>/, or <class>/; test/<class>/ is never looked at",
     )
-    add("--synthetic", type=Path, required=True, metavar="DIR", help="the sample")
+    add("--synthetic", type=Path, metavar="DIR", help="the sample")
     add(
         "--k",
         type=_whole_numbers,
@@ -61,7 +61,7 @@ def add_parser(commands: Any) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of every random choice (default 0)")
     group = parser.add_argument_group("what the whole plan costs")
     group.add_argument(
-        "--per-class",
+        "--plan-per-class",
         type=int,
         metavar="N",
         help="synthetic images per class of the plan (default: what the sample's folder says)",
@@ -74,6 +74,7 @@ def add_parser(commands: Any) -> None:
     )
     add("--json", action="store_true", help="print everything as JSON")
     parser.set_defaults(command=run)
+    return parser
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -87,41 +88,91 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the curve and the verdict, or JSON; exit code 0 whatever the verdict."""
-    from comfy_nodes.labelset import write_atomically
     from comfy_nodes.labelset.verdicts import quality_folder
     from trainer.quality.cost import cost_of
-    from trainer.quality.embedders import default_embedder, load_embedder
-    from trainer.quality.estimate import EstimateConfig
-    from trainer.quality.images import load_made, load_real
-    from trainer.training.compute import pick_device
+    from trainer.quality.images import load_made
 
-    config = EstimateConfig(
+    config, real, embedder = _config(options), _real(options), _embedder(options)
+    made = load_made(options.synthetic.expanduser(), real.classes)
+    found = _estimate(real, made, embedder, config)
+    cost = cost_of(
+        made.root,
+        len(real.classes),
+        per_class=options.plan_per_class,
+        images_per_s=options.images_per_s,
+    )
+    values = _values(found, cost) | _origin(real, {made.root.name: made}, embedder, config)
+    text = _write(quality_folder(made.root) / FILE, values)
+    print(text if options.json else "\n".join([*_curve(found), "", *_answer(found, cost)]))
+    return 0
+
+
+def run_sweep(options: argparse.Namespace, out: Path, folders: Mapping[str, Path]) -> int:
+    """Prints how settings compare, from samples in `folders`; writes sweep.json into `out`."""
+    from trainer.progress import Progress
+    from trainer.quality.images import load_made
+    from trainer.quality.sets import see_sets
+    from trainer.quality.sweep import judge
+
+    config, real, embedder = _config(options), _real(options), _embedder(options)
+    made = {name: load_made(folder, real.classes) for name, folder in folders.items()}
+    sets = see_sets(real, made, embedder)
+    with Progress("judging settings", total=len(made), unit="settings") as progress:
+        found, compared = judge(
+            real,
+            made,
+            sets,
+            config,
+            embedder=embedder.name,
+            on_setting=lambda name: progress.advance(note=name),
+        )
+    settings = [each.to_dict() for each in found]
+    values = {"settings": settings, "kernel": compared.kernel}
+    text = _write(out / SWEEP_FILE, values | _origin(real, made, embedder, config))
+    print(text if options.json else "\n".join(_front(found)))
+    return 0
+
+
+def _config(options: argparse.Namespace) -> EstimateConfig:
+    from trainer.quality.estimate import EstimateConfig
+
+    return EstimateConfig(
         ks=options.k,
         repeats=options.repeats,
         real_per_class=options.real_per_class,
         seed=options.seed,
     )
-    real = load_real(options.real.expanduser())
-    made = load_made(options.synthetic.expanduser(), real.classes)
-    embedder = load_embedder(
+
+
+def _real(options: argparse.Namespace) -> RealImages:
+    """Real training images with their groups: test images are never looked at."""
+    from trainer.data.dataset import GROUPS_FILE, with_groups
+    from trainer.quality.images import RealImages, load_real
+
+    folder = options.real.expanduser()
+    real = load_real(folder)
+    return RealImages(real.classes, with_groups(real.train, folder / GROUPS_FILE, part="train"))
+
+
+def _embedder(options: argparse.Namespace) -> Embedder:
+    from trainer.quality.embedders import default_embedder, load_embedder
+    from trainer.training.compute import pick_device
+
+    return load_embedder(
         options.embedder or default_embedder(),
         weights=options.weights,
         device=pick_device(options.device),
     )
-    found = _estimate(real, made, embedder, config)
-    cost = cost_of(
-        made.root,
-        len(real.classes),
-        per_class=options.per_class,
-        images_per_s=options.images_per_s,
-    )
-    values = _values(found, cost, real, made, embedder, config)
-    path = quality_folder(made.root) / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _write(path: Path, values: dict[str, Any]) -> str:
+    """The values as JSON, which is written whole or not at all."""
+    from comfy_nodes.labelset import write_atomically
+
     text = json.dumps(values, indent=1, ensure_ascii=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.encode("utf-8", errors="surrogatepass"))
-    print(text if options.json else "\n".join([*_curve(found), "", *_answer(found, cost)]))
-    return 0
+    return text
 
 
 def _estimate(
@@ -130,12 +181,10 @@ def _estimate(
     """Sees the images and fits the heads, with progress."""
     from trainer.progress import Progress
     from trainer.quality.estimate import derived_pairs, estimate
-    from trainer.quality.images import RealImages
     from trainer.quality.sets import see_sets
 
-    unseen = RealImages(real.classes, real.train)  # test images are never looked at
-    sets = see_sets(unseen, {made.root.name: made}, embedder)
-    derived = derived_pairs(unseen, made)
+    sets = see_sets(real, {made.root.name: made}, embedder)
+    derived = derived_pairs(real, made)
     with Progress("fitting heads", total=0, unit="heads") as progress:
         return estimate(
             real.train,
@@ -149,28 +198,26 @@ def _estimate(
         )
 
 
-def _values(
-    found: Estimate,
-    cost: Cost | None,
-    real: RealImages,
-    made: MadeImages,
-    embedder: Embedder,
-    config: EstimateConfig,
-) -> dict[str, Any]:
-    """Everything, for JSON."""
-    from trainer.data.dataset import fingerprint
-    from trainer.training.run import versions
-
+def _values(found: Estimate, cost: Cost | None) -> dict[str, Any]:
     plan = None
     if cost is not None:
         plan = asdict(cost) | {"hours": cost.hours, "gpu_hours": cost.gpu_hours}
-    return found.to_dict() | {
-        "plan": plan,
+    return found.to_dict() | {"plan": plan}
+
+
+def _origin(
+    real: RealImages, made: Mapping[str, MadeImages], embedder: Embedder, config: EstimateConfig
+) -> dict[str, Any]:
+    """What the numbers were made from and with."""
+    from trainer.data.dataset import fingerprint
+    from trainer.training.run import versions
+
+    return {
         "classes": list(real.classes),
         "config": asdict(config) | {"embedder": embedder.name},
         "fingerprints": {
             "real": fingerprint(real.train),
-            "synthetic": fingerprint(made.samples),
+            "synthetic": {name: fingerprint(each.samples) for name, each in made.items()},
             "embedder": embedder.fingerprint,
         },
         "versions": versions(),
@@ -240,3 +287,27 @@ def _cost(cost: Cost) -> str:
         return f"{text}; give --images-per-s for the time it takes"
     on = f" on {cost.servers} servers" if cost.servers > 1 else ""
     return f"{text}, {cost.gpu_hours:.3g} GPU hours at {cost.images_per_s:.3g} images/s{on}"
+
+
+def _front(found: Sequence[Judged]) -> list[str]:
+    """The table of a sweep, the settings that nothing beats with a star."""
+    rows = [("", "setting", "change in points", "distance", "label agreement", "images/s")]
+    for each in found:
+        gain = each.last.gain
+        change, low, high = (f"{100 * value:+.1f}" for value in (gain.value, gain.low, gain.high))
+        rows.append(
+            (
+                "*" if each.best else "",
+                each.name,
+                f"{change} ({low} to {high})",
+                f"{each.distance.value:.2f}",
+                f"{100 * each.agreement.value:.1f}%",
+                "-" if each.images_per_s is None else f"{each.images_per_s:.3g}",
+            )
+        )
+    return [
+        *table(rows),
+        "",
+        f"* nothing measured better in all four; change at {found[0].last.k} synthetic images per "
+        "class. Where intervals overlap, the order may be luck.",
+    ]

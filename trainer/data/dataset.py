@@ -137,7 +137,7 @@ def load_dataset(
         first=f"{real / 'train'}",
         second=f"{real / 'test'}",
     )
-    parts["train"] = _with_groups(parts["train"], real / GROUPS_FILE, part="train")
+    parts["train"] = with_groups(parts["train"], real / GROUPS_FILE, part="train")
     classes = tuple(sorted(set(_labels(parts["train"]))))
     if len(classes) < 2:
         raise DataError(
@@ -157,8 +157,12 @@ def load_dataset(
     return Dataset(classes, parts["train"], parts["test"], tuple(made), tuple(folders), further)
 
 
-def _with_groups(samples: tuple[Sample, ...], path: Path, *, part: str) -> tuple[Sample, ...]:
-    """The samples with the groups that groups.csv gives them, if it is there."""
+def with_groups(samples: tuple[Sample, ...], path: Path, *, part: str) -> tuple[Sample, ...]:
+    """The samples with the groups that groups.csv gives them, if it is there.
+
+    Raises:
+        DataError: the file is not a list of groups.
+    """
     if not path.is_file():
         return samples
     try:
