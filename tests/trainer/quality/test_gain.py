@@ -96,8 +96,11 @@ def test_a_synthetic_image_of_a_real_one_is_not_learned_from_where_that_one_judg
     assert sample.most_per_class(make_splits(samples(7), repeats=2), 3) == 2
 
 
-def test_answers_come_from_heads_that_did_not_see_the_image() -> None:
+def test_answers_come_from_heads_that_did_not_see_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Labels at random: heads that had seen them would know them."""
+    monkeypatch.setattr("trainer.quality.gain._CHOOSING", 1)
     real = gaussian(1, 15)
     random = np.random.default_rng(0)
     real = LabelledFeatures(real.features, random.permutation(real.labels))
