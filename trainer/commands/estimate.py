@@ -251,11 +251,14 @@ def _answer(found: Estimate, cost: Cost | None) -> list[str]:
     last = found.last
     lines = []
     if found.verdict == UNDECIDED:
-        lines.append(f"undecided: make {2 * found.sample} images per class, then estimate again")
+        lines.append(
+            f"undecided: make {2 * found.sample} images per class (synthgrid extend), then "
+            "estimate again"
+        )
         if last.gain.from_images > last.gain.from_sample:
             lines.append(
-                f"most of the interval comes from having only {found.held_out} real images to "
-                "judge by, which more synthetic images do not change"
+                f"most of the interval comes from the {found.held_out} real images that judge, "
+                "which more synthetic images do not change"
             )
     else:
         lines.append(f"{found.verdict}, at {last.k} synthetic images per class")

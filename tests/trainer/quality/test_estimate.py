@@ -168,7 +168,7 @@ def test_the_command_says_what_it_found_and_keeps_it(
     assert main([*given, "--plan-per-class", "40", "--images-per-s", "0.5"]) == 0
     shown = capsys.readouterr().out
     assert "learned from 4.8 real images per class, judged by 12 real images" in shown
-    assert "undecided: make 12 images per class, then estimate again" in shown
+    assert "undecided: make 12 images per class (synthgrid extend), then estimate again" in shown
     assert "12 synthetic images show a real training image" in shown
     assert "up to 8 synthetic images per class, and the plan has 40" in shown
     assert "make 10 per class first" in shown
