@@ -23,7 +23,8 @@ from torch import nn  # noqa: E402
 from trainer.arms import AUGMENTATIONS, MIXES  # noqa: E402
 from trainer.config import TrainingConfig  # noqa: E402
 from trainer.models.cnn import build_cnn  # noqa: E402
-from trainer.training.engine import LabelledTensors, Standardise, fit  # noqa: E402
+from trainer.training.engine import Standardise, fit  # noqa: E402
+from trainer.training.fits import LabelledTensors  # noqa: E402
 
 IMAGES, CLASSES, UPDATES, ROUNDS = 512, 10, 60, 3
 

@@ -1,7 +1,7 @@
 """How often the grid's statistics raise false alarms where there is nothing, and find what there
 is: the trainer's own verdicts on simulated grids, beside an oracle and other rules.
 
-    python benchmarks/false_alarms.py [--quick] [--grids 2000] [--only NAME] [--rules]
+    python benchmarks/false_alarms.py [--quick] [--grids 2000] [--only NAME] [--rules] [--planned 2]
 
 A simulated grid has the variation of a real one. Test images differ in difficulty, the same for all
 runs. Classes differ, for each model in its own way. Every cell, including real only, has its own
@@ -27,6 +27,10 @@ oracle's 55%; `larger` 40%, `pooled` 48%), one of 3 points in 84% (92% of 91%; `
 10 seeds, 2 points in 82% (oracle 85%). With 3 seeds, 2 points in 18% (oracle 33%): two degrees of
 freedom a cell are not enough to know a variance, and no rule tried here without more false alarms
 found more than 19%.
+
+--planned 2 simulates grids of --seeds auto --detect 2 instead: a pilot of 4 seeds, a plan for at
+most 20, and up to three looks. `seeds` is the mean number trained, `planned` that of the plan,
+`early` the share of grids that stopped before its end. PLANNED_RESULTS
 """
 
 from __future__ import annotations
@@ -47,9 +51,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.comparisons import Verdicts, compare, score
+from trainer.analysis.power import plan_looks
 from trainer.analysis.scores import CellScores
 from trainer.analysis.spread import seed_spreads
 from trainer.analysis.stats import contrast, holm
+from trainer.config import PILOT_SEEDS
 
 Predicted = dict[CellKey, dict[int, np.ndarray]]
 Scored = Mapping[CellKey, Mapping[str, CellScores]]
@@ -117,6 +123,24 @@ WORLDS = {
     **_sized("+5 points", World(effect=0.05), ((3, 300), (5, 300), (5, 1000))),
     **_sized("+3 points, uneven", World(run=0.12, uneven=0.5, effect=0.03), ((5, 2700),)),
 }
+# For grids that plan their seeds, of which these are the most.
+MOST_SEEDS = 20
+PLANNED_WORLDS = {
+    "plain: 300 images": World(images=300),
+    "plain: 2700 images": World(images=2700),
+    "stable: 1000 images": replace(World(images=1000), **STABLE),
+    "noisy: 1000 images": replace(World(images=1000), **NOISY),
+    "uneven: 1000 images": World(images=1000, run=0.12, uneven=0.5),
+    "very uneven: 1000 images": World(images=1000, run=0.12, uneven=1.0),
+    "collapsing: 1000 images": World(images=1000, run=0.12, heavy=3.0),
+    "one comparison, uneven: 2700 images": World(
+        models=1, arms=1, images=2700, run=0.12, uneven=0.5
+    ),
+    "+2 points: 2700 images": World(images=2700, effect=0.02),
+    "+4 points: 2700 images": World(images=2700, effect=0.04),
+    "+2 points, one comparison: 2700 images": World(models=1, arms=1, images=2700, effect=0.02),
+}
+PLANNED = ("headline", "explore", "slope", "step", "missed", "found", "seeds", "planned", "early")
 MEASURED = ("headline", "explore", "slope", "step", "missed", "same", "run_sd", "found", "oracle")
 RULES = ("own", "pooled", "larger")
 
@@ -299,6 +323,53 @@ def _other_rules(world: World, scores: Scored) -> Iterator[tuple[str, list[float
     yield from found.items()
 
 
+# --- grids that plan their seeds ---
+
+
+def measure_planned(
+    world: World, *, grids: int, detect: float, most_seeds: int, seed: int = 0
+) -> dict[str, float]:
+    """The same for grids of --seeds auto: a pilot, a plan to find a change of `detect`, looks.
+
+    Besides, the mean number of seeds trained (`seeds`) and planned, and the share of grids that
+    stopped before the last look (`early`).
+    """
+    random, total = np.random.default_rng(seed), Counter[str]()
+    for _ in range(grids):
+        true, predicted, _ = simulate(replace(world, seeds=most_seeds), random)
+        scores = {
+            key: score(true, runs, world.classes, metrics=(HEADLINE_METRIC,))
+            for key, runs in predicted.items()
+        }
+        looks = _planned_looks(world, scores, detect, most_seeds)
+        for look in looks[1:]:
+            verdicts = compare(_first(scores, look), planned=tuple(scores), looks=looks)
+            headlines = [each for each in verdicts.comparisons.values() if each.is_headline]
+            if all(each.verdict in ("better", "worse") for each in headlines):
+                break
+        total.update(_tally(world, verdicts))
+        total.update(seeds=look, planned=looks[-1], early=look < looks[-1])
+    return {name: total[name] / grids for name in PLANNED}
+
+
+def _planned_looks(world: World, scores: Scored, detect: float, most_seeds: int) -> tuple[int, ...]:
+    pilot = compare(_first(scores, PILOT_SEEDS), planned=tuple(scores))
+    headlines = [
+        pilot.comparisons[_key(model, world.arms)].changes[HEADLINE_METRIC]
+        for model in range(world.models)
+    ]
+    plan = plan_looks(headlines, detect, tests=world.models, most_seeds=most_seeds)
+    assert plan is not None
+    return plan.looks
+
+
+def _first(scores: Scored, seeds: int) -> Scored:
+    return {
+        key: {metric: cell.between(0, seeds) for metric, cell in metrics.items()}
+        for key, metrics in scores.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="How often the statistics raise false alarms, and find real effects."
@@ -306,16 +377,28 @@ def main() -> None:
     parser.add_argument("--grids", type=int, default=2000)
     parser.add_argument("--quick", action="store_true", help="100 grids per world")
     parser.add_argument("--only", default="", help="worlds whose name contains this")
+    parser.add_argument(
+        "--planned",
+        type=float,
+        metavar="POINTS",
+        help="grids of --seeds auto --detect POINTS instead, of at most 20 seeds",
+    )
     parser.add_argument("--rules", action="store_true", help="other rules for the spread as well")
     options = parser.parse_args()
     grids = 100 if options.quick else options.grids
     columns = [*MEASURED, *(RULES if options.rules else ())]
+    columns = list(PLANNED) if options.planned else columns
     print(f"{f'{grids} grids per world':42s}" + "".join(f"{name:>9s}" for name in columns))
-    for name, world in WORLDS.items():
+    for name, world in (PLANNED_WORLDS if options.planned else WORLDS).items():
         if options.only not in name:
             continue
         started_s = time.perf_counter()
-        got = measure(world, grids=grids, rules=options.rules)
+        if options.planned:
+            got = measure_planned(
+                world, grids=grids, detect=options.planned / 100, most_seeds=MOST_SEEDS
+            )
+        else:
+            got = measure(world, grids=grids, rules=options.rules)
         if world.effect:  # there slopes and steps are not false alarms, and no headline is null
             got |= dict.fromkeys(("slope", "step", "headline"), float("nan"))
         shown = "".join(f"{got[column]:9.3f}" for column in columns)

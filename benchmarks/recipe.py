@@ -45,7 +45,8 @@ from trainer.data.images import iter_pixels  # noqa: E402
 from trainer.models.registry import model_spec  # noqa: E402
 from trainer.models.weights import find_weights, load_pretrained  # noqa: E402
 from trainer.training.compute import predict  # noqa: E402
-from trainer.training.engine import LabelledTensors, Standardise, fit  # noqa: E402
+from trainer.training.engine import Standardise, fit  # noqa: E402
+from trainer.training.fits import LabelledTensors  # noqa: E402
 
 CPU = torch.device("cpu")
 BATCH = 32

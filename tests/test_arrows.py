@@ -25,6 +25,7 @@ ROOMS = (
 CORE = (
     "comfy_nodes.errors",
     "comfy_nodes.plan",
+    "comfy_nodes.attempts",
     "comfy_nodes.banks",
     "comfy_nodes.wildcards",
     "comfy_nodes.samplers",

@@ -5,6 +5,7 @@
     <grid>/samples.png        contact sheet: one row per class, real tiles, then synthetic ones
     <grid>/mistakes.json      the worst mistakes and similar synthetic images
     <grid>/mistakes.png       their thumbnails
+    <grid>/seeds.json         the plan of --seeds auto
     <grid>/kfold.json         learning rates chosen by cross-validation, if they were
     <grid>/features/          a frozen backbone's features; may be deleted
     <grid>/<run id>/          config.json, metrics.json, predictions.csv, training_images.csv,
@@ -31,6 +32,7 @@ from trainer.arms import SHARED_BUDGET
 from trainer.errors import ReportError
 
 GRID_FILE = "grid.json"
+PLAN_FILE = "seeds.json"
 LEAKS_FILE = "leaks.json"
 SAMPLES_FILE = "samples.png"
 MISTAKES_FILE, MISTAKES_SHEET = "mistakes.json", "mistakes.png"

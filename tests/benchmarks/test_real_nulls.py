@@ -27,8 +27,8 @@ def nulls() -> ModuleType:
 
 
 def test_halves_share_no_image_and_each_cell_has_as_many(nulls: ModuleType) -> None:
-    pool = [np.arange(40), np.arange(100, 140)]
-    halves = nulls.draw_halves(pool, 15, np.random.RandomState(0))
+    pool = nulls.as_dataset([np.arange(40), np.arange(100, 140)])
+    halves = nulls.draw_halves(pool, 15, 0)
     real, made = (set(np.concatenate(half).tolist()) for half in halves)
     assert (len(real), len(made), real & made) == (30, 30, set())
     assert set(nulls.mixed(halves, 0.0).tolist()) == real
@@ -68,5 +68,5 @@ def test_a_seed_gives_the_same_network_in_whatever_company(nulls: ModuleType) ->
 def test_the_script_prints_both_rates_with_an_interval(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--quick"]
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    found = re.findall(r"^halves (?:drawn anew|fixed) .*of 10 grids .*\(95% [\d.]+ to", out, re.M)
+    found = re.findall(r"^halves (?:redrawn|fixed) .*of 10 grids .*\(95% [\d.]+ to", out, re.M)
     assert len(found) == 2

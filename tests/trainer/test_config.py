@@ -1,6 +1,6 @@
 """Configs are checked when they are made.
 
-Covers: trainer.config.fields, trainer.config.grid, trainer.config.run.
+Covers: trainer.config.draws, trainer.config.fields, trainer.config.grid, trainer.config.run.
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ RUN = RunConfig("cnn", "add:1", "updates", 0, 64, TrainingConfig(), 0.2, ("a", "
         ({"ratios": [0, float("nan")]}, "ratio is nan"),
         ({"seeds": 0}, "seeds is 0"),
         ({"seeds": 2.5}, "seeds is 2.5"),
+        ({"seeds": "many"}, "seeds is 'many'"),
+        ({"seeds": "auto"}, "seeds auto needs the change to find"),
+        ({"seeds": "auto", "detect": 2, "quick": True}, "not for quick grids"),
+        ({"detect": 0}, "detect is 0"),
+        ({"most_seeds": 7}, "most_seeds is 7"),
+        ({"looks": [4, 4]}, "looks are 4,4; they must rise"),
+        ({"redraw": 0}, "redraw is 0"),
+        ({"test_share": 1.0}, "test_share is 1.0"),
+        ({"test_share": 0.2, "redraw": 5}, "redraw is not for grids that split anew"),
+        ({"test_share": 0.2, "validation": "kfold"}, "validation kfold is not for grids"),
         ({"image_size_px": 16}, "at least 32"),
         ({"updates": 5, "epochs": 5}, "either updates or epochs"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),

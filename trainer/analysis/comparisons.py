@@ -5,7 +5,6 @@ No torch, no files.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,11 +12,10 @@ from typing import TypeVar
 import numpy as np
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, headline_keys
+from trainer.analysis.changes import Changes, Pair, Scores, baselines_of, changes_of, spreads_of
 from trainer.analysis.exchange import Exchange, exchange
 from trainer.analysis.scores import CellScores, confusion_counts, metric_effects, one_image
-from trainer.analysis.spread import SeedSpread, seed_spreads
 from trainer.analysis.stats import (
-    CHANGE,
     SHARE,
     Estimate,
     Votes,
@@ -28,12 +26,8 @@ from trainer.analysis.stats import (
     majority_votes,
 )
 from trainer.analysis.trends import Trend, trends
-from trainer.arms import SHARED_BUDGET
 
 MEANINGFUL = 0.01  # the smallest change of interest, a share: one point
-RIVALS = ("augment", "copies", "more")  # what synthetic images are also compared with
-Scores = Mapping[CellKey, Mapping[str, CellScores]]
-Spreads = Mapping[tuple[str, str], SeedSpread | None]  # by model and metric
 K = TypeVar("K")
 # From the baseline's key and a cell's: its votes, and its change in each class.
 ByImage = Callable[[CellKey, CellKey], tuple[Votes, tuple[Estimate, ...]]]
@@ -122,16 +116,22 @@ def judge(
     planned: Sequence[CellKey] = (),
     meaningful: float = MEANINGFUL,
     real_images: Mapping[CellKey, float] | None = None,
+    looks: Sequence[int] = (),
+    overlap: float | None = None,
 ) -> Verdicts:
     """Scores and compares a whole grid from true class indices int [N] and, for each cell and seed,
     the predicted ones [N].
 
     `planned` are all cells of the grid, finished or not, which fix the headline comparisons (by
     default those predicted); `real_images` the real training images per class of each cell, for the
-    exchange rate.
+    exchange rate; `looks` the numbers of seeds at which a planned grid is looked at, of which those
+    up to its own number of seeds have been; `overlap` the number of test images for each training
+    image where seeds are tested on different images of the same classes.
     """
     scores = {
-        key: score(true, runs, num_classes, metrics=None) for key, runs in predicted.items() if runs
+        key: score(true, runs, num_classes, metrics=None, overlap=overlap)
+        for key, runs in predicted.items()
+        if runs
     }
     right = {
         key: {seed: run == true for seed, run in runs.items()} for key, runs in predicted.items()
@@ -141,7 +141,10 @@ def judge(
         planned=planned or tuple(predicted),
         meaningful=meaningful,
         real_images=real_images or {},
-        by_image=lambda before, after: _by_image(true, right[before], right[after], num_classes),
+        looks=looks,
+        by_image=lambda before, after: _by_image(
+            true, right[before], right[after], num_classes, overlap
+        ),
     )
 
 
@@ -151,6 +154,7 @@ def score(
     num_classes: int,
     *,
     metrics: Sequence[str] | None,
+    overlap: float | None = None,
 ) -> dict[str, CellScores]:
     """A cell's runs by seed, as CellScores of these metrics (None: of all)."""
     seeds = tuple(sorted(runs))
@@ -158,7 +162,9 @@ def score(
     found = metric_effects(confusion_counts(true, predicted, num_classes))
     least, rows = one_image(true, num_classes), np.arange(len(seeds))[:, None]
     return {
-        metric: CellScores(seeds, values, table.astype(np.float32)[rows, true, predicted], least)
+        metric: CellScores(
+            seeds, values, table.astype(np.float32)[rows, true, predicted], least, overlap
+        )
         for metric, (values, table) in found.items()
         if metrics is None or metric in metrics
     }
@@ -171,21 +177,24 @@ def compare(
     meaningful: float = MEANINGFUL,
     real_images: Mapping[CellKey, float] | None = None,
     by_image: ByImage | None = None,
+    looks: Sequence[int] = (),
 ) -> Verdicts:
-    """The verdicts of a scored grid. Without `by_image` they have no votes and no classes."""
-    spreads = _spreads(scores)
-    baselines = {key.model: key for key in scores if key.is_baseline}
+    """The verdicts of a scored grid. Without `by_image` they have no votes and no classes.
+
+    With `looks`, p-values and intervals of changes hold however early the grid stopped.
+    """
+    spreads = spreads_of(scores)
+    baselines = baselines_of(scores)
     headlines = {
         key
         for model in dict.fromkeys(key.model for key in planned)
         for key in headline_keys([each for each in planned if each.model == model])
     }
-    changes = _changes(scores, baselines, spreads)
-    duels = _duels(scores, headlines & set(changes), spreads)
-    comparisons, p_duels = _corrected(changes, headlines, duels, meaningful)
+    changes = changes_of(scores, headlines, spreads, looks)
+    comparisons, p_duels = _corrected(changes, headlines, meaningful)
     found = {
         key: Comparison(
-            changes[key],
+            changes.cells[key],
             *corrected,
             *(by_image or _nothing)(baselines[key.model], key),
             meaningful,
@@ -207,24 +216,10 @@ def compare(
             {model: spreads[model, HEADLINE_METRIC] for model in baselines},
             meaningful=meaningful,
         ),
-        tuple(Duel(*pair, duels[pair], p_duels[pair]) for pair in duels),
+        tuple(Duel(*pair, each, p_duels[pair]) for pair, each in changes.duels.items()),
         exchanges,
         {key: spread.variance**0.5 for key, spread in spreads.items() if spread is not None},
     )
-
-
-def _spreads(scores: Scores) -> Spreads:
-    by_model: dict[str, list[CellKey]] = defaultdict(list)
-    for key in scores:
-        by_model[key.model].append(key)
-    metrics = next(iter(scores.values()), {})
-    return {
-        (model, metric): spread
-        for metric in metrics
-        for model, spread in seed_spreads(
-            {model: [scores[key][metric] for key in keys] for model, keys in by_model.items()}
-        ).items()
-    }
 
 
 def _cells(scores: Scores) -> dict[CellKey, dict[str, Estimate]]:
@@ -238,83 +233,22 @@ def _cells(scores: Scores) -> dict[CellKey, dict[str, Estimate]]:
     }
 
 
-def _changes(
-    scores: Scores, baselines: Mapping[str, CellKey], spreads: Spreads
-) -> dict[CellKey, dict[str, Estimate]]:
-    """The change of each metric from real only, for each cell that shares a seed with it."""
-    found = {}
-    for key, metrics in scores.items():
-        if key.model not in baselines or key.is_baseline:
-            continue
-        before = scores[baselines[key.model]]
-        changes = {
-            metric: contrast(
-                [(1.0, cell), (-1.0, before[metric])],
-                spread=spreads[key.model, metric],
-                bounds=CHANGE,
-            )
-            for metric, cell in metrics.items()
-        }
-        if changes[HEADLINE_METRIC] is not None:
-            found[key] = {name: each for name, each in changes.items() if each is not None}
-    return found
-
-
-def _duels(
-    scores: Scores, headlines: set[CellKey], spreads: Spreads
-) -> dict[tuple[CellKey, CellKey], Estimate]:
-    """Each headline cell against what costs less or is real: augmentation, copies, more images.
-
-    Of copies and additional real images it is the arm with as many, else the one with the most.
-    """
-    found = {}
-    for key in [each for each in scores if each in headlines]:
-        for rival in _rivals(key, scores):
-            change = contrast(
-                [(1.0, scores[key][HEADLINE_METRIC]), (-1.0, scores[rival][HEADLINE_METRIC])],
-                spread=spreads[key.model, HEADLINE_METRIC],
-                bounds=CHANGE,
-            )
-            if change is not None:
-                found[key, rival] = change
-    return found
-
-
-def _rivals(key: CellKey, scores: Scores) -> list[CellKey]:
-    beside = [
-        each
-        for each in scores
-        if each.model == key.model
-        and each.regime in RIVALS
-        and each.budget in (key.budget, SHARED_BUDGET)
-    ]
-    found = []
-    for regime in RIVALS:
-        same = [each for each in beside if each.regime == regime]
-        if regime == "augment":
-            found += same
-        elif same:
-            found.append(max(same, key=lambda each: (each.ratio == key.ratio, each.ratio)))
-    return found
-
-
 def _corrected(
-    changes: Mapping[CellKey, Mapping[str, Estimate]],
-    headlines: set[CellKey],
-    duels: Mapping[tuple[CellKey, CellKey], Estimate],
-    meaningful: float,
+    changes: Changes, headlines: set[CellKey], meaningful: float
 ) -> tuple[
     dict[CellKey, tuple[float | None, float | None, bool, int]],
-    dict[tuple[CellKey, CellKey], float | None],
+    dict[Pair, float | None],
 ]:
     """Each comparison's p-value for no change and for a meaningful one, family and its size; and
     the p-value of each duel. Headlines are one family; all others, and the duels, another."""
-    first = {key: each[HEADLINE_METRIC] for key, each in changes.items() if key in headlines}
-    rest = {key: each[HEADLINE_METRIC] for key, each in changes.items() if key not in headlines}
+    first = {key: each[HEADLINE_METRIC] for key, each in changes.cells.items() if key in headlines}
+    rest = {
+        key: each[HEADLINE_METRIC] for key, each in changes.cells.items() if key not in headlines
+    }
     p_first = _holm({key: each.p for key, each in first.items()})
     p_rest = _holm(
         {(key, key): each.p for key, each in rest.items()}
-        | {pair: each.p for pair, each in duels.items()}
+        | {pair: each.p for pair, each in changes.duels.items()}
     )
     same = {
         key: p
@@ -327,9 +261,9 @@ def _corrected(
         key: (p_first[key], same[key], True, len(first))
         if key in first
         else (p_rest[key, key], same[key], False, len(p_rest))
-        for key in changes
+        for key in changes.cells
     }
-    return found, {pair: p_rest[pair] for pair in duels}
+    return found, {pair: p_rest[pair] for pair in changes.duels}
 
 
 def _holm(p_values: Mapping[K, float | None]) -> dict[K, float | None]:
@@ -342,14 +276,16 @@ def _by_image(
     baseline: Mapping[int, np.ndarray],
     other: Mapping[int, np.ndarray],
     num_classes: int,
+    overlap: float | None,
 ) -> tuple[Votes, tuple[Estimate, ...]]:
     shared = sorted(set(baseline) & set(other))
     before, after = (np.stack([runs[seed] for seed in shared]) for runs in (baseline, other))
     classes = tuple(
-        class_change(before[:, true == label], after[:, true == label])
+        class_change(before[:, true == label], after[:, true == label], overlap=overlap)
         for label in range(num_classes)
     )
-    return majority_votes(before, after), classes
+    votes = majority_votes(before, after) if overlap is None else Votes(0, 0)
+    return votes, classes
 
 
 def _nothing(before: CellKey, after: CellKey) -> tuple[Votes, tuple[Estimate, ...]]:

@@ -39,9 +39,11 @@ class Results:
     """A grid and what its runs show. `keys` are all planned cells in the grid's order, finished or
     not.
 
-    `runs` has the finished ones by cell and seed. `true` [N] and `predicted` [N] a run hold class
-    indices of the test images `files`, `confidence` the probability of the predicted class.
-    `detect` is the change, a share, for which the report plans seeds.
+    In a grid that splits anew for each seed, `files` are those of one of them, and the same place
+    in another is another image of the same class. `runs` has the finished ones by cell and seed.
+    `true` [N] and `predicted` [N] a run hold class indices of the test images `files`,
+    `confidence` the probability of the predicted class. `detect` is the change, a share, for which
+    the report plans seeds.
     """
 
     grid: Grid
@@ -65,7 +67,32 @@ class Results:
             len(self.classes),
             planned=self.keys,
             meaningful=self.meaningful,
+            looks=self.looks,
+            overlap=self.overlap,
             real_images=self.real_images,
+        )
+
+    @property
+    def overlap(self) -> float | None:
+        """Test images for each training image of a grid that splits anew for each seed, else
+        None."""
+        if self.grid.info["config"].get("test_share") is None:
+            return None
+        counts = self.grid.info["images_per_class"]
+        return float(sum(counts["test"]) / sum(counts["train"]))
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of seeds at which a planned grid is looked at; () for any other grid."""
+        return tuple(self.grid.info["config"].get("looks", ()))
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether every headline was found to help or to hurt."""
+        keys = [key for model in self.models for key in self.headlines(model)]
+        found = [self.comparison(key) for key in keys]
+        return bool(found) and all(
+            each is not None and each.verdict in ("better", "worse") for each in found
         )
 
     @property
@@ -182,6 +209,7 @@ def results_of(
         if run.metrics:
             runs[keys[run.run_id]][run.seed] = run
     numbers = {label: number for number, label in enumerate(grid.info["classes"])}
+    one_test = grid.info["config"].get("test_share") is None
     files: tuple[str, ...] = ()
     true = np.zeros(0, dtype=np.int64)
     predicted: dict[CellKey, dict[int, np.ndarray]] = {}
@@ -190,12 +218,14 @@ def results_of(
         for seed, run in by_seed.items():
             rows = read_predictions(grid.root, run.run_id)
             found = tuple(row.file for row in rows)
-            if files and found != files:
+            labels = _indices(grid, rows, "true", numbers)
+            same = found == files if one_test else np.array_equal(labels, true)
+            if files and not same:
                 raise ReportError(
                     f"{grid.root / run.run_id} was tested on other images than the runs before it; "
                     "delete that folder and run the same grid command again"
                 )
-            files, true = found, _indices(grid, rows, "true", numbers)
+            files, true = found, labels
             predicted.setdefault(key, {})[seed] = _indices(grid, rows, "predicted", numbers)
             confidence.setdefault(key, {})[seed] = np.array([row.p_predicted for row in rows])
     return Results(grid, tuple(runs), runs, files, true, predicted, confidence, meaningful, detect)

@@ -11,7 +11,7 @@ its own; tests compare the two.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,9 @@ class CellScores:
     """One metric of one cell: `values` [S] by seed; `effects` [S, N] of each test image on them,
     where `judge` keeps 32 bits.
 
-    `one_image` is what one image of an average class counts: no standard error from images is
+    `overlap` is None where all seeds have the same test images. Where each splits the data anew it
+    is the number of test images for each training image, and `effects` mean nothing. `one_image` is
+    what one image of an average class counts: no standard error from images is
     smaller.
     """
 
@@ -29,6 +31,14 @@ class CellScores:
     values: np.ndarray
     effects: np.ndarray
     one_image: float = 0.0
+    overlap: float | None = None
+
+    def between(self, low: int, high: int | None = None) -> CellScores:
+        """Those of the seeds from `low` on and below `high`."""
+        high = max(self.seeds, default=0) + 1 if high is None else high
+        kept = [place for place, seed in enumerate(self.seeds) if low <= seed < high]
+        names = tuple(self.seeds[place] for place in kept)
+        return replace(self, seeds=names, values=self.values[kept], effects=self.effects[kept])
 
 
 def confusion_counts(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

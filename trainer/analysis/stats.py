@@ -13,6 +13,11 @@ seeds is the sample variance over seeds, moderated by that of all cells of the m
 results on simulated grids see benchmarks/false_alarms.py. `contrast` combines all this for any sum
 of cells: one cell, a difference, a slope over ratios.
 
+Where each seed splits the data anew there are no common test images, and splits overlap. There the
+variance over S splits is not divided by S but multiplied by 1/S + n_test/n_train (Nadeau and Bengio
+2003, "Inference for the generalization error"), an approximation for errors that depend little on
+single training images.
+
 All of this is about new seeds and new test images: the real training images are given, and what
 other real training images would have shown is not part of any interval.
 """
@@ -91,12 +96,13 @@ def contrast(
     spread: SeedSpread | None = None,
     confidence: float = 0.95,
     bounds: tuple[float, float] = UNBOUNDED,
+    pilot: int = 0,
 ) -> Estimate | None:
     """A weighted sum of cells over the seeds that all of them have; None if they share none.
 
-    Seeds contribute the contrast's own variance over seeds, moderated by `spread` if given. The
-    interval is never narrower than test images alone make it, nor than one test image does, and
-    never wider than `bounds`.
+    Seeds contribute the contrast's own variance over seeds, moderated by `spread` if given. Seeds
+    below `pilot` count in the value, but not in that variance. The interval is never narrower than
+    test images alone make it, nor than one test image does, and never wider than `bounds`.
     """
     shared = sorted(set.intersection(*(set(cell.seeds) for _, cell in terms)))
     if not shared:
@@ -110,7 +116,16 @@ def contrast(
     if n == 1:
         return Estimate(1, value)
     squared = sum(factor**2 for factor, _ in terms)
-    seeds, df = _seed_variance(values, squared, spread)
+    later = values[np.array(shared) >= pilot]
+    if len(later) < 2:
+        return Estimate(n, value)
+    seeds, df = _seed_variance(later, squared, spread)
+    seeds *= len(later) / n
+    overlap = max((cell.overlap or 0.0 for _, cell in terms), default=0.0)
+    if overlap:
+        shared_part = seeds * n * overlap
+        found = _t_estimate(n, value, seeds + shared_part, df, confidence, bounds)
+        return replace(found, images=shared_part)
     images = float((effects.mean(axis=0) ** 2).sum())
     each_alone = float((effects**2).sum(axis=1).mean())
     # Images x seeds; it is part of the two others as well.
@@ -219,12 +234,19 @@ def majority_votes(baseline: np.ndarray, other: np.ndarray) -> Votes:
     return Votes(int((after & ~before).sum()), int((before & ~after).sum()))
 
 
-def class_change(baseline: np.ndarray, other: np.ndarray, *, confidence: float = 0.95) -> Estimate:
+def class_change(
+    baseline: np.ndarray,
+    other: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    overlap: float | None = None,
+) -> Estimate:
     """Change in one class's share of correct answers: bool [S, n] each, one row per seed.
 
     With few images the plain interval is far too narrow (width 0 if no image changed). Following
     Agresti and Min (2005), half an image is added to each cell of the 2x2 table, then seeds and
-    images are combined as in `contrast`.
+    images are combined as in `contrast`. With `overlap`, as CellScores have it, rows are of
+    different images and only their means count.
     """
     differences = other.astype(np.float64) - baseline.astype(np.float64)
     seeds, n = differences.shape
@@ -232,6 +254,9 @@ def class_change(baseline: np.ndarray, other: np.ndarray, *, confidence: float =
     value = float(by_image.mean())
     if seeds == 1:
         return Estimate(1, value)
+    if overlap is not None:
+        spread = float(differences.mean(axis=1).var(ddof=1)) * (1 / seeds + overlap)
+        return _t_estimate(seeds, value, spread, seeds - 1, confidence, CHANGE)
     centre = by_image.sum() / (n + 2)
     images = (((by_image**2).sum() + 1) / (n + 2) - centre**2) / (n + 2)
     own = float(differences.mean(axis=1).var(ddof=1)) / seeds

@@ -183,13 +183,14 @@ def _estimate(
     from trainer.quality.estimate import derived_pairs, estimate
     from trainer.quality.sets import see_sets
 
-    sets = see_sets(real, {made.root.name: made}, embedder)
-    derived = derived_pairs(real, made)
+    name = made.root.name
+    sets = see_sets(real, {name: made}, embedder)
+    derived = derived_pairs(real, made, (sets.thumbs[""], sets.thumbs[name]))
     with Progress("fitting heads", total=0, unit="heads") as progress:
         return estimate(
             real.train,
             sets.train,
-            sets.made[made.root.name],
+            sets.made[name],
             config,
             classes=real.classes,
             derived=derived,

@@ -15,11 +15,13 @@ from trainer.commands.parsing import names, new_parser, numbers
 from trainer.commands.report import print_results
 from trainer.config import (
     AUGMENTATIONS,
+    AUTO,
     DEFAULT_RECIPE,
     DEVICES,
     DTYPES,
     EXECUTORS,
     HEADS,
+    PILOT_SEEDS,
     RECIPES,
     VALIDATIONS,
     GridConfig,
@@ -38,6 +40,8 @@ EXAMPLES = """\
   synthgrid grid --real photos --synthetic made --models cnn --seeds 5 --epochs 40 --out runs/photos
   synthgrid grid --real photos --synthetic a=made-a --synthetic b=made-b --out runs/arms \\
       --models cnn --arms real,add:1,add:1@b,add:2@a+b,swap:0.5,fewer:0.5,only:1,augment,copies:1
+  synthgrid grid --real photos --synthetic made --models cnn --ratios 0,1 --seeds auto --detect 2 \\
+      --more-real photos-left-over --redraw 30 --out runs/two-points
   synthgrid grid --config grid.json --quick --out runs/smoke
 
 --real contains train/<class>/ and test/<class>/; --synthetic contains <class>/, with or without
@@ -57,6 +61,7 @@ arms, each trained on the same validation and test images:
   copies:1     plus a rotated or mirrored copy of each real one
   more:1       plus an additional real image for each real one, from --more-real
   add:1@b      from the synthetic source b; add:2@a+b from both in turn
+  add:1@clean  from those that a check keeps: --select clean=b:label,real>=0.1
 
 budgets: with "updates" every cell gets as many optimiser updates as the baseline, with "epochs" as
 many passes over its own images. Arms with as many images as the baseline are trained once for
@@ -91,6 +96,34 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--more-real",
         metavar="DIR",
         help="additional real images in class folders, for arms more:AMOUNT",
+    )
+    add(
+        "--select",
+        action="append",
+        metavar="NAME=SOURCE:TERMS",
+        help=(
+            "a source of the images that a check keeps, for arms such as add:1@NAME; TERMS are "
+            "label, copy, blank, outlier, real, or SCORE>=NUMBER; as many images at random are "
+            "trained beside it"
+        ),
+    )
+    add(
+        "--redraw",
+        type=int,
+        metavar="N",
+        help=(
+            "draw N real training images per class anew for each seed, from train and --more-real, "
+            "so that intervals cover their choice; more:AMOUNT takes from the rest"
+        ),
+    )
+    add(
+        "--test-share",
+        type=float,
+        metavar="X",
+        help=(
+            "--real has class folders without train and test: each seed splits them anew and "
+            "tests on this share"
+        ),
     )
     add(
         "--drop-leaks",
@@ -142,7 +175,22 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=f"{' or '.join(BUDGETS)} or both (default {','.join(BUDGETS)})",
     )
-    add("--seeds", type=int, metavar="N", help="repetitions of every cell (default 3)")
+    add(
+        "--seeds",
+        type=seed_count,
+        metavar="N",
+        help=(
+            f"repetitions of every cell (default 3); auto: {PILOT_SEEDS} first, then as many as "
+            "find the change --detect, fewer if the answer is clear before"
+        ),
+    )
+    add(
+        "--detect",
+        type=float,
+        metavar="POINTS",
+        help="change of macro F1 to find in 80%% of such grids, for --seeds auto and the report",
+    )
+    add("--most-seeds", type=int, metavar="N", help="limit of --seeds auto (default 20)")
     add(
         "--meaningful",
         type=float,
@@ -282,10 +330,11 @@ def run(options: argparse.Namespace) -> int:
     # Read when torch loads. Threads that spin while they wait made a grid on a busy machine four
     # times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from trainer.grid.grid import run_grid  # imports torch, which the other commands do not need
+    # It imports torch, which the other commands do not need.
+    from trainer.grid.sequential import run_whole_grid
     from trainer.report import write_report
 
-    grid = run_grid(config)
+    grid = run_whole_grid(config)
     path = write_report(grid.root)
     print_results(grid, path, as_json=options.json)
     failed = grid.failed()
@@ -299,7 +348,7 @@ def _config(options: argparse.Namespace) -> GridConfig:
     if options.synthetic is not None:
         options.synthetic = named_sources(options.synthetic)
     for field in fields(GridConfig):
-        given = getattr(options, field.name)
+        given = getattr(options, field.name, None)
         if given is not None:
             values[field.name] = given
     for name in ("real", "out"):
@@ -308,6 +357,11 @@ def _config(options: argparse.Namespace) -> GridConfig:
                 f"--{name} is missing; give --{name} DIR or set it in the --config file"
             )
     return GridConfig.from_dict(values)
+
+
+def seed_count(text: str) -> int | str:
+    """A number of seeds, or "auto"."""
+    return AUTO if text == AUTO else int(text)
 
 
 def named_sources(given: list[str]) -> str | dict[str, str]:

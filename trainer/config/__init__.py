@@ -4,13 +4,20 @@ No torch: the report reads these too.
 """
 
 from trainer.arms import AUGMENTATIONS
+from trainer.config.draws import AUTO, PILOT_SEEDS
 from trainer.config.fields import read_json, renamed
-from trainer.config.grid import DEFAULT_SOURCE, DEVICES, EXECUTORS, GridConfig
+from trainer.config.grid import (
+    DEFAULT_SOURCE,
+    DEVICES,
+    EXECUTORS,
+    GridConfig,
+)
 from trainer.config.recipes import DEFAULT_RECIPE, KFOLD, RECIPES, VALIDATIONS
 from trainer.config.run import DTYPES, HEADS, RunConfig, TrainingConfig
 
 __all__ = [
     "AUGMENTATIONS",
+    "AUTO",
     "DEFAULT_RECIPE",
     "DEFAULT_SOURCE",
     "DEVICES",
@@ -18,6 +25,7 @@ __all__ = [
     "EXECUTORS",
     "HEADS",
     "KFOLD",
+    "PILOT_SEEDS",
     "RECIPES",
     "VALIDATIONS",
     "GridConfig",

@@ -21,6 +21,7 @@ from trainer.arms import (
     parse_arm,
     resolved_source,
 )
+from trainer.config.draws import PILOT_SEEDS, check_seeds, check_test_share
 from trainer.config.fields import (
     check_choice,
     check_number,
@@ -29,8 +30,9 @@ from trainer.config.fields import (
     strict,
     to_list,
 )
-from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, NONE, RECIPES, VALIDATIONS
+from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, KFOLD, NONE, RECIPES, VALIDATIONS
 from trainer.config.run import TrainingConfig, check_image_size
+from trainer.config.selection import Selection, parse_selection
 from trainer.errors import ConfigError
 from trainer.models.registry import default_models, model_spec
 
@@ -39,6 +41,7 @@ EXECUTORS = ("local", "ray")
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _QUICK_UPDATES = 40
+_QUICK_IMAGES = 8
 # Fields that replace a model's own defaults.
 _OVERRIDES = (
     "updates",
@@ -56,7 +59,9 @@ _LISTS = {
     "models": str,
     "ratios": float,
     "arms": str,
+    "select": str,
     "budgets": str,
+    "looks": int,
     "tuned": str,
     "weights": str,
     "devices": str,
@@ -69,13 +74,20 @@ class GridConfig:
 
     `synthetic` is a folder, or several by name ({"syn1": folder, ...}). `ratios` is the short form
     of additive arms: 0,0.5,1 means real, add:0.5, add:1; `arms` come after them. `seeds` is how
-    many there are (0, 1, ...). `meaningful` is the smallest change of interest, in points of macro
-    F1; only the report uses it. `recipe` says how models are trained; a field that is None leaves
-    its choice. `validation` is "holdout", "none" or "kfold"; with "kfold" the learning rate is
-    chosen by cross-validation inside the real training images. `tuned` are files of
-    hyper-parameters, each for one model. `devices` are those of the local executor's processes.
-    `cap_amounts` trains an arm with what there is where it asks for more images. `quick` shrinks
-    images, counts and updates to a smoke run whose numbers mean nothing.
+    many there are (0, 1, ...), or "auto": a pilot of PILOT_SEEDS, then as many as find a change of
+    `detect` points of macro F1, at most `most_seeds`. `looks` are the pilot's seeds, then those at
+    which such a grid is looked at; "auto" sets them. `meaningful` is the smallest change of
+    interest, in points of macro F1; only the report uses it. `recipe` says how models are trained;
+    a field that is None leaves its choice. `validation` is "holdout", "none" or "kfold"; with
+    "kfold" the learning rate is chosen by cross-validation inside the real training images.
+    `tuned` are files of hyper-parameters, each for one model. `devices` are those of the local
+    executor's processes. `redraw` is how many real training images per class each seed draws anew,
+    from train and `more_real`; None takes those of train, the same at every seed. With
+    `test_share`, `real` has class folders without train and test, and each seed splits them anew:
+    that share of each class is tested on. `select` names virtual sources ("clean=syn:label"; see
+    trainer.config.selection). `cap_amounts` trains an arm with what there is where it
+    asks for more images. `quick` shrinks images, counts and updates to a smoke run whose numbers
+    mean nothing.
     """
 
     real: str
@@ -86,9 +98,15 @@ class GridConfig:
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS
     more_real: str | None = None
+    select: tuple[str, ...] = ()
+    redraw: int | None = None
+    test_share: float | None = None
     drop_leaks: bool = False
     cap_amounts: bool = False
-    seeds: int = 3
+    seeds: int | str = 3
+    detect: float | None = None
+    most_seeds: int = 20
+    looks: tuple[int, ...] = ()
     meaningful: float = 1.0
     recipe: str = DEFAULT_RECIPE
     validation: str | None = None
@@ -156,7 +174,20 @@ class GridConfig:
                 raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
 
     def _check_axes(self) -> None:
-        check_whole("seeds", self.seeds, low=1, high=1000)
+        check_seeds(
+            self.seeds,
+            detect=self.detect,
+            most_seeds=self.most_seeds,
+            looks=self.looks,
+            quick=self.quick,
+        )
+        if self.redraw is not None:
+            check_whole("redraw", self.redraw, low=1)
+        if self.test_share is not None:
+            others = ("redraw", "tuned", "drop_leaks")
+            barred = [name for name in others if getattr(self, name)]
+            barred += ["validation kfold"] * (self.used_validation == KFOLD)
+            check_test_share(self.test_share, given=barred)
         object.__setattr__(self, "models", tuple(model_spec(model).name for model in self.models))
         if not self.models or len(set(self.models)) != len(self.models):
             given = ",".join(map(str, self.models)) or "none"
@@ -211,13 +242,27 @@ class GridConfig:
                     f"synthetic source '{name}' does not have a valid name; use letters, digits, "
                     f"'_', '-' and '.', but not {', '.join(NOT_SOURCES)}"
                 )
+        self._check_selections()
         for arm in self.used_arms:
-            resolved_source(arm, tuple(self.sources))
-            if arm.regime == "more" and self.more_real is None:
+            resolved_source(arm, self.source_names)
+            if arm.regime == "more" and self.more_real is None and self.redraw is None:
                 raise ConfigError(
                     f"arm '{arm.name}' needs additional real images; name their folder with "
-                    f"--more-real"
+                    f"--more-real, or draw the training images with --redraw and leave some over"
                 )
+
+    def _check_selections(self) -> None:
+        names = [name for each in self.selections for name in (each.name, each.random)]
+        taken = [*self.sources, *NOT_SOURCES]
+        for each in self.selections:
+            if each.source not in self.sources:
+                known = ", ".join(self.sources) or "none"
+                raise ConfigError(
+                    f"--select {each.text}: there is no synthetic source '{each.source}', only "
+                    f"{known}; name it with --synthetic {each.source}=DIR"
+                )
+            if each.name in taken or each.random in taken or names.count(each.name) > 1:
+                raise ConfigError(f"--select {each.text}: the name '{each.name}' is taken")
 
     def applies(self, arm: Arm, model: str) -> bool:
         """Whether the arm means anything for the model: a frozen backbone sees whole images."""
@@ -238,10 +283,18 @@ class GridConfig:
 
     @property
     def used_arms(self) -> tuple[Arm, ...]:
-        """The arms of this grid, in order: those of `ratios`, then `arms`."""
+        """The arms of this grid, in order: those of `ratios`, then `arms`, then for each that draws
+        from a selection the same one drawing at random."""
         ratios = (_DEFAULT_RATIOS if not self.arms else ()) if self.ratios is None else self.ratios
         additive = tuple(arm_of_ratio(ratio) for ratio in ratios)
-        return additive + tuple(parse_arm(text) for text in self.arms)
+        asked = additive + tuple(parse_arm(text) for text in self.arms)
+        random = {each.name: each.random for each in self.selections}
+        beside = [
+            replace(arm, source="+".join(random.get(name, name) for name in arm.sources))
+            for arm in asked
+            if random.keys() & set(arm.sources)
+        ]
+        return asked + tuple(arm for arm in beside if arm not in asked)
 
     @property
     def sources(self) -> dict[str, str]:
@@ -251,6 +304,17 @@ class GridConfig:
         if isinstance(self.synthetic, str):
             return {DEFAULT_SOURCE: self.synthetic}
         return dict(self.synthetic)
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """The virtual sources, in the order of `select`."""
+        return tuple(parse_selection(text) for text in self.select)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """All synthetic sources, the virtual ones last."""
+        virtual = (name for each in self.selections for name in (each.name, each.random))
+        return (*self.sources, *virtual)
 
     @property
     def used_validation(self) -> str:
@@ -269,13 +333,20 @@ class GridConfig:
 
     @property
     def used_seeds(self) -> range:
-        """The seeds of this grid; a quick grid has at most two."""
-        return range(min(self.seeds, 2) if self.quick else self.seeds)
+        """The seeds of this grid; a quick grid has at most two, one that plans them its pilot's."""
+        seeds = self.seeds if isinstance(self.seeds, int) else PILOT_SEEDS
+        return range(min(seeds, 2) if self.quick else seeds)
+
+    @property
+    def used_redraw(self) -> int | None:
+        """`redraw`, at most half of what a quick grid reads."""
+        quick = self.quick and self.redraw is not None
+        return min(self.redraw or 0, _QUICK_IMAGES // 2) if quick else self.redraw
 
     @property
     def limit_per_class(self) -> int | None:
         """How many images per class of train and of test are used: all, or 8 in a quick grid."""
-        return 8 if self.quick else None
+        return _QUICK_IMAGES if self.quick else None
 
     def image_size_for(self, model: str) -> int:
         """Side of the square images that `model` sees, in pixels."""

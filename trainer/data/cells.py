@@ -224,7 +224,7 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
         wanted = wanted_counts(arm, real=len(samples), held_out=len(chosen), largest=largest)
         held += sorted(chosen, key=_by_file)
         trained = sorted((each for each in samples if each not in chosen), key=_by_file)
-        kept += sorted(_shuffled(trained, "share", seed, label)[: wanted.real], key=_by_file)
+        kept += sorted(shuffled(trained, "share", seed, label)[: wanted.real], key=_by_file)
         added += _added(dataset, arm, seed, label, trained)[: wanted.added]
     return CellImages(train=(*kept, *added), validation=tuple(held), test=dataset.test)
 
@@ -234,7 +234,7 @@ def _validation(dataset: Dataset, seed: int, share: float) -> dict[str, list[Sam
     if not share:
         return {label: [] for label in dataset.classes}
     orders = {
-        label: _shuffled(dataset.pool(REAL, label), "validation", seed, label)
+        label: shuffled(dataset.pool(REAL, label), "validation", seed, label)
         for label in dataset.classes
     }
     return hold_out(orders, lambda count: held_out(count, share))
@@ -245,17 +245,17 @@ def _added(
 ) -> list[Sample]:
     """Everything that an arm could add to a class, in drawing order."""
     if arm.regime == "copies":
-        return copies_of(_shuffled(trained, "copies", seed, label), len(trained) * len(TURNS))
+        return copies_of(shuffled(trained, "copies", seed, label), len(trained) * len(TURNS))
     if arm.regime == "more":
-        return _shuffled(dataset.pool(MORE, label), "more", seed, label)
+        return shuffled(dataset.pool(MORE, label), "more", seed, label)
     if not arm.is_synthetic:
         return []
     names = resolved_source(arm, dataset.sources).split("+")
-    draws = [_shuffled(dataset.pool(name, label), "synthetic", seed, label) for name in names]
+    draws = [shuffled(dataset.pool(name, label), "synthetic", seed, label) for name in names]
     return [sample for sample in chain.from_iterable(zip_longest(*draws)) if sample is not None]
 
 
-def _shuffled(samples: Sequence[Sample], purpose: str, seed: int, label: str) -> list[Sample]:
+def shuffled(samples: Sequence[Sample], purpose: str, seed: int, label: str) -> list[Sample]:
     """A shuffle that depends only on purpose, seed and class. NumPy guarantees that RandomState's
     stream never changes."""
     digest = hashlib.sha256(

@@ -115,9 +115,11 @@ def load_dataset(
     *,
     more: Path | None = None,
     limit_per_class: int | None = None,
+    split: bool = True,
 ) -> Dataset:
     """Reads all folders, without decoding images. `limit_per_class` keeps the first files of each
-    real class.
+    real class. Without `split`, `real` has class folders instead of train and test; all its images
+    are training images, and of identical files the first stays.
 
     Images in `more` that are identical to a training or test image are left out, so `more` may be
     the folder that these were taken from.
@@ -126,23 +128,11 @@ def load_dataset(
         DataError: a folder is missing or empty, has fewer than two classes, or classes do not
             match.
     """
-    _refuse_unsplit(real)
-    parts = {
-        part: read_class_folders(real / part, limit_per_class=limit_per_class)
-        for part in ("train", "test")
-    }
-    _check_same_classes(
-        set(_labels(parts["train"])),
-        set(_labels(parts["test"])),
-        first=f"{real / 'train'}",
-        second=f"{real / 'test'}",
-    )
-    parts["train"] = with_groups(parts["train"], real / GROUPS_FILE, part="train")
+    parts = (_read_split if split else _read_whole)(real, limit_per_class)
     classes = tuple(sorted(set(_labels(parts["train"]))))
     if len(classes) < 2:
-        raise DataError(
-            f"{real / 'train'} has one class, '{classes[0]}'; a classifier needs at least two"
-        )
+        folder = real / "train" if split else real
+        raise DataError(f"{folder} has one class, '{classes[0]}'; a classifier needs at least two")
     folders = {DEFAULT_SOURCE: synthetic} if isinstance(synthetic, Path) else dict(synthetic or {})
     made = [
         each
@@ -155,6 +145,35 @@ def load_dataset(
         else ()
     )
     return Dataset(classes, parts["train"], parts["test"], tuple(made), tuple(folders), further)
+
+
+def _read_split(real: Path, limit_per_class: int | None) -> dict[str, tuple[Sample, ...]]:
+    _refuse_unsplit(real)
+    parts = {
+        part: read_class_folders(real / part, limit_per_class=limit_per_class)
+        for part in ("train", "test")
+    }
+    _check_same_classes(
+        set(_labels(parts["train"])),
+        set(_labels(parts["test"])),
+        first=f"{real / 'train'}",
+        second=f"{real / 'test'}",
+    )
+    parts["train"] = with_groups(parts["train"], real / GROUPS_FILE, part="train")
+    return parts
+
+
+def _read_whole(real: Path, limit_per_class: int | None) -> dict[str, tuple[Sample, ...]]:
+    found = read_class_folders(real, limit_per_class=limit_per_class)
+    if {"train", "test"} & set(_labels(found)):
+        raise DataError(
+            f"{real} has train and test folders, so it is split already; leave --test-share out"
+        )
+    first = {(each.label, each.sha256): each for each in reversed(found)}
+    kept = tuple(each for each in found if first[each.label, each.sha256] is each)
+    if len(kept) < len(found):
+        logger.info("%s: %d identical files are left out", real, len(found) - len(kept))
+    return {"train": kept, "test": ()}
 
 
 def with_groups(samples: tuple[Sample, ...], path: Path, *, part: str) -> tuple[Sample, ...]:

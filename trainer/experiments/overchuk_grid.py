@@ -53,7 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--synthetic", required=True, metavar="DIR", help="30 synthetic images per class, or more"
     )
-    parser.add_argument("--models", metavar="A,B", help=f"rows (default {','.join(MODELS)})")
     return run_experiment(parser, grid_config, arguments)
 
 

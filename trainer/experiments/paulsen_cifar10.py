@@ -90,14 +90,16 @@ def grid_config(options: argparse.Namespace) -> GridConfig:
             ", ".join(sorted(set(arms) - set(usable))),
         )
     models = tuple(dict.fromkeys(model for figure in figures for model in figure.models))
+    models = _QUICK_MODELS if options.quick else models
+    size_px = 32 if options.quick else None
+    shared = shared_values(options)
     return GridConfig(
-        **shared_values(options),
+        **shared | {"image_size_px": options.image_size_px or size_px},
         synthetic=sources,
-        models=_QUICK_MODELS if options.quick else models,
+        models=tuple(options.models.split(",")) if options.models else models,
         arms=tuple(usable),
-        epochs=_QUICK_EPOCHS if options.quick else EPOCHS,
+        epochs=None if options.updates else _QUICK_EPOCHS if options.quick else EPOCHS,
         augment="standard" if options.recipe == "classic" else None,
-        image_size_px=32 if options.quick else None,
     )
 
 

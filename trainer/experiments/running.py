@@ -10,14 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from comfy_nodes.errors import SynthGridError
+from trainer.arms import BUDGETS
 from trainer.commands.report import print_results
 from trainer.config import DEVICES, RECIPES, GridConfig
 from trainer.report import write_report
+from trainer.runs import Grid
 
 logger = logging.getLogger("trainer")
+_GIVEN = ("redraw", "updates", "image_size_px", "threads")  # as in GridConfig, None for its default
 
 
-def new_parser(module: str, docstring: str) -> argparse.ArgumentParser:
+def new_parser(module: str, docstring: str, *, recipe: str = "classic") -> argparse.ArgumentParser:
     """The options of every experiment, with the file's docstring as description."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
@@ -60,9 +63,15 @@ def new_parser(module: str, docstring: str) -> argparse.ArgumentParser:
     add(
         "--recipe",
         choices=tuple(RECIPES),
-        default="classic",
-        help="how models are trained (default classic, as in the papers)",
+        default=recipe,
+        help=f"how models are trained (default {recipe})",
     )
+    add("--models", metavar="A,B", help="other models than the experiment's")
+    add("--redraw", type=int, metavar="N", help="draw N real training images per class and seed")
+    add("--budgets", metavar="A,B", help="updates, epochs or both (default updates,epochs)")
+    add("--updates", type=int, metavar="N", help="of the baseline (default: the experiment's)")
+    add("--image-size", dest="image_size_px", type=int, metavar="PX", help="of the models' input")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     add("--device", choices=DEVICES, default="auto", help="default auto: CUDA if available")
     add(
         "--quick",
@@ -84,6 +93,8 @@ def shared_values(options: argparse.Namespace) -> dict[str, Any]:
         "weights": tuple(options.weights) if options.weights else None,
         "allow_untrained": options.allow_untrained or options.quick,
         "device": options.device,
+        "budgets": tuple(options.budgets.split(",")) if options.budgets else BUDGETS,
+        **{name: getattr(options, name) for name in _GIVEN},
     }
 
 
@@ -91,17 +102,21 @@ def run_experiment(
     parser: argparse.ArgumentParser,
     build: Callable[[argparse.Namespace], GridConfig],
     arguments: Sequence[str] | None = None,
+    *,
+    conclude: Callable[[Grid], list[str]] | None = None,
 ) -> int:
-    """Runs the grid that `build` makes from the options, writes its report and prints the table.
-    Returns the exit code."""
+    """Runs the grid that `build` makes from the options, writes its report and prints the table,
+    and what `conclude` says about it. Returns the exit code."""
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the grid command
-    from trainer.grid.grid import run_grid
+    from trainer.grid.sequential import run_whole_grid
 
     try:
-        grid = run_grid(build(options))
+        grid = run_whole_grid(build(options))
         print_results(grid, write_report(grid.root), as_json=options.json)
+        if conclude is not None and not options.json:
+            print("\n".join(conclude(grid)))
     except (SynthGridError, OSError) as error:
         logger.error("error: %s", error)
         return 1

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from trainer.analysis.mistakes import write_mistakes
-from trainer.config import KFOLD, GridConfig, TrainingConfig
+from trainer.config import AUTO, KFOLD, GridConfig, TrainingConfig
 from trainer.data.cells import Shortage, check_counts
 from trainer.data.contact_sheet import contact_sheet
 from trainer.data.dataset import Dataset, load_dataset
@@ -25,11 +25,12 @@ from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, executor_for
 from trainer.grid.kfold import chosen_rates
 from trainer.grid.lock import grid_locked, refuse_unfinished
-from trainer.grid.planning import plan_runs, run_entry, training_configs
+from trainer.grid.planning import images_of_seed, plan_runs, run_entry, training_configs
 from trainer.models.cost import measured_cost
 from trainer.models.registry import model_spec
 from trainer.models.weights import Weights, check_fit, find_weights, given_weights
 from trainer.progress import Progress
+from trainer.quality.select import with_selections
 from trainer.runs import (
     GRID_FILE,
     LEAKS_FILE,
@@ -88,6 +89,8 @@ def run_grid(config: GridConfig) -> Grid:
         TrainerError: the data, the configuration or the weights are invalid, or another process
             holds the folder.
     """
+    if config.seeds == AUTO:
+        raise ConfigError("run_grid takes a number of seeds; run_whole_grid plans it")
     # Without it CUDA is not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.threads:
@@ -110,7 +113,8 @@ def run_grid(config: GridConfig) -> Grid:
         if pending:
             _train_all(pending, executor, out=out, weights=grid.weights, device=device)
         finished = read_grid(out)
-        write_mistakes(out, grid.dataset, finished)
+        if config.test_share is None:  # else every seed makes mistakes on other images
+            write_mistakes(out, grid.dataset, finished)
         return finished
 
 
@@ -129,7 +133,10 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
         {name: Path(folder) for name, folder in config.sources.items()},
         more=Path(config.more_real) if config.more_real is not None else None,
         limit_per_class=config.limit_per_class,
+        split=config.test_share is None,
     )
+    folders = {name: Path(folder) for name, folder in config.sources.items()}
+    dataset = with_selections(dataset, config.selections, folders)
     capped = _checked_counts(dataset, config, may_lack=0.0)
     tuned = read_tuned(config.tuned, models=config.models)
     refuse_other_recipes(tuned.values(), config.recipe)
@@ -152,7 +159,11 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
 def _with_chosen_rates(grid: PreparedGrid, device: torch.device) -> PreparedGrid:
     with deterministic():
         training = chosen_rates(
-            grid.config, grid.dataset, grid.training, grid.weights, device=device
+            grid.config,
+            images_of_seed(grid.config, grid.dataset, 0),
+            grid.training,
+            grid.weights,
+            device=device,
         )
     runs = plan_runs(grid.config, grid.dataset, training, grid.weights)
     return replace(grid, training=training, runs=runs)
@@ -162,9 +173,10 @@ def _refuse_out_among_images(config: GridConfig) -> None:
     """Run folders inside a folder of class folders would be taken for classes."""
     out, real = Path(config.out).resolve(), Path(config.real)
     more = [config.more_real] if config.more_real is not None else []
-    folders = [real / "train", real / "test", *map(Path, (*config.sources.values(), *more))]
+    parts = [real / "train", real / "test"] if config.test_share is None else [real]
+    folders = [*parts, *map(Path, (*config.sources.values(), *more))]
     inside = [folder for folder in folders if out.is_relative_to(folder.resolve())]
-    if out == real.resolve():
+    if out == real.resolve() and not inside:
         inside = [real]
     if inside:
         raise ConfigError(
@@ -177,9 +189,10 @@ def _without_leaks(
 ) -> tuple[Dataset, dict[str, Any], tuple[Shortage, ...]]:
     """The images to train and test on, the leaks between them as stored in grid.json, and which
     arms lack images without them."""
+    searched = dataset if config.test_share is None else images_of_seed(config, dataset, 0)
     if not config.drop_leaks:
-        refuse_spoilt_test(dataset)
-    leaks = remembered_leaks(dataset, Path(config.out) / LEAKS_FILE)
+        refuse_spoilt_test(searched)
+    leaks = remembered_leaks(searched, Path(config.out) / LEAKS_FILE)
     if leaks.two_labels:
         one, other = leaks.two_labels[0][0], leaks.two_labels[0][-1]
         logger.warning(
@@ -207,7 +220,7 @@ def _checked_counts(
 ) -> tuple[Shortage, ...]:
     """Where arms get fewer images than they ask for, with a warning for each arm."""
     found = check_counts(
-        dataset,
+        images_of_seed(config, dataset, 0),
         config.used_arms,
         validation_share=config.held_out_share,
         may_lack=1.0 if config.cap_amounts else may_lack,
@@ -255,7 +268,7 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
     info = {
         "config": asdict(config),
         "classes": dataset.classes,
-        "images_per_class": dataset.images_per_class(),
+        "images_per_class": images_of_seed(config, dataset, 0).images_per_class(),
         "fingerprints": dataset.fingerprints(),
         "leaks": grid.leaks,
         "models": {
@@ -267,7 +280,12 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
         "versions": versions(),
         "arms": [arm.name for arm in config.used_arms],
         "capped": [asdict(each) for each in grid.capped],
-        "sources": config.sources,
+        "sources": config.sources
+        | {
+            name: config.sources[each.source]
+            for each in config.selections
+            for name in (each.name, each.random)
+        },
         "runs": [run_entry(run.config, dataset.sources) for run in grid.runs],
     }
     clear_unfinished(out)

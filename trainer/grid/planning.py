@@ -11,6 +11,7 @@ from trainer.arms import BASELINE, Arm, parse_arm, resolved_source
 from trainer.config import GridConfig, RunConfig, TrainingConfig
 from trainer.data.cells import cell_images
 from trainer.data.dataset import Dataset
+from trainer.data.redraw import redrawn, resplit
 from trainer.models.weights import Weights
 from trainer.training.run import PlannedRun
 from trainer.training.tuned import TunedHyperparameters
@@ -27,11 +28,10 @@ def plan_runs(
     """Every run of the grid, ordered by model, arm, budget and seed. `training` has each model's
     baseline."""
     draws = {
-        (arm, seed): cell_images(
-            dataset, arm=arm, seed=seed, validation_share=config.held_out_share
-        )
-        for arm in config.used_arms
+        (arm, seed): cell_images(images, arm=arm, seed=seed, validation_share=config.held_out_share)
         for seed in config.used_seeds
+        for images in [images_of_seed(config, dataset, seed)]
+        for arm in config.used_arms
     }
     planned = []
     for model in config.models:
@@ -61,6 +61,15 @@ def plan_runs(
     return planned
 
 
+def images_of_seed(config: GridConfig, dataset: Dataset, seed: int) -> Dataset:
+    """The images that the cells of one seed share: all, or those that the seed draws."""
+    if config.test_share is not None:
+        return resplit(dataset, config.test_share, seed=seed)
+    if config.used_redraw is None:
+        return dataset
+    return redrawn(dataset, config.used_redraw, seed=seed)
+
+
 def training_configs(
     config: GridConfig, dataset: Dataset, tuned: Mapping[str, TunedHyperparameters]
 ) -> dict[str, TrainingConfig]:
@@ -70,6 +79,7 @@ def training_configs(
     Raises:
         ConfigError: tuned values are out of range, or make an arm the same as the baseline.
     """
+    dataset = images_of_seed(config, dataset, 0)
     cells = {
         arm.name: cell_images(dataset, arm=arm, seed=0, validation_share=config.held_out_share)
         for arm in config.used_arms

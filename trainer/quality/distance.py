@@ -41,8 +41,8 @@ from trainer.quality.mmd import (
     rbf,
     squared_distance,
 )
-from trainer.quality.probe import fit_head, out_of_fold
-from trainer.quality.sets import LabelledFeatures, SeenSets
+from trainer.quality.probabilities import fit_head, out_of_fold
+from trainer.quality.sets import LabelledFeatures, SeenSets, compressed_together
 
 logger = logging.getLogger(__name__)
 _MOST_ROWS = 5000  # of a set, in the kernel
@@ -164,7 +164,13 @@ class _Measure:
         sides += [] if self.other is None else [self.other]
         self.equal = int(min(side.counts(self.classes).min() for side in sides))
         self.blocks = self._blocks(sets.train, *sets.made.values())
-        self.head = fit_head(sets.train, self.classes, seed=seed)
+        self.train, self.test, *made = compressed_together(
+            sets.train, sets.test, *sets.made.values()
+        )
+        self.made = dict(zip(sets.made, made, strict=True))
+        self.head = fit_head(
+            self.train.features, self.train.labels, num_classes=self.classes, seed=seed
+        )
 
     def _real_sides(self) -> tuple[LabelledFeatures, LabelledFeatures | None]:
         """What real images are compared with: training and test images, or two halves."""
@@ -197,9 +203,9 @@ class _Measure:
 
     def source(self, number: int, name: str) -> Against:
         """The set `name`, the `number`-th in `blocks`, against real training images."""
-        made = self.sets.made[name]
-        labels, predicted = made.labels, self.head.predict(made.features)
-        return self._against(name, made, self.blocks, number, labels, predicted)
+        made = self.made[name]
+        taken = self.head.logits(made.features).argmax(axis=1)
+        return self._against(name, self.sets.made[name], self.blocks, number, made.labels, taken)
 
     def real(self) -> Against | None:
         """Real images against real ones."""
@@ -207,11 +213,13 @@ class _Measure:
             return None
         blocks = self._blocks(self.reference, self.other)
         if self.other is self.sets.test:
-            labels, predicted = self.other.labels, self.head.predict(self.other.features)
-            return self._against(REAL_TEST, self.other, blocks, 1, labels, predicted)
-        labels = self.sets.train.labels
-        predicted = out_of_fold(self.sets.train, self.classes, seed=self.seed)
-        return self._against(REAL_HALF, self.other, blocks, 1, labels, predicted)
+            taken = self.head.logits(self.test.features).argmax(axis=1)
+            return self._against(REAL_TEST, self.other, blocks, 1, self.test.labels, taken)
+        labels = self.train.labels
+        found, _ = out_of_fold(
+            self.train.features, labels, num_classes=self.classes, seed=self.seed
+        )
+        return self._against(REAL_HALF, self.other, blocks, 1, labels, found.argmax(axis=1))
 
     def _against(
         self,
@@ -220,8 +228,9 @@ class _Measure:
         blocks: Blocks,
         number: int,
         labels: np.ndarray,
-        predicted: np.ndarray,
+        taken: np.ndarray,
     ) -> Against:
+        """`taken` is what a head takes images of these `labels` for."""
         pooled, by_class = self._distances(blocks, number)
         density, coverage = self._density_and_coverage(rows)
         no_frechet = why_no_frechet(len(self.reference), len(rows))
@@ -232,9 +241,9 @@ class _Measure:
             by_class,
             density,
             coverage,
-            _agreement(labels, predicted),
+            _agreement(labels, taken),
             {
-                label: _agreement(labels[labels == each], predicted[labels == each])
+                label: _agreement(labels[labels == each], taken[labels == each])
                 for each, label in enumerate(self.sets.classes)
             },
             None if no_frechet else frechet(self.reference.features, rows.features),
@@ -279,5 +288,5 @@ class _Measure:
         )
 
 
-def _agreement(labels: np.ndarray, predicted: np.ndarray) -> Share:
-    return wilson(int((labels == predicted).sum()), len(labels))
+def _agreement(labels: np.ndarray, taken: np.ndarray) -> Share:
+    return wilson(int((labels == taken).sum()), len(labels))

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.dataset import Dataset, Sample, quoted
-from trainer.data.leaks import find_leaks
+from trainer.data.dataset import Sample, quoted
+from trainer.data.similarity import find_matches, same_picture_threshold
 from trainer.errors import ConfigError, DataError
 from trainer.quality.gain import (
     Answers,
@@ -31,7 +31,7 @@ from trainer.quality.gain import (
     make_splits,
 )
 from trainer.quality.images import MadeImages, RealImages
-from trainer.quality.sets import LabelledFeatures
+from trainer.quality.sets import LabelledFeatures, compressed_together
 
 logger = logging.getLogger(__name__)
 HELPS, HURTS, UNDECIDED = "helps", "hurts", "undecided"
@@ -132,6 +132,7 @@ def estimate(
     splits = make_splits(
         samples, repeats=repeats, per_class=config.real_per_class, seed=config.seed
     )
+    real, made = compressed_together(real, made)
     sample = Sampled(made, np.zeros((0, 2), np.int64) if derived is None else derived)
     most = _usable(sample, splits, made, classes)
     ks = [k for k in config.ks if k <= most] or [most]
@@ -188,26 +189,22 @@ def _accuracy(each: Answers) -> float:
     return float(np.nanmean(np.nanmean(each.correct, axis=(0, 1))))
 
 
-def derived_pairs(real: RealImages, made: MadeImages) -> np.ndarray:
+def derived_pairs(
+    real: RealImages, made: MadeImages, thumbs: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     """int64 [p,2]: synthetic images and the real training images that they are copies of, or were
-    made from, by their numbers.
-
-    Raises:
-        DataError: an image cannot be decoded.
+    made from, by their numbers; `thumbs` are the thumbnails of the real and of the synthetic ones.
     """
     row_of = {each.file: row for row, each in enumerate(real.train)}
     by_hash = {each.sha256: row for row, each in enumerate(real.train)}
     pairs = set()
-    for number, origin in enumerate(made.origins):
+    for number, (each, origin) in enumerate(zip(made.samples, made.origins, strict=True)):
         source = by_hash.get(origin.source_sha256, row_of.get(_below(origin.source_image)))
-        if source is not None:
-            pairs.add((number, source))
-    made_row = {each.file: number for number, each in enumerate(made.samples)}
-    # Training images on two sides: only pairs with synthetic ones matter, and both sides have them.
-    sides = Dataset(real.classes, real.train[::2], real.train[1::2], made.samples)
-    for leak in find_leaks(sides).found:
-        if leak.dropped.part == "synthetic":
-            pairs.add((made_row[leak.dropped.file], row_of[leak.kept.file]))
+        pairs |= {(number, row) for row in (source, by_hash.get(each.sha256)) if row is not None}
+    labels = ([each.label for each in real.train], [each.label for each in made.samples])
+    threshold = same_picture_threshold(*thumbs, *labels)
+    for match in find_matches(*thumbs, threshold=threshold):
+        pairs.add((match.second, match.first))
     return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
 
 

@@ -14,7 +14,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from trainer.quality.embedders import Embedder
 _QUALITY = 50
 _SHARE = 0.1  # of the images of a set may be smaller than the size that all are reduced to
 _SIZES_READ = 500
+_ANY_SIDE = 1 << 16
 _CHUNK = 64
 _SAVE_EVERY_S = 60.0
 _COLUMNS = ("features", "thumbs", "range")
@@ -73,29 +74,37 @@ def common_size(sets: Sequence[Sequence[Sample]], embedder: Embedder) -> int:
 def _small_side(samples: Sequence[Sample]) -> int:
     step = max(1, len(samples) // _SIZES_READ)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        sides = sorted(pool.map(lambda sample: min(_size(sample.path)), samples[::step]))
-    return sides[int(_SHARE * len(sides))]
+        known = pool.map(lambda sample: _side(sample.path), samples[::step])
+        sides = sorted(side for side in known if side is not None)
+    return sides[int(_SHARE * len(sides))] if sides else _ANY_SIDE
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _side(path: Path) -> int | None:
+    """The shorter side in pixels; None if the file is not an image, which decoding will report."""
     try:
         with open_image(path) as image:
-            width, height = image.size
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    return width, height
+            return min(image.size)
+    except (OSError, ValueError):
+        return None
 
 
 def see(
-    samples: Sequence[Sample], embedder: Embedder, *, common_px: int, cache: Path, what: str
+    samples: Sequence[Sample],
+    embedder: Embedder,
+    *,
+    common_px: int,
+    cache: Path,
+    what: str,
+    damaged: dict[str, str] | None = None,
 ) -> Seen:
     """What is known of these images, in their order; each different file is decoded once, and never
     again while `cache`, a folder, is kept. `what` names them in the progress line.
 
+    With `damaged`, an image that cannot be decoded goes there, {hash: why}, and has NaN features.
     Takes about 6 kB of memory an image with lite0, and only 64 decoded images at a time.
 
     Raises:
-        DataError: an image cannot be decoded.
+        DataError: an image cannot be decoded, and `damaged` was not given.
     """
     file = cache / f"{_key(embedder, common_px)}.safetensors"
     known = read_rows(file, _COLUMNS)
@@ -106,19 +115,31 @@ def see(
         rows = dict(rows)
         saved_at = time.monotonic()
         with Progress(what, total=len(missing), unit="images") as progress:
-            for digests, seen in _look(missing, embedder, common_px):
+            for looked_at, digests, seen in _look(missing, embedder, common_px, damaged):
                 rows |= {digest: len(rows) + number for number, digest in enumerate(digests)}
                 for name in _COLUMNS:
                     blocks[name].append(seen[name])
-                progress.advance(len(digests))
+                progress.advance(looked_at)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
                     blocks = {name: [torch.cat(each)] for name, each in blocks.items()}
                     write_rows(file, list(rows), {name: blocks[name][0] for name in _COLUMNS})
                     saved_at = time.monotonic()
-        columns = {name: torch.cat(blocks[name]) for name in _COLUMNS}
-        write_rows(file, list(rows), columns)
-    order = torch.tensor([rows[each.sha256] for each in samples], dtype=torch.long)
-    return Seen(*(columns[name][order].numpy() for name in _COLUMNS))
+        columns = {name: torch.cat(blocks[name]) for name in _COLUMNS if blocks[name]}
+        if columns:
+            write_rows(file, list(rows), columns)
+    return _ordered([rows.get(each.sha256, -1) for each in samples], columns)
+
+
+def _ordered(rows: Sequence[int], columns: Mapping[str, torch.Tensor]) -> Seen:
+    """These rows of the columns; -1 is an image that nothing is known of."""
+    if not columns:
+        nothing = np.full((len(rows), 3), np.nan, dtype=np.float32)
+        return Seen(nothing, np.zeros((len(rows), THUMB_PX, THUMB_PX), np.uint8), nothing)
+    order = torch.tensor(rows, dtype=torch.long)
+    features, thumbs, spans = (columns[name][order].numpy() for name in _COLUMNS)
+    unknown = order.numpy() < 0
+    features[unknown], thumbs[unknown], spans[unknown] = np.nan, 0, np.nan
+    return Seen(features, thumbs, spans)
 
 
 def _key(embedder: Embedder, common_px: int) -> str:
@@ -130,33 +151,49 @@ def _key(embedder: Embedder, common_px: int) -> str:
 
 
 def _look(
-    files: dict[str, Path], embedder: Embedder, common_px: int
-) -> Iterator[tuple[list[str], dict[str, torch.Tensor]]]:
-    """Chunks of at most 64 files: their hashes, and their columns."""
+    files: dict[str, Path], embedder: Embedder, common_px: int, damaged: dict[str, str] | None
+) -> Iterator[tuple[int, list[str], dict[str, torch.Tensor]]]:
+    """Chunks of at most 64 files: how many were looked at, the hashes of those that could be
+    decoded, and their columns."""
     digests = list(files)
     chunks = [digests[start : start + _CHUNK] for start in range(0, len(digests), _CHUNK)]
 
-    def decode(digest: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return glance(read_image(files[digest]), common_px=common_px, size_px=embedder.size_px)
+    def decode(digest: str) -> _Glance | None:
+        try:
+            image = read_image(files[digest])
+        except DataError as error:
+            if damaged is None:
+                raise
+            damaged[digest] = str(error)
+            return None
+        return glance(image, common_px=common_px, size_px=embedder.size_px)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        ahead: list[Future[tuple[np.ndarray, np.ndarray, np.ndarray]]] = []
+        ahead: list[Future[_Glance | None]] = []
         for number, chunk in enumerate(chunks):
             current = ahead or [pool.submit(decode, digest) for digest in chunk]
             # The next chunk is decoded while this one is embedded.
             following = chunks[number + 1] if number + 1 < len(chunks) else []
             ahead = [pool.submit(decode, digest) for digest in following]
+            found = {
+                digest: result
+                for digest, each in zip(chunk, current, strict=True)
+                if (result := each.result()) is not None
+            }
+            if not found:
+                continue
             pixels, thumbs, spans = (
-                torch.from_numpy(np.stack(column))
-                for column in zip(*(each.result() for each in current), strict=True)
+                torch.from_numpy(np.stack(column)) for column in zip(*found.values(), strict=True)
             )
             features = embedder.embed(pixels.permute(0, 3, 1, 2))
-            yield chunk, {"features": features, "thumbs": thumbs, "range": spans}
+            columns = {"features": features, "thumbs": thumbs, "range": spans}
+            yield len(chunk), list(found), columns
 
 
-def glance(
-    image: Image.Image, *, common_px: int, size_px: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+_Glance = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def glance(image: Image.Image, *, common_px: int, size_px: int) -> _Glance:
     """(equalised pixels uint8 [size_px,size_px,3], grey thumbnail uint8 [32,32], float32 [3] of
     lowest, highest and standard deviation) of an upright RGB image."""
     values = np.asarray(image)

@@ -29,7 +29,7 @@ from scipy.special import stdtrit
 from trainer.data.dataset import Sample
 from trainer.data.folds import fold_splits, group_of
 from trainer.errors import DataError
-from trainer.quality.probe import fit_head
+from trainer.quality.probabilities import fit_head
 from trainer.quality.sets import LabelledFeatures
 
 FOLDS = 5
@@ -172,16 +172,19 @@ def answers(
     most = sample.most_per_class(splits, classes)
 
     def fit(split: Split, chosen: np.ndarray, strength: float | None) -> tuple[float, np.ndarray]:
-        learned = real.take(split.fit)
-        together = LabelledFeatures(
-            np.concatenate([learned.features, sample.rows.features[chosen]]),
+        learned, held = real.take(split.fit), real.take(split.held)
+        values = np.concatenate([learned.features, sample.rows.features[chosen]])
+        head = fit_head(
+            values,
             np.concatenate([learned.labels, sample.rows.labels[chosen]]),
+            num_classes=classes,
+            judged=np.arange(len(values)) < len(learned),
+            strength=strength,
+            seed=seed,
         )
-        judged = np.arange(len(together)) < len(learned)
-        head = fit_head(together, classes, judged=judged, strength=strength, seed=seed)
         on_fit()
-        held = real.take(split.held)
-        return head.fit.strength, (head.predict(held.features) == held.labels).astype(np.float64)
+        right = head.logits(held.features).argmax(axis=1) == held.labels
+        return head.strength, right.astype(np.float64)
 
     def chosen(split: Split, k: int, half: int) -> np.ndarray:
         orders = sample.orders(split, classes, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from trainer.errors import ConfigError
 from trainer.quality.embedders import Embedder
 from trainer.quality.features import common_size, see
 from trainer.quality.images import MadeImages, RealImages
+from trainer.quality.probabilities import compressed
 
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """`features` float32 [n,D] and `labels` int64 [n], numbers of classes."""
+    """`features` [n,D] and `labels` int64 [n], numbers of classes."""
 
     features: np.ndarray
     labels: np.ndarray
@@ -47,16 +48,18 @@ class LabelledFeatures:
 @dataclass(frozen=True)
 class SeenSets:
     """All images of a comparison. `test` is empty without test images; `common_px` is the side in
-    pixels to which all images were reduced."""
+    pixels to which all images were reduced; `thumbs` are the thumbnails of the training images,
+    under the name "", and of each synthetic set."""
 
     classes: tuple[str, ...]
     train: LabelledFeatures
     test: LabelledFeatures
     made: Mapping[str, LabelledFeatures]
     common_px: int
+    thumbs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def only(self, kept: Sequence[int]) -> SeenSets:
-        """The sets without the other classes, whose numbers change."""
+        """The sets without the other classes, whose numbers change, and without thumbnails."""
         new = np.full(len(self.classes), -1)
         new[list(kept)] = np.arange(len(kept))
 
@@ -87,19 +90,32 @@ def see_sets(
         DataError: an image cannot be decoded.
     """
     cache = cache or quality_folder(next(iter(made.values())).root) / "features"
-    parts = {"real/train": real.train, "real/test": real.test}
-    parts |= {name: each.samples for name, each in made.items()}
-    common_px = common_size(list(parts.values()), embedder)
+    common_px = common_size(
+        [real.train, real.test, *(each.samples for each in made.values())], embedder
+    )
+    thumbs: dict[str, np.ndarray] = {}
 
-    def seen(name: str, samples: Sequence[Sample]) -> LabelledFeatures:
+    def seen(name: str, samples: Sequence[Sample], what: str) -> LabelledFeatures:
         labels = np.array([real.classes.index(each.label) for each in samples], dtype=np.int64)
         if not len(samples):
             return LabelledFeatures(np.zeros((0, 1), np.float32), labels)
-        found = see(samples, embedder, common_px=common_px, cache=cache, what=f"seeing {name}")
+        found = see(samples, embedder, common_px=common_px, cache=cache, what=f"seeing {what}")
+        thumbs[name] = found.thumbs
         return LabelledFeatures(found.features, labels)
 
-    train, test, *others = [seen(name, samples) for name, samples in parts.items()]
-    return SeenSets(real.classes, train, test, dict(zip(made, others, strict=True)), common_px)
+    test = seen("", real.test, "real test images")
+    train = seen("", real.train, "real training images")
+    others = {name: seen(name, each.samples, name) for name, each in made.items()}
+    return SeenSets(real.classes, train, test, others, common_px, thumbs)
+
+
+def compressed_together(*sets: LabelledFeatures) -> list[LabelledFeatures]:
+    """The sets in the coordinates in which heads are fitted; see `compressed`."""
+    filled = [each for each in sets if len(each)]
+    values = compressed(np.concatenate([each.features for each in filled]))
+    ends = np.cumsum([len(each) for each in filled])[:-1]
+    parts = iter(np.split(values, ends))
+    return [LabelledFeatures(next(parts), each.labels) if len(each) else each for each in sets]
 
 
 def named_folders(given: Sequence[str]) -> dict[str, Path]:

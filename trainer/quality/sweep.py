@@ -62,7 +62,7 @@ def judge(
             sets.made[name],
             config,
             classes=real.classes,
-            derived=derived_pairs(real, images),
+            derived=derived_pairs(real, images, (sets.thumbs[""], sets.thumbs[name])),
         )
         speed, _ = measured_speed(images.root)
         found.append(

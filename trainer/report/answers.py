@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterator
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
-from trainer.analysis.comparisons import Comparison
+from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.power import MOST_SEEDS, SeedPlan, plan_seeds
 from trainer.analysis.results import Results
+from trainer.config.selection import RANDOM
 from trainer.report.wording import (
     BUDGET_SHORT,
     SUGGESTIVE,
@@ -25,11 +26,10 @@ from trainer.report.wording import (
     per_class,
     point_count,
     points,
+    scope,
     verdict,
 )
 from trainer.runs import Grid
-
-GIVEN = "with these training images"
 
 
 def short_verdicts(results: Results) -> list[str]:
@@ -70,7 +70,23 @@ def answers(results: Results) -> list[str]:
                 "compare with real only."
             )
         found += [_answer(results, key) for key in keys]
+        found += [
+            _selected(results, duel)
+            for duel in results.verdicts.duels
+            if duel.key.model == model and duel.rival.source.endswith(RANDOM)
+        ]
     return found
+
+
+def _selected(results: Results, duel: Duel) -> str:
+    """What a selection gives beyond as many images at random."""
+    change, noun = duel.change, model_noun(results.grid, duel.key.model)
+    facts = f"{interval(change)}, {p_value(duel.p_holm)}, exploratory"
+    return (
+        f"Selecting '{duel.key.source}'{budget_note(duel.key)} changed the macro F1 of {noun} by "
+        f"{points(change.value)} points against as many images at random ({facts}): "
+        f"{verdict(duel)}."
+    )
 
 
 def _answer(results: Results, key: CellKey) -> str:
@@ -83,7 +99,7 @@ def _answer(results: Results, key: CellKey) -> str:
         return f"{start} {amount} with a single seed: no interval, no test."
     facts = f"{interval(change)}, {p_value(comparison.p_holm)}{_family(comparison)}"
     sentences = [
-        f"{start} {amount} {GIVEN} ({facts}): {verdict(comparison)}{_twin(results, key)}.",
+        f"{start} {amount} {scope(grid)} ({facts}): {verdict(comparison)}{_twin(results, key)}.",
         worth(grid, key, results.verdicts.exchanges.get(key)),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -199,10 +215,30 @@ def _times(factor: float) -> str:
 
 
 def plans(results: Results) -> list[str]:
-    """For each model how many seeds would find the change that was asked for, and their price."""
+    """For each model how many seeds would find the change that was asked for, and their price; of
+    a grid that planned its seeds, what became of the plan."""
+    if results.looks:
+        return [_looks(results)]
     if results.detect is None:
         return []
     return [sentence for model in results.models for sentence in _plan(results, model)]
+
+
+def _looks(results: Results) -> str:
+    looks, detect = results.looks[1:], results.grid.info["config"].get("detect")
+    seeds = len({run.seed for run in results.grid.runs})
+    places = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}" if looks[1:] else str(looks[0])
+    early = ""
+    if seeds < looks[-1] and results.is_decided:
+        early = (
+            f"It stopped after {seeds}, since every headline was decided. A change that is found "
+            "early is on average a little too large. "
+        )
+    return (
+        f"The grid planned its seeds after a pilot of {results.looks[0]}, to find a change of "
+        f"{detect:g} points: looks after {places} seeds. {early}"
+        "p-values and intervals of changes allow for the pilot and the looks."
+    )
 
 
 def _plan(results: Results, model: str) -> Iterator[str]:

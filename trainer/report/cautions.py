@@ -14,18 +14,24 @@ from trainer.analysis.trends import Trend
 from trainer.report.wording import (
     arm_title,
     budget_note,
+    drawn_share,
     interval,
     model_noun,
     model_title,
     p_value,
+    per_class,
     percent,
     points,
+    pool_size,
 )
 from trainer.runs import Grid
 
 _ENOUGH_SEEDS = 5
 _LISTED = 4
 _POWER = 0.8
+# Of the pool. Where draws share a tenth, the true spread of a mean of 5 seeds is up to a quarter
+# larger than theirs shows: sqrt(1 + 5 * 0.1 / 0.9).
+_MUCH_DRAWN = 0.1
 _COMPARABLE = 3  # seeds, from which one can be called an exception
 
 
@@ -40,6 +46,7 @@ def warnings(results: Results) -> list[str]:
         *_gaps(results),
         *_doubts(results),
         *_leaks(results.grid),
+        *_overlap(results.grid),
         *_blind_spots(results),
     ]
 
@@ -129,10 +136,22 @@ def _doubts(results: Results) -> Iterator[str]:
             "Only one seed: the variation between seeds is unknown, so nothing is tested. "
             "Use --seeds 5."
         )
-    elif seeds < _ENOUGH_SEEDS:
+    elif seeds < _ENOUGH_SEEDS and not results.looks:
         yield (
             f"Only {seeds} seeds: intervals are wide and real effects may be missed. "
             "Use five or more (--seeds 5)."
+        )
+
+
+def _overlap(grid: Grid) -> Iterator[str]:
+    """Draws of training images that have much in common."""
+    share = drawn_share(grid)
+    if share is not None and share > _MUCH_DRAWN:
+        yield (
+            f"Each seed draws {per_class(grid, 'train')} real training images per class from "
+            f"{pool_size(grid)}, so draws have {share:.0%} of their images in common on average. "
+            "Intervals hold for draws from this pool, and are too narrow for other real images: "
+            "draw fewer, or add images with --more-real."
         )
 
 

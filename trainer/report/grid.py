@@ -22,6 +22,7 @@ from trainer.report.wording import (
     percent,
     point_count,
     points,
+    scope,
     verdict,
 )
 
@@ -127,7 +128,7 @@ def _grid_note(results: Results) -> str:
     rest = len(found) - headlines + len(results.verdicts.duels)
     notes = [
         "Percent on the test images, ± half the width of a 95% interval over seeds and test "
-        "images, with these training images. Changes are paired with real only by seed and test "
+        f"images, {scope(results.grid)}. Changes are paired with real only by seed and test "
         "image; their intervals are not corrected. p-values are corrected (Holm) in two families: "
         f"{counted(headlines, 'headline comparison')}, which the plan fixed before training (the "
         "largest amount of each model and source), and "
@@ -169,7 +170,8 @@ def duel_section(results: Results) -> str:
         "<th>Difference in macro F1, points</th><th>Corrected</th></tr>"
     )
     note = (
-        "What synthetic images give beyond what costs nothing, or beyond as many real images. "
+        "What synthetic images give beyond what costs nothing, or beyond as many real images, and "
+        "what a selection gives beyond as many images at random. "
         "Exploratory: p-values are corrected together with those of the grid's exploratory "
         "comparisons."
     )
@@ -200,7 +202,7 @@ def metric_section(results: Results) -> str:
                 f"<td>{_score(metric, found[metric]) if metric in found else ''}</td>"
                 for metric in results.titles
             )
-            + f"<td>{_votes(results.comparison(key))}</td></tr>"
+            + f"<td>{_votes(results, key)}</td></tr>"
             for key in results.of(model)
             if (found := results.metrics.get(key))
         ]
@@ -216,7 +218,8 @@ def metric_section(results: Results) -> str:
     )
 
 
-def _votes(comparison: Comparison | None) -> str:
-    if comparison is None:
+def _votes(results: Results, key: CellKey) -> str:
+    comparison = results.comparison(key)
+    if comparison is None or results.overlap is not None:  # no image is tested by all seeds
         return ""
     return f"{comparison.votes.won} : {comparison.votes.lost}"

@@ -9,7 +9,14 @@ from typing import Any
 from trainer.analysis.results import Results
 from trainer.report.html import pairs, section, table, text
 from trainer.report.tables import latex_table, markdown_table
-from trainer.report.wording import counted, model_title, point_count
+from trainer.report.wording import (
+    counted,
+    drawn_share,
+    model_title,
+    per_class,
+    point_count,
+    pool_size,
+)
 
 _LEAKS_SHOWN = 30
 _LEAK_KINDS = {
@@ -138,17 +145,7 @@ def _head(entry: Mapping[str, Any]) -> str:
 
 
 def _test_notes(results: Results) -> Iterator[str]:
-    yield (
-        "<b>What is tested:</b> whether a new grid, <b>with these training images</b>, but with "
-        "new seeds and new test images of the same kind, would on average show a change in macro "
-        "F1 from real only. Other real training images of the same classes may give another "
-        "change; no interval here covers that. Two sources of variation are accounted for: the "
-        "test images (paired, within classes, from each image's effect on macro F1) and the seeds "
-        "(variance between runs; a few seeds alone estimate it poorly, so it is moderated by all "
-        "cells of the model, the less the more unevenly cells scatter). The interaction of runs "
-        "and images is counted once. Intervals and p-values use Student's t with Satterthwaite's "
-        "degrees of freedom."
-    )
+    yield _splits_note(results) if results.overlap is not None else _seeds_note(results)
     found = results.verdicts.comparisons.values()
     headlines = sum(each.is_headline for each in found)
     rest = len(found) - headlines + len(results.verdicts.duels)
@@ -175,6 +172,48 @@ def _test_notes(results: Results) -> Iterator[str]:
             "beyond its end) has the macro F1 of the synthetic arm. The interval holds every "
             "number whose value on the curve does not differ from the arm's at the 5% level."
         )
+
+
+def _seeds_note(results: Results) -> str:
+    return (
+        f"<b>What is tested:</b> whether a new grid, {_training_images(results)} Two sources of "
+        "variation are accounted for: the test images (paired, within classes, from each image's "
+        "effect on macro F1) and the seeds (variance between runs; a few seeds alone estimate it "
+        "poorly, so it is moderated by all cells of the model, the less the more unevenly cells "
+        "scatter). The interaction of runs and images is counted once. Intervals and p-values use "
+        "Student's t with Satterthwaite's degrees of freedom."
+    )
+
+
+def _splits_note(results: Results) -> str:
+    assert results.overlap is not None
+    return (
+        "<b>What is tested:</b> whether other images of the same kind, split into "
+        f"{per_class(results.grid, 'train')} training and {per_class(results.grid, 'test')} test "
+        "images per class, would on average show a change in macro F1 from real only. Each seed "
+        "splits the images anew, the same way for all cells. Splits overlap and vary less than "
+        "independent data would, so the variance between them counts 1/seeds + test/training "
+        f"images ({results.overlap:.2f}) times instead of 1/seeds times (Nadeau and Bengio 2003, "
+        "an approximation). Intervals and p-values use Student's t."
+    )
+
+
+def _training_images(results: Results) -> str:
+    """What is given and what varies, as the middle and the end of a sentence, and the next."""
+    grid = results.grid
+    shown = "would on average show a change in macro F1 from real only."
+    if drawn_share(grid) is None:
+        return (
+            "<b>with these training images</b>, but with new seeds and new test images of the same "
+            f"kind, {shown} Other real training images of the same classes may give another "
+            "change; no interval here covers that."
+        )
+    return (
+        f"with new seeds, new test images of the same kind and <b>new draws</b> of "
+        f"{per_class(grid, 'train')} real training images per class from the {pool_size(grid)} "
+        f"there are, {shown} All cells of a seed train on the same draw. Other synthetic images "
+        "may give another change."
+    )
 
 
 def copy_section(results: Results) -> str:

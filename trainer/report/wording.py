@@ -95,6 +95,32 @@ def added_per_class(grid: Grid, amount: float) -> str:
     return _range([int(amount * count + 0.5) for count in grid.info["images_per_class"]["train"]])
 
 
+def scope(grid: Grid) -> str:
+    """For which training images an interval holds: "with these training images"."""
+    if grid.info["config"].get("test_share") is not None:
+        return "over random splits of the images"
+    if drawn_share(grid) is None:
+        return "with these training images"
+    return "over draws of training images"
+
+
+def drawn_share(grid: Grid) -> float | None:
+    """The largest share of a class's real images that a seed draws; None if they are not drawn."""
+    if grid.info["config"].get("redraw") is None:
+        return None
+    counts = grid.info["images_per_class"]
+    return max(
+        float(drawn / (drawn + rest))
+        for drawn, rest in zip(counts["train"], counts["more"], strict=True)
+    )
+
+
+def pool_size(grid: Grid) -> str:
+    """Real images per class that a seed draws from: "250", or "240 to 250"."""
+    counts = grid.info["images_per_class"]
+    return _range([a + b for a, b in zip(counts["train"], counts["more"], strict=True)])
+
+
 def _range(counts: list[int]) -> str:
     return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
 

@@ -23,7 +23,8 @@ from trainer.training.compute import (
     place,
     take,
 )
-from trainer.training.heads import fit_head, fit_logistic
+from trainer.training.fits import Fit, LabelledTensors, accuracy_of, is_guessing
+from trainer.training.fitted import fit_features, fit_head_first
 from trainer.training.mixing import mixed
 from trainer.training.optimisation import (
     averaged,
@@ -36,47 +37,6 @@ logger = logging.getLogger(__name__)
 _SMALLEST_MICRO_BATCH = 2  # batch normalisation cannot be trained on a single image
 _SLOWER = 1 / 3  # of the learning rate, for a training that is started again
 _LOSS_CHECK_EVERY = 25  # updates; reading the loss makes a GPU wait
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a training went. `best_update` is the checkpoint kept: the last, or the one with the
-    fewest validation mistakes, among equals with the lowest loss (the loss alone would favour
-    early, unsure networks). `validation_loss` is None without validation images. `micro_batch` is
-    how many images went through the network at once: the batch size, or less if memory ran out.
-    `dtype` is what the network computed in. `train_accuracy`, in 0..1, is on the training images as
-    they are; `collapsed` means that it is no better than guessing. `retries` is how often the
-    training was started again for that, or because it diverged.
-    """
-
-    updates: int
-    epochs: float
-    best_update: int
-    train_loss: float
-    validation_loss: float | None
-    batch_size: int
-    micro_batch: int
-    dtype: str
-    train_accuracy: float = math.nan
-    collapsed: bool = False
-    retries: int = 0
-
-
-@dataclass(frozen=True)
-class LabelledTensors:
-    """Rows of an input tensor, int64 [n], with their classes, int64 [n].
-
-    Rows of int64 [n,K] are K views of each image; whenever an image is trained on, one of them is
-    drawn. A row may occur twice, even with different labels. `judged`, bool [n], marks those that a
-    choice inside the training may be judged by: the real ones where there are any. None: all.
-    """
-
-    rows: torch.Tensor
-    labels: torch.Tensor
-    judged: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class Standardise(nn.Module):
@@ -127,7 +87,7 @@ def fit(
         RunError: the loss became infinite or NaN, or not even two images at once fit into memory.
     """
     if config.head != "linear" and inputs.ndim == 2:
-        return _fit_features(network, inputs, train, validation, config, seed, device)
+        return fit_features(network, inputs, train, validation, config, seed, device)
     start = _copied(network)
     for attempt in range(config.retries + 1):
         network.load_state_dict(start)
@@ -140,9 +100,9 @@ def fit(
                 raise
             logger.warning("%s: starting again with a third of the learning rate", error)
             continue
-        accuracy = _accuracy(network, inputs, train, device=device, dtype=found.dtype)
+        accuracy = accuracy_of(network, inputs, train, device=device, dtype=found.dtype)
         found = replace(found, train_accuracy=accuracy, retries=attempt)
-        if not _is_guessing(accuracy, train.labels):
+        if not is_guessing(accuracy, train.labels):
             return found
         if not last:
             logger.warning("a training stayed at chance: starting again with a third of the rate")
@@ -167,7 +127,7 @@ def _fit(
     # A head on features costs next to nothing, so it keeps full precision.
     dtype = pick_dtype(config.dtype, device) if inputs.ndim == 4 else "float32"
     if config.head_first and head is not None:
-        _fit_head_first(network, inputs, train, head, device=device, dtype=dtype)
+        fit_head_first(network, inputs, train, head, device=device, dtype=dtype)
     start = _copied(network)
     micro_batch = config.batch_size
     while True:
@@ -194,108 +154,9 @@ def _fit(
         network.load_state_dict(start)
 
 
-def _fit_features(
-    network: nn.Module,
-    inputs: torch.Tensor,
-    train: LabelledTensors,
-    validation: LabelledTensors,
-    config: TrainingConfig,
-    seed: int,
-    device: torch.device,
-) -> Fit:
-    """A frozen model's head without an optimiser. Several views of an image are as many rows."""
-    assert isinstance(network, nn.Sequential)
-    rows = train.rows if train.rows.ndim == 2 else train.rows[:, None]
-    views = rows.shape[1]
-    judged = None if train.judged is None else train.judged.repeat_interleave(views)
-    place(network, inputs, torch.device("cpu"))
-    fit_head(
-        config.head,
-        network,
-        inputs[rows.flatten().to(inputs.device)].cpu(),
-        train.labels.repeat_interleave(views),
-        judged=judged,
-        seed=seed,
-    )
-    place(network, inputs, device)
-    accuracy = _accuracy(network, inputs, train, device=device, dtype="float32")
-
-    def loss(of: LabelledTensors) -> float:
-        found = logits(network, inputs, of.rows, device=device, dtype="float32").cpu()
-        return functional.cross_entropy(found, of.labels).item()
-
-    return Fit(
-        updates=0,
-        epochs=0.0,
-        best_update=0,
-        train_loss=loss(LabelledTensors(rows[:, 0], train.labels)),
-        validation_loss=loss(validation) if len(validation) else None,
-        batch_size=len(rows),
-        micro_batch=len(rows),
-        dtype="float32",
-        train_accuracy=accuracy,
-        collapsed=_is_guessing(accuracy, train.labels),
-    )
-
-
-def _fit_head_first(
-    network: nn.Module,
-    inputs: torch.Tensor,
-    train: LabelledTensors,
-    head: str,
-    *,
-    device: torch.device,
-    dtype: str,
-) -> None:
-    """Puts a logistic regression on the network's own features into its last layer, so that
-    fine-tuning starts from the frozen model (Kumar et al. 2022, "linear probing then
-    fine-tuning")."""
-    parent, _, name = head.rpartition(".")
-    owner, last = network.get_submodule(parent), network.get_submodule(head)
-    if not isinstance(last, nn.Linear):
-        raise RunError(f"the last layer {head} is a {type(last).__name__}, not a Linear")
-    setattr(owner, name, nn.Identity())
-    try:
-        features = logits(network, inputs, train.rows, device=device, dtype=dtype).cpu()
-    finally:
-        setattr(owner, name, last)
-    std, mean = torch.std_mean(features, dim=0, correction=0)
-    std = torch.where(std > 1e-6 * std.max().clamp(min=1e-12), std, torch.ones_like(std))
-    found = fit_logistic(
-        (features - mean) / std,
-        train.labels,
-        num_classes=last.out_features,
-        judged=train.judged,
-    )
-    with torch.no_grad():
-        weight = found.weight / std
-        last.weight.copy_(weight)
-        last.bias.copy_(found.bias - weight @ mean)
-
-
 def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
     """The network's weights, for later."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def _accuracy(
-    network: nn.Module,
-    inputs: torch.Tensor,
-    of: LabelledTensors,
-    *,
-    device: torch.device,
-    dtype: str,
-) -> float:
-    rows = of.rows if of.rows.ndim == 1 else of.rows[:, 0]
-    guessed = logits(network, inputs, rows, device=device, dtype=dtype).argmax(dim=1)
-    return float((guessed.cpu() == of.labels).double().mean())
-
-
-def _is_guessing(accuracy: float, labels: torch.Tensor) -> bool:
-    """Whether an accuracy is within three standard errors of always guessing the most frequent
-    class."""
-    chance = float(labels.bincount().max()) / len(labels)
-    return accuracy <= chance + 3 * math.sqrt(chance * (1 - chance) / len(labels))
 
 
 @dataclass

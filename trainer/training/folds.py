@@ -19,7 +19,8 @@ from trainer.models.registry import model_spec
 from trainer.models.weights import Weights
 from trainer.training.classifier import head_path, new_network
 from trainer.training.compute import predict
-from trainer.training.engine import LabelledTensors, fit
+from trainer.training.engine import fit
+from trainer.training.fits import LabelledTensors
 from trainer.training.inputs import ModelInputs, needed_samples, prepare_inputs
 
 _CHECKPOINT_FOLDS = 5  # a fifth of a fold's training images chooses the checkpoint

@@ -25,7 +25,8 @@ from trainer.errors import RunError
 from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
 from trainer.training.classifier import head_path, new_network
 from trainer.training.compute import predict
-from trainer.training.engine import Fit, LabelledTensors, fit
+from trainer.training.engine import fit
+from trainer.training.fits import Fit, LabelledTensors
 from trainer.training.inputs import ModelInputs, needed_samples
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """Verdicts over whole grids: worked cases, and simulated grids in which nothing, or something, is
 to be found.
 
-Covers: trainer.analysis.cellkey, trainer.analysis.comparisons.
+Covers: trainer.analysis.cellkey, trainer.analysis.changes, trainer.analysis.comparisons.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 from scipy.stats import binom
+from scipy.stats import t as student_t
 from statsmodels.stats.multitest import multipletests
 
 from trainer.analysis.cellkey import CellKey
-from trainer.analysis.comparisons import judge
+from trainer.analysis.comparisons import Comparison, judge
+from trainer.analysis.sequential import levels, sequential_p
 
 REAL = CellKey("cnn", "real", "both")
 
@@ -227,6 +229,30 @@ def test_no_family_has_false_alarms_in_more_than_5_percent_of_500_grids(
     assert max(families.values()) <= most_alarms(500) / 500
 
 
+def test_planned_grids_stop_early_for_large_effects_and_seldom_cry_wolf(
+    simulation: ModuleType,
+) -> None:
+    null = simulation.World(models=1, arms=2, images=300, run=0.12, uneven=0.5)
+    options = {"detect": 0.04, "most_seeds": 12}
+    nothing = simulation.measure_planned(null, grids=40, **options)
+    assert nothing["headline"] <= most_alarms(40) / 40
+    large = simulation.measure_planned(replace(null, effect=0.12), grids=15, **options)
+    assert large["early"] >= 0.5
+    assert large["seeds"] < large["planned"] <= 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["uneven: 1000 images", "collapsing: 1000 images", "one comparison, uneven: 2700 images"],
+)
+def test_looking_and_stopping_raises_no_false_alarms(simulation: ModuleType, name: str) -> None:
+    world = simulation.PLANNED_WORLDS[name]
+    found = simulation.measure_planned(world, grids=300, detect=0.02, most_seeds=20)
+    print(f"\n{name}: {found}")
+    assert max(found["headline"], found["explore"]) <= most_alarms(300) / 300
+
+
 @pytest.mark.slow
 def test_a_larger_effect_or_more_images_are_found_more_often(simulation: ModuleType) -> None:
     world = simulation.WORLDS["+3 points: 5 seeds, 2700 images"]
@@ -242,3 +268,61 @@ def test_a_larger_effect_or_more_images_are_found_more_often(simulation: ModuleT
     assert found["+3"] >= 0.7
     assert found["+5"] >= 0.95
     assert found["+3 on 300"] < found["+3"]
+
+
+LOOKS = (4, 8, 12)
+
+
+def two_cells(
+    true: np.ndarray, seeds: int, share: float = 0.66
+) -> dict[CellKey, dict[int, np.ndarray]]:
+    return {
+        REAL: runs_with([0.60] * seeds, true, seed=1),
+        adding(1.0): runs_with([share] * seeds, true, seed=2),
+    }
+
+
+def at_looks(true: np.ndarray, seeds: int, share: float = 0.66) -> Comparison:
+    return judge(true, two_cells(true, seeds, share), 3, looks=LOOKS).comparisons[adding(1.0)]
+
+
+def test_a_look_has_the_sequential_p_value_and_an_interval_at_its_level(true: np.ndarray) -> None:
+    """At the first look: as without looks, but with the seeds after the pilot as the error, at the
+    level that this look has."""
+    cells = {
+        REAL: runs_with([0.60] * 8, true, seed=1),
+        adding(1.0): runs_with([0.66] * 8, true, seed=2),
+    }
+    plain = judge(true, cells, 3).comparisons[adding(1.0)].changes["f1"]
+    looked = at_looks(true, 8).changes["f1"]
+    assert looked.value == plain.value
+    assert looked.low is not None
+    assert plain.low is not None
+    assert looked.low < plain.low
+    level = levels(LOOKS)[0]
+    assert looked.se is not None
+    half = student_t.isf(level / 2, looked.df) * looked.se
+    assert looked.value - looked.low == pytest.approx(half)
+    p = 2 * student_t.sf(abs(looked.value) / looked.se, looked.df)
+    assert looked.p == pytest.approx(sequential_p([p], LOOKS))
+
+
+def test_what_an_early_look_found_is_found_for_good(true: np.ndarray) -> None:
+    early, late = (at_looks(true, seeds, share=0.75) for seeds in (8, 12))
+    assert early.verdict == late.verdict == "better"
+    assert late.p_holm is not None
+    assert early.p_holm is not None
+    assert late.p_holm <= early.p_holm
+
+
+def test_over_splits_there_are_no_votes_and_images_do_not_count(true: np.ndarray) -> None:
+    cells = {
+        REAL: runs_with([0.6] * 4, true, seed=1),
+        adding(1.0): runs_with([0.7] * 4, true, seed=2),
+    }
+    plain = judge(true, cells, 3).comparisons[adding(1.0)]
+    found = judge(true, cells, 3, overlap=0.5).comparisons[adding(1.0)]
+    assert (found.votes.won, found.votes.lost) == (0, 0)
+    assert plain.votes.won > 0
+    change = found.changes["accuracy"]
+    assert change.images == pytest.approx((change.se or 0) ** 2 * 0.5 / (1 / 4 + 0.5))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from statsmodels.stats.power import TTestPower
 
-from trainer.analysis.power import MOST_SEEDS, plan_seeds
+from trainer.analysis.power import MOST_SEEDS, plan_looks, plan_seeds
 from trainer.analysis.stats import Estimate
 
 
@@ -49,3 +51,45 @@ def test_a_change_that_needs_more_than_the_most_seeds_is_not_promised() -> None:
 
 def test_one_seed_says_nothing_about_variances() -> None:
     assert plan_seeds(Estimate(1, 0.1), 0.02) is None
+
+
+def test_seeds_are_planned_for_the_worst_headline_and_the_looks() -> None:
+    """A t-test at 5% would need 10 seeds; four of the pilot say nothing about the error."""
+    calm, wild = pilot(0.01 / 4**0.5, 0.0, n=4), pilot(0.02 / 4**0.5, 0.0, n=4)
+    plan = plan_looks([calm, wild], 0.02, tests=1, most_seeds=20)
+    assert plan is not None
+    assert plan.looks[0] == 4
+    assert 10 <= plan.looks[-1] <= 14
+    assert (plan.limit, plan.test_images) == ("", 1.0)
+    assert plan.detects <= 0.02
+    alone = plan_looks([calm], 0.02, tests=1, most_seeds=20)
+    assert alone is not None
+    assert alone.looks == (4, 8)
+    more = plan_looks([wild], 0.02, tests=3, most_seeds=20)
+    assert more is not None
+    assert more.looks[-1] > plan.looks[-1]
+
+
+def test_the_change_that_a_pilot_shows_does_not_matter_for_the_plan() -> None:
+    calm = pilot(0.01, 0.004, n=4)
+    moved = replace(calm, value=0.3, low=0.27, high=0.33, p=0.0001)
+    assert plan_looks([calm], 0.02, tests=1, most_seeds=20) == plan_looks(
+        [moved], 0.02, tests=1, most_seeds=20
+    )
+
+
+def test_a_plan_says_what_limits_it() -> None:
+    """1 point from images alone: endless seeds find 2.8 points."""
+    images = plan_looks([pilot(0.0105, 0.01, n=4)], 0.02, tests=1, most_seeds=20)
+    assert images is not None
+    assert images.limit == "images"
+    assert images.detects <= 1.1 * 2.8016 * 0.01
+    assert images.test_images == pytest.approx((images.detects / 0.02) ** 2)
+    seeds = plan_looks([pilot(0.04, 0.001, n=4)], 0.02, tests=1, most_seeds=12)
+    assert seeds is not None
+    assert (seeds.limit, seeds.looks[-1]) == ("seeds", 12)
+    assert seeds.detects > 0.02
+
+
+def test_one_seed_plans_nothing() -> None:
+    assert plan_looks([Estimate(1, 0.1)], 0.02, tests=1, most_seeds=20) is None

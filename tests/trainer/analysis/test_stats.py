@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
@@ -315,3 +317,50 @@ def test_a_class_interval_covers_the_truth(n: int, seeds: int) -> None:
         assert found.high is not None
         hits += found.low <= 0 <= found.high
     assert hits / grids > 0.93
+
+
+def test_a_pilot_counts_in_the_value_but_not_in_the_error() -> None:
+    values = [0.5, 0.5, 0.1, 0.3, 0.2, 0.4]
+    found = contrast([(1.0, cell(values))], pilot=2)
+    later = np.array(values[2:])
+    assert found is not None
+    assert (found.n, found.value) == (6, pytest.approx(np.mean(values)))
+    assert found.se == pytest.approx((later.var(ddof=1) / 6) ** 0.5)
+    assert found.df == pytest.approx(3)
+    alone = contrast([(1.0, cell(values[:3]))], pilot=2)
+    assert alone is not None
+    assert (alone.se, alone.p) == (None, None)
+
+
+def test_overlapping_splits_have_nadeau_and_bengios_variance() -> None:
+    values = [0.61, 0.66, 0.70, 0.58]
+    split = replace(cell(values), overlap=0.25)
+    found = contrast([(1.0, split)])
+    assert found is not None
+    assert found.se == pytest.approx((np.var(values, ddof=1) * (1 / 4 + 0.25)) ** 0.5)
+    assert found.df == pytest.approx(3)
+    assert found.images == pytest.approx(np.var(values, ddof=1) * 0.25)
+
+
+def test_intervals_over_splits_cover_the_truth_and_plain_ones_do_not() -> None:
+    """Errors of single images are independent; each of 10 splits tests on a quarter of 80."""
+    random = np.random.RandomState(0)
+    covered = {0.0: 0, 1 / 3: 0}
+    for _ in range(1000):
+        images = random.standard_normal(80)
+        values = [images[random.permutation(80)[:20]].mean() for _ in range(10)]
+        for overlap in covered:
+            found = contrast([(1.0, replace(cell(values), overlap=overlap))])
+            assert found is not None
+            covered[overlap] += not found.excludes_zero
+    assert covered[1 / 3] >= 920
+    assert covered[0.0] <= 850
+
+
+def test_a_class_over_splits_has_the_same_correction() -> None:
+    random = np.random.RandomState(1)
+    before, after = random.rand(5, 40) < 0.5, random.rand(5, 40) < 0.6
+    found = class_change(before, after, overlap=0.5)
+    means = (after.astype(float) - before).mean(axis=1)
+    assert found.value == pytest.approx(means.mean())
+    assert found.se == pytest.approx((means.var(ddof=1) * (1 / 5 + 0.5)) ** 0.5)

@@ -30,6 +30,7 @@ def options(**changed: Any) -> Namespace:
         "quick": False,
         "models": None,
         "synthetic": ["syn1=a", "syn2=b"],
+        **dict.fromkeys(("redraw", "budgets", "updates", "image_size_px", "threads")),
         "figures": "2,3,4,5,6,7",
     }
     return Namespace(**{**values, **changed})

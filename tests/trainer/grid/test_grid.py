@@ -16,37 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from client.folder.run_folder import RunFolder
 from trainer.config import GridConfig
-from trainer.data.copies import copies_of, turned
-from trainer.data.dataset import load_dataset
-from trainer.errors import ConfigError, DataError, ReportError, WeightsError
+from trainer.errors import ReportError
 from trainer.grid.grid import run_grid
 from trainer.models.registry import MODELS
 from trainer.report import write_report
 from trainer.runs import Grid, is_done, read_grid, read_predictions
-from trainer.training.inputs import prepare_inputs
-
-
-@pytest.fixture
-def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
-    """A CNN at two ratios and two seeds: four short runs."""
-    return GridConfig(
-        str(real),
-        str(tmp_path / "grid"),
-        str(synthetic),
-        models=("cnn",),
-        recipe="classic",
-        ratios=(0.0, 2.0),
-        seeds=2,
-        image_size_px=32,
-        updates=12,
-        device="cpu",
-        budgets=("updates",),
-    )
 
 
 def results(grid: Grid) -> bytes:
@@ -214,20 +191,6 @@ def test_features_are_computed_once_and_kept(config: GridConfig) -> None:
     assert results(run_grid(frozen)) == before
 
 
-def test_nothing_is_written_when_the_input_is_wrong(config: GridConfig, real: Path) -> None:
-    with pytest.raises(DataError, match="needs 30"):
-        run_grid(replace(config, ratios=(0.0, 5.0)))
-    with pytest.raises(WeightsError, match="--allow-untrained"):
-        run_grid(replace(config, models=("resnet50",)))
-    assert not Path(config.out).exists()
-
-
-def test_an_undecodable_image_ends_the_grid_with_its_name(config: GridConfig, real: Path) -> None:
-    (real / "test" / "circle" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n rest is gone")
-    with pytest.raises(DataError, match=r"003\.png is not a whole image"):
-        run_grid(config)
-
-
 @pytest.fixture
 def scarce(tmp_path: Path, make_shapes: Callable[..., Path]) -> Path:
     """Three real images per class, 20 to test on; `good` holds 30 more of the same kind, `shuffled`
@@ -286,128 +249,6 @@ def test_grid_json_says_what_the_grid_is(config: GridConfig) -> None:
     assert str(config.out) not in info["versions"].values()
 
 
-@pytest.fixture(scope="module")
-def all_arms(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[..., Path]) -> Grid:
-    """Every regime, two sources, both budgets, one seed: a finished grid."""
-    root = tmp_path_factory.mktemp("arms")
-    sizes = {"real/train": 6, "real/test": 5, "syn1": 12, "syn2": 8, "more": 8}
-    for seed, (name, per_class) in enumerate(sizes.items()):
-        make_shapes(root / name, per_class=per_class, seed=seed)
-    arms = (
-        "add:1@syn2",
-        "add:2@syn1+syn2",
-        "swap:0.5",
-        "fewer:0.5",
-        "only:1",
-        "augment",
-        "copies:1",
-        "more:1",
-    )
-    return run_grid(
-        GridConfig(
-            str(root / "real"),
-            str(root / "grid"),
-            {name: str(root / name) for name in ("syn1", "syn2")},
-            models=("cnn",),
-            recipe="classic",
-            ratios=(0.0, 1.0),
-            arms=arms,
-            more_real=str(root / "more"),
-            seeds=1,
-            image_size_px=32,
-            updates=12,
-            device="cpu",
-        )
-    )
-
-
-def test_every_arm_goes_through_and_the_baseline_is_shared_by_both_budgets(all_arms: Grid) -> None:
-    grid = all_arms
-    assert [run.status for run in grid.runs] == ["done"] * len(grid.runs)
-    entries = [(run.arm, run.regime, run.ratio, run.source, run.budget) for run in grid.runs]
-    assert entries[:3] == [
-        ("real", "real", 0.0, "", "both"),
-        ("add:1", "add", 1.0, "syn1", "updates"),
-        ("add:1", "add", 1.0, "syn1", "epochs"),
-    ]
-    assert ("add:2@syn1+syn2", "add", 2.0, "syn1+syn2", "epochs") in entries
-    assert {run.arm for run in grid.runs if run.budget == "both"} == {"real", "swap:0.5", "augment"}
-    assert len({run.run_id for run in grid.runs}) == len(grid.runs) == 3 + 2 * 7
-    assert grid.of("cnn", "real", "updates") == grid.of("cnn", "real", "epochs") != []
-    assert [len(grid.of("cnn", "only:1", budget)) for budget in ("updates", "epochs")] == [1, 1]
-    for run in grid.runs:
-        assert run.metrics["dtype"] == "float32"
-        assert 0 <= run.metrics["precision"] <= 1
-
-
-def test_a_budget_is_as_many_updates_or_as_many_passes_as_the_baseline(all_arms: Grid) -> None:
-    grid = all_arms
-    baseline = grid.of("cnn", "real")[0].metrics
-    assert baseline["updates"] == 12
-    for run in grid.runs:
-        images = sum(
-            run.metrics[f"{kind}_images"] for kind in ("real", "synthetic", "copied", "more")
-        )
-        if run.budget == "epochs":
-            assert run.metrics["updates"] == int(12 * images / 15 + 0.5), run.run_id
-        else:
-            assert run.metrics["updates"] == 12, run.run_id
-        assert run.budget != "both" or images == 15
-    matched = grid.of("cnn", "copies:1")[0].metrics
-    assert (
-        matched["real_images"] + matched["copied_images"]
-        == 15 + grid.of("cnn", "add:1")[0].metrics["synthetic_images"]
-    )
-
-
-def test_training_images_say_where_each_is_from(all_arms: Grid) -> None:
-    grid = all_arms
-    sources = {}
-    for run in grid.runs:
-        rows = csv.DictReader(
-            (grid.root / run.run_id / "training_images.csv")
-            .read_text(encoding="utf-8")
-            .splitlines()
-        )
-        sources[run.arm] = {row["source"] for row in rows if row["use"] == "train"}
-    assert sources == {
-        "real": {"real"},
-        "add:1": {"real", "syn1"},
-        "add:1@syn2": {"real", "syn2"},
-        "swap:0.5": {"real", "syn1"},
-        "add:2@syn1+syn2": {"real", "syn1", "syn2"},
-        "fewer:0.5": {"real"},
-        "only:1": {"syn1"},
-        "augment": {"real"},
-        "copies:1": {"real", "copy"},
-        "more:1": {"real", "more"},
-    }
-
-
-def test_a_copy_is_the_turned_pixels_of_its_original(config: GridConfig) -> None:
-    sample = load_dataset(Path(config.real), None).train[4]
-    copies = copies_of([sample], 7)
-    inputs = prepare_inputs(
-        {"cnn": [sample, *copies]},
-        sizes_px={"cnn": 32},
-        weights={},
-        cache=Path(config.out),
-        device=torch.device("cpu"),
-    )["cnn"]
-    original, *made = inputs.values[inputs.index([sample, *copies])].permute(0, 2, 3, 1).numpy()
-    for copy, pixels in zip(copies, made, strict=True):
-        assert np.array_equal(pixels, turned(original, copy.turn)), copy.turn
-
-
-def test_a_folder_that_a_client_is_writing_makes_no_grid(config: GridConfig) -> None:
-    with (
-        RunFolder(Path(str(config.synthetic)), None).locked(),
-        pytest.raises(DataError, match="still writing"),
-    ):
-        run_grid(config)
-    assert not Path(config.out).exists()
-
-
 @pytest.mark.skipif(os.name == "nt", reason="no limits on the size of files")
 def test_a_full_disk_ends_the_grid_in_one_line_and_it_goes_on_later(config: GridConfig) -> None:
     import resource
@@ -425,113 +266,6 @@ def test_a_full_disk_ends_the_grid_in_one_line_and_it_goes_on_later(config: Grid
     assert [run.status for run in read_grid(Path(config.out)).runs] == ["missing"] * 4
     assert not list(Path(config.out).glob(".partial-*"))
     assert [run.status for run in run_grid(config).runs] == ["done"] * 4
-
-
-def test_leaks_are_listed_and_left_out_on_demand(config: GridConfig, tmp_path: Path) -> None:
-    """Pictures of noise, which are never alike by chance, and one test image among the synthetic
-    ones."""
-    random = np.random.RandomState(0)
-    for part, count in (("real/train", 3), ("real/test", 3), ("made", 4)):
-        for label in ("a", "b"):
-            (tmp_path / "noise" / part / label).mkdir(parents=True)
-            for number in range(count):
-                pixels = random.randint(0, 256, (40, 40, 3)).astype(np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "noise" / part / label / f"{number}.png")
-    shutil.copy(
-        tmp_path / "noise" / "real" / "test" / "a" / "1.png",
-        tmp_path / "noise" / "made" / "a" / "stolen.png",
-    )
-    folders = {
-        "real": str(tmp_path / "noise" / "real"),
-        "synthetic": str(tmp_path / "noise" / "made"),
-    }
-    whole = replace(config, **folders, ratios=(0.0, 1.0), seeds=1)
-    kept, dropped = (
-        run_grid(replace(whole, out=str(tmp_path / name), drop_leaks=name == "dropped"))
-        for name in ("kept", "dropped")
-    )
-    for grid, images in ((kept, [5, 4]), (dropped, [4, 4])):
-        assert grid.info["leaks"]["dropped"] == (grid is dropped)
-        assert grid.info["images_per_class"]["synthetic"] == images
-        assert grid.info["leaks"]["test_images"] == 1
-        (pair,) = grid.info["leaks"]["pairs"]
-        assert (pair["kind"], pair["kept"]["file"], pair["dropped"]["file"]) == (
-            "bytes",
-            "a/1.png",
-            "a/stolen.png",
-        )
-
-
-def noise_folders(root: Path) -> dict[str, str]:
-    """Ten training images of two classes, as many to test on, and ten synthetic ones of which one
-    is a test image."""
-    random = np.random.RandomState(0)
-    for part in ("real/train", "real/test", "made"):
-        for label in ("a", "b"):
-            (root / part / label).mkdir(parents=True)
-            for number in range(10):
-                pixels = random.randint(0, 256, (32, 32, 3)).astype(np.uint8)
-                Image.fromarray(pixels).save(root / part / label / f"{number}.png")
-    shutil.copy(root / "real/test/a/1.png", root / "made/a/1.png")
-    return {"real": str(root / "real"), "synthetic": str(root / "made")}
-
-
-def test_a_few_dropped_leaks_cap_an_arm_and_many_end_the_grid(
-    config: GridConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folders = noise_folders(tmp_path / "noise")
-    asked = replace(config, **folders, ratios=(0.0, 1.0), seeds=1, drop_leaks=True, updates=1)
-    grid = run_grid(asked)
-    assert grid.info["capped"] == [{"arm": "add:1", "label": "a", "wanted": 10, "there": 9}]
-    assert {run.arm: run.metrics["synthetic_images"] for run in grid.runs} == {
-        "real": 0,
-        "add:1": 19,
-    }
-    assert "arm add:1 gets fewer images than it asks for in 1 classes: 9 instead of 10 of 'a'" in (
-        caplog.text
-    )
-    shutil.copy(tmp_path / "noise/real/test/a/2.png", tmp_path / "noise/made/a/2.png")
-    with pytest.raises(DataError, match=r"'a' has 8, needs 10; .*--cap-amounts"):
-        run_grid(asked)
-    again = run_grid(replace(asked, cap_amounts=True))
-    assert [each["there"] for each in again.info["capped"]] == [8]
-
-
-def test_one_file_under_two_labels_is_warned_of_and_kept_in_grid_json(
-    config: GridConfig, real: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    shutil.copy(real / "train/circle/000.png", real / "train/cross/again.png")
-    grid = run_grid(replace(config, ratios=(0.0,), seeds=1, updates=1))
-    assert "1 files occur under two labels" in caplog.text
-    assert "train/circle/000.png = train/cross/again.png" in caplog.text
-    ((one, other),) = grid.info["leaks"]["two_labels"]
-    assert (one["label"], other["label"]) == ("circle", "cross")
-
-
-def test_weights_that_do_not_fit_are_found_before_the_images_are_searched(
-    config: GridConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
-    monkeypatch.setattr("trainer.grid.grid.remembered_leaks", lambda *_: pytest.fail("searched"))
-    tiny = "timm:test_resnet.r160_in1k"
-    with pytest.raises(WeightsError, match=r"other\.pth does not fit timm:test_resnet"):
-        run_grid(replace(config, models=(tiny,), weights=str(tmp_path / "other.pth")))
-
-
-@pytest.mark.parametrize("inside", ["real/train", "real/test/circle", "synthetic/runs", "real"])
-def test_a_grid_is_not_written_among_images(
-    config: GridConfig, tmp_path: Path, inside: str
-) -> None:
-    with pytest.raises(ConfigError, match=r"is among the images of .*choose a folder outside"):
-        run_grid(replace(config, out=str(tmp_path / inside)))
-    assert not (tmp_path / inside / "grid.json").exists()
-
-
-def test_class_folders_that_are_not_split_say_how_to(config: GridConfig) -> None:
-    with pytest.raises(
-        DataError, match=r"has no train and test folders; .* synthgrid split --images"
-    ):
-        run_grid(replace(config, real=str(config.synthetic)))
 
 
 def test_a_modern_grid_holds_nothing_out_resumes_to_the_same_bytes_and_reports(

@@ -17,6 +17,7 @@ from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image
 from synthgrid.__main__ import main
 from trainer.data.dataset import Sample
 from trainer.errors import ConfigError, DataError
+from trainer.quality.embedders import load_embedder
 from trainer.quality.estimate import (
     HELPS,
     HURTS,
@@ -27,7 +28,7 @@ from trainer.quality.estimate import (
     estimate,
 )
 from trainer.quality.images import load_made, load_real
-from trainer.quality.sets import LabelledFeatures
+from trainer.quality.sets import LabelledFeatures, see_sets
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -141,7 +142,9 @@ def test_copies_and_sources_of_synthetic_images_are_found(
         )
         folder.add(record, encode_image(picture, record))
     made = load_made(tmp_path / "made", real.classes)
-    assert derived_pairs(real, made).tolist() == [[0, 3], [1, 4]]
+    sets = see_sets(real, {"made": made}, load_embedder("pixels"))
+    thumbs = (sets.thumbs[""], sets.thumbs["made"])
+    assert derived_pairs(real, made, thumbs).tolist() == [[0, 3], [1, 4]]
 
 
 @pytest.fixture

@@ -126,8 +126,27 @@ def test_an_image_that_cannot_be_decoded_is_named(folder: Path, tmp_path: Path) 
     samples = read_class_folders(folder)
     with pytest.raises(DataError, match=r"1\.png"):
         seen(samples, tmp_path / "c")
-    with pytest.raises(DataError, match=r"1\.png"):
-        common_size([samples], PIXELS)
+    assert common_size([samples], PIXELS) == 16
+
+
+def test_a_damaged_image_can_be_set_apart_and_is_tried_again(folder: Path, tmp_path: Path) -> None:
+    whole = read_class_folders(folder)
+    data = (folder / "a" / "1.png").read_bytes()
+    (folder / "a" / "1.png").write_bytes(data[:60])
+    samples = read_class_folders(folder)
+    damaged: dict[str, str] = {}
+    cache = {"common_px": 32, "cache": tmp_path / "c", "what": "test"}
+    part = see(samples, PIXELS, damaged=damaged, **cache)
+    assert list(damaged) == [samples[1].sha256]
+    assert "1.png" in damaged[samples[1].sha256]
+    assert np.isnan(part.features[1]).all()
+    assert not np.isnan(part.features[[0, *range(2, 10)]]).any()
+    only = see(samples[1:2], PIXELS, damaged={}, **{**cache, "cache": tmp_path / "other"})
+    assert np.isnan(only.features).all()
+    (folder / "a" / "1.png").write_bytes(data)
+    mended = see(whole, PIXELS, **cache)
+    assert np.array_equal(mended.features[0], part.features[0])
+    assert not np.isnan(mended.features).any()
 
 
 def test_an_unknown_embedder_is_refused_with_the_known_ones() -> None:

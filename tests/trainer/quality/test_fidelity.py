@@ -1,7 +1,4 @@
-"""Density, coverage, shares and the Frechet distance are what their papers say.
-
-Covers: trainer.quality.probe.
-"""
+"""Density, coverage, shares and the Frechet distance are what their papers say."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ import numpy as np
 import pytest
 
 from trainer.quality.fidelity import density_and_coverage, frechet, why_no_frechet, wilson
-from trainer.quality.probe import fit_head, out_of_fold
-from trainer.quality.sets import LabelledFeatures
 
 
 def rows(seed: int, n: int, *, shift: float = 0.0, spread: float = 1.0) -> np.ndarray:
@@ -66,31 +61,3 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((0.9, 0.5958, 0.9821), abs=1e-4)
     assert (wilson(0, 0).low, wilson(0, 0).high) == (0, 1)
     assert wilson(3, 3).high == 1
-
-
-def labelled(seed: int, per_class: int) -> LabelledFeatures:
-    features = rows(seed, 3 * per_class)
-    labels = np.repeat(np.arange(3), per_class)
-    features[np.arange(len(labels)), labels] += 4
-    features[:, 5] = 7.0  # never varies
-    return LabelledFeatures(features, labels)
-
-
-def test_a_head_knows_the_classes_and_takes_the_scale_of_the_real_rows() -> None:
-    train, test = labelled(5, 20), labelled(6, 20)
-    head = fit_head(train, 3)
-    assert (head.predict(test.features) == test.labels).mean() > 0.9
-    odd = LabelledFeatures(
-        np.concatenate([train.features, train.features + 100]), np.tile(train.labels, 2)
-    )
-    judged = np.arange(len(odd)) < len(train)
-    assert np.allclose(fit_head(odd, 3, judged=judged).mean, head.mean)
-    assert fit_head(train, 3, strength=30.0).fit.strength == 30.0
-
-
-def test_out_of_fold_predictions_do_not_know_their_own_label() -> None:
-    train = labelled(7, 12)
-    assert (out_of_fold(train, 3) == train.labels).mean() > 0.85
-    random = np.random.default_rng(0)
-    shuffled = LabelledFeatures(train.features, random.permutation(train.labels))
-    assert (out_of_fold(shuffled, 3) == shuffled.labels).mean() < 0.6

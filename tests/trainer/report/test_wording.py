@@ -17,6 +17,7 @@ from trainer.analysis.results import Results, results_of
 from trainer.analysis.stats import Estimate
 from trainer.report.answers import answers, controls, plans, short_verdicts, worth
 from trainer.report.cautions import warnings
+from trainer.report.provenance import method_section
 from trainer.report.wording import margin, p_value, points
 from trainer.runs import read_grid
 
@@ -291,3 +292,59 @@ def test_numbers_in_words() -> None:
         "p = 0.50",
         "no p-value",
     )
+
+
+DRAWN = {"train": [30] * 3, "test": [100] * 3, "synthetic": [60] * 3, "more": [570, 600, 600]}
+
+
+def test_with_redraw_the_answer_is_about_draws(results: Callable) -> None:
+    found = results(
+        {**BASE, "add:1/updates": [0.8] * 4},
+        config=CONFIG | {"redraw": 30},
+        images_per_class=DRAWN,
+    )
+    (sentence,) = answers(found)
+    assert sentence.startswith("With 30 real images per class, adding 30 synthetic ones")
+    assert "points over draws of training images (95% CI" in sentence
+    assert not any("Each seed draws" in each for each in warnings(found))
+    assert (
+        "<b>new draws</b> of 30 real training images per class from the 600 to 630 there are"
+        in (method_section(found))
+    )
+
+
+def test_draws_that_have_much_in_common_are_pointed_out(results: Callable) -> None:
+    found = results(
+        {**BASE, "add:1/updates": [0.8] * 4},
+        config=CONFIG | {"redraw": 30},
+        images_per_class=DRAWN | {"more": [30] * 3},
+    )
+    (warning,) = [each for each in warnings(found) if each.startswith("Each seed draws 30 real")]
+    assert "from 60, so draws have 50% of their images in common" in warning
+
+
+def test_over_splits_the_correction_is_named(results: Callable) -> None:
+    counts = {"train": [75] * 3, "test": [100] * 3, "synthetic": [60] * 3, "more": [0] * 3}
+    found = results(
+        {**BASE, "add:1/updates": [0.8] * 4},
+        config=CONFIG | {"test_share": 0.5},
+        images_per_class=counts,
+    )
+    assert found.overlap == pytest.approx(4 / 3)
+    assert "points over random splits of the images (95% CI" in answers(found)[0]
+    assert "1/seeds + test/training images (1.33) times" in method_section(found)
+    assert "Nadeau and Bengio" in method_section(found)
+
+
+def test_a_planned_grid_says_what_became_of_its_plan(results: Callable) -> None:
+    config = CONFIG | {"looks": [4, 8, 12], "detect": 2.0}
+    cells = {"real/both": [0.5] * 8, "add:1/updates": [0.8] * 8}
+    (sentence,) = plans(results(cells, config=config))
+    assert (
+        "after a pilot of 4, to find a change of 2 points: looks after 8 and 12 seeds" in sentence
+    )
+    assert "It stopped after 8, since every headline was decided." in sentence
+    cells = {"real/both": [0.5] * 12, "add:1/updates": [0.5] * 12}
+    (sentence,) = plans(results(cells, config=config))
+    assert "stopped" not in sentence
+    assert "allow for the pilot and the looks" in sentence

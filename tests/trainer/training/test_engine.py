@@ -1,4 +1,7 @@
-"""Training and prediction over tensors."""
+"""Training and prediction over tensors.
+
+Covers: trainer.training.fits, trainer.training.fitted.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from torch import nn
 from trainer.config import TrainingConfig
 from trainer.errors import ConfigError, RunError
 from trainer.training.compute import deterministic, pick_device, pick_dtype, predict
-from trainer.training.engine import Fit, LabelledTensors, Standardise, _is_guessing, fit
+from trainer.training.engine import Standardise, fit
 from trainer.training.engine import _batches as batches
+from trainer.training.fits import Fit, LabelledTensors, is_guessing
 from trainer.training.heads import new_head
 from trainer.training.optimisation import learning_rate_at
 
@@ -385,10 +389,10 @@ def test_a_training_that_diverges_starts_again_and_fails_only_in_the_end() -> No
 
 def test_chance_is_the_share_of_the_most_frequent_class() -> None:
     labels = torch.tensor([0] * 90 + [1] * 10)
-    assert _is_guessing(0.9, labels)
-    assert _is_guessing(0.95, labels)
-    assert not _is_guessing(1.0, labels)
-    assert not _is_guessing(0.7, torch.arange(100) % 2)
+    assert is_guessing(0.9, labels)
+    assert is_guessing(0.95, labels)
+    assert not is_guessing(1.0, labels)
+    assert not is_guessing(0.7, torch.arange(100) % 2)
 
 
 def picture_network() -> nn.Sequential:
