@@ -268,7 +268,8 @@ def _answer(found: Estimate, cost: Cost | None) -> list[str]:
             f"{found.derived} synthetic images show a real training image and were left out "
             "wherever it judged"
         )
-    lines.append(_reach(found, cost))
+    if found.verdict != UNDECIDED or (cost is not None and cost.per_class > found.reach):
+        lines.append(_reach(found, cost))
     if cost is not None:
         lines.append(_cost(cost))
     return lines
@@ -312,6 +313,6 @@ def _front(found: Sequence[Judged]) -> list[str]:
     return [
         *table(rows),
         "",
-        f"* nothing measured better in all four; change at {found[0].last.k} synthetic images per "
-        "class. Where intervals overlap, the order may be luck.",
+        f"* no other is at least as good in everything; change at {found[0].last.k} synthetic "
+        "images per class. Where intervals overlap, the order may be luck.",
     ]
