@@ -156,3 +156,15 @@ def test_pairs_within_a_class_do_not_make_equal_sets_look_close() -> None:
         blocks = kernel_blocks(np.concatenate(rows), np.repeat(np.arange(24), 4), polynomial)
         found.append(squared_distance(blocks, groups(0, 12), groups(1, 12)).value)
     assert abs(np.mean(found)) < 4 * np.std(found) / len(found) ** 0.5
+
+
+def test_the_variance_where_rows_have_no_effect_written_out() -> None:
+    n, m, within, other, across = 6, 9, 0.5, 0.7, 0.3
+    of = np.repeat([0, 1], [n, m])
+    rest = np.array([[within, across], [across, other]])
+    sizes = np.array([n, m], dtype=float)
+    blocks = Blocks(of, sizes, np.zeros((n + m, 2)), np.zeros((2, 2)), rest)
+    pairs = 2 * within / (n * (n - 1)) + 2 * other / (m * (m - 1)) + 4 * across / (n * m)
+    noise = (across / m + within / (n - 2)) / n + (across / n + other / (m - 2)) / m
+    found = squared_distance(blocks, groups(0), groups(1))
+    assert found.se == pytest.approx((pairs + 4 * noise / 2) ** 0.5)
