@@ -156,3 +156,13 @@ def test_the_command_says_what_is_wrong(
     given = ["distance", "--real", str(real), "--synthetic", str(tmp_path / "none")]
     assert main(given) == 1
     assert "none does not exist" in capsys.readouterr().err
+
+
+def test_intervals_of_several_differences_hold_together() -> None:
+    def width(names: str) -> float:
+        made = {name: features(number, 20) for number, name in enumerate(names, 3)}
+        first = compare(sets(made), embedder="lite0").pairs[0].distance
+        return (first.high - first.value) / first.se
+
+    assert width("ab") == pytest.approx(1.97, abs=0.03)  # 1 pair at 95%
+    assert width("abc") == pytest.approx(2.42, abs=0.03)  # 3 pairs at 98.3%
