@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ from trainer.commands.parsing import new_parser
 
 if TYPE_CHECKING:
     from trainer.quality.distance import Against, Comparison
+    from trainer.quality.embedders import Embedder
     from trainer.quality.fidelity import Share
+    from trainer.quality.images import RealImages
     from trainer.quality.mmd import Distance
 
 EXAMPLES = """  synthgrid distance --real data/animals --synthetic data/animals-synthetic
@@ -56,29 +58,37 @@ def add_embedder_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--embedder",
         metavar="NAME",
-        help="what judges images: lite0, torchvision:NAME, timm:NAME, open_clip:NAME or pixels "
-        "(default lite0)",
+        help="lite0, cnn, pixels, torchvision:NAME, timm:NAME or open_clip:NAME (default: lite0 if its weights are installed, else torchvision:resnet50)",
     )
     add("--weights", type=Path, metavar="FILE", help="the embedder's weights, from a file")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
 
 
-def distance(options: argparse.Namespace) -> int:
-    """Prints a table, or JSON."""
-    from trainer.quality.distance import compare
+def embedder_for(options: argparse.Namespace, real: RealImages) -> tuple[Embedder, RealImages]:
+    """The embedder that was asked for, and the real images that it was not trained on."""
     from trainer.quality.embedders import default_embedder, load_embedder
-    from trainer.quality.images import load_made, load_real
-    from trainer.quality.sets import named_folders, see_sets
     from trainer.training.compute import pick_device
 
-    folders = named_folders(options.synthetic)
-    real = load_real(options.real.expanduser())
-    made = {name: load_made(folder, real.classes) for name, folder in folders.items()}
     embedder = load_embedder(
         options.embedder or default_embedder(),
         weights=options.weights,
         device=pick_device(options.device),
+        real=real.train,
     )
+    unseen = tuple(each for each in real.train if each.sha256 not in embedder.trained_on)
+    return embedder, replace(real, train=unseen)
+
+
+def distance(options: argparse.Namespace) -> int:
+    """Prints a table, or JSON."""
+    from trainer.quality.distance import compare
+    from trainer.quality.images import load_made, load_real
+    from trainer.quality.sets import named_folders, see_sets
+
+    folders = named_folders(options.synthetic)
+    real = load_real(options.real.expanduser())
+    made = {name: load_made(folder, real.classes) for name, folder in folders.items()}
+    embedder, real = embedder_for(options, real)
     sets = see_sets(real, made, embedder)
     found = compare(sets, embedder=embedder.name, seed=options.seed)
     if options.json:

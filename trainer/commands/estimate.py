@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.distance import add_embedder_options, table
+from trainer.commands.distance import add_embedder_options, embedder_for, table
 from trainer.commands.parsing import new_parser
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
     from trainer.quality.cost import cost_of
     from trainer.quality.images import load_made
 
-    config, real, embedder = _config(options), _real(options), _embedder(options)
+    config = _config(options)
+    embedder, real = embedder_for(options, _real(options))
     made = load_made(options.synthetic.expanduser(), real.classes)
     found = _estimate(real, made, embedder, config)
     cost = cost_of(
@@ -114,7 +115,8 @@ def run_sweep(options: argparse.Namespace, out: Path, folders: Mapping[str, Path
     from trainer.quality.sets import see_sets
     from trainer.quality.sweep import judge
 
-    config, real, embedder = _config(options), _real(options), _embedder(options)
+    config = _config(options)
+    embedder, real = embedder_for(options, _real(options))
     made = {name: load_made(folder, real.classes) for name, folder in folders.items()}
     sets = see_sets(real, made, embedder)
     with Progress("judging settings", total=len(made), unit="settings") as progress:
@@ -152,17 +154,6 @@ def _real(options: argparse.Namespace) -> RealImages:
     folder = options.real.expanduser()
     real = load_real(folder)
     return RealImages(real.classes, with_groups(real.train, folder / GROUPS_FILE, part="train"))
-
-
-def _embedder(options: argparse.Namespace) -> Embedder:
-    from trainer.quality.embedders import default_embedder, load_embedder
-    from trainer.training.compute import pick_device
-
-    return load_embedder(
-        options.embedder or default_embedder(),
-        weights=options.weights,
-        device=pick_device(options.device),
-    )
 
 
 def _write(path: Path, values: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from trainer.data.dataset import Sample, quoted
 from trainer.data.similarity import find_matches, same_picture_threshold
@@ -139,9 +140,10 @@ def estimate(
     halves = [k for k in ks if k <= most // 2] or [most // 2]
     tried = sorted({0, *ks, *halves})
     on_plan(fits(splits, tried, most))
-    found = answers(
-        real, sample, splits, tried, classes=len(classes), seed=config.seed, on_fit=on_fit
-    )
+    with threadpool_limits(1):  # small matrices; more threads only wait for each other
+        found = answers(
+            real, sample, splits, tried, classes=len(classes), seed=config.seed, on_fit=on_fit
+        )
     held = len(splits[0].held) / len(real)
 
     def point(k: int) -> Point:
