@@ -8,7 +8,7 @@ from typing import Any
 
 from . import host, paths
 from .errors import LabelsetError, PlanError
-from .nodes_prompts import CATEGORY
+from .nodes_prompts import BATCHER, CATEGORY
 from .plan import (
     MAX_SEED,
     MOST_PER_BATCH,
@@ -221,5 +221,5 @@ def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
     return tuple(spec for spec in specs if spec.index in wanted)
 
 
-NODE_CLASS_MAPPINGS = {"SynthGridClassPromptBatcher": ClassPromptBatcher}
-NODE_DISPLAY_NAME_MAPPINGS = {"SynthGridClassPromptBatcher": "SynthGrid Class-Prompt Batcher"}
+NODE_CLASS_MAPPINGS = {BATCHER: ClassPromptBatcher}
+NODE_DISPLAY_NAME_MAPPINGS = {BATCHER: "SynthGrid Class-Prompt Batcher"}
