@@ -28,8 +28,9 @@ def test_the_server_says_which_batches_are_missing(comfyui):
 
 
 def test_the_frontend_gets_the_translations(comfyui):
-    found = requests.get(f"{comfyui.url}/i18n", timeout=30).json()["zh"]["nodeDefs"]
-    assert set(NODE_CLASS_MAPPINGS) <= set(found)
+    found = requests.get(f"{comfyui.url}/i18n", timeout=30).json()
+    for language in ("en", "zh"):
+        assert set(NODE_CLASS_MAPPINGS) <= set(found[language]["nodeDefs"])
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_the_frontend_gets_the_translations(comfyui):
         "request.js",
         "walk.js",
         "missing.js",
+        "compare.js",
         *(f"docs/{n}.md" for n in NODE_CLASS_MAPPINGS),
     ],
 )
