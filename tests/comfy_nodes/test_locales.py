@@ -1,10 +1,13 @@
 """Each translation names every node, input and output as it is, and no other.
 
+The frontend compiles the texts with vue-i18n, for which some characters are syntax: they are
+written {'{'}, and a "{red|blue}" as it is keeps older frontends from starting at all.
 The English file holds the nodes' own texts, for translators to start from; to write it anew:
 python -m tests.comfy_nodes.test_locales
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,9 +19,19 @@ FILES = sorted(FOLDER.glob("*/nodeDefs.json"))
 ENGLISH = FOLDER / "en" / "nodeDefs.json"
 
 
+SYNTAX = "{}@$|"
+LITERAL = re.compile(r"\{'[^']*'\}")
+
+
 def english():
     """The texts of all nodes, as the frontend reads them."""
-    return {name: _texts(name, node) for name, node in NODE_CLASS_MAPPINGS.items()}
+    return escaped({name: _texts(name, node) for name, node in NODE_CLASS_MAPPINGS.items()})
+
+
+def escaped(value):
+    if isinstance(value, dict):
+        return {key: escaped(each) for key, each in value.items()}
+    return re.sub(f"[{re.escape(SYNTAX)}]", lambda found: f"{{'{found[0]}'}}", value)
 
 
 def _texts(name, node):
@@ -42,6 +55,15 @@ def _texts(name, node):
 
 def test_there_is_a_chinese_translation():
     assert "zh" in {path.parent.name for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def test_no_text_has_syntax_of_the_frontends_messages(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        value = re.match(r'\s*"\w+": "(.*)",?$', line)
+        if value:
+            left = set(LITERAL.sub("", value[1])) & set(SYNTAX)
+            assert not left, f"write {left} as {{'...'}}: {line.strip()}"
 
 
 def test_the_english_file_holds_the_texts_of_the_nodes():

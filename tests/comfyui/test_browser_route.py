@@ -1,5 +1,7 @@
 """What the browser extension needs from a real ComfyUI: files, help pages and plan previews."""
 
+import json
+
 import pytest
 import requests
 
@@ -31,6 +33,19 @@ def test_the_frontend_gets_the_translations(comfyui):
     found = requests.get(f"{comfyui.url}/i18n", timeout=30).json()
     for language in ("en", "zh"):
         assert set(NODE_CLASS_MAPPINGS) <= set(found[language]["nodeDefs"])
+
+
+def test_the_frontend_gets_the_blueprint(comfyui):
+    found = requests.get(f"{comfyui.url}/global_subgraphs", timeout=30).json()
+    (entry,) = [
+        key for key, each in found.items() if each["info"]["node_pack"].endswith("synthgrid")
+    ]
+    answer = requests.get(f"{comfyui.url}/global_subgraphs/{entry}", timeout=30).json()
+    assert answer["name"] == "SynthGrid labelled images"
+    types = {
+        node["type"] for node in json.loads(answer["data"])["definitions"]["subgraphs"][0]["nodes"]
+    }
+    assert "SynthGridClassPromptBatcher" in types
 
 
 @pytest.mark.parametrize(
