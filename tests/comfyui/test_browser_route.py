@@ -37,15 +37,12 @@ def test_the_frontend_gets_the_translations(comfyui):
 
 def test_the_frontend_gets_the_blueprint(comfyui):
     found = requests.get(f"{comfyui.url}/global_subgraphs", timeout=30).json()
-    (entry,) = [
-        key for key, each in found.items() if each["info"]["node_pack"].endswith("synthgrid")
-    ]
-    answer = requests.get(f"{comfyui.url}/global_subgraphs/{entry}", timeout=30).json()
+    packs = {each["info"]["node_pack"]: key for key, each in found.items()}
+    address = f"{comfyui.url}/global_subgraphs/{packs['custom_nodes.synthgrid']}"
+    answer = requests.get(address, timeout=30).json()
     assert answer["name"] == "SynthGrid labelled images"
-    types = {
-        node["type"] for node in json.loads(answer["data"])["definitions"]["subgraphs"][0]["nodes"]
-    }
-    assert "SynthGridClassPromptBatcher" in types
+    (subgraph,) = json.loads(answer["data"])["definitions"]["subgraphs"]
+    assert "SynthGridClassPromptBatcher" in [node["type"] for node in subgraph["nodes"]]
 
 
 @pytest.mark.parametrize(
