@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from comfy_nodes import graph, host, labelset, nodes_images  # noqa: E402
 from comfy_nodes.labelset import imagefile, parameters, png  # noqa: E402
-from comfy_nodes.nodes_prompts import PromptBatch  # noqa: E402
+from comfy_nodes.nodes_batcher import PromptBatch  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402
 
 GRAPH = json.loads(

@@ -3,9 +3,9 @@
 `plan`, `banks`, `samplers` and `labelset` are plain Python that the client and the trainer share.
 """
 
-from . import nodes_images, nodes_prompts, nodes_real, nodes_sampling, routes
+from . import nodes_batcher, nodes_images, nodes_prompts, nodes_real, nodes_sampling, routes
 
-_MODULES = (nodes_prompts, nodes_sampling, nodes_real, nodes_images)
+_MODULES = (nodes_prompts, nodes_batcher, nodes_sampling, nodes_real, nodes_images)
 
 NODE_CLASS_MAPPINGS = {
     name: node for module in _MODULES for name, node in module.NODE_CLASS_MAPPINGS.items()

@@ -32,7 +32,8 @@ from .labelset.files import read_regular
 from .labelset.imagefile import PARAMETERS, SUFFIXES, ImageFormat
 from .labelset.parameters import parameters_text
 from .model_files import model_files
-from .nodes_prompts import CATEGORY, PromptBatch
+from .nodes_batcher import PromptBatch
+from .nodes_prompts import CATEGORY
 from .plan import ImageSpec
 from .subfolders import LABEL, SubfolderPattern
 
@@ -237,6 +238,12 @@ class _Target:
                     f"{path} is in the way: it is not an image of this plan; "
                     "move it or choose another folder"
                 )
+            elif record.attempt and found.attempt != record.attempt:
+                blocked[row] = (
+                    f"{path} is in the way: it is attempt {found.attempt} at this image, and "
+                    f"attempt {record.attempt} comes; move it out of the folder, or turn on "
+                    "overwrite"
+                )
             else:
                 existing[row] = found
         return existing, blocked
@@ -313,6 +320,7 @@ def _record(spec: ImageSpec, plan_id: str, settings: Mapping[str, Any], suffix: 
         context=spec.context,
         style=spec.style,
         settings=dict(settings),
+        attempt=spec.attempt,
     )
 
 

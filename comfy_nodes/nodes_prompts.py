@@ -1,57 +1,26 @@
-"""Nodes that turn class names and templates into the batches of a GenerationPlan."""
+"""The nodes that read class names and prompt templates."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from . import host, paths
+from . import paths
 from .banks import BankEntry, read_bank
-from .errors import LabelsetError, PlanError, SynthGridError
+from .errors import PlanError, SynthGridError
 from .plan import (
     DEFAULT_TEMPLATE,
-    MAX_SEED,
-    MOST_PER_BATCH,
-    MOST_PER_CLASS,
     ClassEntry,
-    GenerationPlan,
-    ImageSpec,
     PromptTemplates,
     parse_classes,
     parse_lines,
     read_classes,
 )
-from .realimages import SourceImage
-from .subfolders import images_below
 from .wildcards import parse_wildcards, read_wildcard, used_wildcards
 
 CATEGORY = "SynthGrid"
 BANKS = ("templates", "contexts", "styles")
-_TO_FINISH = "press 'Queue what is missing' on the batcher, or set batch_index back to 0"
-
-
-@dataclass(frozen=True)
-class PromptBatch:
-    """The value of a SYNTHGRID_BATCH link: the rows of one sampler call and their plan.
-
-    `sources` are the real images that the rows start from, one per row; empty if they start from
-    noise.
-    """
-
-    plan: GenerationPlan
-    specs: tuple[ImageSpec, ...]
-    batch_index: int
-    batch_count: int
-    sources: tuple[SourceImage, ...] = ()
-
-    def summary(self) -> str:
-        """The batch in words: "batch 3 of 19: badger x4, bat x4"."""
-        counts = Counter(spec.label for spec in self.specs)
-        listing = ", ".join(f"{label} x{count}" for label, count in counts.items())
-        return f"batch {self.batch_index + 1} of {self.batch_count}: {listing}"
 
 
 class ClassList:
@@ -267,163 +236,6 @@ class PromptTemplatesNode:
         return (made(_texts(entries)),)
 
 
-class ClassPromptBatcher:
-    """SynthGrid Class-Prompt Batcher: one batch of the plan per prompt -> SYNTHGRID_BATCH."""
-
-    CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Plans images_per_class images for every class and gives out one batch of them each time "
-        "the workflow is queued. batch_index counts up by itself: set the queue count to the "
-        "number of batches and press Run. 'Queue what is missing' queues every batch of which the "
-        "saver's folder lacks an image. Every image has its own label, prompt and seed, which "
-        "depend neither on the batch size nor on the number of images."
-    )
-    RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
-    RETURN_NAMES = ("batch", "summary")
-    OUTPUT_TOOLTIPS = (
-        "Label, prompt and seed of every image of this batch.",
-        "Which batch this is, in words.",
-    )
-    FUNCTION = "select"
-    SEARCH_ALIASES = [
-        "prompt batch",
-        "dataset",
-        "dataset generator",
-        "class balance",
-        "resume",
-        "queue missing",
-        "batch index",
-        "synthetic data",
-    ]
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        def number(default: int, least: int, most: int, tooltip: str) -> dict[str, Any]:
-            return {"default": default, "min": least, "max": most, "tooltip": tooltip}
-
-        per_class = number(
-            30,
-            1,
-            MOST_PER_CLASS,
-            "Images for each class. Raising it later keeps the existing images.",
-        )
-        size = number(
-            8, 1, MOST_PER_BATCH, "Images per sampler call: as many as fit in the GPU's memory."
-        )
-        seed = number(
-            0, 0, MAX_SEED, "Every image's own seed follows from this number, class and position."
-        )
-        index = number(
-            0, 0, 2**31 - 1, "Which batch to make, from 0. Counts up by itself with every run."
-        )
-        only = (
-            "Leave this empty for the whole batch. Numbers such as '3, 7' make only those images "
-            "of this batch; the SynthGrid client uses it to fill gaps."
-        )
-        resume = (
-            "Leave this empty to make every image. With the saver's folder, such as 'synthgrid', "
-            "only missing images are made: set batch_index to 0 and queue again to finish an "
-            "interrupted run."
-        )
-        templates = "From SynthGrid Prompt Templates."
-        return {
-            "required": {
-                "classes": ("SYNTHGRID_CLASSES", {"tooltip": "From SynthGrid Class List."}),
-                "templates": ("SYNTHGRID_TEMPLATES", {"tooltip": templates}),
-                "images_per_class": ("INT", per_class),
-                "batch_size": ("INT", size),
-                # Not "seed": the browser would add a randomise control, and a plan keeps its seed.
-                "plan_seed": ("INT", seed),
-                "batch_index": ("INT", index | {"control_after_generate": "increment"}),
-            },
-            "optional": {
-                "only": ("STRING", {"default": "", "tooltip": only}),
-                "resume_folder": ("STRING", {"default": "", "tooltip": resume}),
-            },
-        }
-
-    @classmethod
-    def IS_CHANGED(cls, resume_folder: str | None = "", **_: Any) -> float | str:
-        """Cached like any node, unless it depends on a folder; a linked one (None) is not known."""
-        return "" if resume_folder is not None and not resume_folder.strip() else float("nan")
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, resume_folder: str | None = "") -> bool | str:
-        """Refuses a folder outside the output folder before anything is sampled."""
-        try:
-            if resume_folder and resume_folder.strip():
-                paths.folder_in_output(resume_folder)
-        except LabelsetError as error:
-            return f"resume_folder: {error}"
-        return True
-
-    def select(
-        self,
-        classes: tuple[ClassEntry, ...],
-        templates: PromptTemplates,
-        images_per_class: int,
-        batch_size: int,
-        plan_seed: int,
-        batch_index: int,
-        only: str = "",
-        resume_folder: str = "",
-    ) -> dict[str, Any]:
-        """The batch; where there is nothing to make, a message, and later nodes are skipped.
-
-        Raises:
-            PlanError: the classes or templates make no plan. Outside ComfyUI, which alone can skip
-                nodes, also if nothing is left to make.
-        """
-        plan = GenerationPlan(classes, templates, images_per_class, plan_seed)
-        count = plan.batch_count(batch_size)
-        if batch_index >= count:
-            text = _past_the_end(plan, batch_index, count, resume_folder)
-            if answer := _nothing(text):
-                return answer
-        specs = _only(plan.batch(batch_index, batch_size), only)
-        missing = _missing(specs, plan.plan_id, resume_folder)
-        if not missing:
-            where = f"batch {batch_index + 1} of {count}"
-            text = f"{where}: all {len(specs)} images already exist in '{resume_folder.strip()}'"
-            if answer := _nothing(text):
-                return answer
-            raise PlanError(f"{text}; nothing is left to make")
-        batch = PromptBatch(plan, missing, batch_index, count)
-        existing = len(specs) - len(missing)
-        summary = batch.summary() + (f" ({existing} already exist)" if existing else "")
-        return {"ui": {"text": [summary]}, "result": (batch, summary)}
-
-
-def _past_the_end(plan: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:
-    """What is so after the last batch; what exists is known only of the folder to resume."""
-    past = (
-        f"batch_index {batch_index} is past the last batch "
-        f"(the plan has {count}, numbered 0 to {count - 1})"
-    )
-    name = resume_folder.strip()
-    if not name:
-        return f"{past}, so nothing was made; {_TO_FINISH}"
-    existing = images_below(paths.folder_in_output(name), plan.plan_id)
-    done = sum(index < len(plan) for index in existing)
-    if done == len(plan):
-        return f"plan finished: all {done} images exist in '{name}'"
-    return f"{past}; {done} of {len(plan)} images exist in '{name}'; {_TO_FINISH}"
-
-
-def _nothing(text: str) -> dict[str, Any] | None:
-    """A node result that shows a text and makes no batch; None if the host cannot skip nodes."""
-    blocker = host.execution_blocker()
-    return None if blocker is None else {"ui": {"text": [text]}, "result": (blocker, text)}
-
-
-def _missing(specs: tuple[ImageSpec, ...], plan_id: str, folder: str) -> tuple[ImageSpec, ...]:
-    """The rows without an image anywhere below the folder; all rows if no folder is named."""
-    if not folder.strip():
-        return specs
-    existing = images_below(paths.folder_in_output(folder), plan_id)
-    return tuple(spec for spec in specs if spec.index not in existing)
-
-
 def _read_classes(text: str, path: str) -> tuple[ClassEntry, ...]:
     return read_classes(paths.list_to_read(path)) if path.strip() else parse_classes(text)
 
@@ -470,32 +282,11 @@ def _refuse_bad_lines(
             ) from error
 
 
-def _only(specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
-    """The rows of the batch that `only` names; all rows if it is blank."""
-    if not only.strip():
-        return specs
-    try:
-        wanted = {int(number) for number in only.split(",")}
-    except ValueError:
-        raise PlanError(
-            f"'only' must be image numbers separated by commas, such as '3, 7', not '{only}'"
-        ) from None
-    unknown = wanted - {spec.index for spec in specs}
-    if unknown:
-        raise PlanError(
-            f"'only' names images {sorted(unknown)}, but this batch has "
-            f"{specs[0].index} to {specs[-1].index}"
-        )
-    return tuple(spec for spec in specs if spec.index in wanted)
-
-
 NODE_CLASS_MAPPINGS = {
     "SynthGridClassList": ClassList,
     "SynthGridPromptTemplates": PromptTemplatesNode,
-    "SynthGridClassPromptBatcher": ClassPromptBatcher,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "SynthGridClassList": "SynthGrid Class List",
     "SynthGridPromptTemplates": "SynthGrid Prompt Templates",
-    "SynthGridClassPromptBatcher": "SynthGrid Class-Prompt Batcher",
 }

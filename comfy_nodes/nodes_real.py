@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import paths
 from .errors import LabelsetError, PlanError
-from .nodes_prompts import CATEGORY, PromptBatch
+from .nodes_batcher import PromptBatch
+from .nodes_prompts import CATEGORY
 from .nodes_sampling import IMAGE_SIZE
 from .realimages import RealFolder, source_of
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .conditioning import average, concat, refuse_mixers, stack_conditionings
 from .errors import PlanError
-from .nodes_prompts import CATEGORY, PromptBatch
+from .nodes_batcher import PromptBatch
+from .nodes_prompts import CATEGORY
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,10 @@ Rows cycle through the classes: row i is image `i // len(classes)` of class `i %
 row never depends on the batch size, on how many rows are asked for, or on how many images a class
 has now or later; more images per class only append rows. For the same reason `plan_id` ignores
 `images_per_class`: an extended plan is the same plan, only longer, and its finished images keep
-their names. Standard library only.
+their names.
+
+A row can be made again: attempt 0 is the row itself, and each further attempt has another seed and
+is otherwise the same. Standard library only.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from .wildcards import Extent, Wildcards
 __all__ = [
     "DEFAULT_TEMPLATE",
     "MAX_SEED",
+    "MOST_ATTEMPTS",
     "MOST_PER_BATCH",
     "MOST_PER_CLASS",
     "PLACEHOLDERS",
@@ -50,6 +54,7 @@ __all__ = [
 ]
 
 MAX_SEED = 2**53 - 1  # browsers hold numbers as doubles and mangle larger integers
+MOST_ATTEMPTS = 9_999  # further ones, at one row
 MOST_PER_CLASS = 1_000_000  # images
 MOST_PER_BATCH = 4096  # images
 DEFAULT_TEMPLATE = "a photo of a {class}"
@@ -65,6 +70,7 @@ class ImageSpec:
 
     `seed` is in [0, 2**53). `template`, `context` and `style` are the entries that the prompt was
     made from, as they were written; the last two are None where the prompt does not use them.
+    `attempt` counts how often the row was made before and rejected.
     """
 
     index: int
@@ -75,6 +81,7 @@ class ImageSpec:
     template: str
     context: str | None = None
     style: str | None = None
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,14 +234,19 @@ class GenerationPlan:
     def __iter__(self) -> Iterator[ImageSpec]:
         return (self.row(index) for index in range(len(self)))
 
-    def row(self, index: int) -> ImageSpec:
+    def row(self, index: int, *, attempt: int = 0) -> ImageSpec:
         """Row `index`, 0 <= index < len(self), in a time that does not grow with the index.
 
+        Another `attempt`, up to MOST_ATTEMPTS, changes the seed alone: alternatives and wildcards
+        are drawn from the seed of attempt 0, so the prompt stays.
+
         Raises:
-            PlanError: the index is outside the plan.
+            PlanError: the index is outside the plan, or the attempt outside 0..MOST_ATTEMPTS.
         """
         if not 0 <= index < len(self):
             raise PlanError(f"row {index} is outside the plan, which has rows 0 to {len(self) - 1}")
+        if not 0 <= attempt <= MOST_ATTEMPTS:
+            raise PlanError(f"attempt {attempt} at row {index} is outside 0..{MOST_ATTEMPTS}")
         position, class_index = divmod(index, len(self.classes))
         entry = self.classes[class_index]
         texts = self.templates
@@ -249,6 +261,8 @@ class GenerationPlan:
         if "style" in pieces[1::2]:
             style = draw(texts.styles, self.seed, entry.name, "style", position)
             values["style"] = texts.text("style", style, seed)
+        if attempt:
+            seed = hash_integer(self.seed, entry.name, "attempt", attempt, position) >> 11
         return ImageSpec(
             index=index,
             label=entry.name,
@@ -258,6 +272,7 @@ class GenerationPlan:
             template=template,
             context=context,
             style=style,
+            attempt=attempt,
         )
 
     def batch_count(self, batch_size: int) -> int:

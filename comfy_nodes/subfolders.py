@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LabelsetError
-from .labelset import folder_name
+from .labelset import folder_name, rejected_attempts
 from .labelset.imagefile import SUFFIXES
 from .labelset.index import holds_something
+from .labelset.verdicts import QUARANTINE
 from .plan import ImageSpec, placeholders
 
 LABEL = "{label}"
@@ -99,3 +100,21 @@ def images_below(root: Path, plan_id: str) -> set[int]:
         for name in files
         if (match := images.fullmatch(name)) and holds_something(Path(folder, name))
     }
+
+
+def rejected_below(root: Path, plan_id: str) -> dict[int, int]:
+    """Index -> the last attempt that a check rejected, of the folder and all labelled ones in it.
+
+    Raises:
+        LabelsetError: the records of rejected images cannot be read.
+    """
+    highest = rejected_attempts(root, plan_id)
+    for folder, names, _ in os.walk(root):
+        for name in names:
+            if name.endswith(QUARANTINE):
+                inside = rejected_attempts(Path(folder, name.removesuffix(QUARANTINE)), plan_id)
+                highest = {
+                    index: max(highest.get(index, 0), inside.get(index, 0))
+                    for index in highest.keys() | inside.keys()
+                }
+    return highest

@@ -31,9 +31,11 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "make images": client.commands.COMMANDS,
     "train and report": trainer.commands.COMMANDS,
 }
-_HOMES = {name: "client" for name in client.commands.COMMANDS} | {
-    name: "trainer" for name in trainer.commands.COMMANDS
-}
+_HOMES = (
+    {name: "client" for name in client.commands.COMMANDS}
+    | {name: "trainer" for name in trainer.commands.COMMANDS}
+    | {"regenerate": "synthgrid"}  # needs both
+)
 _EXAMPLES = """examples, from class names to a report:
   synthgrid split --images photos --out data/animals --train 30 --test 30
   synthgrid run sd15_class_prompts --server http://127.0.0.1:8188 \\

@@ -25,6 +25,7 @@ ROOMS = (
 CORE = (
     "comfy_nodes.errors",
     "comfy_nodes.plan",
+    "comfy_nodes.attempts",
     "comfy_nodes.banks",
     "comfy_nodes.wildcards",
     "comfy_nodes.samplers",
@@ -66,6 +67,7 @@ FLOORS = {
         ("trainer.data",),
         ("trainer.analysis",),
         ("trainer.training",),
+        ("trainer.quality",),
         ("trainer.grid", "trainer.shipping", "trainer.report"),
         ("trainer.commands",),
         ("trainer.experiments", "trainer.__main__"),

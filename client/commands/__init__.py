@@ -12,6 +12,7 @@ COMMANDS = {
     "adapt": "make a stock Stable Diffusion workflow one of SynthGrid's",
     "convert": "turn a workflow saved in ComfyUI's editor into API format",
     "extend": "make more images per class, with the folder's own workflow and settings",
+    "regenerate": "make the images again that a check rejected, with other seeds",
     "verify": "check every image and record of a labelled folder, and repair it",
     "status": "show the state of a folder by class and server, also during a run",
     "cancel": "stop the run of a folder and remove its jobs from the servers",

@@ -24,7 +24,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..run.events import AnyEvent
-    from ..run.runner import RunProgress
+    from ..run.runner import RunProgress, RunSummary
     from ..server.fleet import AnyServer
     from ..workflow.graph import Workflow
 
@@ -76,9 +76,22 @@ def make(
     *,
     quiet: bool = False,
 ) -> int:
+    """Makes what `out` lacks, as `generate`, and prints the result as `tell_result`."""
+    tell_result(generate(workflow, servers, out, args), args, quiet=quiet)
+    return 0
+
+
+def generate(
+    workflow: Workflow,
+    servers: Sequence[AnyServer],
+    out: Path,
+    args: argparse.Namespace,
+    *,
+    attempts: int | None = None,
+) -> RunSummary:
     """Makes what `out` lacks, with progress, state file and, if asked for, events.
 
-    The result goes to standard output, or to standard error if events are printed or `quiet`.
+    `attempts` is how often a rejected image is made again, by default without a limit.
     """
     from ..run.runner import run_plan
     from ..run.status import StateKeeper
@@ -96,15 +109,21 @@ def make(
             if json_events:
                 _print_event(event)
 
-        summary = run_plan(workflow, servers, out, on_progress=show, on_event=tell)
-    if summary.made == 0:
+        return run_plan(workflow, servers, out, on_progress=show, on_event=tell, attempts=attempts)
+
+
+def tell_result(summary: RunSummary, args: argparse.Namespace, *, quiet: bool = False) -> None:
+    """Prints the result in one line: to standard error if events are printed or `quiet`."""
+    held = summary.total - len(summary.used_up)
+    if summary.used_up:
+        text = f"{held} of {summary.total} images, {summary.made} of them new: {summary.folder}"
+    elif summary.made == 0:
         text = f"all {summary.total} images already exist: {summary.folder}"
     else:
         speed = summary.made / summary.seconds
         new = f"{summary.made} of them new at {speed:.1f} images/s"
         text = f"{summary.total} images, {new}: {summary.folder}"
-    print(text, file=sys.stderr if json_events or quiet else sys.stdout)
-    return 0
+    print(text, file=sys.stderr if getattr(args, "json_events", False) or quiet else sys.stdout)
 
 
 def _print_event(event: AnyEvent) -> None:

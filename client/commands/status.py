@@ -76,6 +76,7 @@ def _sentence(found: Status) -> str:
         if found.planned is None
         else f"{found.done} of {found.planned} images"
     )
+    held += f" ({found.rejected} rows had a rejected one)" if found.rejected else ""
     state = found.state
     if state is None:
         return f"{held} in {found.folder}; no run is known"

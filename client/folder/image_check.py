@@ -16,7 +16,7 @@ from comfy_nodes.labelset import (
     read_regular,
 )
 from comfy_nodes.labelset import sha256 as sha256_of
-from comfy_nodes.plan import GenerationPlan
+from comfy_nodes.plan import MOST_ATTEMPTS, GenerationPlan
 
 from .report import Problem
 
@@ -94,7 +94,10 @@ class ImageChecker:
         if not 0 <= record.index < len(self.plan):
             yield f"row {record.index} is not planned; the plan has rows 0 to {len(self.plan) - 1}"
             return
-        row = self.plan.row(record.index)
+        if not 0 <= record.attempt <= MOST_ATTEMPTS:
+            yield f"row {record.index}: attempt {record.attempt} is outside 0..{MOST_ATTEMPTS}"
+            return
+        row = self.plan.row(record.index, attempt=record.attempt)
         wrong = [
             each for each in _ROW_FIELDS if getattr(record, each) != portable(getattr(row, each))
         ]

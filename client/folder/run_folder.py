@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import random
 import re
-import sys
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from comfy_nodes.errors import SynthGridError
 from comfy_nodes.labelset import CLIENT_LOCK as LOCK
@@ -32,14 +28,14 @@ from comfy_nodes.labelset import (
     folder_names,
     holds_something,
     image_file_names,
-    open_regular,
     portable,
     read_regular,
+    rejected_attempts,
     sync_folder,
-    try_lock,
     write_atomically,
 )
 from comfy_nodes.labelset import is_locked as file_is_locked
+from comfy_nodes.labelset.lock import open_locked, release
 from comfy_nodes.plan import GenerationPlan
 
 from ..errors import FolderError
@@ -50,7 +46,6 @@ from .differences import differences, plan_differences
 log = logging.getLogger(__name__)
 
 GENERATION = "generation.json"
-_READERS_S = 0.5  # how long a writer waits for those who only look whether the folder is locked
 
 
 @dataclass(frozen=True)
@@ -121,15 +116,17 @@ class RunFolder:
     """The output folder of one run of a workflow. `check` first, then `locked`, then `open`.
 
     `labelled` is its labelled folder; `open` reads which rows it has, one byte each, and keeps no
-    record. `run_id` is eight hexadecimal digits that `describe` draws for a new folder and keeps
-    for an old one: they tell this folder's jobs on a server from those of any other folder, even
-    one with the same plan.
+    record. `rejected` maps the rows of which a check rejected images to the last rejected attempt.
+    `run_id` is eight hexadecimal digits that `describe` draws for a new folder and keeps for an old
+    one: they tell this folder's jobs on a server from those of any other folder, even one with the
+    same plan.
     """
 
     def __init__(self, root: Path, workflow: Workflow) -> None:
         self.root = Path(root).expanduser()
         self.workflow = workflow
         self.labelled = LabelledFolder(self.root)
+        self.rejected: Mapping[int, int] = {}
         self.run_id = ""
 
     @property
@@ -191,6 +188,7 @@ class RunFolder:
         for path in self.root.glob(".*.part"):
             path.unlink(missing_ok=True)
         self.labelled.scan()
+        self.rejected = rejected_attempts(self.root, self.plan.plan_id)
         others = self.labelled.rows.plan_ids() - {self.plan.plan_id}
         if others and not (self.root / GENERATION).exists():
             raise FolderError(
@@ -209,6 +207,15 @@ class RunFolder:
         """Those of the plan indices that have no image yet."""
         plan_id, rows = self.plan.plan_id, self.labelled.rows
         return [index for index in indices if (plan_id, index) not in rows]
+
+    def attempt(self, index: int) -> int:
+        """The next attempt at a row without an image: 0, or the one after the last rejected."""
+        return self.rejected.get(index, -1) + 1
+
+    def made_again(self) -> list[int]:
+        """The rows without an image whose earlier ones a check rejected, in order."""
+        total = len(self.plan)
+        return self.missing(index for index in sorted(self.rejected) if index < total)
 
     def in_the_way(self) -> frozenset[int]:
         """The plan indices without an image whose place holds something else.
@@ -296,7 +303,7 @@ def locked(root: Path) -> Iterator[None]:
     path = root / LOCK
     try:
         root.mkdir(parents=True, exist_ok=True)
-        file = _open_locked(path)
+        file = open_locked(path)
     except OSError as error:
         raise FolderError(
             f"cannot write {root}: {error.strerror or error}; check permissions"
@@ -308,38 +315,12 @@ def locked(root: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        _release(file, path)
+        release(file, path)
 
 
 def is_locked(root: Path) -> bool:
     """Whether a client is writing the folder right now; changes nothing."""
     return file_is_locked(root / LOCK)
-
-
-def _open_locked(path: Path) -> IO[bytes] | None:
-    """The lock file, locked; None if another process holds it. The lock dies with its process."""
-    deadline = time.monotonic() + _READERS_S
-    while True:
-        file = open_regular(path, "ab")
-        if try_lock(file):
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    return file
-        # Held, perhaps by a reader that only looks; or its last owner removed it while we opened
-        # it, and locking it protects nothing.
-        file.close()
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(random.uniform(0.001, 0.03))
-
-
-def _release(file: IO[bytes], path: Path) -> None:
-    """Removes the lock file while it is still locked; Windows can only do so once it is closed."""
-    with file, suppress(OSError):
-        path.unlink()
-    if sys.platform == "win32":
-        with suppress(OSError):
-            path.unlink()
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -116,7 +116,7 @@ def _cancel_on(seat: Seat, run_id: str) -> int:
 
 def own_prompts(queue: Any, run_id: str) -> list[str]:
     """The ids in an answer of GET /queue whose graph saves into this run's folders there."""
-    ours = re.compile(rf"synthgrid/{re.escape(run_id)}(-\d+)?")
+    ours = re.compile(rf"synthgrid/{re.escape(run_id)}(-r[0-9a-f]+)?(-\d+)?")
     groups = (
         [queue.get(name) for name in ("queue_running", "queue_pending")]
         if isinstance(queue, dict)

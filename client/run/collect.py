@@ -102,8 +102,8 @@ def local_path(output_directory: Path, location: Any) -> Path:
     return path
 
 
-def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
-    """Compares a server's record with the planned row.
+def check_record(record: ImageRecord, plan: GenerationPlan, *, attempt: int = 0) -> None:
+    """Compares a server's record with the planned row, at this attempt.
 
     Raises:
         ServerRefused: they differ, so the server's nodes plan differently from this client.
@@ -115,8 +115,17 @@ def check_record(record: ImageRecord, plan: GenerationPlan) -> None:
         raise ServerRefused(
             f"the server made row {record.index}, but the plan has {len(plan)} rows; {advice}"
         )
-    row = plan.row(record.index)
-    for name in ("label", "prompt", "negative_prompt", "seed", "template", "context", "style"):
+    row = plan.row(record.index, attempt=attempt)
+    for name in (
+        "attempt",
+        "label",
+        "prompt",
+        "negative_prompt",
+        "seed",
+        "template",
+        "context",
+        "style",
+    ):
         if getattr(record, name) != portable(getattr(row, name)):
             raise ServerRefused(
                 f"row {row.index}: the server has {name} {getattr(record, name)!r}, "

@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from comfy_nodes.attempts import rows_text
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import ImageRecord
+from comfy_nodes.labelset import ImageRecord, sha256
 
 from ..folder.run_folder import RunFolder
 from ..server.protocol import JobResult
+from ..workflow.attempts import refuse_older_batcher
 from ..workflow.preflight import check, refuse, validate
 from ..workflow.roles import SAVER
 from .collect import check_record
@@ -41,7 +43,7 @@ class PlanWork:
         self._fingerprint = self.workflow.fingerprint
         self._size = self.workflow.batch_size
         self._warned: set[str] = set()
-        self._blocked: frozenset[int] = frozenset()
+        self._given_up: Mapping[int, str] = {}
 
     def check(self, object_info: Mapping[str, Any], stats: Mapping[str, Any] | None = None) -> None:
         """Raises WorkflowError if a server with this /object_info cannot run the workflow.
@@ -49,6 +51,8 @@ class PlanWork:
         Before the run, with its /system_stats, memory and disk space are checked as well, and
         warnings are logged, once each.
         """
+        if self.folder.made_again():
+            refuse_older_batcher(object_info)
         if stats is None:
             validate(self.workflow, object_info)
             return
@@ -60,24 +64,31 @@ class PlanWork:
                 self._warned.add(each.message)
                 log.warning("warning: %s", each.message)
 
-    def set_aside(self) -> tuple[list[int], str]:
-        """The missing images whose place holds something else, and what to do about them.
+    def give_up(self, used_up: Iterable[int]) -> Mapping[int, str]:
+        """The missing images that get no jobs, with the reason, so that the others are made.
 
-        They get no jobs, so that they do not keep the others from being made.
+        Those are rows of which every attempt was rejected, `used_up`, and images whose place holds
+        something else.
         """
-        self._blocked = self.folder.in_the_way()
-        return sorted(self._blocked), (
+        reasons = {
+            index: f"a check rejected all {self.folder.attempt(index)} images made of it"
+            for index in used_up
+        }
+        blocked = (
             "a damaged or foreign file has its name; move it out with: "
             f"synthgrid verify {self.folder.root} --repair"
         )
+        reasons |= dict.fromkeys(sorted(self.folder.in_the_way()), blocked)
+        self._given_up = reasons
+        return reasons
 
     def missing_jobs(self) -> Iterator[Job]:
-        """A job for each batch that lacks images, in order, without those that are set aside."""
+        """A job for each batch that lacks images, in order, without those that are given up."""
         for batch_index in range(self.plan.batch_count(self._size)):
             missing = [
                 index
                 for index in self.folder.missing(self._rows(batch_index))
-                if index not in self._blocked
+                if index not in self._given_up
             ]
             if missing:
                 yield Job(batch_index, tuple(missing))
@@ -86,9 +97,12 @@ class PlanWork:
         start = batch_index * self._size
         return range(start, min(start + self._size, len(self.plan)))
 
+    def _only(self, job: Job) -> str:
+        return rows_text({index: self.folder.attempt(index) for index in job.indices})
+
     def prompt_id(self, job: Job) -> str:
         """The job's id on any server."""
-        rows = ",".join(map(str, job.indices))
+        rows = self._only(job)
         run = f"{self.folder.run_id} {self._fingerprint}"
         name = f"{run} {self._size} {job.batch_index} {rows} {job.attempt}"
         return str(uuid.uuid5(_NAMESPACE, name))
@@ -96,14 +110,18 @@ class PlanWork:
     def graph(self, job: Job) -> dict[str, Any]:
         """The graph to post.
 
-        It saves into a folder of its own per run and attempt, so that no older image is taken for
-        one that this job makes.
+        It saves into a folder of its own per run and attempt, at the rows and at the job, so that
+        no older image is taken for one that this job makes.
         """
-        folder = f"synthgrid/{self.folder.run_id}" + (f"-{job.attempt}" if job.attempt else "")
-        whole = len(job.indices) == len(self._rows(job.batch_index))
-        return self.workflow.for_batch(
-            job.batch_index, folder=folder, only=() if whole else job.indices
-        )
+        folder, only = f"synthgrid/{self.folder.run_id}", self._only(job)
+        attempts = {self.folder.attempt(index) for index in job.indices}
+        if attempts == {0}:
+            only = only if len(job.indices) < len(self._rows(job.batch_index)) else ""
+        else:
+            digest = sha256(only.encode())[:8]
+            folder += f"-r{attempts.pop() if len(attempts) == 1 else digest}"
+        folder += f"-{job.attempt}" if job.attempt else ""
+        return self.workflow.for_batch(job.batch_index, folder=folder, only=only)
 
     def label(self, index: int) -> str:
         """The class of a planned image."""
@@ -140,7 +158,7 @@ class PlanWork:
             except LabelsetError as error:
                 log.debug("%s", error)
                 continue
-            check_record(record, self.plan)
+            check_record(record, self.plan, attempt=self.folder.attempt(record.index))
             entries[record.index] = (record, location)
         return entries
 

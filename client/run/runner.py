@@ -21,6 +21,7 @@ from typing import Any
 
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import folder_names
+from comfy_nodes.labelset.verdicts import quarantine_folder
 
 from ..errors import JobFailed, RunIncomplete, ServerUnreachable
 from ..folder.run_folder import RunFolder
@@ -56,7 +57,11 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended: `made` images are new and took `seconds`; `existing` were there before."""
+    """How a run ended: `made` images are new and took `seconds`; `existing` were there before.
+
+    `used_up` are the rows that a check has rejected as often as they may be made again; the folder
+    has no image of them.
+    """
 
     folder: Path
     total: int
@@ -65,6 +70,7 @@ class RunSummary:
     seconds: float
     servers: tuple[ServerThroughput, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict)
+    used_up: tuple[int, ...] = ()
 
 
 def run_plan(
@@ -77,6 +83,7 @@ def run_plan(
     tries: int = 3,
     queue_depth: int = DEPTH,
     patience: Patience | None = None,
+    attempts: int | None = None,
 ) -> RunSummary:
     """Makes every image of the workflow's plan that the folder lacks, on one or more servers.
 
@@ -90,6 +97,8 @@ def run_plan(
         tries: how often a job may fail before its images have failed and the rest goes on.
         queue_depth: jobs at a time on a server of weight 1.
         patience: how long to wait for what.
+        attempts: how often a row whose image a check rejected is made again; by default without a
+            limit, each time with another seed.
 
     Raises:
         PlanError, WorkflowError: the workflow makes no plan, or cannot run on any of the servers.
@@ -108,10 +117,9 @@ def run_plan(
         if resumed:
             stack.enter_context(folder.locked())
             folder.open()
-            if folder.count() == len(plan):
-                folder.labelled.write_card()
-                return RunSummary(folder.root, len(plan), 0, len(plan), 0.0, classes=plan.counts())
-        run = _Run(folder, on_progress=on_progress, on_event=on_event)
+        run = _Run(folder, attempts=attempts, on_progress=on_progress, on_event=on_event)
+        if resumed and run.is_done():
+            return run.nothing_to_do()
         dispatcher = Dispatcher(
             servers,
             tries=tries,
@@ -142,16 +150,41 @@ class _Run:
         self,
         folder: RunFolder,
         *,
+        attempts: int | None,
         on_progress: Callable[[RunProgress], None] | None,
         on_event: Callable[[events.AnyEvent], None] | None,
     ) -> None:
         self.work = PlanWork(folder)
+        self._used_up = tuple(
+            index
+            for index in folder.made_again()
+            if attempts is not None and folder.attempt(index) > attempts
+        )
         self._plan = self.work.plan
         self._folder = folder
         self._on_progress = on_progress
         self._on_event = on_event
         self._failed: dict[int, str] = {}
         self._begun = 0.0
+
+    def is_done(self) -> bool:
+        """Whether every image exists, except those that have been rejected too often."""
+        return self._folder.count() + len(self._used_up) == len(self._plan)
+
+    def nothing_to_do(self) -> RunSummary:
+        """The result of a run that makes nothing."""
+        self._folder.labelled.write_card()
+        classes, existing = Counter(self._plan.counts()), self._folder.count()
+        classes.subtract(self.work.label(index) for index in self._used_up)
+        return RunSummary(
+            self._folder.root,
+            len(self._plan),
+            0,
+            existing,
+            0.0,
+            classes=dict(classes),
+            used_up=self._used_up,
+        )
 
     def execute(self, dispatcher: Dispatcher, *, resumed: bool) -> RunSummary:
         """Runs until nothing is missing or nothing more can be done."""
@@ -169,9 +202,10 @@ class _Run:
             )
         )
         try:
-            self._give_up_blocked()
+            self._tell_again()
+            self._give_up_some()
             dispatcher.run(self.work, resumed=resumed)
-            if self._failed:
+            if len(self._failed) > len(self._used_up):
                 self._list_failed()
                 raise RunIncomplete(
                     f"{len(self._failed)} images could not be made (listed above). "
@@ -180,7 +214,10 @@ class _Run:
         except BaseException as error:
             raise self._ended_by(error) from error
         self._folder.labelled.write_card()
-        self._end(events.COMPLETE, "")
+        if self._used_up:
+            self._end(events.INCOMPLETE, f"{len(self._used_up)} images were rejected too often")
+        else:
+            self._end(events.COMPLETE, "")
         figures, seconds = self._figures, time.monotonic() - self._begun
         return RunSummary(
             self._folder.root,
@@ -190,12 +227,21 @@ class _Run:
             seconds,
             servers=figures.servers(time.time()),
             classes=dict(figures.done_by_class),
+            used_up=self._used_up,
         )
 
-    def _give_up_blocked(self) -> None:
-        """Images whose place is taken have failed already; the others are made."""
-        blocked, reason = self.work.set_aside()
-        for index in blocked:
+    def _tell_again(self) -> None:
+        again = len(self._folder.made_again()) - len(self._used_up)
+        if again:
+            log.info(
+                "%d missing images were rejected by a check (%s): they are made with other seeds",
+                again,
+                quarantine_folder(self._folder.root),
+            )
+
+    def _give_up_some(self) -> None:
+        """Images that cannot be made have failed already; the others are made."""
+        for index, reason in self.work.give_up(self._used_up).items():
             label = self.work.label(index)
             self.take(events.ImageFailed(index=index, label=label, reason=reason))
 

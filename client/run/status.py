@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from comfy_nodes.errors import LabelsetError
-from comfy_nodes.labelset import LabelledFolder, RowSet, read_regular
+from comfy_nodes.labelset import LabelledFolder, RowSet, read_regular, rejected_attempts
 
 from ..errors import FolderError
 from ..folder.run_folder import GENERATION, is_locked, read_generation
@@ -264,6 +264,7 @@ class Status:
 
     `outcome` is None if no run is known, and "killed" if the last one ended without saying how.
     `planned`, and the planned counts in `classes`, are None if no generation.json gives the plan.
+    `rejected` is how many rows of the plan had an image that a check rejected.
     """
 
     folder: Path
@@ -273,6 +274,7 @@ class Status:
     planned: int | None
     classes: Mapping[str, tuple[int, int | None]]
     state: RunState | None
+    rejected: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The status as a JSON object."""
@@ -294,6 +296,7 @@ class Status:
             "outcome": self.outcome,
             "done": self.done,
             "planned": self.planned,
+            "rejected": self.rejected,
             "classes": {
                 label: {"done": done, "planned": planned}
                 for label, (done, planned) in self.classes.items()
@@ -328,7 +331,9 @@ def status(root: Path) -> Status:
     labels = plan.counts() if plan else dict.fromkeys(counts)
     classes = {label: (counts.get(label, 0), planned) for label, planned in labels.items()}
     done = sum(count for count, _ in classes.values())
-    return Status(root, running, outcome, done, len(plan) if plan else None, classes, state)
+    planned = len(plan) if plan else None
+    rejected = len(rejected_attempts(root, plan.plan_id)) if plan else 0
+    return Status(root, running, outcome, done, planned, classes, state, rejected)
 
 
 def _alive(root: Path, state: RunState) -> bool:

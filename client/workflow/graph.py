@@ -273,14 +273,12 @@ class Workflow:
         """
         return fingerprint([self.content, self.plan().plan_id])
 
-    def for_batch(
-        self, batch_index: int, *, folder: str, only: Sequence[int] = ()
-    ) -> dict[str, Any]:
-        """The graph to post for one batch; `only` names plan indices of it, by default all."""
+    def for_batch(self, batch_index: int, *, folder: str, only: str = "") -> dict[str, Any]:
+        """The graph to post for one batch; `only` names rows of it, "3,7@2", by default all."""
         batcher, saver = self.only_id_of(BATCHER), self.only_id_of(SAVER)
         changes: dict[tuple[str, str], Any] = {
             (batcher, "batch_index"): batch_index,
-            (batcher, "only"): ",".join(map(str, only)),
+            (batcher, "only"): only,
             (saver, "folder"): folder,
             (saver, "overwrite"): False,
         }

@@ -17,6 +17,7 @@ from .index import FileNames, RowSet, holds_something
 from .line import Line
 from .lock import CLIENT_LOCK, is_locked, try_lock
 from .names import folder_name, folder_names, image_file_name, image_file_names
+from .quarantine import SetAside, rejected_attempts, set_aside
 from .record import ImageRecord, encode_image, inspect_image, portable, read_record
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "LabelsetError",
     "Line",
     "RowSet",
+    "SetAside",
     "SynthGridError",
     "encode_image",
     "folder_name",
@@ -42,6 +44,8 @@ __all__ = [
     "portable",
     "read_record",
     "read_regular",
+    "rejected_attempts",
+    "set_aside",
     "sha256",
     "sync_folder",
     "try_lock",

@@ -104,3 +104,29 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
         raise LabelsetError(
             f"cannot write {path}: {error.strerror or error}; check space and permissions"
         ) from error
+
+
+def append_durably(path: Path, data: bytes) -> None:
+    """Appends to a file all or nothing, and waits until it is on the disk. No data, no file.
+
+    Raises:
+        LabelsetError: the file cannot be written.
+    """
+    rest = memoryview(data)
+    if not rest:
+        return
+    try:
+        # Unbuffered, since a buffer would try again to write a refused line on closing.
+        with open_regular(path, "ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise LabelsetError(
+            f"cannot write {path}: {error.strerror or error}; check space"
+        ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TypeVar
 
 from ..errors import LabelsetError
 from .card import CARD_MARK, Tally, data_set_card
-from .files import open_regular, read_regular, sha256, sync_folder, write_atomically
+from .files import append_durably, open_regular, read_regular, sha256, sync_folder, write_atomically
 from .imagefile import SUFFIXES
 from .index import FileNames, RowSet, holds_something, image_names
 from .line import Line
@@ -364,21 +363,5 @@ class LabelledFolder:
         Raises:
             LabelsetError: the folder cannot be written.
         """
-        # Unbuffered, since a buffer would try again to write a refused line on closing.
-        rest = memoryview("".join(record.to_json() + "\n" for record in records).encode("utf-8"))
-        if not rest:
-            return
-        try:
-            with open_regular(self.metadata_path, "ab", buffering=0) as file:
-                size = file.tell()
-                try:
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(size)
-                    raise
-        except OSError as error:
-            raise LabelsetError(
-                f"cannot write {self.metadata_path}: {error.strerror or error}; check space"
-            ) from error
+        text = "".join(record.to_json() + "\n" for record in records)
+        append_durably(self.metadata_path, text.encode("utf-8"))

@@ -25,6 +25,7 @@ class ImageRecord:
     `sha256` is of the whole file; in the copy inside the image it is "", because a file cannot
     contain its own hash. `source_image` is the real image that this one started from, relative to
     the folder of real images, and `source_sha256` its hash; both are None if it started from noise.
+    `attempt` counts how often the row was made before and rejected; at 0 it is not written down.
     `settings` are the generator's: single values (checkpoint, sampler, steps, cfg, width, height,
     ...), and in newer folders `files`, the model files with their hashes, and `chain`, every node
     between them and the image, as comfy_nodes.chain describes it.
@@ -44,11 +45,17 @@ class ImageRecord:
     source_sha256: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    attempt: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The record as an object that any JSON reader takes; see `portable`."""
-        values: dict[str, Any] = portable(vars(self))
+        values: dict[str, Any] = portable(self._written())
         return values
+
+    def _written(self) -> dict[str, Any]:
+        if self.attempt:
+            return vars(self)
+        return {name: value for name, value in vars(self).items() if name != "attempt"}
 
     @property
     def key(self) -> tuple[str, int]:
@@ -61,7 +68,7 @@ class ImageRecord:
         It is valid JSON and valid UTF-8, whatever the settings are; see `portable`.
         """
         try:
-            text = _dumps(vars(self))
+            text = _dumps(self._written())
             text.encode("utf-8")
         except ValueError:  # NaN, or text that UTF-8 cannot hold
             text = _dumps(self.to_dict())
@@ -92,7 +99,8 @@ class ImageRecord:
         except TypeError as error:
             raise LabelsetError(f"a record lacks a field: {error}") from error
         texts_are_text = all(isinstance(getattr(record, name), str) for name in _TEXTS)
-        if not texts_are_text or type(record.seed) is not int or type(record.index) is not int:
+        numbers = (record.seed, record.index, record.attempt)
+        if not texts_are_text or any(type(each) is not int for each in numbers):
             raise LabelsetError(f"a record has a field of the wrong type: {values!r}"[:_SHOWN])
         if not isinstance(record.settings, dict):
             raise LabelsetError(

@@ -20,6 +20,7 @@ from .files import read_regular, write_atomically
 
 COLUMNS = ("sha256", "file_name", "label", "verdict", "reason")
 KEEP, REJECT = "keep", "reject"
+QUALITY, QUARANTINE = ".quality", ".quarantine"  # what follows the name of the folder
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,18 @@ class Verdict:
 
 def quality_folder(root: Path) -> Path:
     """Where the checks of the labelled folder `root` are kept."""
-    return root.with_name(f"{root.name}.quality")
+    return _beside(root, QUALITY)
 
 
 def quarantine_folder(root: Path) -> Path:
     """Where rejected images of the labelled folder `root` are moved to."""
-    return root.with_name(f"{root.name}.quarantine")
+    return _beside(root, QUARANTINE)
+
+
+def _beside(root: Path, ending: str) -> Path:
+    """Beside the folder itself, also if `root` is "." or a link to it."""
+    root = root.resolve()
+    return root.with_name(root.name + ending)
 
 
 def write_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:

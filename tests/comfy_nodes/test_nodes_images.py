@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from PIL import Image
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import read_record, sha256
+from comfy_nodes.nodes_batcher import PromptBatch
 from comfy_nodes.nodes_images import LabelledImageSaver
-from comfy_nodes.nodes_prompts import PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan
 from tests.comfy_nodes.helpers import scanned_records
 
@@ -115,6 +116,24 @@ def test_an_existing_image_is_kept_and_a_deleted_one_comes_back(output):
         True,
     ]
     assert len(scanned_records(output / "animals")) == 4
+
+
+def test_an_image_of_another_attempt_is_never_taken_for_the_one_that_comes(output):
+    batch = make_batch()
+    again = replace(batch, specs=(batch.plan.row(1, attempt=2),))
+    first = save()["synthgrid_records"]
+    with pytest.raises(LabelsetError, match=r"attempt 0 at this image, and attempt 2 comes"):
+        save(again)
+    key = (batch.plan.plan_id, 1)
+    assert scanned_records(output / "animals")[key].to_dict() == first[1]
+    (made,) = save(again, overwrite=True)["synthgrid_records"]
+    assert (made["attempt"], made["seed"]) == (2, again.specs[0].seed)
+    assert made["file_name"] == first[1]["file_name"]
+    assert scanned_records(output / "animals")[key].to_dict() == made
+    kept = save(again, images=1 - make_images(1))
+    assert kept["synthgrid_records"] == [made]
+    # a whole batch as planned keeps it too
+    assert save()["synthgrid_records"] == [first[0], made, *first[2:]]
 
 
 def test_overwrite_replaces_images_and_records(output):
@@ -273,7 +292,7 @@ sys.path.insert(0, {str(host.__file__.rsplit("comfy_nodes", 1)[0])!r})
 import torch
 from comfy_nodes import host
 from comfy_nodes.nodes_images import LabelledImageSaver
-from comfy_nodes.nodes_prompts import PromptBatch
+from comfy_nodes.nodes_batcher import PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan
 host.use_output_directory({str(output)!r})
 plan = GenerationPlan((ClassEntry("bat"), ClassEntry("cat")), images_per_class=2)

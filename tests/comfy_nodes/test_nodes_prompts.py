@@ -1,34 +1,17 @@
 """The prompt nodes, called as ComfyUI calls them: FUNCTION with the inputs of INPUT_TYPES."""
 
 import math
-import sys
-from types import ModuleType
 
 import pytest
-import torch
 
 from comfy_nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, host
-from comfy_nodes.errors import LabelsetError, PlanError, SynthGridError
-from comfy_nodes.plan import PromptTemplates, parse_classes
-
-CLASSES = parse_classes("badger\nbat\nbear")
+from comfy_nodes.errors import PlanError, SynthGridError
+from comfy_nodes.plan import PromptTemplates
 
 
 def call(name, **inputs):
     node = NODE_CLASS_MAPPINGS[name]
     return getattr(node(), node.FUNCTION)(**inputs)
-
-
-def batch(**changes):
-    inputs = dict(
-        classes=CLASSES,
-        templates=PromptTemplates(),
-        images_per_class=4,
-        batch_size=8,
-        plan_seed=0,
-        batch_index=0,
-    )
-    return call("SynthGridClassPromptBatcher", **(inputs | changes))
 
 
 @pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
@@ -85,21 +68,6 @@ def test_an_unknown_placeholder_is_named():
             contexts="",
             styles="",
         )
-
-
-def test_the_batcher_says_which_batch_it_made():
-    answer = batch(batch_index=1)
-    value, summary = answer["result"]
-    assert summary == "batch 2 of 2: bear x2, badger x1, bat x1"
-    assert answer["ui"] == {"text": [summary]}
-    assert [spec.index for spec in value.specs] == [8, 9, 10, 11]
-
-
-def test_the_batcher_past_the_end_says_so():
-    with pytest.raises(
-        PlanError, match="batch_index 2 is past the end: this plan has 2 batches of 8"
-    ):
-        batch(batch_index=2)
 
 
 @pytest.fixture
@@ -172,31 +140,6 @@ def test_a_bad_alternative_in_a_file_is_named_with_its_line(wildcards):
         templates_of("", templates_file="t.txt")
 
 
-class Blocker:
-    """Stands in for ComfyUI's ExecutionBlocker; tests/comfyui uses the real one."""
-
-    def __init__(self, message):
-        self.message = message
-
-
-@pytest.fixture
-def inside_comfyui(monkeypatch):
-    utils = ModuleType("comfy_execution.graph_utils")
-    utils.ExecutionBlocker = Blocker
-    monkeypatch.setitem(sys.modules, "folder_paths", ModuleType("folder_paths"))
-    monkeypatch.setitem(sys.modules, "comfy_execution", ModuleType("comfy_execution"))
-    monkeypatch.setitem(sys.modules, "comfy_execution.graph_utils", utils)
-
-
-@pytest.fixture
-def output(tmp_path, monkeypatch):
-    """An output folder in which only the second batch (images 8 to 11) has been saved."""
-    monkeypatch.setattr(host, "_output_directory", tmp_path)
-    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
-    saver.save(torch.rand(4, 8, 8, 3), batch(batch_index=1)["result"][0], "animals")
-    return tmp_path
-
-
 def test_a_bad_class_list_is_refused_before_anything_is_queued(tmp_path):
     validate = NODE_CLASS_MAPPINGS["SynthGridClassList"].VALIDATE_INPUTS
     (tmp_path / "classes.txt").write_text("bat")
@@ -219,114 +162,3 @@ def test_bad_templates_are_refused_before_anything_is_queued(tmp_path):
     assert "does not exist" in validate(**texts, contexts_file=str(tmp_path / "gone.txt"))
     assert validate(**texts | {"contexts": None}) is True
     assert validate(**texts | {"templates": None}) is True
-
-
-def test_past_the_last_batch_nothing_is_said_about_images_that_nobody_has_looked_for(
-    inside_comfyui,
-):
-    answer = batch(batch_index=2)
-    text = (
-        "batch_index 2 is past the last batch (the plan has 2, numbered 0 to 1), so nothing was "
-        "made; press 'Queue what is missing' on the batcher, or set batch_index back to 0"
-    )
-    assert answer["ui"] == {"text": [text]}
-    blocker, summary = answer["result"]
-    assert (type(blocker), blocker.message, summary) == (Blocker, None, text)
-
-
-@pytest.mark.usefixtures("inside_comfyui")
-def test_past_the_last_batch_the_folder_says_what_exists(output):
-    for batch_index in (2, 9):
-        assert batch(batch_index=batch_index, resume_folder="animals")["result"][1].startswith(
-            f"batch_index {batch_index} is past the last batch (the plan has 2, numbered 0 to 1); "
-            "4 of 12 images exist in 'animals'; press 'Queue what is missing'"
-        )
-    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
-    saver.save(torch.rand(8, 8, 8, 3), batch()["result"][0], "animals")
-    text = batch(batch_index=2, resume_folder="animals")["result"][1]
-    assert text == "plan finished: all 12 images exist in 'animals'"
-
-
-@pytest.mark.usefixtures("inside_comfyui")
-def test_inside_comfyui_other_mistakes_are_still_errors():
-    with pytest.raises(PlanError, match="batch size is 0"):
-        batch(batch_size=0)
-
-
-def test_an_older_comfyui_without_a_blocker_gets_the_error(inside_comfyui, monkeypatch):
-    monkeypatch.delattr(sys.modules["comfy_execution.graph_utils"], "ExecutionBlocker")
-    with pytest.raises(PlanError, match="past the end"):
-        batch(batch_index=2)
-
-
-def test_resuming_skips_existing_images(output):
-    names = sorted(path.name for path in output.glob("animals/*/*.png"))
-    assert [name[-10:-4] for name in names] == ["000008", "000009", "000010", "000011"]
-    for path in output.glob("animals/*/*-000009.png"):
-        path.unlink()
-    value, summary = batch(batch_index=1, resume_folder="animals")["result"]
-    assert [spec.index for spec in value.specs] == [9]
-    assert summary == "batch 2 of 2: badger x1 (3 already exist)"
-    assert len(batch(batch_index=0, resume_folder=" animals ")["result"][0].specs) == 8
-    for blank in ("", "  "):
-        assert len(batch(batch_index=1, resume_folder=blank)["result"][0].specs) == 4
-
-
-def test_resuming_recognises_images_in_any_format_but_not_of_another_plan(output):
-    for path in output.glob("animals/*/*.png"):
-        path.rename(path.with_suffix(".webp"))
-    with pytest.raises(
-        PlanError, match="all 4 images already exist in 'animals'; nothing is left to make"
-    ):
-        batch(batch_index=1, resume_folder="animals")
-    assert len(batch(batch_index=1, resume_folder="animals", plan_seed=1)["result"][0].specs) == 4
-
-
-def test_inside_comfyui_an_existing_batch_is_reported_and_samples_nothing(output, inside_comfyui):
-    answer = batch(batch_index=1, resume_folder="animals")
-    assert answer["ui"] == {"text": ["batch 2 of 2: all 4 images already exist in 'animals'"]}
-    assert type(answer["result"][0]) is Blocker
-
-
-def test_skipped_and_new_images_make_one_complete_folder(output):
-    value, _ = batch(batch_index=0, resume_folder="animals")["result"]
-    NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]().save(
-        torch.rand(8, 8, 8, 3), value, "animals"
-    )
-    assert len((output / "animals" / "metadata.jsonl").read_text().splitlines()) == 12
-
-
-def test_only_a_resuming_batcher_looks_again_at_every_run():
-    node = NODE_CLASS_MAPPINGS["SynthGridClassPromptBatcher"]
-    assert node.IS_CHANGED(batch_index=0) == node.IS_CHANGED(batch_index=0, resume_folder=" ") == ""
-    assert math.isnan(node.IS_CHANGED(batch_index=0, resume_folder="animals"))
-    assert math.isnan(node.IS_CHANGED(batch_index=0, resume_folder=None))
-
-
-def test_a_resume_folder_outside_the_output_folder_is_refused_before_sampling(output):
-    validate = NODE_CLASS_MAPPINGS["SynthGridClassPromptBatcher"].VALIDATE_INPUTS
-    assert validate() is validate(resume_folder="") is validate(resume_folder="animals") is True
-    assert "resume_folder: folder '../x' must be a folder inside" in validate(resume_folder="../x")
-    with pytest.raises(LabelsetError, match="must be a folder inside"):
-        batch(resume_folder="../x")
-
-
-def test_batch_index_counts_up_by_itself_and_the_plan_seed_stays():
-    widgets = NODE_CLASS_MAPPINGS["SynthGridClassPromptBatcher"].INPUT_TYPES()["required"]
-    assert widgets["batch_index"][1]["control_after_generate"] == "increment"
-    assert "seed" not in widgets  # the browser randomises a widget of that name
-    assert widgets["plan_seed"][1]["max"] < 2**53
-
-
-def test_only_makes_exactly_the_images_that_are_missing():
-    value, _ = batch(batch_index=1, only="11, 9")["result"]
-    assert [spec.index for spec in value.specs] == [9, 11]
-
-
-@pytest.mark.parametrize(
-    ("only", "message"),
-    [("3", r"names images \[3\], but this batch has 8 to 11"), ("x", "must be")],
-)
-def test_only_refuses_what_is_not_in_the_batch(only, message):
-    with pytest.raises(PlanError, match=message):
-        batch(batch_index=1, only=only)

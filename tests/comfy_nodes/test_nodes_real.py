@@ -9,8 +9,9 @@ from PIL import Image
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError, PlanError
+from comfy_nodes.nodes_batcher import PromptBatch
 from comfy_nodes.nodes_images import LabelledImageSaver
-from comfy_nodes.nodes_prompts import ClassList, PromptBatch
+from comfy_nodes.nodes_prompts import ClassList
 from comfy_nodes.nodes_real import RealImageLatent
 from comfy_nodes.plan import ClassEntry, GenerationPlan
 from tests.comfy_nodes.helpers import scanned_records

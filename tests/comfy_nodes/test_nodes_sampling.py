@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from comfy_nodes.errors import PlanError
-from comfy_nodes.nodes_prompts import PromptBatch
+from comfy_nodes.nodes_batcher import PromptBatch
 from comfy_nodes.nodes_sampling import (
     BatchLatent,
     EncodeClassPrompts,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import (
     MAX_SEED,
+    MOST_ATTEMPTS,
     ClassEntry,
     GenerationPlan,
     PromptTemplates,
@@ -114,6 +116,39 @@ def test_planning_keeps_no_rows():
 def test_every_seed_of_a_large_plan_is_its_own():
     plan = make_plan([f"class {number}" for number in range(90)], per_class=60)
     assert len({spec.seed for spec in plan}) == len(plan) == 5400
+
+
+def test_another_attempt_at_a_row_has_another_seed_and_is_otherwise_the_same():
+    texts = PromptTemplates(
+        ("a {red|green|blue|grey} {class}, {style}",), styles=("x {1|2|3|4|5}", "y", "z")
+    )
+    plan = make_plan(per_class=40, seed=3, templates=texts)
+    for row in plan:
+        again = plan.row(row.index, attempt=5)
+        assert replace(again, seed=row.seed, attempt=0) == row
+        assert again.attempt == 5
+    assert plan.row(7, attempt=0) == plan.row(7)
+
+
+def test_attempts_are_the_same_on_every_machine():
+    """Pinned values: a change would make rejected images again."""
+    seeds = [make_plan().row(7, attempt=attempt).seed for attempt in range(4)]
+    assert seeds == [2797191568008970, 774920216611806, 2080240848869191, 8249624802646354]
+
+
+def test_every_attempt_at_every_row_has_a_seed_of_its_own():
+    plan = make_plan(("badger", "bat"), per_class=20)
+    seeds = {plan.row(index, attempt=a).seed for index in range(len(plan)) for a in range(30)}
+    assert len(seeds) == 40 * 30
+    assert max(seeds) <= MAX_SEED
+    longer = make_plan(("badger", "bat"), per_class=21)
+    assert longer.row(9, attempt=2) == plan.row(9, attempt=2)
+
+
+@pytest.mark.parametrize("attempt", [-1, MOST_ATTEMPTS + 1])
+def test_an_attempt_out_of_range_is_refused(attempt):
+    with pytest.raises(PlanError, match=f"attempt {attempt} at row 1 is outside"):
+        make_plan().row(1, attempt=attempt)
 
 
 def test_banks_are_used_evenly_by_every_class():

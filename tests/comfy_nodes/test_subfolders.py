@@ -7,8 +7,8 @@ import torch
 
 from comfy_nodes import host
 from comfy_nodes.errors import LabelsetError
+from comfy_nodes.nodes_batcher import ClassPromptBatcher, PromptBatch
 from comfy_nodes.nodes_images import LabelledImageSaver
-from comfy_nodes.nodes_prompts import ClassPromptBatcher, PromptBatch
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 from comfy_nodes.subfolders import SubfolderPattern, images_below
 from tests.comfy_nodes.helpers import scanned_records

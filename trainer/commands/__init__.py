@@ -8,6 +8,7 @@ from __future__ import annotations
 COMMANDS = {
     "sample-data": "write real handwritten digits as class folders",
     "split": "make train and test folders with a few images per class",
+    "check": "judge each synthetic image: its label, copies, outliers",
     "leaks": "find images shared by the training, test and synthetic images",
     "tune": "find hyper-parameters by cross-validation",
     "grid": "train models x arms x budgets x seeds, and report",

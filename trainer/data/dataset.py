@@ -285,7 +285,7 @@ def _read_source(root: Path, classes: tuple[str, ...], *, source: str) -> tuple[
     """The images of one synthetic source under the real classes' names."""
     if not root.is_dir():
         raise DataError(f"synthetic folder {root} does not exist; make it with: synthgrid run")
-    samples = _read_records(root) if (root / METADATA).is_file() else read_class_folders(root)
+    samples = read_labelled(root)[0]
     return _under_real_names(samples, classes, root, source=source)
 
 
@@ -306,10 +306,28 @@ def _under_real_names(
     return tuple(sorted(renamed, key=lambda sample: (sample.label, sample.file)))
 
 
-def _read_records(root: Path) -> tuple[Sample, ...]:
-    """The images that metadata.jsonl names. Reads only: repairing a folder is its writer's
-    business."""
-    folder, found = LabelledFolder(root), []
+def read_labelled(root: Path) -> tuple[tuple[Sample, ...], tuple[ImageRecord | None, ...]]:
+    """The images of a labelled folder with their records, or of plain class folders with None.
+
+    Raises:
+        DataError: as `read_records` and `read_class_folders`.
+    """
+    if not (root / METADATA).is_file():
+        samples = read_class_folders(root)
+        return samples, (None,) * len(samples)
+    found = read_records(root)
+    samples = _hashed(root, [(path, record.label) for path, record in found])
+    return samples, tuple(record for _, record in found)
+
+
+def read_records(root: Path) -> list[tuple[Path, ImageRecord]]:
+    """The images that metadata.jsonl names, with their records, sorted by path. Reads only:
+    repairing a folder is its writer's business.
+
+    Raises:
+        DataError: a line is malformed, names a missing image, or there is none.
+    """
+    folder, found = LabelledFolder(root), {}
     lines = folder.metadata_path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -332,13 +350,13 @@ def _read_records(root: Path) -> tuple[Sample, ...]:
                 f"{folder.metadata_path} line {number} names {path}, which is missing; generate it "
                 "again"
             )
-        found.append((path, record.label))
+        found[path, record.label] = record
     if not found:
         raise DataError(f"{folder.metadata_path} lists no image; generate some with: synthgrid run")
     strays = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in root.glob("*/*")) - len(found)
     if strays > 0:
         logger.warning("%s: %d images without a record are left out", root, strays)
-    return _hashed(root, sorted(set(found)))
+    return [(path, record) for (path, _), record in sorted(found.items(), key=lambda item: item[0])]
 
 
 def _hashed(root: Path, found: Sequence[tuple[Path, str]]) -> tuple[Sample, ...]:

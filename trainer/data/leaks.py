@@ -33,7 +33,13 @@ import numpy as np
 
 from trainer.data.dataset import Dataset, Sample
 from trainer.data.images import read_image, read_thumbnail
-from trainer.data.similarity import SAME_PICTURE, THUMB_PX, Match, edge_correlation, find_matches
+from trainer.data.similarity import (
+    SAME_PICTURE,
+    THUMB_PX,
+    Match,
+    find_matches,
+    same_picture_threshold,
+)
 from trainer.errors import DataError
 from trainer.progress import Progress
 from trainer.runs import to_json, write_file
@@ -46,9 +52,6 @@ _MAYBE_SAME_PIXELS = 0.97  # edge correlation from which both images are decoded
 SPOILT = 0.1  # share of test files that are trained on from which a grid is refused: our choice
 _SEARCH = 1  # raise it when the search finds other pairs in the same images
 _LISTED = 200
-_PAIRS_LOOKED_AT = 400
-_STANDARD_DEVIATIONS = 5.0
-_MAD_TO_STANDARD_DEVIATION = 1.4826
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,12 @@ def find_leaks(dataset: Dataset) -> Leaks:
     """
     parts = {part: tuple(getattr(dataset, part)) for part in ("test", "train", "synthetic", "more")}
     thumbs = thumbnails([sample for samples in parts.values() for sample in samples])
-    threshold = _threshold(dataset, thumbs)
+    threshold = same_picture_threshold(
+        stacked(thumbs, dataset.train),
+        stacked(thumbs, dataset.test),
+        [each.label for each in dataset.train],
+        [each.label for each in dataset.test],
+    )
     found: list[Leak] = []
     for kept, others in _COMPARED:
         second = [(part, sample) for part in others for sample in parts[part]]
@@ -306,42 +314,3 @@ def thumbnails(samples: Iterable[Sample]) -> dict[str, np.ndarray]:
 def stacked(thumbs: Mapping[str, np.ndarray], samples: Sequence[Sample]) -> np.ndarray:
     """The thumbnails of these samples in their order: uint8 [N,32,32]."""
     return np.stack([thumbs[sample.sha256] for sample in samples])
-
-
-def _threshold(dataset: Dataset, thumbs: Mapping[str, np.ndarray]) -> float:
-    """The edge correlation above which two images of this data set are the same picture.
-
-    Photographs of different things hardly correlate. Drawings do, digits most: where even images of
-    different classes come near SAME_PICTURE, the threshold is what images of one class reach by
-    chance. (Not otherwise: frames of one video in each class would raise it above their own
-    correlation.)
-    """
-    high = {same: _chance_level(dataset, thumbs, same_class=same) for same in (False, True)}
-    return max(SAME_PICTURE, high[True]) if high[False] > SAME_PICTURE else SAME_PICTURE
-
-
-def _chance_level(dataset: Dataset, thumbs: Mapping[str, np.ndarray], *, same_class: bool) -> float:
-    """Five standard deviations above the mean correlation of random training and test images, in
-    Fisher's z.
-
-    Median and median absolute deviation are used, so that true duplicates among the pairs do not
-    matter. About one chance pair in three million lies above.
-    """
-    random = np.random.RandomState(0)
-    rows, columns = (
-        random.randint(0, len(part), 20 * _PAIRS_LOOKED_AT)
-        for part in (dataset.train, dataset.test)
-    )
-    pairs = [
-        (dataset.train[row], dataset.test[column])
-        for row, column in zip(rows, columns, strict=True)
-    ]
-    pairs = [(one, two) for one, two in pairs if (one.label == two.label) == same_class][
-        :_PAIRS_LOOKED_AT
-    ]
-    if not pairs:
-        return 0.0
-    one, two = (stacked(thumbs, side) for side in zip(*pairs, strict=True))
-    z = np.arctanh(np.clip(edge_correlation(one, two), -0.999, 0.999))
-    spread = _MAD_TO_STANDARD_DEVIATION * np.median(np.abs(z - np.median(z)))
-    return float(np.tanh(np.median(z) + _STANDARD_DEVIATIONS * spread))

@@ -26,6 +26,9 @@ _PROMISING = 0.30  # edge correlation at a rough alignment, below which no fine 
 _FLAT = 2.0  # standard deviation in grey levels below which a thumbnail is blank
 _BLOCK = 64  # rows whose distances to everything fit the processor's cache
 _CHUNK = 2048  # pairs aligned at once
+_PAIRS_LOOKED_AT = 400
+_STANDARD_DEVIATIONS = 5.0
+_MAD_TO_STANDARD_DEVIATION = 1.4826
 
 
 @dataclass(frozen=True)
@@ -163,3 +166,46 @@ def _sampling(start: int, side: int) -> np.ndarray:
     pixel = np.arange(THUMB_PX)
     overlap = np.minimum(edge[1:, None], pixel + 1) - np.maximum(edge[:-1, None], pixel)
     return (np.clip(overlap, 0, None) * _COMPARED_PX / side).astype(np.float32)
+
+
+def same_picture_threshold(
+    first: np.ndarray,
+    second: np.ndarray,
+    first_labels: Sequence[str],
+    second_labels: Sequence[str],
+) -> float:
+    """The edge correlation above which two images of these sets (uint8 [N,32,32]) are the same
+    picture.
+
+    Photographs of different things hardly correlate. Drawings do, digits most: where even images of
+    different classes come near SAME_PICTURE, the threshold is what images of one class reach by
+    chance. (Not otherwise: frames of one video in each class would raise it above their own
+    correlation.)
+    """
+    random = np.random.RandomState(0)
+    rows, columns = (
+        random.randint(0, len(part), 20 * _PAIRS_LOOKED_AT) for part in (first, second)
+    )
+    same_class = np.asarray(first_labels)[rows] == np.asarray(second_labels)[columns]
+    high = {
+        same: _chance_level(first, second, rows[same_class == same], columns[same_class == same])
+        for same in (False, True)
+    }
+    return max(SAME_PICTURE, high[True]) if high[False] > SAME_PICTURE else SAME_PICTURE
+
+
+def _chance_level(
+    first: np.ndarray, second: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> float:
+    """Five standard deviations above the mean correlation of these pairs, in Fisher's z.
+
+    Median and median absolute deviation are used, so that true duplicates among the pairs do not
+    matter. About one chance pair in three million lies above.
+    """
+    if not len(rows):
+        return 0.0
+    rows, columns = rows[:_PAIRS_LOOKED_AT], columns[:_PAIRS_LOOKED_AT]
+    correlation = edge_correlation(first[rows], second[columns])
+    z = np.arctanh(np.clip(correlation, -0.999, 0.999))
+    spread = _MAD_TO_STANDARD_DEVIATION * np.median(np.abs(z - np.median(z)))
+    return float(np.tanh(np.median(z) + _STANDARD_DEVIATIONS * spread))

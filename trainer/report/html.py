@@ -9,10 +9,22 @@ from collections.abc import Iterable
 
 from PIL import Image
 
+from trainer.report.style import STYLE
+
 
 def text(value: object) -> str:
     """Escaped for a page or an attribute."""
     return html.escape(str(value), quote=True)
+
+
+def document(title: str, body: str) -> str:
+    """A whole page; `body` is HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{text(title)}</title><style>{STYLE}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
 
 
 def section(title: str, *parts: str, note: str = "") -> str:

@@ -16,10 +16,9 @@ from trainer.report.classes import class_section, confusion_section
 from trainer.report.curves import calibration_section, curve_section
 from trainer.report.grid import duel_section, grid_section, metric_section
 from trainer.report.header import header
-from trainer.report.html import text
+from trainer.report.html import document
 from trainer.report.pictures import mistake_section, sample_section
 from trainer.report.provenance import copy_section, leak_section, method_section, provenance_section
-from trainer.report.style import STYLE
 from trainer.report.tables import latex_table, markdown_table, text_table
 from trainer.runs import read_grid, to_json, write_file
 
@@ -80,9 +79,4 @@ def report_html(results: Results) -> str:
         provenance_section,
     )
     name = results.grid.root.resolve().name
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(f'SynthGrid: {name}')}</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(each(results) for each in sections)}</main></body></html>\n"
-    )
+    return document(f"SynthGrid: {name}", "".join(each(results) for each in sections))

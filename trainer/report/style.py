@@ -73,6 +73,14 @@ section h3{margin-top:1.1em}
 details summary{cursor:pointer;color:var(--soft);font-size:.9rem;margin-top:10px}
 .curves{display:grid;grid-template-columns:1fr;gap:14px}
 .curves img{width:100%;height:auto;display:block}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:8px}
+.tile{margin:0;font-size:.72rem;line-height:1.35;overflow-wrap:anywhere}
+.tile img{width:100%;aspect-ratio:1;object-fit:cover;border-radius:6px;display:block;
+  border:2px solid var(--line);image-rendering:auto}
+.tile.out img{border-color:#c2571a}.tile figcaption{font-weight:400;font-size:.72rem;margin:2px 0 0}
+.meter{display:block;height:8px;background:#f0d3bb;border-radius:99px;min-width:40px;margin-top:7px}
+.meter b{display:block;height:8px;background:#2f7d4f;border-radius:99px}
+.bars{width:100%;height:auto;display:block}
 .sheet th{text-align:left;font-weight:600;padding:2px 12px 2px 0;font-size:.9rem}
 .sheet thead th{color:var(--soft);font-size:.8rem}
 .sheet td{padding:2px 10px 2px 0}

@@ -125,17 +125,19 @@ def fit_logistic(
     num_classes: int,
     judged: torch.Tensor | None = None,
     seed: int = 0,
+    strength: float | None = None,
 ) -> LogisticFit:
     """Multinomial logistic regression with an L2 penalty on standardised features.
 
-    The strength is the one of STRENGTHS with the lowest cross entropy out of fold, on the rows
+    `strength` None: the one of STRENGTHS with the lowest cross entropy out of fold, on the rows
     `judged` [n] (all by default), in five stratified folds, or as many as the smallest class has
     rows. Above 1,000 rows a sample of them decides.
     """
     values, turn = _shortened(features.double().cpu().numpy())
     target = labels.cpu().numpy()
     counted = np.ones(len(target), bool) if judged is None else judged.cpu().numpy()
-    strength = _chosen_strength(values, target, counted, seed)
+    if strength is None:
+        strength = _chosen_strength(values, target, counted, seed)
     model = _regression(strength, tolerance=_FINAL_TOLERANCE)
     _fit(model, values, target)
     weight = np.zeros((num_classes, values.shape[1]))
@@ -187,7 +189,9 @@ def _chosen_strength(
             model.C = 1 / strength
             _fit(model, values[train], target[train])
             column = np.searchsorted(model.classes_, target[out])
-            total -= model.predict_log_proba(values[out])[np.arange(len(out)), column].sum()
+            with np.errstate(divide="ignore"):  # a weak penalty may be quite sure, and wrong
+                log_chance = model.predict_log_proba(values[out])
+            total -= log_chance[np.arange(len(out)), column].sum()
         losses.append(total)
         if len(losses) - 1 - int(np.argmin(losses)) == _PATIENCE:
             break  # weaker ones take longest, and only get worse

@@ -7,39 +7,32 @@ once and, if training uses augmentation, a few augmented views of each training 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import nn
 
-from comfy_nodes.labelset import write_atomically
 from trainer.config import RunConfig, TrainingConfig
 from trainer.data.copies import turned
 from trainer.data.dataset import Sample
 from trainer.data.images import iter_pixels
+from trainer.models.backbone import Backbone
 from trainer.models.registry import model_spec
-from trainer.models.weights import Weights, load_backbone, load_pretrained
+from trainer.models.row_file import read_rows, write_rows
+from trainer.models.weights import Weights, load_pretrained
 from trainer.progress import Progress
 from trainer.training.augmentation import augment
 from trainer.training.row_store import RowStore
 
 logger = logging.getLogger(__name__)
-_BACKBONE_BATCH = {"cpu": 16, "cuda": 64}  # larger ones are no faster and take more memory
 _SAVE_EVERY_S = 60.0
 # Inputs are copied to the device whole if they fill at most 1 part in this many of its free memory.
 _DEVICE_SHARE = 4
-# Of the largest feature. Rounding alone gives 1e-6 to 1e-5, a wrong order of layers a third.
-_LARGEST_FOLDING_ERROR = 1e-3
 _VIEW, _UNMIRRORED = "+view", "-unmirrored"
 
 
@@ -132,81 +125,6 @@ def _seen_as(sample: Sample, pixels: np.ndarray) -> np.ndarray:
     return view.round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-class Backbone:
-    """A frozen backbone: uint8 pixels [N,3,S,S] to float32 features [N,D] on the CPU, in full
-    precision.
-
-    Every pass takes the same number of images; the last one is padded. So an image's features do
-    not depend, to the bit, on how many other images there are.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        weights: Weights,
-        *,
-        image_size_px: int | None = None,
-        device: torch.device,
-    ) -> None:
-        spec = model_spec(model)
-        network = load_backbone(model, weights, image_size_px=image_size_px)
-        network = fused(network, image_size_px=image_size_px or spec.image_size_px)
-        self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.mean = torch.tensor(spec.mean, device=device).view(3, 1, 1)
-        self.std = torch.tensor(spec.std, device=device).view(3, 1, 1)
-        self.device = device
-
-    @torch.inference_mode()
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        size, blocks = _BACKBONE_BATCH[self.device.type], []
-        for batch in pixels.split(size):
-            missing = torch.zeros(size - len(batch), *batch.shape[1:], dtype=batch.dtype)
-            full = torch.cat([batch, missing]).to(self.device).float()
-            scaled = ((full / 255.0 - self.mean) / self.std).contiguous(
-                memory_format=torch.channels_last
-            )
-            blocks.append(self.network(scaled)[: len(batch)].float().cpu())
-        return torch.cat(blocks)
-
-
-@torch.inference_mode()
-def fused(network: nn.Module, *, image_size_px: int) -> nn.Module:
-    """The same function with each BatchNorm folded into the convolution that it follows.
-
-    Layers are taken to run in the order in which they are registered, which a network may ignore.
-    So both versions see the same noise once, and `network` itself is returned if they disagree.
-    """
-    folded = copy.deepcopy(network)
-    if not _fold_batch_norms(folded):
-        return network
-    noise = torch.randn(
-        2, 3, image_size_px, image_size_px, generator=torch.Generator().manual_seed(0)
-    )
-    expected, found = network(noise), folded(noise)
-    error = float((expected - found).abs().max() / expected.abs().max().clamp(min=1e-12))
-    if error <= _LARGEST_FOLDING_ERROR:
-        return folded
-    logger.debug("batch normalisation is not folded: features would differ by %.2g", error)
-    return network
-
-
-def _fold_batch_norms(network: nn.Module) -> int:
-    """Folds in place, wherever a convolution and a BatchNorm are registered one after the other;
-    how many pairs."""
-    count, children = 0, list(network.named_children())
-    for (first, conv), (second, norm) in pairwise(children):
-        # Exactly these classes: another library's subclass may do more than normalise.
-        if (
-            type(conv) is nn.Conv2d
-            and type(norm) is nn.BatchNorm2d
-            and conv.out_channels == norm.num_features
-        ):
-            setattr(network, first, nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
-            setattr(network, second, nn.Identity())
-            count += 1
-    return count + sum(_fold_batch_norms(child) for _, child in children)
-
-
 @dataclass
 class _Collector:
     """Gathers one model's rows while the images go by: pixels, or with a backbone features."""
@@ -252,27 +170,18 @@ class _Collector:
         """Saves the features so far, for a grid that is resumed."""
         if self.cache is not None:
             self.features = [torch.cat(self.features)]
-            digests = np.stack(
-                [np.frombuffer(bytes.fromhex(digest), dtype=np.uint8) for digest in self.rows]
-            )
-            data = save({"features": self.features[0], "sha256": torch.from_numpy(digests)})
-            write_atomically(self.cache, data)
+            write_rows(self.cache, list(self.rows), {"features": self.features[0]})
             self.saved_at = time.monotonic()
 
     def take_cached(self) -> None:
         """Moves the samples of `missing` that are cached into the rows."""
-        if self.cache is None or not self.cache.is_file():
+        stored = read_rows(self.cache, ("features",)) if self.cache is not None else None
+        if stored is None:
             return
-        try:
-            stored = load_file(self.cache)
-            features, digests = stored["features"], stored["sha256"].numpy()
-        except (OSError, SafetensorError, KeyError) as error:
-            logger.warning("%s cannot be read and is recomputed (%s)", self.cache, error)
-            return
-        self.features.append(features)
-        for row, digest in enumerate(digests):
-            self.rows[bytes(digest).hex()] = row
-            self.missing.pop(bytes(digest).hex(), None)
+        self.rows, columns = stored
+        self.features.append(columns["features"])
+        for digest in self.rows:
+            self.missing.pop(digest, None)
 
     def finish(self) -> ModelInputs:
         # Pixels stay as they were decoded, channels last.

@@ -383,12 +383,14 @@ def test_only_jobs_that_save_into_the_runs_own_folders_are_its_own():
             row("b", "synthgrid/12345678-2"),
             row("c", "synthgrid/123456789"),
             row("d", "synthgrid"),
+            row("g", "synthgrid/12345678-r1"),
+            row("h", "synthgrid/12345678-r0a1b2c3d-2"),
             [0, "e", "x"],
             [],
             [0, "f", {"1": {"class_type": "SaveImage"}}], None,
         ],
     }  # fmt: skip
-    assert own_prompts(queue, "12345678") == ["a", "b"]
+    assert own_prompts(queue, "12345678") == ["a", "b", "g", "h"]
     assert (
         own_prompts("nonsense", "12345678") == own_prompts({"queue_running": 3}, "12345678") == []
     )

@@ -213,9 +213,9 @@ def test_two_clients_cannot_hold_one_folder(make, tmp_path):
 def test_the_lock_of_a_killed_process_holds_nobody_up(make, tmp_path):
     script = f"""
         import sys, time
-        from client.folder.run_folder import _open_locked
+        from comfy_nodes.labelset.lock import open_locked
         from pathlib import Path
-        file = _open_locked(Path({str(tmp_path / "out" / LOCK)!r}))
+        file = open_locked(Path({str(tmp_path / "out" / LOCK)!r}))
         print("held", flush=True)
         time.sleep(60)
     """

@@ -475,7 +475,7 @@ def planned_record(plan, index=0):
     "changes",
     [
         {"plan_id": "0" * 12}, {"label": "2"}, {"prompt": "x"}, {"seed": 1},
-        {"index": 99}, {"index": -1},
+        {"index": 99}, {"index": -1}, {"attempt": 1},
         {"file_name": "1/0-000000.gif"}, {"file_name": "../../x.png"},
         {"file_name": "/etc/x.png"}, {"template": "x"}, {"context": "x"},
     ],
@@ -488,6 +488,16 @@ def test_a_record_that_is_not_the_planned_one_is_refused(small, changes):
         )
     with pytest.raises(ServerRefused, match="update both"):
         check_record(replace(planned_record(plan), **changes), plan)
+
+
+def test_a_record_of_another_attempt_than_was_asked_for_is_refused(small):
+    plan = small().plan()
+    first, third = planned_record(plan), plan.row(0, attempt=2)
+    record = replace(first, seed=third.seed, attempt=2)
+    check_record(record, plan, attempt=2)
+    for wrong, attempt in ((first, 2), (record, 0), (record, 1), (replace(record, attempt=1), 2)):
+        with pytest.raises(ServerRefused, match=r"attempt \d, the plan has \d|seed"):
+            check_record(wrong, plan, attempt=attempt)
 
 
 def test_bytes_that_are_not_the_recorded_image_are_refused(small):

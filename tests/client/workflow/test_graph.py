@@ -197,10 +197,10 @@ def test_the_body_of_a_post_is_a_workflow_too(graph):
 
 
 def test_a_batch_goes_into_a_folder_of_its_own_and_names_only_what_is_missing(workflow):
-    graph = workflow.for_batch(3, folder="synthgrid/f", only=(25, 27))
+    graph = workflow.for_batch(3, folder="synthgrid/f", only="25,27@1")
     inputs = {node["class_type"]: node["inputs"] for node in graph.values()}
     assert inputs["SynthGridClassPromptBatcher"]["batch_index"] == 3
-    assert inputs["SynthGridClassPromptBatcher"]["only"] == "25,27"
+    assert inputs["SynthGridClassPromptBatcher"]["only"] == "25,27@1"
     assert inputs["SynthGridLabelledImageSaver"]["folder"] == "synthgrid/f"
 
 

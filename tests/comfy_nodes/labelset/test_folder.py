@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ def test_image_and_record_agree(tmp_path):
     for values in metadata(tmp_path):
         data = (tmp_path / values["file_name"]).read_bytes()
         assert values["sha256"] == sha256(data)
-        assert asdict(read_record(data)) == values
+        assert read_record(data).to_dict() == values
 
 
 def test_torchvision_reads_the_folder_as_it_is(tmp_path):

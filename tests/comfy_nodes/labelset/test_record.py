@@ -14,7 +14,16 @@ from tests.comfy_nodes.labelset.helpers import make_record
 
 @pytest.mark.parametrize(
     "text",
-    ["[]", "{}", "nope", '{"file_name": 3}', json.dumps(asdict(make_record()) | {"seed": "1"})],
+    [
+        "[]",
+        "{}",
+        "nope",
+        '{"file_name": 3}',
+        json.dumps(asdict(make_record()) | {"seed": "1"}),
+        json.dumps(asdict(make_record()) | {"attempt": "1"}),
+        json.dumps(asdict(make_record()) | {"attempt": None}),
+        json.dumps(asdict(make_record()) | {"attempt": True}),
+    ],
 )
 def test_a_malformed_record_is_refused(text):
     with pytest.raises(LabelsetError):
@@ -35,6 +44,22 @@ def test_a_record_survives_a_trip_through_json():
     record = replace(make_record(), context="at dusk", source_image="bat/IMG 7.jpg")
     assert "\n" not in record.to_json()
     assert ImageRecord.from_json(record.to_json()) == record
+
+
+def test_the_attempt_is_written_only_where_there_is_one():
+    """So that records, and the images around them, are to the byte as they were before."""
+    first, third = make_record(), replace(make_record(), attempt=2)
+    assert first.to_json() == (
+        '{"file_name": "bat/0123456789ab-000000.png", "label": "bat", "prompt": "a photo of a bat",'
+        ' "negative_prompt": "", "seed": 0, "index": 0, "plan_id": "0123456789ab", "template": "",'
+        ' "context": null, "style": null, "source_image": null, "source_sha256": null,'
+        ' "settings": {"steps": 20}, "sha256": ""}'
+    )
+    assert "attempt" not in first.to_dict()
+    assert third.to_json() == first.to_json()[:-1] + ', "attempt": 2}'
+    assert ImageRecord.from_json(third.to_json()) == third
+    odd = replace(third, settings={"x": float("nan")})
+    assert ImageRecord.from_json(odd.to_json()).attempt == 2
 
 
 def test_inspecting_an_image_gives_its_record_and_its_width_and_height():

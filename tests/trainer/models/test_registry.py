@@ -21,6 +21,7 @@ from torch import nn
 from trainer.config import GridConfig
 from trainer.data.images import square
 from trainer.errors import ConfigError, WeightsError
+from trainer.models.backbone import Backbone
 from trainer.models.cnn import build_cnn
 from trainer.models.registry import MODELS, MODES, model_spec
 from trainer.models.weights import (
@@ -31,7 +32,6 @@ from trainer.models.weights import (
     load_pretrained,
 )
 from trainer.training.compute import pick_device
-from trainer.training.inputs import Backbone
 
 TIMM = "timm:test_resnet.r160_in1k"
 LARGE = ("vgg16", "vit_b_16", "swin_t", "densenet121", "resnet34")

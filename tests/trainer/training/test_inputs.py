@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
 
 from trainer.config import GridConfig, TrainingConfig
 from trainer.data import images
 from trainer.data.copies import copies_of
 from trainer.data.dataset import Sample, load_dataset
 from trainer.grid.grid import run_grid
+from trainer.models.backbone import Backbone
 from trainer.models.weights import UNTRAINED, Weights
 from trainer.runs import Grid
 from trainer.training import inputs as features
-from trainer.training.inputs import Backbone, ModelInputs, prepare_inputs, views_of
+from trainer.training.inputs import ModelInputs, prepare_inputs, views_of
 
 CPU = torch.device("cpu")
 TINY = "timm:test_resnet.r160_in1k"
@@ -110,25 +110,6 @@ def test_views_of_an_image_differ_and_are_the_same_wherever_it_is_seen(
     assert not {each.sha256 for each in turned_views} & {each.sha256 for each in ours}
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        "resnet18",
-        pytest.param("resnet50", marks=pytest.mark.slow),
-        pytest.param("vit_b_16", marks=pytest.mark.slow),
-    ],
-)
-def test_an_images_features_do_not_depend_on_the_images_beside_it(model: str) -> None:
-    backbone = Backbone(model, NO_WEIGHTS[TINY], image_size_px=64, device=CPU)
-    pixels = torch.randint(
-        0, 256, (37, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
-    order = torch.randperm(37, generator=torch.Generator().manual_seed(1))
-    together = backbone(pixels)
-    assert torch.equal(together[order], backbone(pixels[order]))
-    assert torch.equal(together[5:6], backbone(pixels[5:6]))
-
-
 def test_a_frozen_model_is_trained_on_augmented_views_and_looked_at_on_plain_images(
     real: Path, tmp_path: Path
 ) -> None:
@@ -186,48 +167,3 @@ def test_pixels_from_a_file_are_the_same_as_from_memory(
     monkeypatch.setattr("trainer.training.row_store._MEMORY_SHARE", 0.0)
     mapped = prepare({"cnn": list(samples)}, tmp_path)["cnn"]
     assert torch.equal(memory.values, mapped.values)
-
-
-class _RunsOtherwise(nn.Module):
-    """Two convolutions and a norm, used in another order than they are registered in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
-        self.norm = nn.BatchNorm2d(3)
-        self.side = nn.Conv2d(3, 3, 1)
-        with torch.random.fork_rng():
-            torch.manual_seed(3)
-            for values in (self.norm.running_mean, self.norm.running_var, self.norm.weight.data):
-                assert values is not None
-                values.uniform_(0.5, 2.0)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(pixels) + self.side(pixels)).mean(dim=(2, 3))
-
-
-class _RunsInOrder(_RunsOtherwise):
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return (self.norm(self.conv(pixels)) + self.side(pixels)).mean(dim=(2, 3))
-
-
-def test_batch_norm_is_folded_only_where_that_changes_nothing() -> None:
-    pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(9))
-    for kind, is_folded in ((_RunsOtherwise, False), (_RunsInOrder, True)):
-        network = kind().eval()
-        ready = features.fused(network, image_size_px=32)
-        assert (ready is not network) == is_folded
-        with torch.inference_mode():
-            assert torch.allclose(ready(pixels), network(pixels), rtol=1e-4, atol=1e-5)
-
-
-def test_a_backbone_that_cannot_be_folded_gives_the_features_that_an_export_gives(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    network = _RunsOtherwise().eval()
-    monkeypatch.setattr(features, "load_backbone", lambda *_, **__: network)
-    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
-    backbone = Backbone("cnn", NO_WEIGHTS[TINY], image_size_px=32, device=CPU)
-    with torch.inference_mode():
-        expected = network((pixels / 255.0 - 0.5) / 0.5)
-    assert torch.allclose(backbone(pixels), expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,73 @@
+"""Rejected images make way for new ones: set aside, made again, and checked once more.
+
+    until_full(check, make_again)      # until a check rejects nothing that may be made again
+
+A check is a callable that returns the file of its verdicts, so that this package knows nothing of
+how images are judged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from comfy_nodes.labelset.verdicts import quality_folder
+from comfy_nodes.plan import GenerationPlan
+
+from ..errors import FolderError
+from .runner import RunSummary
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A class and a template of which `images` rows were rejected in every attempt.
+
+    `planned` is how many images the class should have.
+    """
+
+    label: str
+    template: str
+    images: int
+    planned: int
+
+
+def failing(plan: GenerationPlan, used_up: Iterable[int]) -> list[Failing]:
+    """The classes and templates that these rows come from, the worst first."""
+    counts = Counter((row.label, row.template) for row in map(plan.row, used_up))
+    return [
+        Failing(label, template, count, plan.images_per_class)
+        for (label, template), count in counts.most_common()
+    ]
+
+
+def newest_check(root: Path) -> Path:
+    """The file of the last check of a labelled folder.
+
+    Raises:
+        FolderError: there is none.
+    """
+    place = quality_folder(root)
+    files = [each for each in place.glob("*.csv") if each.is_file()]
+    if not files:
+        raise FolderError(
+            f"no check of {root}: {place} has no .csv file; make one with: "
+            f"synthgrid check {root} --real DIR"
+        )
+    return max(files, key=lambda each: (each.stat().st_mtime_ns, each.name))
+
+
+def until_full(
+    check: Callable[[], Path], make_again: Callable[[Path], RunSummary], first: Path | None = None
+) -> RunSummary:
+    """Checks and makes again, in turn, until nothing is left to make; returns the last result.
+
+    It ends, because `make_again` makes a row only so often. Then every image of the folder has been
+    accepted by the last check. `first` is a check that has been done already.
+    """
+    while True:
+        done = make_again(first or check())
+        first = None
+        if not done.made:
+            return done

@@ -1,0 +1,1 @@
+"""Commands that need both halves: client and trainer know nothing of each other."""

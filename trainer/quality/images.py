@@ -1,0 +1,111 @@
+"""What is judged: real images, and synthetic ones with what their records say of them."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from comfy_nodes.labelset import ImageRecord, folder_name
+from trainer.data.dataset import Sample, quoted, read_class_folders, read_labelled
+from trainer.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How an image was made, as its record says; "" for what is not known."""
+
+    prompt: str = ""
+    template: str = ""
+    context: str = ""
+    style: str = ""
+    source_image: str = ""
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """`train` is what images are judged by; `test`, which may be empty, is only looked at for
+    copies. `classes` are sorted."""
+
+    classes: tuple[str, ...]
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True)
+class MadeImages:
+    """One synthetic folder: `samples` and their `origins`, of classes that there are real images
+    of. `others` are of classes without any."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+    origins: tuple[Origin, ...]
+    others: tuple[Sample, ...] = ()
+
+
+def load_real(folder: Path) -> RealImages:
+    """Real images: train/<class>/ with or without test/<class>/, or plain class folders.
+
+    Raises:
+        DataError: the folder is missing or empty, or has fewer than two classes.
+    """
+    is_split = (folder / "train").is_dir()
+    train = read_class_folders(folder / "train" if is_split else folder)
+    has_test = is_split and (folder / "test").is_dir()
+    classes = tuple(sorted({each.label for each in train}))
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder} has one class, '{classes[0]}'; what an image shows can only be judged among "
+            "at least two"
+        )
+    return RealImages(classes, train, read_class_folders(folder / "test") if has_test else ())
+
+
+def load_made(folder: Path, classes: tuple[str, ...]) -> MadeImages:
+    """The images of a labelled folder or of plain class folders, under the real classes' names.
+
+    Raises:
+        DataError: the folder is missing, empty or damaged, or shares no class with `classes`.
+    """
+    if not folder.is_dir():
+        raise DataError(f"synthetic folder {folder} does not exist; make it with: synthgrid run")
+    names = {folder_name(name): name for name in classes} | {name: name for name in classes}
+    found: list[tuple[Sample, Origin]] = []
+    others: list[Sample] = []
+    for sample, record in zip(*read_labelled(folder), strict=True):
+        label = unicodedata.normalize("NFC", sample.label)
+        real_name = names.get(label) or names.get(folder_name(label))
+        if real_name is None:
+            others.append(sample)
+        else:
+            found.append((replace(sample, label=real_name, source=folder.name), _origin(record)))
+    unknown = sorted({each.label for each in others})
+    if not found:
+        raise DataError(
+            f"no class of {folder} is among the real ones: {quoted(unknown)} against "
+            f"{quoted(sorted(classes))}; rename the folders"
+        )
+    if others:
+        logger.warning(
+            "%s: %d images of %s are not judged: there are no real images of these classes",
+            folder,
+            len(others),
+            quoted(unknown),
+        )
+    samples, origins = zip(*found, strict=True)
+    return MadeImages(folder, samples, origins, tuple(others))
+
+
+def _origin(record: ImageRecord | None) -> Origin:
+    if record is None:
+        return Origin()
+    return Origin(
+        record.prompt,
+        record.template,
+        record.context or "",
+        record.style or "",
+        record.source_image or "",
+    )
