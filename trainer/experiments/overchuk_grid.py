@@ -31,7 +31,8 @@ All four are significant (p 0.016 or less). So the stronger recipe gains 17 poin
 the images still help. 10 synthetic images: +4.4 and +4.9, and +1.5 and +1.1. With as many epochs
 instead: classic CNN +9.9 (5.6 to 14.1), Lite0 +1.5 and +1.2; not run for the modern CNN. 13 test
 images have a near-copy among the training images and were kept. 25 runs took 6 minutes (classic
-CNN) and 1 (Lite0), 15 of the modern CNN 12, in one thread of a busy machine. The transformer was
+CNN) and 1 (Lite0), 15 of the modern CNN 18, in one thread of a busy machine. Draws share a third of
+their images, so intervals are too narrow for dogs other than these. The transformer was
 not run, since no weights were at hand.
 
 Also: --quick on CIFAR-10 images (10 classes, 8 of 26 training images each, backbones untrained,
