@@ -30,7 +30,14 @@ found more than 19%.
 
 --planned 2 simulates grids of --seeds auto --detect 2 instead: a pilot of 4 seeds, a plan for at
 most 20, and up to three looks. `seeds` is the mean number trained, `planned` that of the plan,
-`early` the share of grids that stopped before its end. PLANNED_RESULTS
+`early` the share of grids that stopped before its end.
+
+Measured over 1,000 grids per world (standard error 0.7%), false alarms of the headlines: 300 images
+4.8%, stable 2.1%, noisy 5.0%, uneven 5.2%, collapsing 5.6%; one comparison, uneven, over 2,000
+grids 5.5%. Exploratory comparisons 1.4 to 4.9%, slopes and steps, which do not allow for the looks,
+2.8 to 5.4%. With 2,700 images and a true change of 2 points: found in 87% (300 grids), 13.1 seeds
+trained of 15.1 planned, half of the grids stopped early; of 4 points: 100% (200 grids), 9.1 seeds
+of 15.1. Very uneven runs, and 2,700 images without an effect, were not measured.
 """
 
 from __future__ import annotations

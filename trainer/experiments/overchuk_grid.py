@@ -17,9 +17,27 @@ five seeds, validation images taken from the 30 training images, and each cell a
 number of updates as well as of epochs. The proposal has no results, so there are no numbers to
 reproduce.
 
-Measured: --quick on CIFAR-10 images (10 classes, 8 of 26 training images each, backbones untrained,
+Measured on dogs: 17 breeds, 57 to 60 real training images each of which every seed draws 20, 20
+synthetic ones of Stable Diffusion 1.5 from a single prompt, 679 test images, 5 seeds, 0, 10 and 20
+synthetic images (--redraw 20 --models cnn --image-size 32, and --models lite0 --image-size 96
+instead of ResNet50). Macro F1 in % with real images only, and its change with 20 synthetic images
+per class at the same number of updates, in points (95% interval):
+
+    recipe     small CNN                       frozen EfficientNet-Lite0
+    classic    25.1, +5.7 (1.3 to 10.1)        89.4, +1.6 (0.5 to 2.6)
+    modern     42.4, +6.3 (4.0 to 8.6)         89.7, +1.2 (0.3 to 2.2)
+
+All four are significant (p 0.016 or less). So the stronger recipe gains 17 points in the CNN, and
+the images still help. 10 synthetic images: +4.4 and +4.9, and +1.5 and +1.1. With as many epochs
+instead: classic CNN +9.9 (5.6 to 14.1), Lite0 +1.5 and +1.2; not run for the modern CNN. 13 test
+images have a near-copy among the training images and were kept. 25 runs took 6 minutes (classic
+CNN) and 1 (Lite0), 15 of the modern CNN 18, in one thread of a busy machine. Draws share a third of
+their images, so intervals are too narrow for dogs other than these. The transformer was
+not run, since no weights were at hand.
+
+Also: --quick on CIFAR-10 images (10 classes, 8 of 26 training images each, backbones untrained,
 since no weights were available): 15 runs in 23 s of one core; accuracies of 16% to 35% on 80 test
-images, which only shows that it runs. The whole experiment was not run here.
+images, which only shows that it runs.
 """
 
 from __future__ import annotations

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from scipy.stats import t as student_t
 from statsmodels.stats.power import TTestPower
 
 from trainer.analysis.power import MOST_SEEDS, plan_looks, plan_seeds
+from trainer.analysis.sequential import levels
 from trainer.analysis.stats import Estimate
 
 
@@ -93,3 +95,12 @@ def test_a_plan_says_what_limits_it() -> None:
 
 def test_one_seed_plans_nothing() -> None:
     assert plan_looks([Estimate(1, 0.1)], 0.02, tests=1, most_seeds=20) is None
+
+
+def test_what_a_plan_detects_by_hand() -> None:
+    """Of 20 seeds the 16 after the pilot tell the variance, with 15 degrees of freedom."""
+    plan = plan_looks([pilot(0.04 / 4**0.5, 0.0, n=4)], 0.001, tests=1, most_seeds=20)
+    assert plan is not None
+    level = levels(plan.looks)[-1]
+    steps = student_t.isf(level / 2, 15) + student_t.ppf(0.8, 15)
+    assert plan.detects == pytest.approx(steps * 0.04 / 20**0.5)

@@ -103,7 +103,7 @@ def test_it_runs_from_one_command(
     out = tmp_path / "runs"
     arguments = ["--real", str(real), "--synthetic", str(synthetic), "--out", str(out)]
     assert (
-        overchuk_grid.main([*arguments, "--models", "cnn", "--quick", "--device", "cpu", "--json"])
+        overchuk_grid.main([*arguments, "--models", "cnn", "--quick", "--updates", "4", "--json"])
         == 0
     )
     assert json.loads(capsys.readouterr().out)["report"] == str(out / "report.html")

@@ -43,7 +43,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         ratios=(0.0, 1.0),
         seeds=2,
         image_size_px=32,
-        updates=20,
+        updates=8,
         budgets=("updates",),
         threads=1,
     )
