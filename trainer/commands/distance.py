@@ -13,7 +13,7 @@ from trainer.commands.parsing import new_parser
 
 if TYPE_CHECKING:
     from trainer.quality.distance import Against, Comparison
-    from trainer.quality.embedders import Embedder
+    from trainer.quality.embedder import Embedder
     from trainer.quality.fidelity import Share
     from trainer.quality.images import RealImages
     from trainer.quality.mmd import Distance
@@ -58,7 +58,8 @@ def add_embedder_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--embedder",
         metavar="NAME",
-        help="lite0, cnn, pixels, torchvision:NAME, timm:NAME or open_clip:NAME (default: lite0 if its weights are installed, else torchvision:resnet50)",
+        help="lite0, cnn, pixels, torchvision:NAME, timm:NAME or open_clip:NAME (default: lite0 "
+        "if its weights are installed, else torchvision:resnet50)",
     )
     add("--weights", type=Path, metavar="FILE", help="the embedder's weights, from a file")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")

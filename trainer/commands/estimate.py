@@ -14,7 +14,7 @@ from trainer.commands.parsing import new_parser
 
 if TYPE_CHECKING:
     from trainer.quality.cost import Cost
-    from trainer.quality.embedders import Embedder
+    from trainer.quality.embedder import Embedder
     from trainer.quality.estimate import Estimate, EstimateConfig
     from trainer.quality.images import MadeImages, RealImages
     from trainer.quality.sweep import Judged
@@ -267,7 +267,7 @@ def _answer(found: Estimate, cost: Cost | None) -> list[str]:
 
 
 def _reach(found: Estimate, cost: Cost | None) -> str:
-    text = f"this holds for up to {found.reach} synthetic images per class"
+    text = f"a verdict holds for up to {found.reach} synthetic images per class"
     if cost is None or cost.per_class <= found.reach:
         return text
     needed = -(-cost.per_class // 4)

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
 from trainer.data.dataset import fingerprint
 from trainer.errors import DataError
-from trainer.quality.embedders import Embedder
+from trainer.quality.embedder import Embedder
 from trainer.quality.features import common_size, see
 from trainer.quality.groups import GroupFinding
 from trainer.quality.images import MadeImages, RealImages

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +26,12 @@ from trainer.errors import ConfigError
 from trainer.models.backbone import Backbone
 from trainer.models.registry import FROZEN, LITE0, MODELS, TIMM, default_models, model_spec
 from trainer.models.weights import find_weights
+from trainer.quality.embedder import CNN, Embedder
+from trainer.quality.trained import trained_embedder
 
-PIXELS, CNN, TORCHVISION, OPEN_CLIP = "pixels", "cnn", "torchvision", "open_clip"
+PIXELS, TORCHVISION, OPEN_CLIP = "pixels", "torchvision", "open_clip"
 _PIXELS_PX = 16
 _DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
-
-
-@dataclass(frozen=True)
-class Embedder:
-    """A frozen network and how it is fed.
-
-    `embed` takes uint8 [N,3,S,S] with S = `size_px`, RGB, and gives float32 [N,D] on the CPU.
-    `fingerprint` changes with anything that changes the features. `classify_words` gives the cosine
-    similarity [N,C] of features and texts, where the embedder knows words. `trained_on` are the
-    hashes of the real images that it has learnt from, by which nothing may be judged.
-    """
-
-    name: str
-    size_px: int
-    fingerprint: str
-    source: str
-    embed: Callable[[torch.Tensor], torch.Tensor]
-    classify_words: Callable[[torch.Tensor, Sequence[str]], torch.Tensor] | None = None
-    trained_on: frozenset[str] = frozenset()
 
 
 def default_embedder() -> str:
@@ -77,8 +59,6 @@ def load_embedder(
     if name == PIXELS:
         return _pixels()
     if name == CNN:
-        from trainer.quality.trained import trained_embedder
-
         return trained_embedder(real, device=device)
     if kind == OPEN_CLIP:
         return _open_clip(rest or _DEFAULT_CLIP, weights, device)

@@ -30,7 +30,7 @@ from trainer.data.similarity import THUMB_PX
 from trainer.errors import DataError
 from trainer.models.row_file import read_rows, write_rows
 from trainer.progress import Progress
-from trainer.quality.embedders import Embedder
+from trainer.quality.embedder import Embedder
 
 _QUALITY = 50
 _SHARE = 0.1  # of the images of a set may be smaller than the size that all are reduced to

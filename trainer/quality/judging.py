@@ -11,7 +11,7 @@ import numpy as np
 from trainer.data.dataset import Sample
 from trainer.errors import ConfigError
 from trainer.quality.copies import Copy, blank_reasons, find_copies
-from trainer.quality.embedders import Embedder
+from trainer.quality.embedder import Embedder
 from trainer.quality.features import Seen
 from trainer.quality.groups import GroupFinding, check_groups
 from trainer.quality.images import MadeImages, RealImages

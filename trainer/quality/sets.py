@@ -11,7 +11,7 @@ import numpy as np
 from comfy_nodes.labelset.verdicts import quality_folder
 from trainer.data.dataset import Sample
 from trainer.errors import ConfigError
-from trainer.quality.embedders import Embedder
+from trainer.quality.embedder import Embedder
 from trainer.quality.features import common_size, see
 from trainer.quality.images import MadeImages, RealImages
 from trainer.quality.probabilities import compressed

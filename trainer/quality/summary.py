@@ -11,7 +11,7 @@ import numpy as np
 
 from comfy_nodes.labelset.verdicts import Verdict
 from trainer.data.dataset import fingerprint
-from trainer.quality.embedders import Embedder
+from trainer.quality.embedder import Embedder
 from trainer.quality.images import MadeImages, RealImages
 from trainer.quality.judging import CheckConfig, Judged
 from trainer.quality.labels import QUANTILE

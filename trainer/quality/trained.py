@@ -18,7 +18,7 @@ from trainer.data.dataset import Sample
 from trainer.data.images import read_image
 from trainer.errors import DataError
 from trainer.models.cnn import SmallCNN
-from trainer.quality.embedders import CNN, Embedder
+from trainer.quality.embedder import CNN, Embedder
 from trainer.quality.features import equalised
 from trainer.training.classifier import new_network
 from trainer.training.engine import fit

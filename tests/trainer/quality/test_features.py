@@ -1,6 +1,6 @@
 """All images are seen through one pipeline, once, and a damaged or missing cache changes nothing.
 
-Covers: trainer.quality.embedders.
+Covers: trainer.quality.embedder, trainer.quality.embedders.
 """
 
 from __future__ import annotations
