@@ -40,7 +40,11 @@ from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402
 GRAPH = json.loads(
     (ROOT / "workflows" / "api" / "sd15_class_prompts.json").read_text(encoding="utf-8")
 )
-EDITOR = json.loads((ROOT / "workflows" / "sd15_class_prompts.json").read_text(encoding="utf-8"))
+EDITOR = json.loads(
+    (ROOT / "workflows" / "Images from class names - SynthGrid SD1.5.json").read_text(
+        encoding="utf-8"
+    )
+)
 PROMPT_TEXT, WORKFLOW_TEXT = json.dumps(GRAPH), json.dumps(EDITOR)
 CORE, OURS = "SaveImage's way", "Labelled Image Saver"
 

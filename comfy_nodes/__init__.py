@@ -3,7 +3,7 @@
 `plan`, `banks`, `samplers` and `labelset` are plain Python that the client and the trainer share.
 """
 
-from . import nodes_batcher, nodes_images, nodes_prompts, nodes_real, nodes_sampling, routes
+from . import nodes_batcher, nodes_images, nodes_prompts, nodes_real, nodes_sampling, queued, routes
 
 _MODULES = (nodes_prompts, nodes_batcher, nodes_sampling, nodes_real, nodes_images)
 
@@ -15,6 +15,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
 }
 WEB_DIRECTORY = "./web"
 
+queued.register()
 routes.register()
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

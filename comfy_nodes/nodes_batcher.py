@@ -9,7 +9,7 @@ from typing import Any
 from . import host, paths
 from .attempts import parse_rows
 from .errors import LabelsetError, PlanError
-from .nodes_prompts import CATEGORY
+from .nodes_prompts import BATCHER, CATEGORY
 from .plan import (
     MAX_SEED,
     MOST_PER_BATCH,
@@ -232,5 +232,5 @@ def _only(plan: GenerationPlan, specs: tuple[ImageSpec, ...], only: str) -> tupl
     )
 
 
-NODE_CLASS_MAPPINGS = {"SynthGridClassPromptBatcher": ClassPromptBatcher}
-NODE_DISPLAY_NAME_MAPPINGS = {"SynthGridClassPromptBatcher": "SynthGrid Class-Prompt Batcher"}
+NODE_CLASS_MAPPINGS = {BATCHER: ClassPromptBatcher}
+NODE_DISPLAY_NAME_MAPPINGS = {BATCHER: "SynthGrid Class-Prompt Batcher"}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import islice
 from typing import Any
 
-from . import paths
+from . import paths, queued
 from .banks import BankEntry, read_bank
 from .errors import PlanError, SynthGridError
+from .graph import is_link
 from .plan import (
     DEFAULT_TEMPLATE,
     ClassEntry,
+    GenerationPlan,
     PromptTemplates,
     parse_classes,
     parse_lines,
@@ -20,6 +23,9 @@ from .plan import (
 from .wildcards import parse_wildcards, read_wildcard, used_wildcards
 
 CATEGORY = "SynthGrid"
+CLASS_LIST, TEMPLATES = "SynthGridClassList", "SynthGridPromptTemplates"
+BATCHER = "SynthGridClassPromptBatcher"
+MOST_CHECKED = 100  # batchers in a graph whose classes are checked against templates beforehand
 BANKS = ("templates", "contexts", "styles")
 
 
@@ -176,29 +182,16 @@ class PromptTemplatesNode:
             return str(error)
 
     @classmethod
-    def VALIDATE_INPUTS(
-        cls,
-        templates: str | None = None,
-        contexts: str | None = None,
-        styles: str | None = None,
-        templates_file: str | None = "",
-        contexts_file: str | None = "",
-        styles_file: str | None = "",
-        wildcards: str | None = "",
-        wildcards_folder: str | None = "",
-    ) -> bool | str:
-        """Refuses what makes no prompt before anything is queued.
+    def VALIDATE_INPUTS(cls, templates: str | None = None) -> bool | str:
+        """Refuses what makes no prompt, or none for the linked classes, before it is queued.
 
-        The value of a linked input (None) is not known yet, nor then whether the rest fits it.
+        The other inputs are in the queued graph. ComfyUI repeats the answer for every input that is
+        named here, hence only one. The value of a linked input (None) is not known yet, nor then
+        whether the rest fits it.
         """
-        inputs = {name: value for name, value in locals().items() if name != "cls"}
-        if any(value is None for value in inputs.values()):
+        if templates is None:
             return True
-        try:
-            cls().read(negative_prompt="", **inputs)
-        except SynthGridError as error:
-            return str(error)
-        return True
+        return queued.once("problems of templates", _problems).get(templates, True)
 
     def read(
         self,
@@ -236,8 +229,54 @@ class PromptTemplatesNode:
         return (made(_texts(entries)),)
 
 
-def _read_classes(text: str, path: str) -> tuple[ClassEntry, ...]:
-    return read_classes(paths.list_to_read(path)) if path.strip() else parse_classes(text)
+def _problems() -> dict[str, bool | str]:
+    """Templates as typed in -> what is wrong with them, for the nodes of the queued graph."""
+    found: dict[str, bool | str] = {}
+    for node_id, inputs in queued.nodes(TEMPLATES).items():
+        try:
+            texts = _queued_texts(inputs)
+        except LookupError:
+            continue
+        try:
+            (templates,) = PromptTemplatesNode().read(**texts)
+            for classes in _classes_with(node_id):
+                GenerationPlan(classes, templates)
+        except SynthGridError as error:
+            found[texts["templates"]] = str(error)
+    return found
+
+
+def _queued_texts(inputs: Mapping[str, Any]) -> dict[str, str]:
+    declared = PromptTemplatesNode.INPUT_TYPES()
+    if is_link(inputs.get("negative_prompt")):  # the others can be checked without it
+        inputs = {**inputs, "negative_prompt": ""}
+    return queued.typed(inputs, *declared["required"], optional=tuple(declared["optional"]))
+
+
+def _classes_with(templates_id: str) -> list[tuple[ClassEntry, ...]]:
+    """The class lists that the queued graph joins with these templates, as far as it is known."""
+    batchers = islice(queued.nodes(BATCHER).values(), MOST_CHECKED)
+    joined = [each for each in batchers if _node_before(each, "templates") == templates_id]
+    lists = dict.fromkeys(_node_before(each, "classes") for each in joined)
+    return [classes for node_id in lists if (classes := _queued_classes(node_id))]
+
+
+def _node_before(inputs: Mapping[str, Any], name: str) -> str:
+    link: Any = inputs.get(name)
+    return str(link[0]) if is_link(link) else ""
+
+
+def _queued_classes(node_id: str) -> tuple[ClassEntry, ...]:
+    """None if they are not known yet, or if the list is wrong, which its own node says."""
+    inputs = queued.nodes(CLASS_LIST).get(node_id, {})
+    try:
+        return _read_classes(**queued.typed(inputs, "classes", "path"))
+    except (LookupError, SynthGridError):
+        return ()
+
+
+def _read_classes(classes: str, path: str) -> tuple[ClassEntry, ...]:
+    return read_classes(paths.list_to_read(path)) if path.strip() else parse_classes(classes)
 
 
 def _bank(name: str, text: str, file: str) -> tuple[BankEntry, ...]:
@@ -283,10 +322,10 @@ def _refuse_bad_lines(
 
 
 NODE_CLASS_MAPPINGS = {
-    "SynthGridClassList": ClassList,
-    "SynthGridPromptTemplates": PromptTemplatesNode,
+    CLASS_LIST: ClassList,
+    TEMPLATES: PromptTemplatesNode,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
-    "SynthGridClassList": "SynthGrid Class List",
-    "SynthGridPromptTemplates": "SynthGrid Prompt Templates",
+    CLASS_LIST: "SynthGrid Class List",
+    TEMPLATES: "SynthGrid Prompt Templates",
 }

@@ -10,7 +10,7 @@ from . import paths
 from .errors import LabelsetError, PlanError
 from .nodes_batcher import PromptBatch
 from .nodes_prompts import CATEGORY
-from .nodes_sampling import IMAGE_SIZE
+from .nodes_sampling import IMAGE_SIZE, refuse_huge
 from .realimages import RealFolder, source_of
 
 if TYPE_CHECKING:
@@ -90,13 +90,14 @@ class RealImageLatent:
         """(LATENT of B rows, the batch with its sources, IMAGE [B, height, width, 3] in 0..1).
 
         Raises:
-            PlanError: the checkpoint has no VAE.
+            PlanError: the checkpoint has no VAE, or the batch has too many pixels.
             LabelsetError: a class has no folder or no images, or a file is not a complete image.
         """
         if vae is None:
             raise PlanError(
                 "vae input is empty: this checkpoint has no VAE; load one with Load VAE"
             )
+        refuse_huge(len(batch.specs), width, height)
         real, plan = _folder(folder), batch.plan
         files = {
             label: real.images(label) for label in dict.fromkeys(spec.label for spec in batch.specs)

@@ -21,6 +21,17 @@ LATENT_CHANNELS = 4  # SD1.5
 LATENT_SCALE = 8  # image pixels per latent pixel
 # The options of a width or height widget.
 IMAGE_SIZE = {"default": 512, "min": 16, "max": 16384, "step": LATENT_SCALE}
+# In one batch: 1,024 images of 512 x 512. Far more than a GPU samples at once; our choice.
+MOST_PIXELS = 2**28
+
+
+def refuse_huge(count: int, width: int, height: int) -> None:
+    """Raises PlanError for more than MOST_PIXELS pixels in one batch, before memory is taken."""
+    if count * width * height > MOST_PIXELS:
+        raise PlanError(
+            f"{count} images of {width} x {height} pixels are too many for one batch; "
+            f"at most {MOST_PIXELS // (width * height)} are possible: lower batch_size"
+        )
 
 
 class EncodeClassPrompts:
@@ -139,8 +150,14 @@ class BatchLatent:
         }
 
     def create(self, batch: PromptBatch, width: int, height: int) -> tuple[dict[str, Any]]:
-        """LATENT {"samples": zeros [B, 4, height / 8, width / 8]}."""
+        """LATENT {"samples": zeros [B, 4, height / 8, width / 8]}.
+
+        Raises:
+            PlanError: the batch has more than MOST_PIXELS pixels.
+        """
         import torch
+
+        refuse_huge(len(batch.specs), width, height)
 
         shape = (len(batch.specs), LATENT_CHANNELS, height // LATENT_SCALE, width // LATENT_SCALE)
         return ({"samples": torch.zeros(shape)},)

@@ -34,7 +34,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
 _HOMES = (
     {name: "client" for name in client.commands.COMMANDS}
     | {name: "trainer" for name in trainer.commands.COMMANDS}
-    | {"regenerate": "synthgrid"}  # needs both
+    | dict.fromkeys(("estimate", "regenerate"), "synthgrid")  # need both
 )
 _EXAMPLES = """examples, from class names to a report:
   synthgrid split --images photos --out data/animals --train 30 --test 30

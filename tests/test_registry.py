@@ -39,6 +39,7 @@ def test_the_package_has_nodes_help_workflows_and_what_installs_them_and_nothing
         "CHANGELOG.md",
         "docs",
         "locales",
+        "subgraphs",
         "CITATION.cff",
         "NOTICE",
     }

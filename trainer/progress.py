@@ -30,6 +30,13 @@ class Progress:
             else None
         )
 
+    def expect(self, total: int) -> None:
+        """There will be `total` after all."""
+        self.total = total
+        if self._bar is not None:
+            self._bar.total = total
+            self._bar.refresh()
+
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """`count` more are done; `note` says what was done last."""
         self.count += count

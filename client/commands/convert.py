@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 EXAMPLES = """  synthgrid convert my_workflow.json --server http://127.0.0.1:8188 \\
       --out my_workflow_api.json
-  synthgrid convert workflows/sd15_class_prompts.json --server embedded
+  synthgrid convert my_workflow.json --server embedded
   synthgrid convert my_workflow.json --object-info object_info.json > my_workflow_api.json"""
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PER_CLASS = 30
 DEFAULT_BATCH_SIZE = 8
+SAMPLE_PER_CLASS = 16  # images from which `synthgrid estimate` can tell
 EXAMPLES = """  synthgrid plan --classes data/digits/train --per-class 30
   synthgrid plan --classes animals.txt --template "a photo of a {class}, {context}" \\
       --contexts contexts.txt
@@ -50,11 +51,16 @@ def show_plan(args: argparse.Namespace) -> int:
         plan, batch_size = workflow.plan(), workflow.batch_size
     else:
         plan, batch_size = _plan_of(options), options.batch_size or DEFAULT_BATCH_SIZE
-    print(
-        json.dumps(plan_values(plan, batch_size), indent=1)
-        if args.json
-        else plan_table(plan, batch_size)
-    )
+    if args.json:
+        print(json.dumps(plan_values(plan, batch_size), indent=1))
+        return 0
+    print(plan_table(plan, batch_size))
+    if plan.images_per_class > SAMPLE_PER_CLASS:
+        print(
+            f"\nmake a sample first: synthgrid run WORKFLOW --per-class {SAMPLE_PER_CLASS} --out "
+            "SAMPLE; then ask whether the rest will help: synthgrid estimate --real DIR "
+            "--synthetic SAMPLE"
+        )
     return 0
 
 

@@ -91,8 +91,9 @@ def regenerate(args: argparse.Namespace, check: Callable[[Path], Path] | None = 
             judge = check
             summary = until_full(lambda: judge(folder), make_again, given)
     tell_result(summary, args)
-    if summary.made and not summary.used_up:
+    if check is None and summary.made:
         log.info("the new images are not checked yet: synthgrid check %s --real DIR", folder)
+    _tell_doubtful(generation, summary)
     if summary.used_up:
         _tell_failing(generation, summary)
     return 1 if summary.used_up else 0
@@ -122,6 +123,22 @@ def _set_aside(folder: Path, verdicts: Path) -> None:
     if done.gone:
         log.info(
             "%d images that %s rejects are not in the folder any more", done.gone, verdicts.name
+        )
+
+
+def _tell_doubtful(generation: Generation, summary: RunSummary) -> None:
+    from comfy_nodes.labelset.quarantine import rejected_images
+
+    from ..run.regenerate import doubtful
+
+    rejected = rejected_images(summary.folder, generation.plan.plan_id)
+    for each in doubtful(rejected, summary.classes)[:MOST_SHOWN]:
+        log.warning(
+            "warning: %s: %d of %d images made were rejected; those that passed may be wrong too: "
+            "look at them",
+            each.label,
+            each.rejected,
+            each.rejected + each.accepted,
         )
 
 

@@ -10,6 +10,8 @@ import time
 import uuid
 from typing import Any
 
+from comfy_nodes import queued
+
 from . import runtime
 from .execution import PromptExecution, Send
 from .prompt_queue import PromptQueue
@@ -72,6 +74,7 @@ class Engine:
         """
         number = self._number(body)
         prompt, extra_data = body["prompt"], dict(body.get("extra_data", {}))
+        queued.remember(body)
         verdict = validate_prompt(
             prompt, self.registry.classes, body.get("partial_execution_targets")
         )

@@ -9,7 +9,7 @@ how images are judged.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,29 @@ def failing(plan: GenerationPlan, used_up: Iterable[int]) -> list[Failing]:
         Failing(label, template, count, plan.images_per_class)
         for (label, template), count in counts.most_common()
     ]
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A class of which a check rejected `rejected` images and accepted `accepted`."""
+
+    label: str
+    rejected: int
+    accepted: int
+
+
+def doubtful(rejected: Mapping[str, int], accepted: Mapping[str, int]) -> list[Doubtful]:
+    """The classes of which at least half of all images were rejected, the worst first.
+
+    Enough attempts at a class that the model cannot make will pass any check by chance. The half is
+    our choice.
+    """
+    found = [
+        Doubtful(label, count, accepted[label])
+        for label, count in rejected.items()
+        if accepted.get(label, 0) and count >= accepted[label]
+    ]
+    return sorted(found, key=lambda each: each.rejected / each.accepted, reverse=True)
 
 
 def newest_check(root: Path) -> Path:

@@ -11,7 +11,7 @@ with a sentence that names the node.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -38,6 +38,10 @@ _OTHER_NAMES = re.compile(
     r"flux|sd3|stable.?diffusion.?3|aura.?flow|hunyuan|cascade|pixart|lumina|cosmos|chroma|kolors",
     re.IGNORECASE,
 )
+# Flux's own guidance is part of the model, and it is run with a cfg of 1.
+_LEAST_GUIDANCE = 1.5
+# pixels: SD1.5 was trained at 512 x 512, models of these names at about 1024 x 1024. Our choice.
+_LARGEST_SD15 = 768 * 768
 _ENDS = ("Save", "Preview", "VHS_VideoCombine")  # how classes that save or show begin
 # They repeat, drop or join images, so that images and labels would no longer match.
 _OTHER_COUNTS = {
@@ -177,11 +181,32 @@ def _refuse_foreign(workflow: Workflow, used: frozenset[str]) -> None:
         )
     for each in loaders:
         name = str(workflow.graph[each]["inputs"].get("ckpt_name", ""))
-        if _OTHER_NAMES.search(name):
+        found = {match.lower() for match in _OTHER_NAMES.findall(name)}
+        if found and not _runs_like_stable_diffusion(workflow, used, found):
             raise WorkflowError(
-                f"{workflow.name_of(each)} loads '{name}', another kind of model by its name; "
-                "adapt knows workflows of one Stable Diffusion 1.5 or SDXL checkpoint"
+                f"{workflow.name_of(each)} loads '{name}', another kind of model by its name, and "
+                "neither guidance nor size say otherwise; adapt knows workflows of one Stable "
+                "Diffusion 1.5 or SDXL checkpoint. If it is one, give the file another name"
             )
+
+
+def _runs_like_stable_diffusion(workflow: Workflow, used: frozenset[str], names: set[str]) -> bool:
+    """Whether a workflow treats its checkpoint, a mix perhaps, as models of these names are not."""
+    if any(_kind(workflow, each) == "CLIPSetLastLayer" for each in used):
+        return True
+    guidance = _numbers(workflow, used, "cfg")
+    if not guidance or min(guidance) < _LEAST_GUIDANCE:
+        return False
+    latents = frozenset(each for each in used if _kind(workflow, each) == EMPTY_LATENT)
+    sizes = [_numbers(workflow, {each}, "width", "height") for each in latents]
+    small = [len(size) == 2 and size[0] * size[1] <= _LARGEST_SD15 for size in sizes]
+    return names == {"flux"} or (bool(small) and all(small))
+
+
+def _numbers(workflow: Workflow, node_ids: Iterable[str], *names: str) -> list[float]:
+    """The typed-in values of these inputs."""
+    values = [workflow.graph[each]["inputs"].get(name) for each in node_ids for name in names]
+    return [value for value in values if isinstance(value, (int, float))]
 
 
 def _refuse_other_results(workflow: Workflow, used: frozenset[str], saver: str) -> None:

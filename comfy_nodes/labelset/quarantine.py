@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -98,6 +99,16 @@ def rejected_attempts(root: Path, plan_id: str) -> dict[int, int]:
         if record.plan_id == plan_id:
             highest[record.index] = max(record.attempt, highest.get(record.index, 0))
     return highest
+
+
+def rejected_images(root: Path, plan_id: str) -> Counter[str]:
+    """Label -> how many images of a plan were set aside, over all attempts.
+
+    Raises:
+        LabelsetError: the quarantine's records cannot be read.
+    """
+    records = _records(LabelledFolder(quarantine_folder(root)))
+    return Counter(record.label for record in records if record.plan_id == plan_id)
 
 
 def _recorded(

@@ -1,10 +1,12 @@
 // A read-only panel in a node. It shows answers, not settings: neither the saved workflow nor the
 // queued prompt contains it.
+import { comparer } from "./compare.js";
 
 /**
  * Adds the panel and returns it. `show(list)` shows lines {text, kind?}, with kind "head", "error",
- * "warning" or "dim", and {figures: list of {url, caption}}: images, each with a caption below it.
- * The heights are functions, called whenever the node is laid out.
+ * "warning" or "dim", and {figures: list of {url, caption}}: images, each with a caption below it
+ * and a box to tick; two that are ticked are compared above. The heights are functions, called
+ * whenever the node is laid out.
  */
 export function addPanel(node, name, { minHeight, maxHeight }) {
   const element = document.createElement("div");
@@ -28,8 +30,18 @@ export function addPanel(node, name, { minHeight, maxHeight }) {
     getMaxHeight: maxHeight,
   });
   widget.serialize = false;
-  const made = (each) => (each.figures ? gallery(each) : line(each));
-  return { show: (list) => element.replaceChildren(...list.map(made)) };
+  const boxes = new Map(); // the box to tick of each image that is shown now
+  const compared = comparer(() => {
+    for (const [url, box] of boxes) box.checked = compared.has(url);
+  });
+  const content = document.createElement("div");
+  element.append(compared.element, content);
+  function show(list) {
+    boxes.clear();
+    const made = (each) => (each.figures ? gallery(each, compared, boxes) : line(each));
+    content.replaceChildren(...list.map(made));
+  }
+  return { show };
 }
 
 // Set as text, not as HTML: class names and prompts may contain anything.
@@ -43,7 +55,7 @@ function line({ text, kind }) {
   return element;
 }
 
-function gallery({ figures }) {
+function gallery({ figures }, compared, boxes) {
   const element = document.createElement("div");
   Object.assign(element.style, {
     display: "grid",
@@ -51,11 +63,11 @@ function gallery({ figures }) {
     gap: "6px",
     margin: "4px 0",
   });
-  element.replaceChildren(...figures.map(figure));
+  element.replaceChildren(...figures.map((image) => figure(image, compared, boxes)));
   return element;
 }
 
-function figure({ url, caption }) {
+function figure({ url, caption }, compared, boxes) {
   const element = document.createElement("figure");
   element.style.margin = "0";
   // A link, so that a click opens the image in full, and the browser's own menu copies or saves it.
@@ -66,9 +78,20 @@ function figure({ url, caption }) {
   link.append(image);
   const style = { display: "block", width: "100%", aspectRatio: "1", objectFit: "contain" };
   Object.assign(image.style, style);
-  const label = document.createElement("figcaption");
-  label.textContent = caption;
-  Object.assign(label.style, { textAlign: "center", fontWeight: "bold" });
-  element.replaceChildren(link, label);
+  const box = document.createElement("input");
+  Object.assign(box, { type: "checkbox", checked: compared.has(url) });
+  box.addEventListener("change", () => {
+    if (box.checked) compared.tick({ url, caption });
+    else compared.untick(url);
+  });
+  boxes.set(url, box);
+  const label = document.createElement("label");
+  label.title = "Tick two images to compare them.";
+  Object.assign(box.style, { margin: "0 4px 0 0", verticalAlign: "middle" });
+  label.append(box, caption); // a string is appended as text
+  const text = document.createElement("figcaption");
+  Object.assign(text.style, { textAlign: "center", fontWeight: "bold" });
+  text.append(label);
+  element.replaceChildren(link, text);
   return element;
 }

@@ -44,7 +44,8 @@ function isLinked({ node }, name) {
 function valueOf(place, name) {
   if (!isLinked(place, name)) return widgetOf(place.node, name);
   const source = sourceOf(place, name);
-  if (source?.host) return widgetOf(source.host, source.name);
+  // Older frontends call the host's widget otherwise, "2: classes", and keep both values equal.
+  if (source?.host) return widgetOf(source.host, source.name) ?? widgetOf(place.node, name);
   if (source?.node.type.startsWith("Primitive")) return source.node.widgets?.[0]?.value;
   const reason = `'${name}' comes from another node and is only known when that node runs`;
   throw new Unanswerable(`No preview: ${reason}.`);

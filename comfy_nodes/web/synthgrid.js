@@ -26,6 +26,8 @@ const plural = (count, word, words = `${word}s`) => `${count} ${count === 1 ? wo
 
 const total = (done) => Object.values(done).reduce((sum, count) => sum + count, 0);
 
+const isFinished = ({ done, images }) => Boolean(done) && total(done) === images;
+
 function batcherLines(answer, { ran, said }) {
   const lines = [
     {
@@ -99,6 +101,8 @@ async function ask(node, state, body) {
     answer = { error: "No preview: ComfyUI does not respond." };
   }
   if (state.asked !== body) return; // a newer question has been sent
+  // "Queued ..." is of no use any more once all images exist.
+  if (isFinished(answer) && !isFinished(state.answer)) state.said = null;
   state.answer = answer;
   show(node, state);
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checked(args: argparse.Namespace, folder: Path) -> Path:
-    """The file of the verdicts of one check."""
-    path: Path = check.judge(argparse.Namespace(**vars(args), synthetic=folder)).path
+    """The file of the verdicts of one check, which is told on standard error: on standard output
+    comes the result alone, or events."""
+    with contextlib.redirect_stdout(sys.stderr):
+        path: Path = check.judge(argparse.Namespace(**vars(args), synthetic=folder)).path
     return path

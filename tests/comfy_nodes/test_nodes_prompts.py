@@ -1,12 +1,36 @@
 """The prompt nodes, called as ComfyUI calls them: FUNCTION with the inputs of INPUT_TYPES."""
 
+import inspect
 import math
 
 import pytest
 
-from comfy_nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, host
+from comfy_nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, host, queued
 from comfy_nodes.errors import PlanError, SynthGridError
 from comfy_nodes.plan import PromptTemplates
+
+TEXTS = {"templates": "a {class}", "negative_prompt": "", "contexts": "", "styles": ""}
+
+
+@pytest.fixture(autouse=True)
+def nothing_queued():
+    queued.remember({})
+
+
+def node(class_type, **inputs):
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def validated(texts, **class_list):
+    """What Prompt Templates answers in a graph with these texts and, if any, these classes."""
+    texts = TEXTS | texts
+    graph = {"1": node("SynthGridPromptTemplates", **texts)}
+    if class_list:
+        graph["2"] = node("SynthGridClassList", **{"path": ""} | class_list)
+        graph["3"] = node("SynthGridClassPromptBatcher", classes=["2", 0], templates=["1", 0])
+    queued.remember({"prompt": graph})
+    known = texts["templates"] if isinstance(texts["templates"], str) else None
+    return NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS(templates=known)
 
 
 def call(name, **inputs):
@@ -114,10 +138,7 @@ def test_wildcards_come_from_nowhere_else(wildcards, text, folder, words):
     with pytest.raises(SynthGridError, match=words) as caught:
         templates_of(f"a {text} {{class}}", wildcards_folder=folder)
     assert "password" not in str(caught.value)
-    validate = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS
-    answer = validate(
-        templates=f"a {text} {{class}}", contexts="", styles="", wildcards_folder=folder
-    )
+    answer = validated({"templates": f"a {text} {{class}}", "wildcards_folder": folder})
     assert answer == str(caught.value)
 
 
@@ -153,12 +174,56 @@ def test_a_bad_class_list_is_refused_before_anything_is_queued(tmp_path):
 
 
 def test_bad_templates_are_refused_before_anything_is_queued(tmp_path):
-    validate = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS
     (tmp_path / "places.txt").write_text("in the rain")
-    texts = {"templates": "a {class} {context}", "contexts": "", "styles": ""}
-    assert validate(**texts, contexts_file=str(tmp_path / "places.txt")) is True
-    assert "there are no contexts" in validate(**texts)
-    assert "unknown placeholder" in validate(**texts | {"templates": "a {clas}"})
-    assert "does not exist" in validate(**texts, contexts_file=str(tmp_path / "gone.txt"))
-    assert validate(**texts | {"contexts": None}) is True
-    assert validate(**texts | {"templates": None}) is True
+    texts = {"templates": "a {class} {context}"}
+    assert validated(texts | {"contexts_file": str(tmp_path / "places.txt")}) is True
+    assert "there are no contexts" in validated(texts)
+    assert "unknown placeholder" in validated(texts | {"templates": "a {clas}"})
+    assert "no prompt template" in validated({"templates": ""})
+    assert "does not exist" in validated(texts | {"contexts_file": str(tmp_path / "gone.txt")})
+    assert "negative prompt" in validated({"negative_prompt": "{a|b}"})
+    linked = ["9", 0]  # not known yet
+    assert validated(texts | {"contexts": linked}) is True
+    assert validated({"templates": linked}) is True
+    assert "unknown placeholder" in validated({"templates": "{c}", "negative_prompt": linked})
+
+
+def test_comfyui_has_one_input_to_repeat_a_refusal_for():
+    validate = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS
+    assert inspect.getfullargspec(validate).args == ["cls", "templates"]
+
+
+DEFINED = {"templates": "a {class}, {definition}"}
+
+
+def test_templates_that_do_not_fit_the_classes_are_refused_before_anything_is_queued(tmp_path):
+    message = validated(DEFINED, classes="bat\ncrane: a bird")
+    assert message.startswith("a template uses {definition} but these classes have none: 'bat';")
+    assert validated(DEFINED, classes="crane: a bird") is True
+    assert validated({}, classes="bat") is True
+    (tmp_path / "classes.txt").write_text("bat")
+    path = str(tmp_path / "classes.txt")
+    assert "have none: 'bat'" in validated(DEFINED, classes="crane: a bird", path=path)
+
+
+@pytest.mark.parametrize("classes", [["9", 0], "bat\nbat", ""])
+def test_classes_that_are_not_known_or_wrong_say_nothing_about_templates(classes):
+    assert validated(DEFINED, classes=classes) is True
+
+
+def test_each_batcher_of_a_graph_has_its_own_classes_and_templates():
+    graph = {
+        "1": node("SynthGridClassList", classes="bat", path=""),
+        "2": node("SynthGridClassList", classes="crane: a bird", path=""),
+        "3": node("SynthGridPromptTemplates", **TEXTS | DEFINED),
+        "4": node("SynthGridPromptTemplates", **TEXTS),
+        "5": node("SynthGridClassPromptBatcher", classes=["1", 0], templates=["4", 0]),
+        "6": node("SynthGridClassPromptBatcher", classes=["2", 0], templates=["3", 0]),
+    }
+    validate = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"].VALIDATE_INPUTS
+    queued.remember({"prompt": graph})
+    assert validate(templates=DEFINED["templates"]) is validate(templates="a {class}") is True
+    graph["6"]["inputs"]["classes"] = ["1", 0]
+    queued.remember({"prompt": graph})
+    assert validate(templates="a {class}") is True
+    assert "have none: 'bat'" in validate(templates=DEFINED["templates"])

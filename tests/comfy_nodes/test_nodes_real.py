@@ -128,6 +128,11 @@ def test_a_checkpoint_without_vae_is_named(base):
         load(vae=None)
 
 
+def test_a_batch_that_no_memory_holds_is_refused_in_words(base):
+    with pytest.raises(PlanError, match="at most 1 are possible: lower batch_size"):
+        load(width=16384, height=16384)
+
+
 def test_outside_any_host_the_node_says_so(monkeypatch):
     monkeypatch.setattr(host, "_input_directory", None)
     assert "no input directory" in RealImageLatent.VALIDATE_INPUTS(folder="real")

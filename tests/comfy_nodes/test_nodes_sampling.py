@@ -12,6 +12,7 @@ from comfy_nodes.nodes_sampling import (
     BatchLatent,
     EncodeClassPrompts,
     PerImageNoise,
+    refuse_huge,
 )
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 
@@ -73,6 +74,17 @@ def test_a_checkpoint_without_text_encoder_is_named():
 def test_the_latent_has_one_row_per_image_in_the_last_batch_too():
     (latent,) = BatchLatent().create(make_batch(batch_size=3, index=1), 64, 32)
     assert latent["samples"].shape == (1, 4, 4, 8)
+
+
+def test_a_batch_that_no_memory_holds_is_refused_in_words_before_it_is_allocated():
+    batch = make_batch(per_class=600, batch_size=1200)
+    BatchLatent().create(batch, 64, 64)
+    expected = r"1200 images of 512 x 512 pixels .* at most 1024 are possible: lower batch_size"
+    with pytest.raises(PlanError, match=expected):
+        BatchLatent().create(batch, 512, 512)
+    refuse_huge(1, 16384, 16384)  # the largest image that the widgets allow
+    with pytest.raises(PlanError, match="at most 1 are"):
+        refuse_huge(2, 16384, 16384)
 
 
 def test_noise_of_a_row_is_the_stock_noise_of_its_seed():

@@ -70,6 +70,7 @@ def test_an_interrupted_run_is_finished_by_queueing_it_again(comfyui):
     [
         ("SynthGridClassList", {"classes": "bat\nbat"}, "named more than once: 'bat'"),
         ("SynthGridPromptTemplates", {"templates": "a {clas}"}, "unknown placeholder '{clas}'"),
+        ("SynthGridPromptTemplates", {"templates": "a {class}, {definition}"}, "have none: 'bat'"),
     ],
 )
 def test_classes_and_templates_that_make_no_plan_are_refused_before_queueing(

@@ -1,5 +1,7 @@
 """What the browser extension needs from a real ComfyUI: files, help pages and plan previews."""
 
+import json
+
 import pytest
 import requests
 
@@ -28,8 +30,19 @@ def test_the_server_says_which_batches_are_missing(comfyui):
 
 
 def test_the_frontend_gets_the_translations(comfyui):
-    found = requests.get(f"{comfyui.url}/i18n", timeout=30).json()["zh"]["nodeDefs"]
-    assert set(NODE_CLASS_MAPPINGS) <= set(found)
+    found = requests.get(f"{comfyui.url}/i18n", timeout=30).json()
+    for language in ("en", "zh"):
+        assert set(NODE_CLASS_MAPPINGS) <= set(found[language]["nodeDefs"])
+
+
+def test_the_frontend_gets_the_blueprint(comfyui):
+    found = requests.get(f"{comfyui.url}/global_subgraphs", timeout=30).json()
+    packs = {each["info"]["node_pack"]: key for key, each in found.items()}
+    address = f"{comfyui.url}/global_subgraphs/{packs['custom_nodes.synthgrid']}"
+    answer = requests.get(address, timeout=30).json()
+    assert answer["name"] == "SynthGrid labelled images"
+    (subgraph,) = json.loads(answer["data"])["definitions"]["subgraphs"]
+    assert "SynthGridClassPromptBatcher" in [node["type"] for node in subgraph["nodes"]]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +53,7 @@ def test_the_frontend_gets_the_translations(comfyui):
         "request.js",
         "walk.js",
         "missing.js",
+        "compare.js",
         *(f"docs/{n}.md" for n in NODE_CLASS_MAPPINGS),
     ],
 )

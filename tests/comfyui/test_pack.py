@@ -9,6 +9,7 @@ from pathlib import Path
 import requests
 
 from comfy_nodes import NODE_CLASS_MAPPINGS
+from tests.workflows.shipped import FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +48,11 @@ def test_the_browser_extension_and_the_templates_are_served(comfyui):
     extensions = requests.get(f"{comfyui.url}/extensions", timeout=30).json()
     assert any(path.endswith("synthgrid.js") for path in extensions)
     templates = requests.get(f"{comfyui.url}/workflow_templates", timeout=30).json()
-    assert "sd15_class_prompts" in templates["synthgrid"]
+    assert sorted(templates["synthgrid"]) == sorted(path.stem for path in FOLDER.glob("*.json"))
+    for name in templates["synthgrid"]:
+        for suffix in (".json", ".jpg"):
+            address = f"{comfyui.url}/api/workflow_templates/synthgrid/{name}{suffix}"
+            assert requests.get(address, timeout=30).status_code == 200
 
 
 def test_the_contract_holds_for_this_comfyui_too(comfyui):

@@ -300,35 +300,35 @@ def test_templates_that_make_no_prompt_are_refused_before_queueing(server):
     }
     answer = server.post("/prompt", {"prompt": prompt})
     assert answer.status_code == 400
-    errors = answer.json()["node_errors"]["1"]["errors"]
-    assert all("unknown placeholder '{color}'" in error["details"] for error in errors)
+    (error,) = answer.json()["node_errors"]["1"]["errors"]
+    assert error["details"].startswith("templates - unknown placeholder '{color}'")
+
+
+def a_batch(templates="a {class}", **batcher):
+    """A graph that shows the summary of one batch of a plan of one class, "bat"."""
+    texts = {"templates": templates, "negative_prompt": "", "contexts": "", "styles": ""}
+    numbers = {"images_per_class": 3, "batch_size": 4, "plan_seed": 1, "batch_index": 0}
+    links = {"classes": ["1", 0], "templates": ["2", 0]}
+    return {
+        "1": node("SynthGridClassList", classes="bat", path=""),
+        "2": node("SynthGridPromptTemplates", **texts),
+        "3": node("SynthGridClassPromptBatcher", **links, **numbers, **batcher),
+        "4": node("ContractShow", value=["3", 1]),
+    }
+
+
+def test_templates_that_do_not_fit_their_classes_are_refused_before_queueing(server):
+    """Both are right by themselves, and wrong together."""
+    answer = server.post("/prompt", {"prompt": a_batch("a {class}, {definition}")})
+    assert answer.status_code == 400
+    (error,) = answer.json()["node_errors"]["2"]["errors"]
+    assert "these classes have none: 'bat'" in error["details"]
 
 
 def test_a_mistake_in_a_plan_reaches_the_client_as_the_nodes_own_words(server):
-    """Classes and templates are right by themselves, and wrong together."""
-    prompt = {
-        "1": node("SynthGridClassList", classes="bat", path=""),
-        "2": node(
-            "SynthGridPromptTemplates",
-            templates="a {class}, {definition}",
-            negative_prompt="",
-            contexts="",
-            styles="",
-        ),
-        "3": node(
-            "SynthGridClassPromptBatcher",
-            classes=["1", 0],
-            templates=["2", 0],
-            images_per_class=3,
-            batch_size=4,
-            plan_seed=1,
-            batch_index=0,
-        ),
-        "4": node("ContractShow", value=["3", 1]),
-    }
-    failure = server.run(prompt)["status"]["messages"][-1][1]
+    failure = server.run(a_batch(only="7"))["status"]["messages"][-1][1]
     assert failure["exception_type"].endswith("PlanError")
-    assert "these classes have none: 'bat'" in failure["exception_message"]
+    assert "'only' names images [7]" in failure["exception_message"]
 
 
 def test_system_stats_name_the_device(server):

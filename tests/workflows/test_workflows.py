@@ -2,14 +2,14 @@
 
 import json
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
 from comfy_nodes import NODE_CLASS_MAPPINGS
+from tests.workflows.shipped import FOLDER, TITLES, api, editor
 
-FOLDER = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+APPS = sorted(FOLDER.glob("*.app.json"))  # opened by the browser as a form, in app mode
+NAMES = sorted(TITLES)
 CONTROL = ("batch_index", "noise_seed", "seed")
 
 
@@ -42,19 +42,36 @@ def api_of(editor):
     return graph
 
 
-def test_there_are_workflows():
+def test_every_workflow_is_there_in_both_formats_and_has_a_picture():
     assert sorted(path.stem for path in (FOLDER / "api").glob("*.json")) == NAMES
-    assert "sd15_class_prompts" in NAMES
+    editors = {path for path in FOLDER.glob("*.json")} - set(APPS)
+    assert editors == {editor(name) for name in NAMES}
+    assert {path.stem for path in FOLDER.glob("*.jpg")} == {
+        path.stem for path in FOLDER.glob("*.json")
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_editor_and_api_format_are_the_same_graph(name):
-    assert api_of(load(FOLDER / f"{name}.json")) == load(FOLDER / "api" / f"{name}.json")
+    assert api_of(load(editor(name))) == load(api(name))
+
+
+@pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
+def test_an_app_is_a_form_for_a_workflow_of_the_same_name(path):
+    app, workflow = load(path), load(FOLDER / path.name.replace(".app", ""))
+    assert app["id"] != workflow["id"]
+    form = app["extra"].pop("linearData")
+    assert app["extra"].pop("linearMode") is True
+    assert app | {"id": None} == workflow | {"id": None}
+    nodes = {node["id"]: node for node in app["nodes"]}
+    for node_id, name, *_ in form["inputs"]:
+        assert name in [each["name"] for each in nodes[node_id]["inputs"] if "widget" in each]
+    assert [nodes[each]["type"] for each in form["outputs"]] == ["SynthGridLabelledImageSaver"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_our_nodes_get_exactly_the_inputs_they_declare(name):
-    for node in load(FOLDER / "api" / f"{name}.json").values():
+    for node in load(api(name)).values():
         if node["class_type"] in NODE_CLASS_MAPPINGS:
             declared = NODE_CLASS_MAPPINGS[node["class_type"]].INPUT_TYPES()
             known = {*declared["required"], *declared.get("optional", {})}
@@ -63,7 +80,7 @@ def test_our_nodes_get_exactly_the_inputs_they_declare(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_widgets_are_in_the_order_in_which_the_node_declares_them(name):
-    for node in load(FOLDER / f"{name}.json")["nodes"]:
+    for node in load(editor(name))["nodes"]:
         if node["type"] in NODE_CLASS_MAPPINGS:
             declared = NODE_CLASS_MAPPINGS[node["type"]].INPUT_TYPES()
             order = [*declared["required"], *declared.get("optional", {})]
@@ -73,8 +90,8 @@ def test_widgets_are_in_the_order_in_which_the_node_declares_them(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_nodes_overlap_and_every_group_has_a_title(name):
-    editor = load(FOLDER / f"{name}.json")
-    boxes = {node["id"]: (*node["pos"], *node["size"]) for node in editor["nodes"]}
+    saved = load(editor(name))
+    boxes = {node["id"]: (*node["pos"], *node["size"]) for node in saved["nodes"]}
     for (first, a), (second, b) in combinations(boxes.items(), 2):
         apart = (
             a[0] + a[2] <= b[0]
@@ -83,22 +100,22 @@ def test_no_nodes_overlap_and_every_group_has_a_title(name):
             or b[1] + b[3] + 30 <= a[1]
         )
         assert apart, f"nodes {first} and {second} overlap"
-    assert editor["groups"]
-    assert all(group["title"] for group in editor["groups"])
+    assert saved["groups"]
+    assert all(group["title"] for group in saved["groups"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_ends_of_a_link_name_it(name):
-    editor = load(FOLDER / f"{name}.json")
-    nodes = {node["id"]: node for node in editor["nodes"]}
-    for link, source, source_slot, target, target_slot, kind in editor["links"]:
+    saved = load(editor(name))
+    nodes = {node["id"]: node for node in saved["nodes"]}
+    for link, source, source_slot, target, target_slot, kind in saved["links"]:
         assert link in nodes[source]["outputs"][source_slot]["links"]
         assert nodes[source]["outputs"][source_slot]["type"] == kind
         assert nodes[target]["inputs"][target_slot]["link"] == link
 
 
 def test_the_sd15_workflow_is_for_the_checkpoint_and_size_that_sd15_was_trained_with():
-    graph = load(FOLDER / "api" / "sd15_class_prompts.json")
+    graph = load(api("sd15_class_prompts"))
     inputs = {node["class_type"]: node["inputs"] for node in graph.values()}
     assert inputs["CheckpointLoaderSimple"]["ckpt_name"] == "v1-5-pruned-emaonly.safetensors"
     assert (inputs["SynthGridBatchLatent"]["width"], inputs["SynthGridBatchLatent"]["height"]) == (

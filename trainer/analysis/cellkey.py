@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from trainer.arms import BASELINE, BUDGETS, SHARED_BUDGET
+from trainer.config.selection import RANDOM
 
 HEADLINE_METRIC = "f1"
 
@@ -28,6 +29,26 @@ class CellKey:
         return self.arm == BASELINE
 
 
+def random_twin(key: CellKey, cells: Collection[CellKey]) -> CellKey | None:
+    """The cell that differs from `key` in drawing as many images without its filter, if there is
+    one."""
+    beside = {
+        each
+        for each in cells
+        if each.source != key.source
+        and replace(each, arm=key.arm, source=key.source) == key
+        and _unfiltered(each.source, key.source)
+    }
+    return next(iter(beside), None)
+
+
+def _unfiltered(source: str, filtered: str) -> bool:
+    pairs = list(zip(source.split("+"), filtered.split("+"), strict=False))
+    return len(source.split("+")) == len(filtered.split("+")) and all(
+        one in (other, other + RANDOM) for one, other in pairs
+    )
+
+
 def headline_keys(cells: Sequence[CellKey]) -> tuple[CellKey, ...]:
     """The cells that one model's answer is about: for each synthetic source the largest amount
     added, under the first budget. Without an additive arm it is the last one with synthetic images.
@@ -38,6 +59,8 @@ def headline_keys(cells: Sequence[CellKey]) -> tuple[CellKey, ...]:
     compared = [key for key in cells if not key.is_baseline]
     first = next((each for each in BUDGETS if any(key.budget == each for key in compared)), "")
     compared = [key for key in compared if key.budget in (SHARED_BUDGET, first)]
+    twins = {random_twin(key, cells) for key in compared}
+    compared = [key for key in compared if key not in twins]
     adding = [key for key in compared if key.regime == "add"]
     if not adding:
         return tuple([key for key in compared if key.source][-1:])

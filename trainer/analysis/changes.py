@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, random_twin
 from trainer.analysis.scores import CellScores
 from trainer.analysis.sequential import ALPHA, levels, sequential_p
 from trainer.analysis.spread import SeedSpread, seed_spreads
@@ -143,13 +143,17 @@ def _from_real(scores: Scores, change: Change) -> dict[CellKey, dict[str, Estima
 
 
 def _duels(scores: Scores, headlines: set[CellKey], change: Change) -> dict[Pair, Estimate]:
-    """Each headline cell against what costs less or is real: augmentation, copies, more images.
+    """Each headline cell against what costs less or is real: augmentation, copies, more images;
+    and each selection against as many images at random.
 
     Of copies and additional real images it is the arm with as many, else the one with the most.
     """
     found = {}
-    for key in [each for each in scores if each in headlines]:
-        for rival in _rivals(key, scores):
+    for key in scores:
+        twin = random_twin(key, scores)
+        rivals = [] if twin is None else [twin]
+        rivals += _rivals(key, scores) if key in headlines else []
+        for rival in rivals:
             difference = change(key, rival, HEADLINE_METRIC)
             if difference is not None:
                 found[key, rival] = difference

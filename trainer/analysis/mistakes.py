@@ -30,6 +30,7 @@ from safetensors.numpy import load_file
 from comfy_nodes.labelset import METADATA, ImageRecord, LabelsetError
 from trainer.analysis.cellkey import CellKey
 from trainer.analysis.results import Results, results_of
+from trainer.analysis.tracing import FIELDS, nearest_of_class, trace
 from trainer.data.dataset import Dataset, Sample
 from trainer.data.images import read_image, square
 from trainer.errors import TrainerError
@@ -115,9 +116,7 @@ def _cell_mistakes(
     tests = {sample.file: sample for sample in dataset.test}
     mistakes = [each for each in _worst(results, key) if each.file in tests]
     made = _drawn(results, key, dataset)
-    features, kind = _features(
-        results.grid, key.model, [*made, *(tests[each.file] for each in mistakes)]
-    )
+    features, kind = _features(results.grid, key.model, [*made, *dataset.test])
     baseline = results.predicted.get(results.baseline(key.model), {})
     return {
         "model": key.model,
@@ -141,7 +140,40 @@ def _cell_mistakes(
             }
             for each in mistakes
         ],
+        "traced": _traced(results, key, dataset, made, features, records),
     }
+
+
+def _traced(
+    results: Results,
+    key: CellKey,
+    dataset: Dataset,
+    made: Sequence[Sample],
+    features: Mapping[str, np.ndarray],
+    records: Mapping[str, ImageRecord],
+) -> list[dict[str, Any]]:
+    """The templates, contexts and styles behind wrong answers; a test image counts once, with the
+    class that most seeds take it for."""
+    tests = {sample.file: sample for sample in dataset.test}
+    if not made or any(file not in tests for file in results.files):
+        return []
+    number = {label: place for place, label in enumerate(results.classes)}
+    runs = np.stack([results.predicted[key][seed] for seed in sorted(results.predicted[key])])
+    votes = np.stack([(runs == label).sum(axis=0) for label in range(len(number))])
+    predicted = votes.argmax(axis=0)
+    nearest = nearest_of_class(
+        np.stack([features[tests[file].sha256] for file in results.files]),
+        predicted,
+        np.stack([features[each.sha256] for each in made]),
+        np.array([number[each.label] for each in made]),
+    )
+    origins = [_origin(records.get(each.path.as_posix())) for each in made]
+    found = trace(predicted != results.true, predicted, nearest, origins)
+    return [each.to_dict() for each in found]
+
+
+def _origin(record: ImageRecord | None) -> dict[str, str]:
+    return {field: getattr(record, field, None) or "" for field in FIELDS}
 
 
 def _worst(results: Results, key: CellKey) -> list[_Mistake]:

@@ -10,6 +10,8 @@ COMMANDS = {
     "split": "make train and test folders with a few images per class",
     "check": "judge each synthetic image: its label, copies, outliers",
     "leaks": "find images shared by the training, test and synthetic images",
+    "distance": "compare synthetic sources with real images: which is closest",
+    "estimate": "from a small sample: will more synthetic images help?",
     "tune": "find hyper-parameters by cross-validation",
     "grid": "train models x arms x budgets x seeds, and report",
     "report": "rebuild results.csv and report.html from the finished runs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,9 @@ def add_check_options(parser: Any, *, required: bool = False) -> None:
     add(
         "--embedder",
         metavar="NAME",
-        help="lite0, pixels, torchvision:NAME, timm:NAME or open_clip:NAME (default: lite0 if its "
-        "weights are installed, else torchvision:resnet50)",
+        help="lite0, cnn (trained on half of the real images), pixels, torchvision:NAME, "
+        "timm:NAME or open_clip:NAME (default: lite0 if its weights are installed, else "
+        "torchvision:resnet50)",
     )
     add("--weights", type=Path, metavar="FILE", help="weights of the embedder, from a file")
     add(
@@ -76,6 +78,8 @@ def show(options: argparse.Namespace) -> int:
 
 def judge(options: argparse.Namespace, *, as_json: bool = False) -> Check:
     """Checks, writes the report, and prints what was found. Raises as `checked` does."""
+    # Read when torch loads: threads that spin while they wait slow a busy machine down.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from trainer.data.torchvision_sets import real_folder
 
     check = checked(options, real=real_folder(options.real))
@@ -103,12 +107,13 @@ def checked(options: argparse.Namespace, *, real: Path) -> Check:
 
     reasons = tuple(each.strip() for each in options.reject.split(",") if each.strip())
     config = CheckConfig(options.outlier, reasons, options.seed)
+    images = load_real(real)
     embedder = load_embedder(
         options.embedder or default_embedder(),
         weights=options.weights,
         device=pick_device(options.device),
+        real=images.train,
     )
-    images = load_real(real)
     return run_check(images, load_made(options.synthetic, images.classes), embedder, config)
 
 

@@ -61,6 +61,7 @@ arms, each trained on the same validation and test images:
   copies:1     plus a rotated or mirrored copy of each real one
   more:1       plus an additional real image for each real one, from --more-real
   add:1@b      from the synthetic source b; add:2@a+b from both in turn
+  add:1@clean  from those that a check keeps: --select clean=b:label,real>=0.1
 
 budgets: with "updates" every cell gets as many optimiser updates as the baseline, with "epochs" as
 many passes over its own images. Arms with as many images as the baseline are trained once for
@@ -95,6 +96,16 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         "--more-real",
         metavar="DIR",
         help="additional real images in class folders, for arms more:AMOUNT",
+    )
+    add(
+        "--select",
+        action="append",
+        metavar="NAME=SOURCE:TERMS",
+        help=(
+            "a source of the images that a check keeps, for arms such as add:1@NAME; TERMS are "
+            "label, copy, blank, outlier, real, or SCORE>=NUMBER; as many images at random are "
+            "trained beside it"
+        ),
     )
     add(
         "--redraw",

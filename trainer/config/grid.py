@@ -32,6 +32,7 @@ from trainer.config.fields import (
 )
 from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, KFOLD, NONE, RECIPES, VALIDATIONS
 from trainer.config.run import TrainingConfig, check_image_size
+from trainer.config.selection import Selection, parse_selection
 from trainer.errors import ConfigError
 from trainer.models.registry import default_models, model_spec
 
@@ -58,6 +59,7 @@ _LISTS = {
     "models": str,
     "ratios": float,
     "arms": str,
+    "select": str,
     "budgets": str,
     "looks": int,
     "tuned": str,
@@ -82,7 +84,8 @@ class GridConfig:
     executor's processes. `redraw` is how many real training images per class each seed draws anew,
     from train and `more_real`; None takes those of train, the same at every seed. With
     `test_share`, `real` has class folders without train and test, and each seed splits them anew:
-    that share of each class is tested on. `cap_amounts` trains an arm with what there is where it
+    that share of each class is tested on. `select` names virtual sources ("clean=syn:label"; see
+    trainer.config.selection). `cap_amounts` trains an arm with what there is where it
     asks for more images. `quick` shrinks images, counts and updates to a smoke run whose numbers
     mean nothing.
     """
@@ -95,6 +98,7 @@ class GridConfig:
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS
     more_real: str | None = None
+    select: tuple[str, ...] = ()
     redraw: int | None = None
     test_share: float | None = None
     drop_leaks: bool = False
@@ -238,13 +242,27 @@ class GridConfig:
                     f"synthetic source '{name}' does not have a valid name; use letters, digits, "
                     f"'_', '-' and '.', but not {', '.join(NOT_SOURCES)}"
                 )
+        self._check_selections()
         for arm in self.used_arms:
-            resolved_source(arm, tuple(self.sources))
+            resolved_source(arm, self.source_names)
             if arm.regime == "more" and self.more_real is None and self.redraw is None:
                 raise ConfigError(
                     f"arm '{arm.name}' needs additional real images; name their folder with "
                     f"--more-real, or draw the training images with --redraw and leave some over"
                 )
+
+    def _check_selections(self) -> None:
+        names = [name for each in self.selections for name in (each.name, each.random)]
+        taken = [*self.sources, *NOT_SOURCES]
+        for each in self.selections:
+            if each.source not in self.sources:
+                known = ", ".join(self.sources) or "none"
+                raise ConfigError(
+                    f"--select {each.text}: there is no synthetic source '{each.source}', only "
+                    f"{known}; name it with --synthetic {each.source}=DIR"
+                )
+            if each.name in taken or each.random in taken or names.count(each.name) > 1:
+                raise ConfigError(f"--select {each.text}: the name '{each.name}' is taken")
 
     def applies(self, arm: Arm, model: str) -> bool:
         """Whether the arm means anything for the model: a frozen backbone sees whole images."""
@@ -265,10 +283,18 @@ class GridConfig:
 
     @property
     def used_arms(self) -> tuple[Arm, ...]:
-        """The arms of this grid, in order: those of `ratios`, then `arms`."""
+        """The arms of this grid, in order: those of `ratios`, then `arms`, then for each that draws
+        from a selection the same one drawing at random."""
         ratios = (_DEFAULT_RATIOS if not self.arms else ()) if self.ratios is None else self.ratios
         additive = tuple(arm_of_ratio(ratio) for ratio in ratios)
-        return additive + tuple(parse_arm(text) for text in self.arms)
+        asked = additive + tuple(parse_arm(text) for text in self.arms)
+        random = {each.name: each.random for each in self.selections}
+        beside = [
+            replace(arm, source="+".join(random.get(name, name) for name in arm.sources))
+            for arm in asked
+            if random.keys() & set(arm.sources)
+        ]
+        return asked + tuple(arm for arm in beside if arm not in asked)
 
     @property
     def sources(self) -> dict[str, str]:
@@ -278,6 +304,17 @@ class GridConfig:
         if isinstance(self.synthetic, str):
             return {DEFAULT_SOURCE: self.synthetic}
         return dict(self.synthetic)
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """The virtual sources, in the order of `select`."""
+        return tuple(parse_selection(text) for text in self.select)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """All synthetic sources, the virtual ones last."""
+        virtual = (name for each in self.selections for name in (each.name, each.random))
+        return (*self.sources, *virtual)
 
     @property
     def used_validation(self) -> str:

@@ -159,7 +159,7 @@ def _read_split(real: Path, limit_per_class: int | None) -> dict[str, tuple[Samp
         first=f"{real / 'train'}",
         second=f"{real / 'test'}",
     )
-    parts["train"] = _with_groups(parts["train"], real / GROUPS_FILE, part="train")
+    parts["train"] = with_groups(parts["train"], real / GROUPS_FILE, part="train")
     return parts
 
 
@@ -176,8 +176,12 @@ def _read_whole(real: Path, limit_per_class: int | None) -> dict[str, tuple[Samp
     return {"train": kept, "test": ()}
 
 
-def _with_groups(samples: tuple[Sample, ...], path: Path, *, part: str) -> tuple[Sample, ...]:
-    """The samples with the groups that groups.csv gives them, if it is there."""
+def with_groups(samples: tuple[Sample, ...], path: Path, *, part: str) -> tuple[Sample, ...]:
+    """The samples with the groups that groups.csv gives them, if it is there.
+
+    Raises:
+        DataError: the file is not a list of groups.
+    """
     if not path.is_file():
         return samples
     try:

@@ -30,6 +30,7 @@ from trainer.models.cost import measured_cost
 from trainer.models.registry import model_spec
 from trainer.models.weights import Weights, check_fit, find_weights, given_weights
 from trainer.progress import Progress
+from trainer.quality.select import with_selections
 from trainer.runs import (
     GRID_FILE,
     LEAKS_FILE,
@@ -134,6 +135,8 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
         limit_per_class=config.limit_per_class,
         split=config.test_share is None,
     )
+    folders = {name: Path(folder) for name, folder in config.sources.items()}
+    dataset = with_selections(dataset, config.selections, folders)
     capped = _checked_counts(dataset, config, may_lack=0.0)
     tuned = read_tuned(config.tuned, models=config.models)
     refuse_other_recipes(tuned.values(), config.recipe)
@@ -277,7 +280,12 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
         "versions": versions(),
         "arms": [arm.name for arm in config.used_arms],
         "capped": [asdict(each) for each in grid.capped],
-        "sources": config.sources,
+        "sources": config.sources
+        | {
+            name: config.sources[each.source]
+            for each in config.selections
+            for name in (each.name, each.random)
+        },
         "runs": [run_entry(run.config, dataset.sources) for run in grid.runs],
     }
     clear_unfinished(out)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ def run_check(
         LabelsetError: the results cannot be written.
     """
     config = config or CheckConfig()
+    unseen = tuple(each for each in real.train if each.sha256 not in embedder.trained_on)
+    real = replace(real, train=unseen)
     _check_counts(real)
     folder = quality_folder(made.root)
     common_px = common_size([real.train, made.samples], embedder)

@@ -4,7 +4,8 @@
     torchvision:NAME    a torchvision model with its published weights, such as torchvision:resnet50
     timm:NAME           a timm model with its published weights
     open_clip:NAME      a CLIP image tower, NAME/PRETRAINED (extra [clip]); knows words, too
-    pixels              the pixels themselves, for drawings and digits
+    cnn                 a small CNN trained on half of the user's real images
+    pixels              the pixels themselves
 
 To add one: a prefix here and a function that makes an Embedder.
 """
@@ -21,12 +22,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from trainer.data.dataset import Sample
 from trainer.errors import ConfigError
 from trainer.models.backbone import Backbone
 from trainer.models.registry import FROZEN, LITE0, MODELS, TIMM, default_models, model_spec
 from trainer.models.weights import find_weights
 
-PIXELS, TORCHVISION, OPEN_CLIP = "pixels", "torchvision", "open_clip"
+PIXELS, CNN, TORCHVISION, OPEN_CLIP = "pixels", "cnn", "torchvision", "open_clip"
 _PIXELS_PX = 16
 _DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
 
@@ -37,7 +39,8 @@ class Embedder:
 
     `embed` takes uint8 [N,3,S,S] with S = `size_px`, RGB, and gives float32 [N,D] on the CPU.
     `fingerprint` changes with anything that changes the features. `classify_words` gives the cosine
-    similarity [N,C] of features and texts, where the embedder knows words.
+    similarity [N,C] of features and texts, where the embedder knows words. `trained_on` are the
+    hashes of the real images that it has learnt from, by which nothing may be judged.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Embedder:
     source: str
     embed: Callable[[torch.Tensor], torch.Tensor]
     classify_words: Callable[[torch.Tensor, Sequence[str]], torch.Tensor] | None = None
+    trained_on: frozenset[str] = frozenset()
 
 
 def default_embedder() -> str:
@@ -54,18 +58,28 @@ def default_embedder() -> str:
 
 
 def load_embedder(
-    name: str, *, weights: Path | None = None, device: torch.device | None = None
+    name: str,
+    *,
+    weights: Path | None = None,
+    device: torch.device | None = None,
+    real: Sequence[Sample] = (),
 ) -> Embedder:
-    """The embedder of that name; `weights` is a file to take instead of the published one.
+    """The embedder of that name; `weights` is a file to take instead of the published one, `real`
+    what "cnn" is trained on.
 
     Raises:
         ConfigError: the name is unknown, or a package that it needs is not installed.
+        DataError: there are too few real images to train one on.
         WeightsError: the weights are not at hand, or do not fit.
     """
     device = device or torch.device("cpu")
     kind, _, rest = name.partition(":")
     if name == PIXELS:
         return _pixels()
+    if name == CNN:
+        from trainer.quality.trained import trained_embedder
+
+        return trained_embedder(real, device=device)
     if kind == OPEN_CLIP:
         return _open_clip(rest or _DEFAULT_CLIP, weights, device)
     if kind == TORCHVISION and rest in MODELS:
@@ -73,7 +87,7 @@ def load_embedder(
     if name == LITE0 or (kind == TIMM and rest):
         return _backbone(name, f"{name}:{FROZEN}", weights, device)
     raise ConfigError(
-        f"embedder '{name}' is unknown; choose from {LITE0}, {PIXELS}, {TORCHVISION}:NAME, "
+        f"embedder '{name}' is unknown; choose from {LITE0}, {CNN}, {PIXELS}, {TORCHVISION}:NAME, "
         f"{TIMM}:NAME and {OPEN_CLIP}:NAME"
     )
 

@@ -23,6 +23,7 @@ class Origin:
     context: str = ""
     style: str = ""
     source_image: str = ""
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,4 +109,5 @@ def _origin(record: ImageRecord | None) -> Origin:
         record.context or "",
         record.style or "",
         record.source_image or "",
+        record.source_sha256 or "",
     )

@@ -14,9 +14,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from trainer.training.heads import fit_logistic
 
 FOLDS = 5
-_COMPONENTS = (
-    256  # of the features; fitting costs their number, and few hundred images have no more
-)
+_TOLERANCE = 1e-4  # thirty heads are fitted for a check; at 1e-3 verdicts change
+_COMPONENTS = 256  # of the features; the time to fit a head grows with their number
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ def fit_head(
         judged=None if judged is None else torch.from_numpy(judged),
         strength=strength,
         seed=seed,
+        tolerance=_TOLERANCE,
     )
     return Head(found.weight.double().numpy(), found.bias.double().numpy(), found.strength)
 

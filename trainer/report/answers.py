@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterator
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
-from trainer.analysis.comparisons import Comparison
+from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.power import MOST_SEEDS, SeedPlan, plan_seeds
 from trainer.analysis.results import Results
+from trainer.config.selection import RANDOM
 from trainer.report.wording import (
     BUDGET_SHORT,
     SUGGESTIVE,
@@ -69,7 +70,23 @@ def answers(results: Results) -> list[str]:
                 "compare with real only."
             )
         found += [_answer(results, key) for key in keys]
+        found += [
+            _selected(results, duel)
+            for duel in results.verdicts.duels
+            if duel.key.model == model and duel.rival.source.endswith(RANDOM)
+        ]
     return found
+
+
+def _selected(results: Results, duel: Duel) -> str:
+    """What a selection gives beyond as many images at random."""
+    change, noun = duel.change, model_noun(results.grid, duel.key.model)
+    facts = f"{interval(change)}, {p_value(duel.p_holm)}, exploratory"
+    return (
+        f"Selecting '{duel.key.source}'{budget_note(duel.key)} changed the macro F1 of {noun} by "
+        f"{points(change.value)} points against as many images at random ({facts}): "
+        f"{verdict(duel)}."
+    )
 
 
 def _answer(results: Results, key: CellKey) -> str:

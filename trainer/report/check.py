@@ -69,7 +69,7 @@ def group_line(group: Mapping[str, Any]) -> str:
     """ "boxer: 6 of 20 images look unlike all real ones"."""
     what = f"look like {group['instead']}" if group["instead"] else "look like other classes"
     if group["field"] == "class":
-        where, what = group["label"], "look unlike all real ones"
+        where, what = group["label"], what if group["instead"] else "look unlike all real ones"
     else:
         where = f"{group['label'] or 'all classes'}, {group['field']} '{group['value']}'"
     return f"{where}: {group['wrong']} of {group['images']} images {what}"

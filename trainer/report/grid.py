@@ -170,7 +170,8 @@ def duel_section(results: Results) -> str:
         "<th>Difference in macro F1, points</th><th>Corrected</th></tr>"
     )
     note = (
-        "What synthetic images give beyond what costs nothing, or beyond as many real images. "
+        "What synthetic images give beyond what costs nothing, or beyond as many real images, and "
+        "what a selection gives beyond as many images at random. "
         "Exploratory: p-values are corrected together with those of the grid's exploratory "
         "comparisons."
     )

@@ -60,7 +60,26 @@ def _cell(
     key = next(key for key in results.keys if (key.model, key.arm, key.budget) == wanted)
     rows = "".join(_mistake(cell, each, sheet, layout) for each in cell["mistakes"])
     name = text(arm_title(results.grid, key) + budget_note(key))
-    return f'<h3>{model_name(results, key.model)}: {name}</h3><div class="mistakes">{rows}</div>'
+    return (
+        f'<h3>{model_name(results, key.model)}: {name}</h3><div class="mistakes">{rows}</div>'
+        f"{_traced(cell)}"
+    )
+
+
+def _traced(cell: dict[str, Any]) -> str:
+    """Which prompts are over-represented behind wrong answers; older grids did not ask."""
+    lines = [
+        f"<li>{each['field']} “{text(each['value'])}”: behind {each['wrong']} of "
+        f"{each['wrong_total']} wrong answers, {each['expected']:.1f} expected (p {each['p']:.3f})"
+        "</li>"
+        for each in cell.get("traced", [])
+    ]
+    if not lines:
+        return ""
+    return (
+        "<p>Over-represented among the synthetic images of the predicted class that are most like "
+        f'what was got wrong:</p><ul class="alerts">{"".join(lines)}</ul>'
+    )
 
 
 def _mistake(

@@ -126,19 +126,20 @@ def fit_logistic(
     judged: torch.Tensor | None = None,
     seed: int = 0,
     strength: float | None = None,
+    tolerance: float = _FINAL_TOLERANCE,
 ) -> LogisticFit:
     """Multinomial logistic regression with an L2 penalty on standardised features.
 
     `strength` None: the one of STRENGTHS with the lowest cross entropy out of fold, on the rows
     `judged` [n] (all by default), in five stratified folds, or as many as the smallest class has
-    rows. Above 1,000 rows a sample of them decides.
+    rows. Above 1,000 rows a sample of them decides. `tolerance` is of the gradient.
     """
     values, turn = _shortened(features.double().cpu().numpy())
     target = labels.cpu().numpy()
     counted = np.ones(len(target), bool) if judged is None else judged.cpu().numpy()
     if strength is None:
         strength = _chosen_strength(values, target, counted, seed)
-    model = _regression(strength, tolerance=_FINAL_TOLERANCE)
+    model = _regression(strength, tolerance=tolerance)
     _fit(model, values, target)
     weight = np.zeros((num_classes, values.shape[1]))
     bias = np.full(num_classes, -1e4)  # a class without a single image is never predicted

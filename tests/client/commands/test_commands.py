@@ -73,6 +73,15 @@ def test_plan_shows_exact_counts_for_people(class_file, capsys):
     assert "0: a photo of a 1" in out
 
 
+def test_a_large_plan_names_the_sample_to_make_first(class_file, capsys):
+    for count, named in ((16, False), (17, True)):
+        assert main(["plan", "--classes", str(class_file), "--per-class", str(count)]) == 0
+        told = (
+            "--per-class 16 --out SAMPLE; then ask whether the rest will help: synthgrid estimate"
+        )
+        assert (told in capsys.readouterr().out) == named
+
+
 def test_plan_shows_exact_counts_for_scripts(class_file, capsys):
     contexts = class_file.parent / "contexts.txt"
     contexts.write_text("in snow\nin fog\n", encoding="utf-8")

@@ -12,10 +12,9 @@ from client.__main__ import main
 from client.wording import HIDDEN
 from tests.client.stand_in import StandIn
 from tests.client.stand_in import answer as reply
+from tests.workflows.shipped import api, editor
 
-ROOT = Path(__file__).resolve().parents[3]
-EDITOR = ROOT / "workflows" / "sd15_class_prompts.json"
-API = ROOT / "workflows" / "api" / "sd15_class_prompts.json"
+EDITOR, API = editor("sd15_class_prompts"), api("sd15_class_prompts")
 CORE = Path(__file__).parents[1] / "workflow" / "pairs" / "object_info.json"
 PAIR = Path(__file__).parents[1] / "workflow" / "pairs" / "muted.json"
 

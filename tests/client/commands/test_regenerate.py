@@ -22,7 +22,7 @@ from client.folder.repair import repair
 from client.folder.run_folder import RunFolder, read_generation
 from client.folder.verify import verify
 from client.run.plan_jobs import PlanWork
-from client.run.regenerate import Failing, failing, newest_check
+from client.run.regenerate import Doubtful, Failing, doubtful, failing, newest_check
 from client.run.regenerate import until_full as until_full_of
 from client.run.runner import RunSummary, run_plan
 from client.run.status import status
@@ -293,6 +293,20 @@ def test_what_cannot_be_made_is_listed_by_class_and_template():
         Failing("bee", "a {class}", 3, 6),
         Failing("bat", bat.template, 1, 6),
     ]
+
+
+def test_a_class_of_which_most_images_were_rejected_is_doubtful_even_if_it_is_full():
+    rejected = {"bat": 3, "bee": 4, "cat": 12, "gone": 5}
+    accepted = {"bat": 4, "bee": 4, "cat": 4, "dog": 4, "gone": 0}
+    assert doubtful(rejected, accepted) == [Doubtful("cat", 12, 4), Doubtful("bee", 4, 4)]
+
+
+def test_what_passed_after_many_rejections_is_to_be_looked_at(make, server, caplog):
+    root, _ = make(9670)
+    assert until_full(root, lambda each: each["index"] % 2 and not each.get("attempt"), server) == 0
+    assert "bear: 4 of 8 images made were rejected; those that passed may be wrong" in caplog.text
+    assert "bat: " not in caplog.text
+    assert "not checked yet" not in caplog.text
 
 
 def test_older_nodes_are_refused_before_they_make_the_rejected_image_again(object_info):

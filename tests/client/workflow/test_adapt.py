@@ -210,6 +210,9 @@ def with_nodes(graph=None, **nodes):
 LOADED = node("LoadImage", image="a.png")
 ENCODED = node("VAEEncode", pixels=["50", 0], vae=["4", 2])
 FLUX = node("CheckpointLoaderSimple", ckpt_name="flux1-dev-fp8.safetensors")
+CHROMA = node("CheckpointLoaderSimple", ckpt_name="chromaMix_v2.safetensors")
+LARGE = node("EmptyLatentImage", width=1024, height=1024, batch_size=1)
+CFG = node("PrimitiveFloat", value=1.0)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +223,9 @@ FLUX = node("CheckpointLoaderSimple", ckpt_name="flux1-dev-fp8.safetensors")
         ({"9": node("SaveImage"), "4": default()["4"]}, "no sampler leads to"),
         (with_nodes(n4=node("UNETLoader")), "(UNETLoader) belongs to another kind of model"),
         (with_nodes(n5=node("EmptySD3LatentImage")), "belongs to another kind of model"),
-        (with_nodes(n4=FLUX), "another kind of model by its name"),
+        (with_nodes(changed("3", cfg=1.0), n4=FLUX), "another kind of model by its name"),
+        (with_nodes(changed("3", cfg=["50", 0]), n4=FLUX, n50=CFG), "kind of model by its name"),
+        (with_nodes(changed("5", width=1024, height=1024), n4=CHROMA), "kind of model by its name"),
         (with_nodes(n4=node("SomeLoader")), "has no checkpoint loader"),
         (with_nodes(n50=LOADED, n5=ENCODED), "starts from one fixed image, node 50"),
         (with_nodes(n5=node("OddLatent")), "(OddLatent); expected EmptyLatentImage"),
@@ -288,6 +293,18 @@ FLUX = node("CheckpointLoaderSimple", ckpt_name="flux1-dev-fp8.safetensors")
 )
 def test_what_is_no_stock_workflow_is_refused_in_one_line(graph, message):
     assert message in refusal(graph)
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        with_nodes(changed("5", width=1024, height=1024), n4=FLUX),  # guidance of 4
+        with_nodes(n4=CHROMA),  # and a size that SD1.5 was trained for
+        with_nodes(stock_graphs.with_lora(), n4=CHROMA, n5=LARGE),  # with clip skip
+    ],
+)
+def test_a_mix_that_is_named_like_another_kind_of_model_is_adapted(graph):
+    assert adapted(graph).workflow.graph["4"] == graph["4"]
 
 
 def test_a_first_pass_that_must_be_rid_of_its_noise_at_once_is_refused():

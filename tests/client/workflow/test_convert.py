@@ -20,9 +20,9 @@ from client.errors import WorkflowError
 from client.workflow.convert import convert
 from client.workflow.graph import parse_workflow
 from client.workflow.loading import load_for
+from tests.workflows.shipped import TITLES, api, editor
 
 HERE = Path(__file__).parent / "pairs"
-SHIPPED = Path(__file__).resolve().parents[3] / "workflows"
 PAIRS = sorted(path.stem for path in HERE.glob("*.json") if path.stem != "object_info")
 # What the editor exports although it cannot run; real servers drop it (tests/comfyui/test_convert).
 LEFT_OUT = {
@@ -72,11 +72,9 @@ def test_the_same_workflow_saved_anew_by_the_editor_converts_to_the_same(name, i
     assert convert(pair(name)["saved"], info).graph == pair(name)["api"]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.json")))
+@pytest.mark.parametrize("name", TITLES)
 def test_the_shipped_workflows_and_their_api_twins_are_one(name, info):
-    assert convert(read(SHIPPED / f"{name}.json"), info).graph == read(
-        SHIPPED / "api" / f"{name}.json"
-    )
+    assert convert(read(editor(name)), info).graph == read(api(name))
 
 
 def test_what_needs_a_muted_node_is_left_out_and_named(info):
@@ -380,10 +378,10 @@ def test_a_file_of_either_format_is_loaded_and_the_server_is_asked_for_editor_fo
         return info
 
     questions = []
-    api, _ = load_for(SHIPPED / "api" / "sd15_class_prompts.json", asked)
+    as_it_is, _ = load_for(api("sd15_class_prompts"), asked)
     assert questions == []
-    editor, notes = load_for(SHIPPED / "sd15_class_prompts.json", asked)
-    assert (editor.graph, notes, questions) == (api.graph, (), [1])
+    converted, notes = load_for(editor("sd15_class_prompts"), asked)
+    assert (converted.graph, notes, questions) == (as_it_is.graph, (), [1])
 
 
 CHOICES = ["COMBO", {"multiselect": False, "options": []}]

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,8 @@ from client.workflow.loading import load_for, load_for_plan
 from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.workflow.test_replacements import INFO, RENAMED
+from tests.workflows.shipped import TITLES, api, editor
 
-SHIPPED = Path(__file__).resolve().parents[3] / "workflows"
 OLD = {
     "1": {"class_type": "Source", "inputs": {"width": 8}},
     "2": {
@@ -62,22 +61,22 @@ def test_a_file_in_api_format_stays_as_it_is_if_no_server_answers(saved):
 
 
 def test_no_server_is_asked_about_classes_that_have_kept_their_names():
-    path = SHIPPED / "api" / "sd15_class_prompts.json"
+    path = api("sd15_class_prompts")
     assert load_for(path, never, never)[0].graph == load_workflow(path).graph
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.json")))
+@pytest.mark.parametrize("name", TITLES)
 def test_a_file_in_editor_format_has_the_plan_of_its_twin(name, own_nodes):
     ours = {key: each for key, each in own_nodes.items() if key.startswith("SynthGrid")}
     options = Options(classes=(ClassEntry("bat"), ClassEntry("bee")))
-    editor = patch(load_for_plan(SHIPPED / f"{name}.json", ours), options)
-    api = patch(load_workflow(SHIPPED / "api" / f"{name}.json"), options)
-    assert list(editor.plan()) == list(api.plan())
-    assert editor.batch_size == api.batch_size
+    converted = patch(load_for_plan(editor(name), ours), options)
+    twin = patch(load_workflow(api(name)), options)
+    assert list(converted.plan()) == list(twin.plan())
+    assert converted.batch_size == twin.batch_size
 
 
 def test_the_plan_needs_no_other_class_not_even_inside_a_subgraph(saved, own_nodes):
-    value = json.loads((SHIPPED / "sd15_class_prompts.json").read_text(encoding="utf-8"))
+    value = json.loads(editor("sd15_class_prompts").read_text(encoding="utf-8"))
     changed = copy.deepcopy(value)
     inner = {"id": 1, "type": "NobodyHasThis", "widgets_values": ["{a|b}"]}
     changed["nodes"].append({"id": 90, "type": "the-subgraph"})

@@ -102,6 +102,8 @@ def test_the_highest_attempt_counts_whatever_came_last(root):
         LabelledFolder(root).add(record, encode_image(Image.new("RGB", (8, 8), colour), record))
         set_aside(root, verdicts_of(root, {7}), scorer="a.csv")
     assert rejected_attempts(root, PLAN) == {7: 2}
+    assert module.rejected_images(root, PLAN) == {"cat": 2}
+    assert module.rejected_images(root, "another plan") == {}
 
 
 def test_what_a_killed_writer_left_half_written_is_cleared_away(root):

@@ -16,12 +16,13 @@ SERVER = ["--server", "http://127.0.0.1:9"]
 
 
 def test_until_full_hands_the_check_with_its_options_to_the_client(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[argparse.Namespace] = []
 
     def judge(options: argparse.Namespace) -> Any:
         seen.append(options)
+        print("found")
         return SimpleNamespace(path=Path("verdicts.csv"))
 
     def regenerate(args: argparse.Namespace, check: Any = None) -> int:
@@ -32,6 +33,8 @@ def test_until_full_hands_the_check_with_its_options_to_the_client(
     monkeypatch.setattr(command.regenerate, "regenerate", regenerate)
     told = ["--until-full", "--real", "photos", "--reject", "label", "--embedder", "pixels"]
     assert main(["regenerate", str(tmp_path), *told, *SERVER]) == 7
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "found\n")
     (options,) = seen
     assert (options.synthetic, options.real) == (Path("the folder"), "photos")
     assert (options.reject, options.embedder, options.outlier) == ("label", "pixels", "msp")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from trainer.analysis import tracing
 from trainer.analysis.mistakes import write_mistakes
 from trainer.data.dataset import Dataset, load_dataset
 from trainer.report import write_report
@@ -134,6 +135,31 @@ def test_the_report_shows_them_when_the_images_are_gone(
     assert "<b>circle</b> mistaken for <b>cross</b>" in text
     assert "“a prompt”, seed 0" in text
     assert "wrong in 2 of 2 seeds, real only in 0 of 2" in text
+
+
+def test_a_prompt_behind_wrong_answers_is_traced_and_shown(
+    world: tuple[Path, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, dataset = world
+    asked: dict[str, Any] = {}
+
+    def named(
+        wrong: np.ndarray, predicted: np.ndarray, nearest: np.ndarray, origins: list[dict[str, str]]
+    ) -> list[tracing.Traced]:
+        asked.update(wrong=wrong.tolist(), predicted=predicted.tolist(), nearest=nearest.tolist())
+        asked["origins"] = origins
+        return [tracing.Traced("style", "<ink>", 5, 9, 1.25, 0.004)]
+
+    monkeypatch.setattr("trainer.analysis.mistakes.trace", named)
+    write_mistakes(root, dataset, read_grid(root))
+    # circle/001.png is taken for a cross, and the only synthetic cross stands behind that.
+    assert sum(asked["wrong"]) == 1
+    place = asked["wrong"].index(True)
+    assert asked["predicted"][place] == 1
+    assert asked["nearest"][place] == 1
+    assert [sorted(each) for each in asked["origins"]] == [["context", "style", "template"]] * 3
+    page = write_report(root).read_text()
+    assert "style “&lt;ink&gt;”: behind 5 of 9 wrong answers, 1.2 expected (p 0.004)" in page
 
 
 def test_an_image_that_is_gone_costs_the_mistakes_and_not_the_grid(

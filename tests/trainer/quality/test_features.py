@@ -151,7 +151,7 @@ def test_a_damaged_image_can_be_set_apart_and_is_tried_again(folder: Path, tmp_p
 
 def test_an_unknown_embedder_is_refused_with_the_known_ones() -> None:
     for name in ("litee", "torchvision:none", "timm:", "pixels:3"):
-        with pytest.raises(ConfigError, match=f"'{name}' is unknown; choose from lite0, pixels"):
+        with pytest.raises(ConfigError, match=f"'{name}' is unknown; choose from lite0, cnn, "):
             load_embedder(name)
 
 

@@ -57,8 +57,10 @@ def test_a_class_that_shows_another_in_one_style_is_named(clouds: Clouds) -> Non
     swapped = in_style & (labels == 2)
     machines = values[in_style & (labels == 4)] + np.random.RandomState(3).randn(PER_GROUP, 24) / 9
     values[swapped] = machines
-    (only,) = found(values, labels, origins)
-    assert (only.label, only.field, only.value) == ("crane", "style", "style 2")
+    named = found(values, labels, origins)
+    assert {each.label for each in named} == {"crane"}  # a quarter of the class, too
+    (only,) = [each for each in named if each.field == "style"]
+    assert only.value == "style 2"
     assert (only.instead, only.images) == ("elk", PER_GROUP)
     assert only.wrong >= 8
     assert only.p < 0.05
@@ -71,6 +73,17 @@ def test_a_style_whose_labels_are_all_wrong_is_named_once(clouds: Clouds) -> Non
     (only,) = found(values, labels, origins)
     assert (only.label, only.field, only.value) == ("", "style", "style 1")
     assert only.wrong > 0.9 * only.images == 0.9 * 50
+
+
+def test_a_class_whose_images_all_show_another_is_named(clouds: Clouds) -> None:
+    values, labels, origins = styled(clouds)
+    made = np.array([each is not None for each in origins])
+    dogs, elks = (np.flatnonzero(made & (labels == label)) for label in (3, 4))
+    values[dogs] = values[elks] + np.random.RandomState(3).randn(40, 24) / 9
+    found_groups = [each for each in found(values, labels, origins) if each.field == "class"]
+    (only,) = found_groups
+    assert (only.label, only.instead, only.images) == ("dog", "elk", 40)
+    assert only.wrong > 30
 
 
 def test_a_class_that_is_unlike_all_real_ones_is_named(clouds: Clouds) -> None:

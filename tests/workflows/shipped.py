@@ -1,0 +1,20 @@
+"""The shipped workflows. ComfyUI's template browser shows and searches file names, and nothing
+else, so files in editor format are named for people; those in API format for the command line.
+"""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+TITLES = {
+    "sd15_class_prompts": "Images from class names - SynthGrid SD1.5",
+    "sd15_class_prompts_banks": "Images with contexts and styles - SynthGrid SD1.5",
+    "sd15_from_real_images": "Images from real images - SynthGrid SD1.5",
+}
+
+
+def api(name: str) -> Path:
+    return FOLDER / "api" / f"{name}.json"
+
+
+def editor(name: str) -> Path:
+    return FOLDER / f"{TITLES[name]}.json"
