@@ -17,7 +17,12 @@ Measured on CIFAR-10 images (10 classes, 250 training images each, --per-class 3
 small CNN, 1,200 updates, 5 seeds, 2,500 test images; change of macro F1 from real only, 48.1%, in
 points): held-out real +4.9 (95% 3.1 to 6.7), shuffled labels -16.5 (-18.3 to -14.7), noise -4.1
 (-5.6 to -2.5), all as expected, each p < 0.001 after correction. 20 runs of 48 s in one thread of a
-busy machine. FLOWERS
+busy machine.
+
+On 12 kinds of flowers (60 training images each, --per-class 20, 240 test images, 3 seeds; real only
+85.5%): held-out real +2.2 (-0.7 to 5.2, p 0.11), which such a small grid did not find; shuffled
+labels -28.4 (-33.2 to -23.5, p < 0.001); noise -2.0 (-4.8 to 0.7). 33 of the test images have a
+near-copy among the training images and were kept.
 """
 
 from __future__ import annotations
