@@ -28,8 +28,8 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from trainer.data.images import iter_pixels  # noqa: E402
-from trainer.quality.check import run_check  # noqa: E402
-from trainer.quality.embedders import Embedder, load_embedder  # noqa: E402
+from trainer.quality.checking.check import run_check  # noqa: E402
+from trainer.quality.embedding.embedders import Embedder, load_embedder  # noqa: E402
 from trainer.quality.images import load_made, load_real  # noqa: E402
 
 SIDE = 256

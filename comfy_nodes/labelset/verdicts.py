@@ -45,6 +45,11 @@ def quality_folder(root: Path) -> Path:
     return _beside(root, QUALITY)
 
 
+def checked_folder(quality: Path) -> Path:
+    """The labelled folder whose checks are kept in `quality`."""
+    return quality.with_name(quality.name.removesuffix(QUALITY))
+
+
 def quarantine_folder(root: Path) -> Path:
     """Where rejected images of the labelled folder `root` are moved to."""
     return _beside(root, QUARANTINE)

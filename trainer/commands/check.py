@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.parsing import new_parser
+from trainer.commands.parsing import add_embedder_options, embedder_for, new_parser
 
 if TYPE_CHECKING:
-    from trainer.quality.check import Check
+    from trainer.quality.checking.check import Check
 
 EXAMPLES = """  synthgrid check made --real photos
   synthgrid check made --real photos --reject label,copy,blank,outlier --quarantine
@@ -43,14 +43,7 @@ def add_check_options(parser: Any, *, required: bool = False) -> None:
         metavar="DIR",
         help="real images: train/<class>/ with or without test/<class>/, or plain class folders",
     )
-    add(
-        "--embedder",
-        metavar="NAME",
-        help="lite0, cnn (trained on half of the real images), pixels, torchvision:NAME, "
-        "timm:NAME or open_clip:NAME (default: lite0 if its weights are installed, else "
-        "torchvision:resnet50)",
-    )
-    add("--weights", type=Path, metavar="FILE", help="weights of the embedder, from a file")
+    add_embedder_options(parser)
     add(
         "--reject",
         default="label,copy,blank",
@@ -64,7 +57,6 @@ def add_check_options(parser: Any, *, required: bool = False) -> None:
         metavar="SCORE",
         help="msp, energy, knn, mahalanobis, rmd or vos (default: msp)",
     )
-    add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     add("--seed", type=int, default=0, metavar="N", help="of the folds (default: 0)")
 
 
@@ -99,21 +91,13 @@ def checked(options: argparse.Namespace, *, real: Path) -> Check:
     Raises:
         SynthGridError: an option is wrong, or the images cannot be judged.
     """
-    from trainer.quality.check import run_check
-    from trainer.quality.embedders import default_embedder, load_embedder
+    from trainer.quality.checking.check import run_check
+    from trainer.quality.checking.judging import CheckConfig
     from trainer.quality.images import load_made, load_real
-    from trainer.quality.judging import CheckConfig
-    from trainer.training.compute import pick_device
 
     reasons = tuple(each.strip() for each in options.reject.split(",") if each.strip())
     config = CheckConfig(options.outlier, reasons, options.seed)
-    images = load_real(real)
-    embedder = load_embedder(
-        options.embedder or default_embedder(),
-        weights=options.weights,
-        device=pick_device(options.device),
-        real=images.train,
-    )
+    embedder, images = embedder_for(options, load_real(real))
     return run_check(images, load_made(options.synthetic, images.classes), embedder, config)
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.parsing import new_parser
+from trainer.commands.parsing import add_embedder_options, embedder_for, named_folders, new_parser
 
 if TYPE_CHECKING:
-    from trainer.quality.distance import Against, Comparison
-    from trainer.quality.embedder import Embedder
-    from trainer.quality.fidelity import Share
-    from trainer.quality.images import RealImages
-    from trainer.quality.mmd import Distance
+    from trainer.quality.distances.distance import Against, Comparison
+    from trainer.quality.distances.fidelity import Share
+    from trainer.quality.distances.mmd import Distance
 
 EXAMPLES = """  synthgrid distance --real data/animals --synthetic data/animals-synthetic
   synthgrid distance --real data/animals --synthetic cfg2=made2 --synthetic cfg7=made7 --json
@@ -52,39 +50,11 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(command=distance)
 
 
-def add_embedder_options(parser: argparse.ArgumentParser) -> None:
-    """What images are judged by."""
-    add = parser.add_argument
-    add(
-        "--embedder",
-        metavar="NAME",
-        help="lite0, cnn, pixels, torchvision:NAME, timm:NAME or open_clip:NAME (default: lite0 "
-        "if its weights are installed, else torchvision:resnet50)",
-    )
-    add("--weights", type=Path, metavar="FILE", help="the embedder's weights, from a file")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
-
-
-def embedder_for(options: argparse.Namespace, real: RealImages) -> tuple[Embedder, RealImages]:
-    """The embedder that was asked for, and the real images that it was not trained on."""
-    from trainer.quality.embedders import default_embedder, load_embedder
-    from trainer.training.compute import pick_device
-
-    embedder = load_embedder(
-        options.embedder or default_embedder(),
-        weights=options.weights,
-        device=pick_device(options.device),
-        real=real.train,
-    )
-    unseen = tuple(each for each in real.train if each.sha256 not in embedder.trained_on)
-    return embedder, replace(real, train=unseen)
-
-
 def distance(options: argparse.Namespace) -> int:
     """Prints a table, or JSON."""
-    from trainer.quality.distance import compare
+    from trainer.quality.distances.distance import compare
+    from trainer.quality.embedding.sets import see_sets
     from trainer.quality.images import load_made, load_real
-    from trainer.quality.sets import named_folders, see_sets
 
     folders = named_folders(options.synthetic)
     real = load_real(options.real.expanduser())

@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.distance import add_embedder_options, embedder_for, table
-from trainer.commands.parsing import new_parser
+from trainer.commands.distance import table
+from trainer.commands.parsing import add_embedder_options, embedder_for, new_parser
 
 if TYPE_CHECKING:
-    from trainer.quality.cost import Cost
-    from trainer.quality.embedder import Embedder
-    from trainer.quality.estimate import Estimate, EstimateConfig
+    from trainer.quality.embedding.embedder import Embedder
+    from trainer.quality.estimating.cost import Cost
+    from trainer.quality.estimating.estimate import Estimate, EstimateConfig
+    from trainer.quality.estimating.sweep import Judged
     from trainer.quality.images import MadeImages, RealImages
-    from trainer.quality.sweep import Judged
 
 EXAMPLES = """  synthgrid run sd15_class_prompts --server URL --classes data/animals/train \\
       --per-class 16 --out data/animals-sample
@@ -89,7 +89,7 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 def run(options: argparse.Namespace) -> int:
     """Prints the curve and the verdict, or JSON; exit code 0 whatever the verdict."""
     from comfy_nodes.labelset.verdicts import quality_folder
-    from trainer.quality.cost import cost_of
+    from trainer.quality.estimating.cost import cost_of
     from trainer.quality.images import load_made
 
     config = _config(options)
@@ -111,9 +111,9 @@ def run(options: argparse.Namespace) -> int:
 def run_sweep(options: argparse.Namespace, out: Path, folders: Mapping[str, Path]) -> int:
     """Prints how settings compare, from samples in `folders`; writes sweep.json into `out`."""
     from trainer.progress import Progress
+    from trainer.quality.embedding.sets import see_sets
+    from trainer.quality.estimating.sweep import judge
     from trainer.quality.images import load_made
-    from trainer.quality.sets import see_sets
-    from trainer.quality.sweep import judge
 
     config = _config(options)
     embedder, real = embedder_for(options, _real(options))
@@ -136,7 +136,7 @@ def run_sweep(options: argparse.Namespace, out: Path, folders: Mapping[str, Path
 
 
 def _config(options: argparse.Namespace) -> EstimateConfig:
-    from trainer.quality.estimate import EstimateConfig
+    from trainer.quality.estimating.estimate import EstimateConfig
 
     return EstimateConfig(
         ks=options.k,
@@ -171,8 +171,8 @@ def _estimate(
 ) -> Estimate:
     """Sees the images and fits the heads, with progress."""
     from trainer.progress import Progress
-    from trainer.quality.estimate import derived_pairs, estimate
-    from trainer.quality.sets import see_sets
+    from trainer.quality.embedding.sets import see_sets
+    from trainer.quality.estimating.estimate import derived_pairs, estimate
 
     name = made.root.name
     sets = see_sets(real, {name: made}, embedder)
@@ -238,7 +238,7 @@ def _percent(share: float) -> str:
 
 def _answer(found: Estimate, cost: Cost | None) -> list[str]:
     """The verdict, how far it goes, and what the plan costs."""
-    from trainer.quality.estimate import UNDECIDED
+    from trainer.quality.estimating.estimate import UNDECIDED
 
     last = found.last
     lines = []

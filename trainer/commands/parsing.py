@@ -1,11 +1,18 @@
-"""What the commands' parsers share."""
+"""What the commands' parsers share, and what their options name."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainer.commands import COMMANDS
+from trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainer.quality.embedding.embedder import Embedder
+    from trainer.quality.images import RealImages
 
 
 def new_parser(commands: Any, name: str, *, examples: str) -> argparse.ArgumentParser:
@@ -32,3 +39,51 @@ def numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(
             f"expected comma-separated numbers, as in 0,0.5,1, not '{text}'"
         ) from None
+
+
+def named_folders(given: Sequence[str]) -> dict[str, Path]:
+    """{name: folder} from "name=folder" or "folder", which is then named after itself.
+
+    Raises:
+        ConfigError: two folders have one name.
+    """
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        path = Path(folder if equals else text).expanduser()
+        name = name if equals else path.resolve().name
+        if not name or name in found:
+            raise ConfigError(
+                f"--synthetic {text}: the name '{name}' is {'taken' if name else 'empty'}; write "
+                "NAME=DIR with another name"
+            )
+        found[name] = path
+    return found
+
+
+def add_embedder_options(parser: Any) -> None:
+    """What images are judged by."""
+    add = parser.add_argument
+    add(
+        "--embedder",
+        metavar="NAME",
+        help="lite0, cnn (trained on half of the real images), pixels, torchvision:NAME, "
+        "timm:NAME or open_clip:NAME (default: lite0 if its weights are installed, else "
+        "torchvision:resnet50)",
+    )
+    add("--weights", type=Path, metavar="FILE", help="the embedder's weights, from a file")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+
+
+def embedder_for(options: argparse.Namespace, real: RealImages) -> tuple[Embedder, RealImages]:
+    """The embedder that was asked for, and the real images that it was not trained on."""
+    from trainer.quality.embedding.embedders import default_embedder, load_embedder
+    from trainer.training.compute import pick_device
+
+    embedder = load_embedder(
+        options.embedder or default_embedder(),
+        weights=options.weights,
+        device=pick_device(options.device),
+        real=real.train,
+    )
+    return embedder, real.without(embedder.trained_on)

@@ -35,6 +35,12 @@ class RealImages:
     train: tuple[Sample, ...]
     test: tuple[Sample, ...] = ()
 
+    def without(self, trained_on: frozenset[str]) -> RealImages:
+        """The same without training images of these hashes, such as an embedder has learnt from."""
+        return replace(
+            self, train=tuple(each for each in self.train if each.sha256 not in trained_on)
+        )
+
 
 @dataclass(frozen=True)
 class MadeImages:

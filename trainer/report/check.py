@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from comfy_nodes.labelset import folder_names
-from comfy_nodes.labelset.verdicts import Verdict, read_verdicts
+from comfy_nodes.labelset.verdicts import Verdict, checked_folder, read_verdicts
 from trainer.data.images import read_image
 from trainer.errors import DataError
 from trainer.report.html import document, picture, section, table, text
@@ -46,7 +46,7 @@ def write_check_report(check: Path) -> Path:
     """
     verdicts, summary = read_verdicts(check), read_json_file(check.with_suffix(".json"))
     folder = check.parent
-    images = folder.with_name(folder.name.removesuffix(".quality"))
+    images = checked_folder(folder)
     names = folder_names(list(dict.fromkeys(each.label for each in verdicts)))
     sections = (
         _header(summary, images.name),

@@ -8,6 +8,7 @@ import pytest
 from comfy_nodes.labelset import LabelsetError
 from comfy_nodes.labelset.verdicts import (
     Verdict,
+    checked_folder,
     quality_folder,
     quarantine_folder,
     read_verdicts,
@@ -64,4 +65,5 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
 
 def test_checks_and_rejected_images_lie_beside_the_folder(tmp_path: Path) -> None:
     assert quality_folder(tmp_path / "syn.v2") == tmp_path / "syn.v2.quality"
+    assert checked_folder(quality_folder(tmp_path / "syn.v2")) == tmp_path / "syn.v2"
     assert quarantine_folder(tmp_path / "syn.v2") == tmp_path / "syn.v2.quarantine"

@@ -50,7 +50,7 @@ def make_up(workflow: Any, servers: Any, out: Path, args: argparse.Namespace, **
 def test_a_sweep_makes_a_folder_per_setting_and_compares_them(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("trainer.quality.gain._CHOOSING", 1)
+    monkeypatch.setattr("trainer.quality.estimating.gain._CHOOSING", 1)
     made: list[tuple[str, Any]] = []
 
     def make(workflow: Any, servers: Any, out: Path, args: Any, **more: Any) -> int:

@@ -1,0 +1,79 @@
+"""Whether an image can be told from real ones: the probability of being real, out of fold.
+
+Both sides have to come through one pipeline (trainer.quality.embedding.features), or this measures
+JPEG.
+Images of one prompt, or of one source image, are in one fold: the head must not know them already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from trainer.data.dataset import Sample
+from trainer.data.folds import group_of
+from trainer.quality.images import Origin
+from trainer.quality.probabilities import FOLDS, out_of_fold
+
+_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Realness:
+    """`made` [n] and `real` [m]: probability of being real if there were as many of one as of the
+    other. `auc` with a 95% bootstrap interval; `grouped` says whether prompts were held out."""
+
+    made: np.ndarray
+    real: np.ndarray
+    auc: float
+    low: float
+    high: float
+    grouped: bool
+
+
+def tell_apart(
+    real: np.ndarray,
+    made: np.ndarray,
+    *,
+    groups: tuple[Sequence[str], Sequence[str]] | None,
+    seed: int = 0,
+) -> Realness:
+    """Features [m,D] and [n,D], and the groups of both that are never split, or None."""
+    values = np.concatenate([real, made])
+    labels = (np.arange(len(values)) < len(real)).astype(np.int64)
+    names = None if groups is None else [*groups[0], *groups[1]]
+    found, _ = out_of_fold(values, labels, num_classes=2, groups=names, seed=seed)
+    chance = found[:, 1].clip(1e-9, 1 - 1e-9)
+    odds = chance / (1 - chance) * (len(made) / len(real))
+    balanced = odds / (1 + odds)
+    auc = float(roc_auc_score(labels, balanced))
+    low, high = _interval(labels, balanced, seed)
+    return Realness(balanced[labels == 0], balanced[labels == 1], auc, low, high, names is not None)
+
+
+def _interval(labels: np.ndarray, scores: np.ndarray, seed: int) -> tuple[float, float]:
+    random = np.random.RandomState(seed)
+    sides = [np.flatnonzero(labels == side) for side in (0, 1)]
+    draws = []
+    for _ in range(_DRAWS):
+        rows = np.concatenate([random.choice(side, len(side)) for side in sides])
+        draws.append(roc_auc_score(labels[rows], scores[rows]))
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def source_groups(
+    real: Sequence[Sample], made: Sequence[Sample], origins: Sequence[Origin]
+) -> tuple[list[str], list[str]] | None:
+    """Which images must not be split between folds: those of one source image or one prompt; None
+    if there are too few prompts for folds."""
+    sources = {each.source_image for each in origins if each.source_image}
+    ours = [each.file if each.file in sources else f"real {group_of(each)}" for each in real]
+    theirs = [
+        origin.source_image or (f"prompt {origin.prompt}" if origin.prompt else f"made {each.file}")
+        for each, origin in zip(made, origins, strict=True)
+    ]
+    return (ours, theirs) if len(set(theirs)) >= 2 * FOLDS else None

@@ -1,0 +1,1 @@
+"""How far sets of images are from real ones."""

@@ -1,0 +1,1 @@
+"""What images are judged by: networks, and the one way in which every image is seen."""

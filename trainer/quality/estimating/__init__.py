@@ -1,0 +1,1 @@
+"""Whether more synthetic images will help, from a sample of them."""
