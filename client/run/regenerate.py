@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comfy_nodes.labelset.verdicts import quality_folder
+from comfy_nodes.labelset.verdicts import checks_of, quality_folder
 from comfy_nodes.plan import GenerationPlan
 
 from ..errors import FolderError
@@ -71,14 +71,13 @@ def newest_check(root: Path) -> Path:
     Raises:
         FolderError: there is none.
     """
-    place = quality_folder(root)
-    files = [each for each in place.glob("*.csv") if each.is_file()]
+    files = checks_of(root)
     if not files:
         raise FolderError(
-            f"no check of {root}: {place} has no .csv file; make one with: "
+            f"no check of {root}: {quality_folder(root)} has no .csv file; make one with: "
             f"synthgrid check {root} --real DIR"
         )
-    return max(files, key=lambda each: (each.stat().st_mtime_ns, each.name))
+    return files[0]
 
 
 def until_full(

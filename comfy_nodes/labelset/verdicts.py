@@ -50,6 +50,12 @@ def checked_folder(quality: Path) -> Path:
     return quality.with_name(quality.name.removesuffix(QUALITY))
 
 
+def checks_of(root: Path) -> list[Path]:
+    """The CSV files of all checks of the labelled folder `root`, the newest first."""
+    files = [each for each in quality_folder(root).glob("*.csv") if each.is_file()]
+    return sorted(files, key=lambda each: (each.stat().st_mtime_ns, each.name), reverse=True)
+
+
 def quarantine_folder(root: Path) -> Path:
     """Where rejected images of the labelled folder `root` are moved to."""
     return _beside(root, QUARANTINE)

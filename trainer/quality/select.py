@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_nodes.labelset import LabelsetError
-from comfy_nodes.labelset.verdicts import Verdict, quality_folder, read_verdicts
+from comfy_nodes.labelset.verdicts import Verdict, checks_of, read_verdicts
 from trainer.config.selection import Selection, Term
 from trainer.data.dataset import Dataset, Sample
 from trainer.errors import DataError
@@ -96,9 +96,7 @@ def _newest_check(
     folder: Path, needed: Iterable[str]
 ) -> tuple[dict[str, Verdict], Mapping[str, Any]]:
     """The rows of the newest check that knows every image, by hash, and its thresholds."""
-    checks = sorted(
-        quality_folder(folder).glob("*.csv"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
+    checks = checks_of(folder)
     wanted = set(needed)
     for path in checks:
         try:

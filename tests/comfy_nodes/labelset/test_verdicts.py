@@ -1,6 +1,7 @@
 """A check's CSV comes back as it was written, and a damaged one is refused with its line."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from comfy_nodes.labelset import LabelsetError
 from comfy_nodes.labelset.verdicts import (
     Verdict,
     checked_folder,
+    checks_of,
     quality_folder,
     quarantine_folder,
     read_verdicts,
@@ -61,6 +63,15 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
     for name in ("none.csv", "b.csv"):
         with pytest.raises(LabelsetError, match=rf"cannot read .*{name}"):
             read_verdicts(tmp_path / name)
+
+
+def test_the_newest_check_comes_first(tmp_path: Path) -> None:
+    assert checks_of(tmp_path / "syn") == []
+    paths = [quality_folder(tmp_path / "syn") / f"{name}.csv" for name in "abc"]
+    for path, second in zip(paths, (2, 3, 1), strict=True):
+        write_verdicts(path, [])
+        os.utime(path, (second, second))
+    assert checks_of(tmp_path / "syn") == [paths[1], paths[0], paths[2]]
 
 
 def test_checks_and_rejected_images_lie_beside_the_folder(tmp_path: Path) -> None:
