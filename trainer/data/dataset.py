@@ -383,7 +383,12 @@ def _check_same_classes(
         sorted(first_classes - second_classes),
         sorted(second_classes - first_classes),
     )
-    if only_first or only_second:
+    if only_first and not only_second:
+        raise DataError(
+            f"{second} has no images of these classes: {quoted(only_first)}; add some, or leave "
+            f"these classes out of {first}"
+        )
+    if only_second:
         raise DataError(
             f"classes do not match: only in {first}: {quoted(only_first)}; only in {second}: "
             f"{quoted(only_second)}; rename or remove folders until both have the same classes"

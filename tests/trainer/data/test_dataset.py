@@ -112,6 +112,16 @@ def test_synthetic_classes_that_do_not_match_are_listed_both_ways(
         load_dataset(real, synthetic)
 
 
+def test_a_class_without_any_synthetic_image_is_named_with_what_to_do(
+    real: Path, synthetic: Path
+) -> None:
+    shutil.rmtree(synthetic / "cross")
+    with pytest.raises(
+        DataError, match=r"synthetic has no images of these classes: 'cross'; add some, or leave"
+    ):
+        load_dataset(real, synthetic)
+
+
 def test_one_class_is_too_few(real: Path) -> None:
     for part in ("train", "test"):
         for label in ("circle", "cross"):
