@@ -256,18 +256,16 @@ def _queued_texts(inputs: Mapping[str, Any]) -> dict[str, str]:
 def _classes_with(templates_id: str) -> list[tuple[ClassEntry, ...]]:
     """The class lists that the queued graph joins with these templates, as far as it is known."""
     batchers = islice(queued.nodes(BATCHER).values(), MOST_CHECKED)
-    joined = [each for each in batchers if _node_before(each, "templates") == templates_id]
-    lists = dict.fromkeys(_node_before(each, "classes") for each in joined)
-    return [classes for node_id in lists if (classes := _queued_classes(node_id))]
+    joined = [each for each in batchers if queued.node_before(each, "templates") == templates_id]
+    lists = dict.fromkeys(queued.node_before(each, "classes") for each in joined)
+    return [classes for node_id in lists if (classes := queued_classes(node_id))]
 
 
-def _node_before(inputs: Mapping[str, Any], name: str) -> str:
-    link: Any = inputs.get(name)
-    return str(link[0]) if is_link(link) else ""
+def queued_classes(node_id: str) -> tuple[ClassEntry, ...]:
+    """The classes of a Class List in the queued graph.
 
-
-def _queued_classes(node_id: str) -> tuple[ClassEntry, ...]:
-    """None if they are not known yet, or if the list is wrong, which its own node says."""
+    None if they are not known yet, or if the list is wrong, which its own node says.
+    """
     inputs = queued.nodes(CLASS_LIST).get(node_id, {})
     try:
         return _read_classes(**queued.typed(inputs, "classes", "path"))

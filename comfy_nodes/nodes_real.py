@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import paths
+from . import paths, queued
 from .errors import LabelsetError, PlanError
 from .nodes_batcher import PromptBatch
-from .nodes_prompts import CATEGORY
+from .nodes_prompts import BATCHER, CATEGORY, queued_classes
 from .nodes_sampling import IMAGE_SIZE, refuse_huge
 from .realimages import RealFolder, source_of
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+REAL_LATENT = "SynthGridRealImageLatent"
 _READERS = 4  # threads that decode images
 
 
@@ -76,13 +78,13 @@ class RealImageLatent:
 
     @classmethod
     def VALIDATE_INPUTS(cls, folder: str | None = None) -> bool | str:
-        """Refuses a missing folder, or one outside the input folder, before anything is sampled."""
-        try:
-            if folder is not None:
-                _folder(folder).classes()
-        except LabelsetError as error:
-            return str(error)
-        return True
+        """Refuses a folder that lacks a class, or is outside the input folder, before it is queued.
+
+        The classes are those of the queued graph, as far as they are known.
+        """
+        if folder is None:
+            return True
+        return queued.once(f"real images in {folder}", lambda: _problem(folder))
 
     def load(
         self, batch: PromptBatch, vae: Any, folder: str, width: int, height: int
@@ -121,6 +123,23 @@ class RealImageLatent:
         )
 
 
+def _problem(folder: str) -> bool | str:
+    """What is wrong with a folder for the classes that the queued graph takes from it, or True."""
+    try:
+        _folder(folder).check(dict.fromkeys(_queued_labels(folder)))
+    except LabelsetError as error:
+        return str(error)
+    return True
+
+
+def _queued_labels(folder: str) -> Iterator[str]:
+    for inputs in queued.nodes(REAL_LATENT).values():
+        if inputs.get("folder") == folder:
+            batcher = queued.nodes(BATCHER).get(queued.node_before(inputs, "batch"), {})
+            for entry in queued_classes(queued.node_before(batcher, "classes")):
+                yield entry.name
+
+
 def _folder(name: str) -> RealFolder:
     return RealFolder(paths.folder_in_input(name), name.strip())
 
@@ -134,5 +153,5 @@ def _tensor(images: list[Image.Image]) -> torch.Tensor:
     return torch.from_numpy(pixels).float() / 255.0
 
 
-NODE_CLASS_MAPPINGS = {"SynthGridRealImageLatent": RealImageLatent}
-NODE_DISPLAY_NAME_MAPPINGS = {"SynthGridRealImageLatent": "SynthGrid Real Image Latent"}
+NODE_CLASS_MAPPINGS = {REAL_LATENT: RealImageLatent}
+NODE_DISPLAY_NAME_MAPPINGS = {REAL_LATENT: "SynthGrid Real Image Latent"}

@@ -72,6 +72,12 @@ def once(name: str, find: Callable[[], T]) -> T:
     return found[name]
 
 
+def node_before(inputs: Inputs, name: str) -> str:
+    """The id of the node that is linked to an input; "" if none is."""
+    link: Any = inputs.get(name)
+    return str(link[0]) if is_link(link) else ""
+
+
 def typed(inputs: Inputs, *names: str, optional: tuple[str, ...] = ()) -> dict[str, str]:
     """Name -> text of these inputs, and of those `optional` ones that are there.
 

@@ -9,7 +9,7 @@ the class and the image's position in it. Pillow and NumPy only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,21 @@ class RealFolder:
             LabelsetError: the class has no folder, or no image in it (the message lists the file
                 name endings that count).
         """
+        folder = self._of_class(label, self.classes())
+        found = sorted(path.relative_to(self.root).as_posix() for path in _files(folder))
+        if not found:
+            raise _no_images(folder)
+        return found
+
+    def check(self, labels: Iterable[str]) -> None:
+        """Whether every class has real images. Raises LabelsetError as `images` does."""
         folders = self.classes()
+        for label in labels:
+            folder = self._of_class(label, folders)
+            if next(_files(folder), None) is None:
+                raise _no_images(folder)
+
+    def _of_class(self, label: str, folders: Mapping[str, Path]) -> Path:
         folder = folders.get(label) or folders.get(folder_name(label))
         if folder is None:
             more = f" and {len(folders) - 10} more" if len(folders) > 10 else ""
@@ -84,13 +98,7 @@ class RealFolder:
                 f"folder '{self.shown}' has no folder for class '{label}'; it has {listed}. "
                 "Give the same folder as the path of SynthGrid Class List"
             )
-        found = sorted(path.relative_to(self.root).as_posix() for path in _files(folder))
-        if not found:
-            raise LabelsetError(
-                f"class folder {folder} has no images; "
-                f"expected files ending in {', '.join(IMAGE_SUFFIXES)}"
-            )
-        return found
+        return folder
 
     def state(self) -> str:
         """Twelve hexadecimal digits that change with the files' names, sizes and times."""
@@ -122,9 +130,15 @@ def source_of(files: Sequence[str], *, plan_seed: int, label: str, position: int
     return draw(files, plan_seed, label, "real image", position)
 
 
-def _files(folder: Path) -> list[Path]:
-    return [
+def _files(folder: Path) -> Iterator[Path]:
+    return (
         path
         for path in files_below(folder)
         if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
-    ]
+    )
+
+
+def _no_images(folder: Path) -> LabelsetError:
+    return LabelsetError(
+        f"class folder {folder} has no images; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+    )

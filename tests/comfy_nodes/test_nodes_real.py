@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from comfy_nodes import host
+from comfy_nodes import host, queued
 from comfy_nodes.errors import LabelsetError, PlanError
 from comfy_nodes.nodes_batcher import PromptBatch
 from comfy_nodes.nodes_images import LabelledImageSaver
@@ -17,6 +17,11 @@ from comfy_nodes.plan import ClassEntry, GenerationPlan
 from tests.comfy_nodes.helpers import scanned_records
 
 COLOURS = {"bat": (200, 0, 0), "cat": (0, 200, 0)}
+
+
+@pytest.fixture(autouse=True)
+def nothing_queued():
+    queued.remember({})
 
 
 class Vae:
@@ -106,6 +111,29 @@ def test_a_missing_folder_is_refused_before_sampling(base):
         is RealImageLatent.VALIDATE_INPUTS()
         is True
     )
+
+
+def refused(classes, folder="set/real"):
+    """What the node answers in a queued graph that takes these classes from the folder."""
+    graph = {
+        "1": {"class_type": "SynthGridClassList", "inputs": {"classes": classes, "path": ""}},
+        "2": {"class_type": "SynthGridClassPromptBatcher", "inputs": {"classes": ["1", 0]}},
+        "3": {
+            "class_type": "SynthGridRealImageLatent",
+            "inputs": {"folder": folder, "batch": ["2", 0]},
+        },
+    }
+    queued.remember({"prompt": graph})
+    return RealImageLatent.VALIDATE_INPUTS(folder=folder)
+
+
+def test_a_class_without_real_images_is_refused_before_it_is_queued(base):
+    assert refused("bat\ncat") is True
+    assert "has no folder for class 'dog'; it has bat, cat" in refused("bat\ndog")
+    (base / "input" / "set" / "real" / "dog").mkdir()
+    assert "dog has no images" in refused("bat\ndog")
+    queued.remember({"prompt": {}})
+    assert RealImageLatent.VALIDATE_INPUTS(folder="set/real") is True
 
 
 def test_it_looks_again_when_a_file_changes(base):
