@@ -28,6 +28,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(PY) benchmarks/saver.py
+	$(PY) benchmarks/plan.py
 	$(PY) benchmarks/batching.py
 	$(PY) benchmarks/client.py
 	$(PY) benchmarks/folder.py

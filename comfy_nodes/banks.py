@@ -14,15 +14,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import PlanError
+from .textfile import read_text
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -41,7 +40,11 @@ def read_bank(path: Path, bank: str) -> tuple[BankEntry, ...]:
         PlanError: the file is missing, is not UTF-8 text, is malformed (the line is named), or has
             no entries.
     """
-    text = _text(path, bank)
+    text = read_text(
+        path,
+        f"{bank}_file",
+        "give a text file with one entry per line, a JSON file or a CSV file",
+    )
     suffix = path.suffix.lower()
     if suffix == ".json":
         entries = list(_from_json(text, path, bank))
@@ -57,35 +60,6 @@ def read_bank(path: Path, bank: str) -> tuple[BankEntry, ...]:
     if not entries:
         raise PlanError(f"{bank}_file {path} has no entries; write one per line")
     return tuple(entries)
-
-
-def _text(path: Path, bank: str) -> str:
-    """The file's text, with "\\n" at the end of every line."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise PlanError(
-            f"{bank}_file {path} does not exist; "
-            "give a text file with one entry per line, a JSON file or a CSV file"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise PlanError(
-            f"cannot read {bank}_file {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PlanError(
-            f"{bank}_file {path} line {line} is not UTF-8 text; save the file as UTF-8"
-        ) from None
-    if odd := _CONTROL.search(text):
-        line = text.count("\n", 0, odd.start()) + 1
-        raise PlanError(
-            f"{bank}_file {path} line {line} has the control character {odd.group()!a}; "
-            "give a plain text file"
-        )
-    return text
 
 
 def _from_json(text: str, path: Path, bank: str) -> Iterator[BankEntry]:

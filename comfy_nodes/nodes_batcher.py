@@ -14,6 +14,7 @@ from .plan import (
     MAX_SEED,
     MOST_PER_BATCH,
     MOST_PER_CLASS,
+    MOST_PER_PROMPT,
     ClassEntry,
     GenerationPlan,
     ImageSpec,
@@ -95,6 +96,12 @@ class ClassPromptBatcher:
         index = number(
             0, 0, 2**31 - 1, "Which batch to make, from 0. Counts up by itself with every run."
         )
+        per_prompt = number(
+            1,
+            1,
+            MOST_PER_PROMPT,
+            "Images that share a prompt, each with its own seed. 1 draws a prompt for every image.",
+        )
         only = (
             "Leave this empty for the whole batch. Numbers such as '3, 7' make only those images "
             "of this batch. '7@2' makes image 7 with the seed of attempt 2; '7' is attempt 0. "
@@ -119,6 +126,7 @@ class ClassPromptBatcher:
             "optional": {
                 "only": ("STRING", {"default": "", "tooltip": only}),
                 "resume_folder": ("STRING", {"default": "", "tooltip": resume}),
+                "images_per_prompt": ("INT", per_prompt),
             },
         }
 
@@ -147,6 +155,7 @@ class ClassPromptBatcher:
         batch_index: int,
         only: str = "",
         resume_folder: str = "",
+        images_per_prompt: int = 1,
     ) -> dict[str, Any]:
         """The batch; where there is nothing to make, a message, and later nodes are skipped.
 
@@ -154,7 +163,7 @@ class ClassPromptBatcher:
             PlanError: the classes or templates make no plan. Outside ComfyUI, which alone can skip
                 nodes, also if nothing is left to make.
         """
-        plan = GenerationPlan(classes, templates, images_per_class, plan_seed)
+        plan = GenerationPlan(classes, templates, images_per_class, plan_seed, images_per_prompt)
         count = plan.batch_count(batch_size)
         if batch_index >= count:
             text = _past_the_end(plan, batch_index, count, resume_folder)

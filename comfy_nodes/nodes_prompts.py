@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from . import paths, queued
@@ -20,6 +20,7 @@ from .plan import (
     parse_lines,
     read_classes,
 )
+from .prompt_bank import PromptBank, bank_from_json, read_prompt_bank
 from .wildcards import parse_wildcards, read_wildcard, used_wildcards
 
 CATEGORY = "SynthGrid"
@@ -149,6 +150,15 @@ class PromptTemplatesNode:
             "default": "",
             "tooltip": "What images should not show. The same for every image of the plan.",
         }
+        bank_text = (
+            "Optional. A prompt bank as JSON, typed in or from a node that makes text: a "
+            "definition, contexts and styles for each class, and shared ones for classes without "
+            "their own. Shared ones take the place of contexts and styles above."
+        )
+        bank_file = (
+            "Optional. A prompt bank as a JSON file in ComfyUI's input folder. If this is filled "
+            "in, the text of bank is ignored."
+        )
         return {
             "required": {
                 "templates": ("STRING", templates),
@@ -160,6 +170,8 @@ class PromptTemplatesNode:
             | {
                 "wildcards": ("STRING", {"multiline": True, "default": "", "tooltip": typed}),
                 "wildcards_folder": ("STRING", {"default": "wildcards", "tooltip": folder}),
+                "bank": ("STRING", {"multiline": True, "default": "", "tooltip": bank_text}),
+                "bank_file": ("STRING", {"default": "", "tooltip": bank_file}),
             },
         }
 
@@ -177,7 +189,7 @@ class PromptTemplatesNode:
                 return float("nan") if has_files else _entries_of_files(inputs)
             required = dict.fromkeys(cls.INPUT_TYPES()["required"], "")
             texts = cls().read(**required | inputs)[0]
-            return repr((texts.templates, texts.contexts, texts.styles, texts.wildcards))
+            return repr(texts)
         except SynthGridError as error:
             return str(error)
 
@@ -204,6 +216,8 @@ class PromptTemplatesNode:
         styles_file: str = "",
         wildcards: str = "",
         wildcards_folder: str = "",
+        bank: str = "",
+        bank_file: str = "",
     ) -> tuple[PromptTemplates]:
         """The templates with their banks and the wildcards that they use.
 
@@ -214,15 +228,22 @@ class PromptTemplatesNode:
             LabelsetError: a file outside the folders that may be read.
         """
         entries = _bank("templates", templates, templates_file)
-        banks = (
+        own = _prompt_bank(bank, bank_file)
+        banks = own.in_place_of(
             _texts(_bank("contexts", contexts, contexts_file)),
             _texts(_bank("styles", styles, styles_file)),
         )
         find = _finder(wildcards, wildcards_folder)
 
         def made(templates: tuple[str, ...]) -> PromptTemplates:
-            used = used_wildcards((*templates, *banks[0], *banks[1]), find)
-            return PromptTemplates(templates, negative_prompt.strip(), *banks, wildcards=used)
+            used = used_wildcards(chain(templates, *banks, own.entries()), find)
+            return PromptTemplates(
+                templates,
+                negative_prompt.strip(),
+                *banks,
+                wildcards=used,
+                per_class=own.per_class(),
+            )
 
         if templates_file.strip():
             _refuse_bad_lines(entries, templates_file, made)
@@ -284,9 +305,17 @@ def _bank(name: str, text: str, file: str) -> tuple[BankEntry, ...]:
     return tuple(BankEntry(line, "") for line in parse_lines(text))
 
 
+def _prompt_bank(text: str, file: str) -> PromptBank:
+    """The bank of a file if one is named, otherwise that of the text; an empty one if neither."""
+    if file.strip():
+        return read_prompt_bank(paths.list_to_read(file))
+    return bank_from_json(text) if text.strip() else PromptBank()
+
+
 def _entries_of_files(inputs: Mapping[str, Any]) -> str:
     files = {name: inputs.get(f"{name}_file") or "" for name in BANKS}
-    return repr([_bank(name, "", file) for name, file in files.items()])
+    own = _prompt_bank("", inputs.get("bank_file") or "")
+    return repr([*(_bank(name, "", file) for name, file in files.items()), own])
 
 
 def _finder(typed: str, folder: str) -> Callable[[str], tuple[str, ...]]:

@@ -12,6 +12,10 @@ has now or later; more images per class only append rows. For the same reason `p
 `images_per_class`: an extended plan is the same plan, only longer, and its finished images keep
 their names.
 
+A bank may give a class its own contexts, styles and definition (comfy_nodes.prompt_bank). With
+`images_per_prompt` K, K images in a row of a class share their prompt, so that a folder has groups
+of images with one caption.
+
 A row can be made again: attempt 0 is the row itself, and each further attempt has another seed and
 is otherwise the same. Standard library only.
 """
@@ -21,9 +25,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any
 
 from .alternatives import Choice, Parts, Wildcard, all_parts, parse, shortened
@@ -31,6 +36,7 @@ from .classes import ClassEntry, classes_from_json, parse_classes, read_classes,
 from .draws import draw, hash_integer
 from .errors import PlanError
 from .listing import listing, parse_lines
+from .prompt_bank import ClassBank
 from .wildcards import Extent, Wildcards
 
 __all__ = [
@@ -39,6 +45,7 @@ __all__ = [
     "MOST_ATTEMPTS",
     "MOST_PER_BATCH",
     "MOST_PER_CLASS",
+    "MOST_PER_PROMPT",
     "PLACEHOLDERS",
     "ClassEntry",
     "GenerationPlan",
@@ -57,10 +64,12 @@ MAX_SEED = 2**53 - 1  # browsers hold numbers as doubles and mangle larger integ
 MOST_ATTEMPTS = 9_999  # further ones, at one row
 MOST_PER_CLASS = 1_000_000  # images
 MOST_PER_BATCH = 4096  # images
+MOST_PER_PROMPT = 1_000_000  # images
 DEFAULT_TEMPLATE = "a photo of a {class}"
 PLACEHOLDERS = ("class", "definition", "context", "style")
 # In plans that have alternatives or wildcards: how to read them. Another way gets another name.
 SYNTAX = "alternatives and wildcards"
+_BANKS = {"context": "contexts", "style": "styles"}  # placeholder -> its bank
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -90,7 +99,8 @@ class PromptTemplates:
 
     Templates and banks may have alternatives and wildcards (comfy_nodes.alternatives). `wildcards`
     are (name, entries), only those that are used. With `is_literal` braces in banks and "__" are
-    plain text, as in plans made before there were any.
+    plain text, as in plans made before there were any. `per_class` is (class, its own definition,
+    contexts and styles): a class uses its own where it has some, and otherwise the common ones.
 
     Raises:
         PlanError: no template, an unknown placeholder, a placeholder whose bank is empty, or
@@ -103,6 +113,7 @@ class PromptTemplates:
     styles: tuple[str, ...] = ()
     wildcards: tuple[tuple[str, tuple[str, ...]], ...] = ()
     is_literal: bool = False
+    per_class: tuple[tuple[str, ClassBank], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.templates:
@@ -113,8 +124,8 @@ class PromptTemplates:
             self._check(template)
         if self.is_literal:
             return
-        for name, bank in (("context", self.contexts), ("style", self.styles)):
-            for entry in bank:
+        for name, bank in _BANKS.items():
+            for entry in self._all(bank):
                 self._explained(f"{name} '{shortened(entry)}'", entry)
         if any(isinstance(each, (Choice, Wildcard)) for each in all_parts(self._negative())):
             raise PlanError(
@@ -146,8 +157,8 @@ class PromptTemplates:
             if name not in PLACEHOLDERS:
                 known = ", ".join("{" + each + "}" for each in PLACEHOLDERS)
                 raise PlanError(f"unknown placeholder '{{{name}}}' in {shown}; known: {known}")
-        for name, bank in (("context", self.contexts), ("style", self.styles)):
-            if name in names and not bank:
+        for name, bank in _BANKS.items():
+            if name in names and not any(self._all(bank)):
                 raise PlanError(
                     f"{shown} uses {{{name}}} but there are no {name}s; add some, one per line"
                 )
@@ -157,6 +168,32 @@ class PromptTemplates:
                 "add {class}"
             )
 
+    def _all(self, bank: str) -> Iterator[str]:
+        """The entries of a bank, "contexts" or "styles": the common ones, then each class's own."""
+        yield from getattr(self, bank)
+        for _, own in self.per_class:
+            yield from getattr(own, bank)
+
+    @cached_property
+    def _own(self) -> dict[str, ClassBank]:
+        return dict(self.per_class)
+
+    def bank(self, kind: str, label: str) -> tuple[str, ...]:
+        """What a class's prompts draw "context" or "style" from; () if there is nothing."""
+        own: tuple[str, ...] = getattr(self._own.get(label), _BANKS[kind], ())
+        common: tuple[str, ...] = getattr(self, _BANKS[kind])
+        return own or common
+
+    def definition(self, entry: ClassEntry) -> str:
+        """A class's own words if it has some, otherwise those of the bank, otherwise ""."""
+        own = self._own.get(entry.name)
+        return entry.definition or (own.definition if own else "")
+
+    def for_classes(self, labels: Collection[str]) -> PromptTemplates:
+        """The same without what belongs to other classes."""
+        kept = tuple((name, own) for name, own in self.per_class if name in labels)
+        return self if len(kept) == len(self.per_class) else replace(self, per_class=kept)
+
     @cached_property
     def _lists(self) -> Wildcards:
         return Wildcards(dict(self.wildcards))
@@ -164,7 +201,7 @@ class PromptTemplates:
     @cached_property
     def expands(self) -> bool:
         """Whether any text has alternatives or wildcards, so that rows draw from them."""
-        texts = (*self.templates, *self.contexts, *self.styles)
+        texts = chain(self.templates, *map(self._all, _BANKS.values()))
         return not self.is_literal and any(parse(text).is_special for text in texts)
 
     @property
@@ -193,13 +230,14 @@ class GenerationPlan:
 
     Raises:
         PlanError: no classes, a class given twice, a count below 1, a seed outside [0, 2**53), or a
-            template that uses {definition} where a class has none.
+            template that uses {definition}, {context} or {style} where a class has none.
     """
 
     classes: tuple[ClassEntry, ...]
     templates: PromptTemplates = field(default_factory=PromptTemplates)
     images_per_class: int = 30
     seed: int = 0
+    images_per_prompt: int = 1
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -211,17 +249,35 @@ class GenerationPlan:
             )
         if not 0 <= self.seed <= MAX_SEED:
             raise PlanError(f"plan seed {self.seed} is outside 0..{MAX_SEED}")
-        self._refuse_missing_definitions()
-
-    def _refuse_missing_definitions(self) -> None:
-        if "definition" not in self.templates.names:
-            return
-        missing = [entry.name for entry in self.classes if not entry.definition]
-        if missing:
+        if not 1 <= self.images_per_prompt <= MOST_PER_PROMPT:
             raise PlanError(
-                f"a template uses {{definition}} but these classes have none: {listing(missing)}; "
-                "write them as 'name: definition'"
+                f"images per prompt is {self.images_per_prompt}; it must be 1 to {MOST_PER_PROMPT}"
             )
+        # Entries of other classes change no row: they must not change the plan's id.
+        labels = {entry.name for entry in self.classes}
+        object.__setattr__(self, "templates", self.templates.for_classes(labels))
+        self._refuse_missing()
+
+    def _refuse_missing(self) -> None:
+        texts, names = self.templates, self.templates.names
+        if "definition" in names:
+            missing = [entry.name for entry in self.classes if not texts.definition(entry)]
+            if missing:
+                raise PlanError(
+                    f"a template uses {{definition}} but these classes have none: "
+                    f"{listing(missing)}; write them as 'name: definition'"
+                )
+        for name in _BANKS:
+            missing = [
+                entry.name
+                for entry in self.classes
+                if name in names and not texts.bank(name, entry.name)
+            ]
+            if missing:
+                raise PlanError(
+                    f"a template uses {{{name}}} but these classes have no {name}s: "
+                    f"{listing(missing)}; add some to the bank, for these classes or for all"
+                )
 
     @cached_property
     def plan_id(self) -> str:
@@ -250,19 +306,22 @@ class GenerationPlan:
         position, class_index = divmod(index, len(self.classes))
         entry = self.classes[class_index]
         texts = self.templates
-        seed = hash_integer(self.seed, entry.name, "seed", position) >> 11
-        template = draw(texts.templates, self.seed, entry.name, "template", position)
-        pieces = texts.pieces(template, seed)
-        context = style = None
-        values = {"class": entry.name, "definition": entry.definition}
-        if "context" in pieces[1::2]:
-            context = draw(texts.contexts, self.seed, entry.name, "context", position)
-            values["context"] = texts.text("context", context, seed)
-        if "style" in pieces[1::2]:
-            style = draw(texts.styles, self.seed, entry.name, "style", position)
-            values["style"] = texts.text("style", style, seed)
+        group = position // self.images_per_prompt
+        # Alternatives and wildcards of a prompt follow from the seed of its first image.
+        first = self._seed(entry.name, group * self.images_per_prompt)
+        template = draw(texts.templates, self.seed, entry.name, "template", group)
+        pieces = texts.pieces(template, first)
+        drawn: dict[str, str] = {}
+        values = {"class": entry.name, "definition": texts.definition(entry)}
+        for kind in _BANKS:
+            if kind in pieces[1::2]:
+                bank = texts.bank(kind, entry.name)
+                drawn[kind] = draw(bank, self.seed, entry.name, kind, group)
+                values[kind] = texts.text(kind, drawn[kind], first)
         if attempt:
             seed = hash_integer(self.seed, entry.name, "attempt", attempt, position) >> 11
+        else:
+            seed = first if self.images_per_prompt == 1 else self._seed(entry.name, position)
         return ImageSpec(
             index=index,
             label=entry.name,
@@ -270,10 +329,13 @@ class GenerationPlan:
             negative_prompt=texts.negative_prompt,
             seed=seed,
             template=template,
-            context=context,
-            style=style,
+            context=drawn.get("context"),
+            style=drawn.get("style"),
             attempt=attempt,
         )
+
+    def _seed(self, label: str, position: int) -> int:
+        return hash_integer(self.seed, label, "seed", position) >> 11
 
     def batch_count(self, batch_size: int) -> int:
         """How many batches of `batch_size` rows the plan has; the last one may be smaller.
@@ -307,10 +369,16 @@ class GenerationPlan:
     def to_dict(self) -> dict[str, Any]:
         """The plan's inputs as plain JSON values; `GenerationPlan.from_dict` reads them back.
 
-        Without alternatives and wildcards they are those of the plans made before there were any.
+        What a plan does not use has no key, so that plans keep the id that they always had.
         """
         texts = self.templates
-        more = {"syntax": SYNTAX, "wildcards": dict(texts.wildcards)} if texts.expands else {}
+        more: dict[str, Any] = {}
+        if texts.expands:
+            more |= {"syntax": SYNTAX, "wildcards": dict(texts.wildcards)}
+        if texts.per_class:
+            more["per_class"] = {name: own.to_dict() for name, own in texts.per_class}
+        if self.images_per_prompt != 1:
+            more["images_per_prompt"] = self.images_per_prompt
         return more | {
             "classes": [
                 {"name": entry.name, "definition": entry.definition} for entry in self.classes
@@ -350,9 +418,14 @@ class GenerationPlan:
                     )
                 ),
                 is_literal=is_literal,
+                per_class=tuple(
+                    (name, ClassBank.from_dict(each))
+                    for name, each in sorted(values.get("per_class", {}).items())
+                ),
             ),
             images_per_class=values["images_per_class"],
             seed=values["seed"],
+            images_per_prompt=values.get("images_per_prompt", 1),
         )
 
 

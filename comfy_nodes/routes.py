@@ -22,14 +22,20 @@ from .nodes_prompts import (
     ClassList,
     PromptTemplatesNode,
 )
-from .plan import MAX_SEED, MOST_PER_BATCH, MOST_PER_CLASS, GenerationPlan
+from .plan import MAX_SEED, MOST_PER_BATCH, MOST_PER_CLASS, MOST_PER_PROMPT, GenerationPlan
 from .subfolders import images_below
 
 PATH = "/synthgrid/preview"
 MISSING_PATH = "/synthgrid/missing"
 LARGEST_BODY = 4 * 2**20  # bytes
 # The inputs of Prompt Templates that an older copy of the extension does not send.
-LATER_TEXTS = (*(f"{name}_file" for name in BANKS), "wildcards", "wildcards_folder")
+LATER_TEXTS = (
+    *(f"{name}_file" for name in BANKS),
+    "wildcards",
+    "wildcards_folder",
+    "bank",
+    "bank_file",
+)
 MOST_ROWS = 16  # how many prompts of the next batch are sent; the node shows no more
 MOST_BATCHES = 1000  # how many batches one press queues: ComfyUI keeps every queued graph in memory
 
@@ -72,9 +78,9 @@ def preview(asked: Any) -> dict[str, Any]:
         {"classes": {"classes", "path"},
          "templates": {"templates", "negative_prompt", "contexts", "styles",
                        optionally "templates_file", "contexts_file", "styles_file",
-                       "wildcards", "wildcards_folder"},
+                       "wildcards", "wildcards_folder", "bank", "bank_file"},
          "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index",
-                     optionally "resume_folder"},
+                     optionally "resume_folder", "images_per_prompt"},
          "folder": optional}
 
     The answer has counts, and in "rows" the first rows of the next batch, none past the last batch.
@@ -180,6 +186,9 @@ def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
         texts,
         _number(batcher, "images_per_class", most=MOST_PER_CLASS),
         _number(batcher, "plan_seed"),
+        _number(
+            {"images_per_prompt": 1} | dict(batcher), "images_per_prompt", most=MOST_PER_PROMPT
+        ),
     )
     return (
         plan,

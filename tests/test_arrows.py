@@ -27,6 +27,8 @@ CORE = (
     "comfy_nodes.plan",
     "comfy_nodes.attempts",
     "comfy_nodes.banks",
+    "comfy_nodes.prompt_bank",
+    "comfy_nodes.listing",
     "comfy_nodes.wildcards",
     "comfy_nodes.samplers",
     "comfy_nodes.labelset",

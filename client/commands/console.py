@@ -144,20 +144,23 @@ def plan_values(plan: GenerationPlan, batch_size: int) -> dict[str, Any]:
     Raises:
         LabelsetError: two classes would share a folder.
     """
-    folders = folder_names(plan.counts())
+    folders, texts = folder_names(plan.counts()), plan.templates
     rows = [plan.row(index) for index in range(min(FIRST_PROMPTS, len(plan)))]
     return {
         "plan_id": plan.plan_id,
         "classes": [
             {
                 "name": entry.name,
-                "definition": entry.definition,
+                "definition": texts.definition(entry),
+                "contexts": len(texts.bank("context", entry.name)),
+                "styles": len(texts.bank("style", entry.name)),
                 "folder": folders[entry.name],
                 "images": plan.images_per_class,
             }
             for entry in plan.classes
         ],
         "images_per_class": plan.images_per_class,
+        "images_per_prompt": plan.images_per_prompt,
         "images": len(plan),
         "batch_size": batch_size,
         "batches": plan.batch_count(batch_size),

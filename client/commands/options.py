@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import parse_lines, read_classes
+from comfy_nodes.prompt_bank import read_prompt_bank
 
 from ..errors import AccessError, ClientError, ServerError, WorkflowError
 from ..workflow.graph import Workflow
@@ -47,6 +48,9 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="text file, JSON file, or folder with one folder per class",
     )
     group.add_argument("--per-class", type=int, metavar="N", help="images per class")
+    group.add_argument(
+        "--per-prompt", type=int, metavar="K", help="images that share a prompt (default: 1)"
+    )
     group.add_argument("--batch-size", type=int, metavar="N", help="images per queued job")
     group.add_argument(
         "--template",
@@ -59,6 +63,12 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--styles", type=Path, metavar="FILE", help="values of {style}, one per line"
+    )
+    group.add_argument(
+        "--bank",
+        type=Path,
+        metavar="FILE",
+        help="prompt bank (JSON): definitions, contexts and styles for each class, and shared ones",
     )
     group.add_argument(
         "--wildcards",
@@ -383,8 +393,10 @@ def options_of(args: argparse.Namespace) -> Options:
         contexts=_lines(args.contexts),
         styles=_lines(args.styles),
         wildcards=args.wildcards and args.wildcards.expanduser(),
+        bank=read_prompt_bank(args.bank.expanduser()) if args.bank else None,
         negative=args.negative,
         images_per_class=args.per_class,
+        images_per_prompt=args.per_prompt,
         batch_size=args.batch_size,
         plan_seed=args.plan_seed,
         checkpoint=checkpoint,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import GenerationPlan, PromptTemplates
+from comfy_nodes.prompt_bank import PromptBank
 from comfy_nodes.wildcards import used_wildcards
 
-from ..workflow.options import Options, patch, wildcards_of
+from ..workflow.options import Options, bank_for, patch, wildcards_of
 from .options import add_plan_options, new_parser, options_of
 
 if TYPE_CHECKING:
@@ -80,23 +82,23 @@ def _plan_of(options: Options) -> GenerationPlan:
             "no classes; give --classes PATH (text file, JSON file or folder), or --workflow FILE"
         )
     defaults = PromptTemplates()
-    templates, contexts, styles = (
-        options.templates or defaults.templates,
-        options.contexts or (),
-        options.styles or (),
-    )
+    templates = options.templates or defaults.templates
+    bank = bank_for(options.classes, options.bank or PromptBank(), options)
+    contexts, styles = bank.in_place_of(options.contexts or (), options.styles or ())
     texts = PromptTemplates(
         templates=templates,
         contexts=contexts,
         styles=styles,
         negative_prompt=(options.negative or "").strip(),
-        wildcards=_wildcards_of(options, (*templates, *contexts, *styles)),
+        wildcards=_wildcards_of(options, chain(templates, contexts, styles, bank.entries())),
+        per_class=bank.per_class(),
     )
     return GenerationPlan(
         options.classes,
         texts,
         options.images_per_class or DEFAULT_PER_CLASS,
         options.plan_seed or 0,
+        options.images_per_prompt or 1,
     )
 
 

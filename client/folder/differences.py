@@ -32,8 +32,8 @@ def _shown(value: Any) -> str:
     return shortened("nothing" if value is None else str(value))
 
 
-# Only in plans that have alternatives or wildcards.
-_LATER = ("syntax", "wildcards")
+# Only in plans that have alternatives or wildcards, own entries of classes, or shared prompts.
+_LATER = ("syntax", "wildcards", "per_class", "images_per_prompt")
 
 
 def plan_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -22,12 +22,14 @@ from typing import Any
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import (
     DEFAULT_TEMPLATE,
+    ClassEntry,
     GenerationPlan,
     PromptTemplates,
     fingerprint,
     parse_classes,
     parse_lines,
 )
+from comfy_nodes.prompt_bank import PromptBank, bank_from_json
 from comfy_nodes.wildcards import parse_wildcards, used_wildcards
 
 from ..errors import WorkflowError
@@ -188,21 +190,30 @@ class Workflow:
             )
         self._refuse_bank_files(templates)
         try:
+            bank = self.prompt_bank()
             banks = self.banks()
+            contexts, styles = bank.in_place_of(banks["contexts"], banks["styles"])
+            texts = chain(*banks.values(), bank.entries())
             return GenerationPlan(
-                classes=parse_classes(str(self.value(classes, "classes", ""))),
+                classes=self.classes(),
                 templates=PromptTemplates(
                     templates=banks["templates"],
-                    contexts=banks["contexts"],
-                    styles=banks["styles"],
+                    contexts=contexts,
+                    styles=styles,
                     negative_prompt=str(self.value(templates, "negative_prompt", "")).strip(),
-                    wildcards=self._wildcards(templates, chain(*banks.values())),
+                    wildcards=self._wildcards(templates, texts),
+                    per_class=bank.per_class(),
                 ),
                 images_per_class=self.number(batcher, "images_per_class", 30),
                 seed=self.number(batcher, "plan_seed", 0),
+                images_per_prompt=self.number(batcher, "images_per_prompt", 1),
             )
         except PlanError as error:
             raise PlanError(f"{self.source}: {error}") from error
+
+    def classes(self) -> tuple[ClassEntry, ...]:
+        """The typed-in classes. Raises WorkflowError as `value` does, PlanError if none."""
+        return parse_classes(str(self.value(self.only_id_of(CLASS_LIST), "classes", "")))
 
     def banks(self) -> dict[str, tuple[str, ...]]:
         """The typed-in templates, contexts and styles. Raises WorkflowError as `value` does."""
@@ -212,6 +223,11 @@ class Workflow:
             name: parse_lines(str(self.value(node_id, name, defaults.get(name, ""))))
             for name in BANKS
         }
+
+    def prompt_bank(self) -> PromptBank:
+        """The typed-in bank; an empty one if there is none. Raises PlanError if it is none."""
+        text = str(self.value(self.only_id_of(TEMPLATES), "bank", ""))
+        return bank_from_json(text) if text.strip() else PromptBank()
 
     def _wildcards(
         self, templates: str, texts: Iterable[str]
@@ -230,12 +246,12 @@ class Workflow:
         return used_wildcards(texts, find)
 
     def _refuse_bank_files(self, templates: str) -> None:
-        for bank in BANKS:
+        for bank in (*BANKS, "bank"):
             if str(self.value(templates, f"{bank}_file", "")).strip():
+                read = "a bank" if bank == "bank" else bank
                 raise WorkflowError(
-                    f"{self.name_of(templates)} reads {bank} from a file on the server; "
-                    "give them to the client: "
-                    f"--{_flag(bank)}"
+                    f"{self.name_of(templates)} reads {read} from a file on the server; "
+                    f"give it to the client: --{_flag(bank)}"
                 )
 
     def number(self, node_id: str, name: str, default: int) -> int:
@@ -291,7 +307,11 @@ class Workflow:
 
 
 def _flag(option: str) -> str:
-    names = {"templates": "template", "images_per_class": "per-class"}
+    names = {
+        "templates": "template",
+        "images_per_class": "per-class",
+        "images_per_prompt": "per-prompt",
+    }
     return names.get(option, option.replace("_", "-"))
 
 

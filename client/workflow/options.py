@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from comfy_nodes.listing import listing
 from comfy_nodes.plan import MOST_PER_BATCH, MOST_PER_CLASS, ClassEntry, parse_lines
+from comfy_nodes.prompt_bank import PromptBank, bank_text
 from comfy_nodes.wildcards import read_wildcard, used_wildcards, wildcards_text
 
 from ..errors import WorkflowError
 from .graph import Workflow
 from .roles import BANKS, CLASS_LIST, PLAN_NODES, SAVER, TEMPLATES
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Options:
     negative: str | None = None
     images_per_class: int | None = None
     batch_size: int | None = None
+    images_per_prompt: int | None = None
     plan_seed: int | None = None
     checkpoint: str | None = None
     width: int | None = None
@@ -43,9 +49,10 @@ class Options:
     strength: float | None = None
     real_folder: str | None = None
     wildcards: Path | None = None  # a folder of text files
+    bank: PromptBank | None = None
 
     def __post_init__(self) -> None:
-        for name in ("images_per_class", "batch_size", "steps"):
+        for name in ("images_per_class", "images_per_prompt", "batch_size", "steps"):
             value = getattr(self, name)
             most = MOST_PER_BATCH if name == "batch_size" else MOST_PER_CLASS
             if value is not None and not 1 <= value <= most:
@@ -108,17 +115,41 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
         changes[node_id, "path"] = ""
     for each in fields(options):
         value = getattr(options, each.name)
-        if value is not None and each.name not in ("classes", "wildcards"):
+        if value is not None and each.name not in ("classes", "wildcards", "bank"):
             node_id, name = workflow.place(each.name)
             changes[node_id, name] = "\n".join(value) if isinstance(value, tuple) else value
             if each.name in BANKS and f"{name}_file" in workflow.graph[node_id]["inputs"]:
                 changes[node_id, f"{name}_file"] = ""
     patched = workflow.with_values(changes)
+    if options.bank is not None:
+        patched = _with_bank(patched, options, options.bank)
     if options.wildcards is None:
         return patched
-    used = wildcards_of(options.wildcards, chain(*patched.banks().values()))
+    texts = chain(*patched.banks().values(), patched.prompt_bank().entries())
+    used = wildcards_of(options.wildcards, texts)
     return patched.with_values(
         {(workflow.only_id_of(TEMPLATES), "wildcards"): wildcards_text(used)}
+    )
+
+
+def _with_bank(workflow: Workflow, options: Options, bank: PromptBank) -> Workflow:
+    """The node keeps the bank's text, so that a server needs no file and a folder says it all."""
+    node_id = workflow.only_id_of(TEMPLATES)
+    changes = {"bank": bank_text(bank_for(workflow.classes(), bank, options))}
+    if "bank_file" in workflow.graph[node_id]["inputs"]:
+        changes["bank_file"] = ""
+    return workflow.with_values({(node_id, name): value for name, value in changes.items()})
+
+
+def bank_for(classes: Sequence[ClassEntry], bank: PromptBank, options: Options) -> PromptBank:
+    """What a bank has for these classes; the options' contexts and styles replace shared ones."""
+    names = {entry.name for entry in classes}
+    if unused := sorted(set(bank.classes) - names):
+        log.warning("the bank has entries for classes that are not made: %s", listing(unused))
+    return replace(
+        bank.only(names),
+        contexts=bank.contexts if options.contexts is None else (),
+        styles=bank.styles if options.styles is None else (),
     )
 
 

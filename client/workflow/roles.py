@@ -18,6 +18,7 @@ TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
     "styles": ((TEMPLATES, "styles"),),
     "images_per_class": ((BATCHER, "images_per_class"),),
     "batch_size": ((BATCHER, "batch_size"),),
+    "images_per_prompt": ((BATCHER, "images_per_prompt"),),
     "plan_seed": ((BATCHER, "plan_seed"),),
     "checkpoint": (("CheckpointLoaderSimple", "ckpt_name"), ("CheckpointLoader", "ckpt_name")),
     "width": ((LATENT, "width"), (REAL, "width")),

@@ -21,8 +21,17 @@ const WIDGETS = {
     "styles_file",
     "wildcards",
     "wildcards_folder",
+    "bank",
+    "bank_file",
   ],
-  [BATCHER]: ["images_per_class", "batch_size", "plan_seed", "batch_index", "resume_folder"],
+  [BATCHER]: [
+    "images_per_class",
+    "batch_size",
+    "plan_seed",
+    "batch_index",
+    "resume_folder",
+    "images_per_prompt",
+  ],
 };
 const TITLES = {
   [CLASS_LIST]: "SynthGrid Class List",

@@ -227,3 +227,41 @@ def test_each_batcher_of_a_graph_has_its_own_classes_and_templates():
     queued.remember({"prompt": graph})
     assert validate(templates="a {class}") is True
     assert "have none: 'bat'" in validate(templates=DEFINED["templates"])
+
+
+BANK = '{"shared": {"contexts": ["in snow"]}, "classes": {"bat": {"contexts": ["in a cave"]}}}'
+
+
+def test_a_bank_gives_each_class_its_own_prompts(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_input_directory", tmp_path)
+    (tmp_path / "bank.json").write_text(BANK, encoding="utf-8")
+    texts = TEXTS | {"templates": "a {class} {context}", "contexts": "not used"}
+    for given in ({"bank": BANK}, {"bank": "ignored", "bank_file": "bank.json"}):
+        (templates,) = call("SynthGridPromptTemplates", **texts, **given)
+        assert templates.bank("context", "bat") == ("in a cave",)
+        assert templates.bank("context", "bear") == ("in snow",)
+
+
+def test_a_bank_is_checked_before_queueing_and_read_again_when_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_input_directory", tmp_path)
+    path = tmp_path / "bank.json"
+    texts = {"templates": "a {class} {context}", "bank_file": "bank.json"}
+    assert "bank.json does not exist" in validated(texts, classes="bat")
+    path.write_text('{"classes": {"bat": {"contexts": ["in a cave"]}}}', encoding="utf-8")
+    assert validated(texts, classes="bat") is True
+    assert "no contexts: 'bear'" in validated(texts, classes="bat\nbear")
+    node = NODE_CLASS_MAPPINGS["SynthGridPromptTemplates"]
+    before = node.IS_CHANGED(**TEXTS | texts)
+    path.write_text('{"classes": {"bat": {"contexts": ["in a barn"]}}}', encoding="utf-8")
+    assert node.IS_CHANGED(**TEXTS | texts) != before
+    linked = {**TEXTS, **texts, "negative_prompt": None}
+    before = node.IS_CHANGED(**linked)
+    path.write_text(BANK, encoding="utf-8")
+    assert node.IS_CHANGED(**linked) != before
+
+
+def test_a_bank_outside_the_input_folder_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_input_directory", tmp_path / "input")
+    (tmp_path / "bank.json").write_text(BANK, encoding="utf-8")
+    with pytest.raises(SynthGridError, match="outside the folders that may be read"):
+        call("SynthGridPromptTemplates", **TEXTS, bank_file=str(tmp_path / "bank.json"))

@@ -97,6 +97,8 @@ def test_plan_shows_exact_counts_for_scripts(class_file, capsys):
     assert value["classes"][2] == {
         "name": "3",
         "definition": "the number three",
+        "contexts": 2,
+        "styles": 0,
         "folder": "3",
         "images": 30,
     }
@@ -108,6 +110,41 @@ def test_plan_of_a_workflow_uses_its_own_counts_and_templates(workflow_path, cap
     value = json.loads(capsys.readouterr().out)
     assert (value["images"], value["batch_size"]) == (150, 8)
     assert value["classes"][0]["name"] == "badger"
+
+
+def test_a_bank_makes_the_same_plan_with_and_without_a_workflow(
+    class_file, workflow_path, tmp_path, capsys, caplog
+):
+    bank = tmp_path / "bank.json"
+    own = {"contexts": ["on a door"], "definition": "the digit"}
+    value = {"shared": {"contexts": ["in snow", "in fog"]}, "classes": {"3": own, "bat": own}}
+    bank.write_text(json.dumps(value), encoding="utf-8")
+    asked = ["plan", "--classes", str(class_file), "--template", "a {class} {context}", "--json"]
+    asked += ["--bank", str(bank), "--per-prompt", "2", "--negative", "", "--per-class", "4"]
+    plans = []
+    for more in ([], ["--workflow", str(workflow_path)]):
+        caplog.clear()
+        assert main([*asked, *more]) == 0
+        assert "classes that are not made: 'bat'" in caplog.text
+        plans.append(json.loads(capsys.readouterr().out))
+    assert plans[0]["plan_id"] == plans[1]["plan_id"]
+    assert plans[0]["first_prompts"] == plans[1]["first_prompts"]
+    assert [each["contexts"] for each in plans[0]["classes"]] == [2, 2, 1]
+    prompts = [each["prompt"] for each in plans[0]["first_prompts"]]
+    assert prompts[2] == "a 3 on a door"
+    assert prompts[0] == prompts[3]
+    contexts = tmp_path / "contexts.txt"
+    contexts.write_text("in town\n", encoding="utf-8")
+    assert main([*asked, "--contexts", str(contexts)]) == 0
+    prompts = [each["prompt"] for each in json.loads(capsys.readouterr().out)["first_prompts"]]
+    assert prompts[:3] == ["a 1 in town", "a 2 in town", "a 3 on a door"]
+
+
+def test_a_bad_bank_is_refused_with_its_key(class_file, tmp_path, capsys):
+    bank = tmp_path / "bank.json"
+    bank.write_text('{"shared": {"contexts": "x"}}', encoding="utf-8")
+    assert main(["plan", "--classes", str(class_file), "--bank", str(bank)]) == 1
+    assert "shared.contexts must be a list" in capsys.readouterr().err
 
 
 def test_plan_draws_alternatives_and_wildcards(class_file, tmp_path, capsys):
