@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 COMMANDS = {
+    "bank": "write contexts and styles for each class, by a language model or offline",
     "plan": "show exactly what would be made",
     "run": "make the images that are missing",
     "validate": "check a workflow against a server",

@@ -1,0 +1,1 @@
+"""A prompt bank from class names: by a language model, or offline."""
