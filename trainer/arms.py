@@ -8,6 +8,7 @@
     only:1         synthetic ones only, one for each real one: those that add:1 adds
     augment        the real images with standard augmentation; augment:KIND with another kind
     balance        synthetic images fill every class up to the size of the largest
+    fill:50        synthetic images fill every class up to 50 images; larger ones stay as they are
     add:1+augment  any arm with another augmentation than the grid's; +augment:KIND likewise
     copies:1       plus a rotated or mirrored copy of each real one (Paulsen et al., Figure 7)
     more:1         plus an additional real image for each real one, from --more-real
@@ -30,9 +31,9 @@ BASELINE = "real"
 AUGMENT = "augment"
 _NO_AMOUNT = (BASELINE, AUGMENT, "balance")
 _SHARES = ("swap", "fewer")
-_SYNTHETIC = ("add", "swap", "only", "balance")
+_SYNTHETIC = ("add", "swap", "only", "balance", "fill")
 _SAME_COUNT = (BASELINE, AUGMENT, "swap")
-REGIMES = (BASELINE, "add", "swap", "fewer", "only", "balance", AUGMENT, "copies", "more")
+REGIMES = (BASELINE, "add", "swap", "fewer", "only", "balance", "fill", AUGMENT, "copies", "more")
 # Kinds of augmentation: what changes pixels, then what mixes images.
 STANDARD = "standard"
 AUGMENTATIONS = ("none", STANDARD, "crop", "trivial", "rand")
@@ -77,6 +78,10 @@ class Arm:
         elif not math.isfinite(self.amount) or self.amount <= 0:
             raise ConfigError(
                 f"arm '{self.regime}' has amount {self.amount:g}; expected a number above 0"
+            )
+        if self.regime == "fill" and self.amount != int(self.amount):
+            raise ConfigError(
+                f"arm '{self.name}' needs a whole number: the images that each class is to have"
             )
         limit = 1.0 if self.regime in _SHARES else math.inf
         if self.amount > limit or (self.regime == "fewer" and self.amount == limit):

@@ -58,6 +58,7 @@ arms, each trained on the same validation and test images:
                augment:mixup, augment:cutmix
   add:1+augment:KIND    any arm with another augmentation than the grid's
   balance      synthetic images fill every class up to the size of the largest
+  fill:50      synthetic images fill every class up to 50 images
   copies:1     plus a rotated or mirrored copy of each real one
   more:1       plus an additional real image for each real one, from --more-real
   add:1@b      from the synthetic source b; add:2@a+b from both in turn

@@ -9,6 +9,7 @@ from trainer.commands.parsing import new_parser
 
 EXAMPLES = """  synthgrid split --images animals --out data/animals --train 30 --test 30
   synthgrid split --images frames --out data/frames --train 30 --test 30 --group-by prefix
+  synthgrid split --images animals --out data/tail --train 50 --test 30 --long-tail 100
   synthgrid split --images photos --out data/photos --train 20 --test 40 --val 10 --group-by similar
 
 --group-by keeps together, on one side of the split:
@@ -39,6 +40,12 @@ def add_parser(commands: Any) -> None:
         help="folder for train/, test/ and split.json; must be empty or new",
     )
     add("--train", type=int, default=30, metavar="N", help="training images per class (default 30)")
+    add(
+        "--long-tail",
+        type=float,
+        metavar="RHO",
+        help="training images from N in the largest class down to N/RHO in the smallest",
+    )
     add("--test", type=int, default=30, metavar="N", help="test images per class (default 30)")
     add(
         "--val",
@@ -81,6 +88,7 @@ def write(options: argparse.Namespace) -> int:
             seed=options.seed,
             group_by=options.group_by,
             link=options.link,
+            long_tail=options.long_tail,
         )
     )
     counts = ", ".join(f"{len(samples)} {part}" for part, samples in split.parts.items())

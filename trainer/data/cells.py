@@ -80,6 +80,8 @@ def wanted_counts(arm: Arm, *, real: int, held_out: int, largest: int = 0) -> Wa
     trained = real - held_out
     if arm.regime == "balance":
         return Wanted(trained, max(0, largest - trained))
+    if arm.regime == "fill":
+        return Wanted(trained, max(0, int(arm.amount) - trained))
     if arm.regime == "swap":
         stay = share_of(1 - arm.amount, trained)
         return Wanted(stay, trained - stay)

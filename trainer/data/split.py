@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -51,7 +52,10 @@ class SplitConfig:
     "torchvision:NAME".
 
     `group_by` is None, "prefix", "similar", or a CSV or JSON file (trainer.data.groups). `link`
-    makes hard links, which share their content with the source, instead of copies.
+    makes hard links, which share their content with the source, instead of copies. With
+    `long_tail` RHO, class k of C, in an order drawn by the seed, has
+    train x RHO^(-k/(C-1)) training images, at least one: from `train` down to 1/RHO of it (Cui et
+    al. 2019, arXiv 1901.05555; the random order is our choice).
     """
 
     images: str
@@ -62,8 +66,14 @@ class SplitConfig:
     seed: int = 0
     group_by: str | None = None
     link: bool = False
+    long_tail: float | None = None
 
     def __post_init__(self) -> None:
+        if self.long_tail is not None and not 1 < self.long_tail < math.inf:
+            raise ConfigError(
+                f"long_tail is {self.long_tail!r}; expected a number above 1: how many times as "
+                "many training images the largest class has as the smallest"
+            )
         for name, low in (("train", 1), ("test", 1), ("val", 0), ("seed", 0)):
             value = getattr(self, name)
             if type(value) is not int or value < low:
@@ -127,7 +137,11 @@ class Split:
 
         return {
             "format": 1,
-            "config": asdict(self.config),
+            "config": {
+                name: value
+                for name, value in asdict(self.config).items()
+                if (name, value) != ("long_tail", None)
+            },
             "seed": self.config.seed,
             "classes": list(self.classes),
             "images": self.images,
@@ -190,6 +204,8 @@ def plan_split(config: SplitConfig) -> Split:
         for part, chosen in _fill_block(block, config).items():
             parts[part] += chosen
     classes = tuple(sorted({sample.label for sample in samples}))
+    if config.long_tail is not None:
+        parts["train"] = _long_tail(parts["train"], classes, config)
     ordered: dict[str, tuple[Sample, ...]] = {
         part: tuple(sorted(parts[part], key=lambda each: (each.label, each.file)))
         for part in ("train", "test", "val")
@@ -238,6 +254,30 @@ def _check_counts(samples: Iterable[Sample], config: SplitConfig) -> None:
             f"too few images for {config.asked()} per class: {', '.join(short[:_SHOWN])}{more}, "
             f"needs {config.per_class}; ask for fewer, or move the class out of {config.images}"
         )
+
+
+def tail_counts(classes: Sequence[str], config: SplitConfig) -> dict[str, int]:
+    """Training images of each class of a long tail, the largest first."""
+
+    def drawn(label: str) -> bytes:
+        return hashlib.sha256(f"{config.seed}\0tail\0{label}".encode()).digest()
+
+    rho, last = config.long_tail or 1.0, max(1, len(classes) - 1)
+    return {
+        label: max(1, round(config.train * rho ** (-place / last)))
+        for place, label in enumerate(sorted(classes, key=drawn))
+    }
+
+
+def _long_tail(
+    train: Iterable[Sample], classes: Sequence[str], config: SplitConfig
+) -> list[Sample]:
+    left, kept = tail_counts(classes, config), []
+    for sample in sorted(train, key=lambda each: (_rank([each], config.seed, 0), each.file)):
+        if left[sample.label]:
+            left[sample.label] -= 1
+            kept.append(sample)
+    return kept
 
 
 def _linked_classes(groups: Iterable[list[Sample]]) -> list[list[list[Sample]]]:

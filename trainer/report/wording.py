@@ -139,6 +139,7 @@ def arm_title(grid: Grid, key: CellKey) -> str:
         "fewer": f"{share} of real",
         "only": f"{added} synthetic only{named}",
         "balance": f"classes filled up with synthetic{named}",
+        "fill": f"classes filled up to {key.ratio:g} with synthetic{named}",
         "augment": "real",
         "copies": f"real + {added} rotated or mirrored copies",
         "more": f"real + {added} additional real",

@@ -127,6 +127,22 @@ def test_balance_fills_every_class_up_to_the_largest_with_synthetic_images(
     assert Counter(each.label for each in found.synthetic) == {"cross": 4}
 
 
+def test_fill_tops_every_class_up_to_a_number_and_leaves_larger_ones_alone(
+    dataset: Dataset, real: Path, synthetic: Path
+) -> None:
+    with pytest.raises(DataError, match="arm fill:6 adds no image to any class"):
+        check_counts(dataset, [parse_arm("fill:6")], validation_share=0.0)
+    for path in sorted((real / "train" / "cross").iterdir())[2:]:
+        path.unlink()
+    short = load_dataset(real, {"syn1": synthetic})
+    for number, added in ((5, {"cross": 3}), (8, {"circle": 2, "cross": 6, "square": 2})):
+        arm = parse_arm(f"fill:{number}")
+        check_counts(short, [arm], validation_share=0.0)
+        found = cell_images(short, arm=arm, seed=0, validation_share=0.0)
+        assert Counter(each.label for each in found.synthetic) == added
+        assert len(found.real) == 14
+
+
 def test_seeds_differ_in_everything_they_draw(dataset: Dataset) -> None:
     for arm in ("real", "add:1", "fewer:0.5", "copies:1", "more:0.5"):
         assert len({cell(dataset, arm, seed=seed).fingerprint for seed in range(5)}) > 3, arm

@@ -18,7 +18,7 @@ from PIL import Image
 from trainer.__main__ import main
 from trainer.data.dataset import load_dataset
 from trainer.data.groups import prefix
-from trainer.data.split import Split, SplitConfig, plan_split, write_split
+from trainer.data.split import Split, SplitConfig, plan_split, tail_counts, write_split
 from trainer.errors import ConfigError, DataError
 
 
@@ -88,6 +88,30 @@ def test_more_training_images_leave_the_test_images_and_keep_the_earlier_ones(im
     assert contents(few, "test") == contents(many, "test")
     assert contents(few, "train") < contents(many, "train")
     assert contents(plan(images, train=3, val=4), "train") == contents(few, "train")
+
+
+def test_a_long_tail_shrinks_by_its_factor_in_an_order_that_the_seed_draws() -> None:
+    classes = [f"class {number}" for number in range(10)]
+
+    def counts(**options: object) -> dict[str, int]:
+        values = {"images": "x", "out": "y", "train": 500, "long_tail": 100.0, **options}
+        return tail_counts(classes, SplitConfig(**values))  # type: ignore[arg-type]
+
+    assert list(counts().values()) == [500, 300, 180, 108, 65, 39, 23, 14, 8, 5]
+    assert list(counts(train=20).values())[-1] == 1
+    assert list(counts()) != list(counts(seed=1))
+    assert sorted(counts()) == classes
+
+
+def test_a_long_tail_keeps_the_test_images_and_part_of_the_training_images(images: Path) -> None:
+    whole, tail = plan(images), plan(images, long_tail=3.0)
+    assert contents(tail, "test") == contents(whole, "test")
+    assert contents(tail, "train") < contents(whole, "train")
+    labels = Counter(sample.label for sample in tail.parts["train"])
+    assert sorted(labels.values()) == [2, 6]
+    assert tail.to_dict()["config"] == {**whole.to_dict()["config"], "long_tail": 3.0}  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match="long_tail is 1"):
+        plan(images, long_tail=1)
 
 
 def test_equal_files_stay_on_one_side_even_across_classes(images: Path) -> None:
