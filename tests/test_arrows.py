@@ -7,6 +7,7 @@ An import counts wherever it stands: inside a function, and under TYPE_CHECKING 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -91,20 +92,23 @@ def module_of(path):
 MODULES = {module_of(path): path for path in SOURCES}
 
 
+@cache
 def imported_names(path):
     """Absolute names of everything a file imports, relative imports resolved:
     "client.run.events.as_dict".
     """
-    package = path.relative_to(ROOT).parent.parts
+    package, found = path.relative_to(ROOT).parent.parts, []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = [*package[: len(package) - node.level + 1]] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            found += [f"{module}.{alias.name}" for alias in node.names]
+    return found
 
 
+@cache
 def imported_modules(path):
     """The modules of this house that a file imports: "client.run.events"."""
     found = set()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def _has_code(path: Path) -> bool:
     return any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in body)
 
 
+@cache
 def covered() -> set[str]:
     """What the docstrings of test files say they cover."""
     found = set()
