@@ -44,7 +44,7 @@ def test_loss_and_gradient_equal_the_definition_to_1e_6(ids: list[int]) -> None:
     (expected_gradient,) = torch.autograd.grad(expected, features)
     found = multi_positive_loss(features, torch.tensor(ids), temperature=TEMPERATURE)
     (gradient,) = torch.autograd.grad(found, features)
-    assert abs(float(found - expected)) < 1e-6
+    assert abs(found.item() - expected.item()) < 1e-6
     assert float((gradient - expected_gradient).abs().max()) < 1e-6
 
 
@@ -55,7 +55,7 @@ def test_with_two_views_an_id_it_is_nt_xent() -> None:
     partner = torch.arange(12).roll(6)  # the second view of row i is row i + 6
     expected = functional.cross_entropy(logits, partner)
     found = multi_positive_loss(views, torch.arange(6).repeat(2), temperature=TEMPERATURE)
-    assert abs(float(found - expected)) < 1e-6
+    assert abs(found.item() - expected.item()) < 1e-6
     (one,), (other,) = torch.autograd.grad(found, views), torch.autograd.grad(expected, views)
     assert float((one - other).abs().max()) < 1e-6
 
@@ -74,7 +74,7 @@ def test_without_any_positive_the_loss_and_its_gradient_are_zero_not_nan() -> No
     features = features_of(4)
     found = multi_positive_loss(features, torch.arange(4))
     (gradient,) = torch.autograd.grad(found, features)
-    assert float(found) == 0.0
+    assert found.item() == 0.0
     assert float(gradient.abs().max()) == 0.0
 
 
