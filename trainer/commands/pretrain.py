@@ -18,7 +18,10 @@ def add_parser(commands: Any) -> None:
     parser = new_parser(commands, "pretrain", examples=EXAMPLES)
     add = parser.add_argument
     add(
-        *("--images", type=Path, nargs="+", required=True),
+        "--images",
+        type=Path,
+        nargs="+",
+        required=True,
         metavar="DIR",
         help="labelled folders; the prompts of their images are the captions",
     )
