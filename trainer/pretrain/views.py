@@ -143,7 +143,8 @@ def _turns(angle: torch.Tensor) -> torch.Tensor:
     turn = torch.eye(3).repeat(len(angle), 1, 1)
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
     turn[:, 1, 2], turn[:, 2, 1] = -angle.sin(), angle.sin()
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    turned: torch.Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return turned
 
 
 def _blurred(views: torch.Tensor, changes: Changes, random: torch.Generator) -> torch.Tensor:
