@@ -99,14 +99,16 @@ def probe(
     shots: Sequence[int],
     draws: int,
 ) -> list[Score]:
-    """Every backbone, head and number of shots, int64 labels [n] from 0 on."""
+    """Every backbone, head and number of shots, int64 labels [n] from 0 on. Where the shots are all
+    that there is, one draw is all draws, and there is no interval."""
     classes = int(train_labels.max()) + 1
+    most = int(torch.bincount(train_labels).max())
     found = []
     for name, features in backbones.items():
         for number in shots:
             rows = [
                 draw_shots(train_labels, shots=number, draw=draw, classes=classes)
-                for draw in range(draws)
+                for draw in range(1 if number >= most else draws)
             ]
             for head in HEADS:
                 scores = tuple(

@@ -42,10 +42,18 @@ def test_good_features_score_higher_than_noise_with_both_heads() -> None:
     assert len(found) == 2 * 2 * 2
     for head in HEADS:
         good, noise = found["good", head, 5], found["noise", head, 5]
-        assert good.mean > 0.9 and abs(noise.mean - 1 / 3) < 0.2
+        assert good.mean > 0.9
+        assert abs(noise.mean - 1 / 3) < 0.2
         step, within = good.above(noise)
         assert step == pytest.approx(good.mean - noise.mean)
-        assert within is not None and within[0] > 0.2
+        assert within is not None
+        assert within[0] > 0.2
+
+
+def test_shots_that_are_all_images_are_drawn_once() -> None:
+    part = features_of(LABELS, 8.0, 0)
+    scores = probe({"a": Features(part, part)}, LABELS, LABELS, shots=(19, 20), draws=3)
+    assert [len(each.accuracies) for each in scores] == [3, 3, 1, 1]
 
 
 def test_the_interval_is_students_t_over_draws() -> None:
@@ -81,4 +89,5 @@ def test_the_command_sets_the_run_beside_random_weights(
     assert {each["shots"] for each in values["scores"]} == {1, 3}
     assert main([*line, "--shots", "1"]) == 0
     table = capsys.readouterr().out
-    assert "random initialisation" in table and "1 shots" in table
+    assert "random initialisation" in table
+    assert "1 shots" in table

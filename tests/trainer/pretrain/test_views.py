@@ -62,8 +62,9 @@ def test_with_nothing_to_change_the_image_is_what_it_was() -> None:
 )
 def test_each_change_changes_something_and_stays_within_0_and_1(one: dict[str, float]) -> None:
     settings = {**vars(STILL), **one}
-    still = change(pixels_of(), STILL, generator_at(0, "views", 0))
-    found = change(pixels_of(), Changes(**settings), generator_at(0, "views", 0))
+    pixels = pixels_of(size_px=96)
+    still = change(pixels, STILL, generator_at(0, "views", 0))
+    found = change(pixels, Changes(**settings), generator_at(0, "views", 0))
     assert float((found - still).abs().max()) > 0.01
     assert -1e-5 <= float(found.min()) <= float(found.max()) <= 1.00001
 
