@@ -117,7 +117,7 @@ def _by_blocks(backbone: Any, pixels: Any, count: int, progress: Any) -> Any:
     import torch
 
     blocks = []
-    for rows in torch.arange(count).split(64):
+    for rows in torch.split(torch.arange(count), 64):
         blocks.append(backbone(pixels.take(rows)))
         progress.advance(len(rows))
     return torch.cat(blocks)

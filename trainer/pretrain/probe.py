@@ -139,4 +139,5 @@ def _accuracy(
     else:
         fit = fit_logistic(values, labels, num_classes=classes, seed=draw)
         logits = test @ fit.weight.to(test.dtype).T + fit.bias.to(test.dtype)
-    return (logits.argmax(dim=1) == test_labels).float().mean().item()
+    share: float = (logits.argmax(dim=1) == test_labels).float().mean().item()
+    return share

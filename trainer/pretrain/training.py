@@ -83,7 +83,7 @@ def _update(
     projected = learner.train()(views, config.each)
     loss = multi_positive_loss(projected, ids.to(device), temperature=config.temperature)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     value = loss.item()
     if value != value:
@@ -133,7 +133,8 @@ def own_neighbours(
     rows = order[:_PROBED]
     learner.eval()
     blocks = [
-        learner.features(pixels.take(part).to(device).float() / 255.0) for part in rows.split(64)
+        learner.features(pixels.take(part).to(device).float() / 255.0)
+        for part in torch.split(rows, 64)
     ]
     unit = functional.normalize(torch.cat(blocks).float().cpu(), dim=1)
     cosines = (unit @ unit.T).fill_diagonal_(-2.0)

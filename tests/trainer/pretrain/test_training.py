@@ -232,6 +232,27 @@ def test_a_grid_takes_the_run_for_a_weights_file(captioned: Path, tmp_path: Path
     assert again.fingerprint != weights.fingerprint
 
 
+def test_a_grid_trains_on_from_the_run_and_its_runs_say_so(
+    captioned: Path, tmp_path: Path, real: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pre, out = tmp_path / "pre", tmp_path / "grid"
+    main(command(captioned, pre))
+    wanted = find_weights("cnn:frozen", given=pre, allow_untrained=False).fingerprint
+    line = ["grid", "--real", str(real), "--ratios", "0", "--seeds", "1", "--updates", "2"]
+    both = ["--weights", f"cnn:frozen={pre}", "--weights", f"cnn:finetune={pre}"]
+    models = ["--models", "cnn:frozen,cnn:finetune", "--image-size", "32"]
+    assert main([*line, *models, *both, "--out", str(out)]) == 0
+    runs = [path.parent for path in sorted(out.glob("*/config.json"))]
+    assert len(runs) == 2
+    for run in runs:
+        stored = json.loads((run / "config.json").read_text())
+        assert stored["weights"] == "pre"
+        assert stored["weights_fingerprint"] == wanted
+        capsys.readouterr()
+        assert main(["predict", str(run), str(real / "test" / "circle" / "000.png")]) == 0
+        assert "000.png: " in capsys.readouterr().out
+
+
 def test_a_short_name_and_a_damaged_checkpoint(captioned: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     assert quick(model="vit_s", image_size_px=32).model == "timm:vit_small_patch16_224"
