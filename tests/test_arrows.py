@@ -72,7 +72,7 @@ FLOORS = {
         ("trainer.data",),
         ("trainer.analysis",),
         ("trainer.training",),
-        ("trainer.quality",),
+        ("trainer.quality", "trainer.pretrain"),
         ("trainer.grid", "trainer.shipping", "trainer.report"),
         ("trainer.commands",),
         ("trainer.experiments", "trainer.__main__"),

@@ -12,6 +12,8 @@ COMMANDS = {
     "leaks": "find images shared by the training, test and synthetic images",
     "distance": "compare synthetic sources with real images: which is closest",
     "estimate": "from a small sample: will more synthetic images help?",
+    "pretrain": "learn a backbone from synthetic images and their captions",
+    "probe": "judge a pretrained backbone by a few real images",
     "tune": "find hyper-parameters by cross-validation",
     "grid": "train models x arms x budgets x seeds, and report",
     "report": "rebuild results.csv and report.html from the finished runs",

@@ -213,7 +213,8 @@ def _add_weights_options(parser: argparse.ArgumentParser) -> None:
         "--weights",
         action="append",
         metavar="[MODEL=]FILE",
-        help="safetensors or a state dict; repeat for each pretrained model",
+        help="safetensors, a state dict, or the folder of a pretrain run; repeat for each "
+        "pretrained model",
     )
     pretrained.add_argument(
         "--allow-untrained",

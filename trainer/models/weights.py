@@ -37,6 +37,7 @@ from trainer.progress import Progress
 logger = logging.getLogger(__name__)
 
 UNTRAINED = "untrained"
+WEIGHTS_FILE = "model.safetensors"  # in a folder that is given for a file
 _UNTRAINED_SEED = 0
 _CHUNK_BYTES = 1 << 20
 # torchvision's file has 'denselayer1.norm.1.weight' while the module is called 'norm1'.
@@ -95,6 +96,11 @@ def given_weights(options: str | Sequence[str] | None, models: Sequence[str]) ->
     return found
 
 
+def weights_file(given: Path) -> Path:
+    """`given`, or the weights in it if it is a folder, as `synthgrid pretrain` writes them."""
+    return given / WEIGHTS_FILE if given.is_dir() else given
+
+
 def find_weights(
     model: str, *, given: Path | None, allow_untrained: bool, timeout_s: float = 5.0
 ) -> Weights:
@@ -106,9 +112,11 @@ def find_weights(
             not allowed.
     """
     if given is not None:
-        if not given.is_file():
-            raise WeightsError(f"weights file {given} does not exist; check --weights")
-        return Weights(given.name, file_fingerprint(given), given)
+        path = weights_file(given)
+        if not path.is_file():
+            raise WeightsError(f"weights file {path} does not exist; check --weights")
+        name = given.resolve().name if given.is_dir() else given.name
+        return Weights(name, file_fingerprint(path), path)
     try:
         file = published_weights(model)
         path = cached_weights(file, timeout_s=timeout_s)

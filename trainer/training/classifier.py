@@ -29,6 +29,7 @@ from trainer.models.weights import (
     load_backbone,
     load_pretrained,
     published_weights,
+    weights_file,
 )
 from trainer.runs import DONE, GRID_FILE, read_json_file
 from trainer.training.engine import Standardise
@@ -211,6 +212,7 @@ def backbone_weights(folder: Path, config: Mapping[str, Any], *, given: Path | N
     path = given or _weights_of_grid(folder.parent, str(config["model"]))
     if path is None:
         path = cached_weights(published_weights(str(config["model"])), timeout_s=5.0)
+    path = weights_file(path)
     if not path.is_file():
         raise WeightsError(
             f"the backbone's weights {path} are missing; give their file with --weights FILE"
