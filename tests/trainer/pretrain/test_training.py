@@ -152,6 +152,20 @@ def test_a_stopped_run_goes_on_to_the_same_bits(captioned: Path, tmp_path: Path,
     assert [row["update"] for row in curves[0]] == [3, 6]
 
 
+def test_a_point_of_the_curve_is_the_mean_loss_since_the_point_before(
+    captioned: Path, tmp_path: Path
+) -> None:
+    source = read_source([captioned])
+
+    def curve(name: str, every: int) -> list[float]:
+        out = tmp_path / name
+        _, position = pretrain(quick(), source, out, device=CPU, curve_every=every)
+        return [row["loss"] for row in position.curve]
+
+    single, triple = curve("single", 1), curve("triple", 3)
+    assert triple == pytest.approx([sum(single[:3]) / 3, sum(single[3:]) / 3])
+
+
 @pytest.mark.slow
 def test_killed_three_times_it_ends_with_the_same_weights(captioned: Path, tmp_path: Path) -> None:
     more = ("--checkpoint-every", "1", "--curve-every", "50")
