@@ -64,8 +64,9 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 def pretrain(options: argparse.Namespace) -> int:
     """Trains, or goes on, and says what came of it."""
     from trainer.errors import ConfigError
+    from trainer.grid.lock import refuse_unfinished
     from trainer.pretrain.config import new_config
-    from trainer.pretrain.output import has_checkpoint, open_out, write_result
+    from trainer.pretrain.output import has_checkpoint, locked, open_out, write_result
     from trainer.pretrain.source import read_source
     from trainer.pretrain.training import pretrain as train
     from trainer.training.compute import pick_device
@@ -84,21 +85,24 @@ def pretrain(options: argparse.Namespace) -> int:
     )
     if min(options.checkpoint_every, options.curve_every) < 1:
         raise ConfigError("--checkpoint-every and --curve-every must be at least 1")
+    for folder in options.images:
+        refuse_unfinished(folder)
     source = read_source(options.images)
     if open_out(options.out, config, source):
         print(f"{options.out} is finished; nothing to do")
         return 0
     if has_checkpoint(options.out):
         print(f"going on with {options.out}")
-    learner, position = train(
-        config,
-        source,
-        options.out,
-        device=pick_device(options.device),
-        checkpoint_every=options.checkpoint_every,
-        curve_every=options.curve_every,
-    )
-    write_result(options.out, config, source, learner, position)
+    with locked(options.out):
+        learner, position = train(
+            config,
+            source,
+            options.out,
+            device=pick_device(options.device),
+            checkpoint_every=options.checkpoint_every,
+            curve_every=options.curve_every,
+        )
+        write_result(options.out, config, source, learner, position)
     last = position.curve[-1]
     knn = "" if last["knn"] is None else f", kNN {last['knn']:.1%} among its own images"
     print(

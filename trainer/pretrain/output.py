@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
+from comfy_nodes.labelset import try_lock
 from comfy_nodes.labelset.files import write_atomically
 from trainer.errors import ConfigError, DataError
 from trainer.models.weights import WEIGHTS_FILE
@@ -27,6 +30,7 @@ from trainer.pretrain.source import Source
 from trainer.runs import read_json_file, to_json
 
 CONFIG, CURVE, CARD = "config.json", "curve.json", "README.md"
+_LOCK = ".pretrain.lock"
 _FORMAT = 1
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "timm")
 
@@ -72,6 +76,19 @@ def open_out(out: Path, config: PretrainConfig, source: Source) -> bool:
     }
     write_atomically(path, to_json(values))
     return False
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """One process at a time trains in `out`, which exists; the lock ends with its process.
+
+    Raises:
+        ConfigError: another one does.
+    """
+    with (out / _LOCK).open("ab") as file:
+        if not try_lock(file):
+            raise ConfigError(f"{out} is being trained by another process; wait for it")
+        yield
 
 
 def _differing(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:

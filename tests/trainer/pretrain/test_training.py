@@ -26,6 +26,7 @@ from trainer.models.weights import find_weights, given_weights, load_backbone, w
 from trainer.pretrain.checkpoint import CHECKPOINT
 from trainer.pretrain.config import PretrainConfig, new_config
 from trainer.pretrain.networks import Learner, Projector, new_optimiser
+from trainer.pretrain.output import locked, open_out
 from trainer.pretrain.source import read_source
 from trainer.pretrain.training import batch_of, pretrain
 
@@ -151,6 +152,20 @@ def test_a_stopped_run_goes_on_to_the_same_bits(captioned: Path, tmp_path: Path,
     assert [row["update"] for row in curves[0]] == [3, 6]
 
 
+def test_a_point_of_the_curve_is_the_mean_loss_since_the_point_before(
+    captioned: Path, tmp_path: Path
+) -> None:
+    source = read_source([captioned])
+
+    def curve(name: str, every: int) -> list[float]:
+        out = tmp_path / name
+        _, position = pretrain(quick(), source, out, device=CPU, curve_every=every)
+        return [row["loss"] for row in position.curve]
+
+    single, triple = curve("single", 1), curve("triple", 3)
+    assert triple == pytest.approx([sum(single[:3]) / 3, sum(single[3:]) / 3])
+
+
 @pytest.mark.slow
 def test_killed_three_times_it_ends_with_the_same_weights(captioned: Path, tmp_path: Path) -> None:
     more = ("--checkpoint-every", "1", "--curve-every", "50")
@@ -213,6 +228,18 @@ def test_a_folder_of_something_else_is_left_alone(
     assert main(command(captioned, tmp_path / "pre")) == 0
     assert main(command(captioned, tmp_path / "pre", "--seed", "1")) == 1
     assert "seed 0 there, 1 here" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_train_one_run(
+    captioned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "pre"
+    open_out(out, quick(width=0, out=256), read_source([captioned]))
+    with locked(out):
+        assert main(command(captioned, out)) == 1
+    assert "by another process" in capsys.readouterr().err
+    assert not (out / CHECKPOINT).exists()
+    assert main(command(captioned, out)) == 0
 
 
 def test_a_grid_takes_the_run_for_a_weights_file(captioned: Path, tmp_path: Path) -> None:

@@ -42,6 +42,17 @@ def test_a_step_draws_the_same_whatever_was_drawn_before_it() -> None:
     assert not all(torch.equal(other[0], each) for each in other[1:])
 
 
+def test_each_pass_has_its_own_order_and_draws_other_images() -> None:
+    groups = tuple(tuple(range(10 * number, 10 * number + 10)) for number in range(6))
+    passes = [
+        draw_rows(groups, step=step, seed=1, captions=6, each=2)[0].tolist() for step in range(3)
+    ]
+    assert len({tuple(row // 10 for row in each) for each in passes}) == 3
+    assert len({frozenset(each) for each in passes}) == 3
+    images = [tuple(row % 10 for row in each) for each in passes]
+    assert len(set(images)) == 3
+
+
 def test_changes_follow_from_the_generator_alone() -> None:
     one, again = (change(pixels_of(), Changes(), generator_at(3, "views", 5)) for _ in range(2))
     assert torch.equal(one, again)
