@@ -36,7 +36,7 @@ def grid_locked(root: Path) -> Iterator[None]:
 
 
 def refuse_unfinished(root: Path) -> None:
-    """Makes sure that no client is writing this synthetic folder: a grid over half of it could not
+    """Makes sure that no client is writing this synthetic folder: what is made from half of it could not
     be repeated.
 
     What a killed client left behind does no harm: its unfinished last line is left out when the
@@ -48,5 +48,5 @@ def refuse_unfinished(root: Path) -> None:
     if is_locked(root / CLIENT_LOCK):
         raise DataError(
             f"a client is still writing {root}; wait until it has finished, or stop it, then run "
-            "the grid again"
+            "this again"
         )
