@@ -248,10 +248,10 @@ class Workflow:
     def _refuse_bank_files(self, templates: str) -> None:
         for bank in (*BANKS, "bank"):
             if str(self.value(templates, f"{bank}_file", "")).strip():
-                read = "a bank" if bank == "bank" else bank
+                read, them = ("a bank", "it") if bank == "bank" else (bank, "them")
                 raise WorkflowError(
                     f"{self.name_of(templates)} reads {read} from a file on the server; "
-                    f"give it to the client: --{_flag(bank)}"
+                    f"give {them} to the client: --{_flag(bank)}"
                 )
 
     def number(self, node_id: str, name: str, default: int) -> int:

@@ -15,6 +15,7 @@ from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
 from comfy_nodes.labelset import sha256
 from comfy_nodes.plan import ClassEntry
+from comfy_nodes.prompt_bank import ClassBank, PromptBank
 from tests.comfy_nodes.helpers import scanned_records
 
 FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "api"
@@ -78,6 +79,21 @@ def test_a_bank_file_on_the_server_is_refused_unless_the_client_is_given_the_ban
         workflow.plan()
     given = ("a {class} {context} {style}",) if bank == "templates" else ("at night",)
     assert getattr(patch(workflow, Options(**{bank: given})).plan().templates, bank) == given
+
+
+def test_a_prompt_bank_on_the_server_is_refused_unless_the_client_is_given_one():
+    workflow = load_workflow(FOLDER / "sd15_class_prompts_banks.json")
+    node_id = workflow.only_id_of("SynthGridPromptTemplates")
+    workflow = workflow.with_values({(node_id, "bank_file"): "bank.json"})
+    with pytest.raises(
+        WorkflowError, match="reads a bank from a file on the server; give it .*--bank"
+    ):
+        workflow.plan()
+    label = workflow.classes()[0].name
+    bank = PromptBank(classes={label: ClassBank(contexts=("at night",))})
+    plan = patch(workflow, Options(bank=bank)).plan()
+    assert plan.templates.bank("context", label) == ("at night",)
+    assert len(plan.templates.bank("context", workflow.classes()[1].name)) > 1
 
 
 def test_the_client_puts_images_where_they_belong_itself():
