@@ -36,8 +36,8 @@ def grid_locked(root: Path) -> Iterator[None]:
 
 
 def refuse_unfinished(root: Path) -> None:
-    """Makes sure that no client is writing this synthetic folder: what is made from half of it could not
-    be repeated.
+    """Makes sure that no client is writing this synthetic folder: what is made from half of it
+    could not be repeated.
 
     What a killed client left behind does no harm: its unfinished last line is left out when the
     folder is read.

@@ -86,7 +86,7 @@ def test_a_prompt_bank_on_the_server_is_refused_unless_the_client_is_given_one()
     node_id = workflow.only_id_of("SynthGridPromptTemplates")
     workflow = workflow.with_values({(node_id, "bank_file"): "bank.json"})
     with pytest.raises(
-        WorkflowError, match="reads a bank from a file on the server; give it .*--bank"
+        WorkflowError, match=r"reads a bank from a file on the server; give it .*--bank"
     ):
         workflow.plan()
     label = workflow.classes()[0].name
