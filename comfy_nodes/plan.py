@@ -24,20 +24,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from itertools import chain
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from .alternatives import Choice, Parts, Wildcard, all_parts, parse, shortened
+from .alternatives import parse
 from .classes import ClassEntry, classes_from_json, parse_classes, read_classes, refuse_duplicates
 from .draws import draw, hash_integer
 from .errors import PlanError
 from .listing import listing, parse_lines
 from .prompt_bank import ClassBank
-from .wildcards import Extent, Wildcards
+from .templates import (
+    BANK_OF,
+    DEFAULT_TEMPLATE,
+    PLACEHOLDERS,
+    PromptTemplates,
+    fill,
+    filled,
+    placeholders,
+)
 
 __all__ = [
     "DEFAULT_TEMPLATE",
@@ -65,12 +71,8 @@ MOST_ATTEMPTS = 9_999  # further ones, at one row
 MOST_PER_CLASS = 1_000_000  # images
 MOST_PER_BATCH = 4096  # images
 MOST_PER_PROMPT = 1_000_000  # images
-DEFAULT_TEMPLATE = "a photo of a {class}"
-PLACEHOLDERS = ("class", "definition", "context", "style")
 # In plans that have alternatives or wildcards: how to read them. Another way gets another name.
 SYNTAX = "alternatives and wildcards"
-_BANKS = {"context": "contexts", "style": "styles"}  # placeholder -> its bank
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -91,137 +93,6 @@ class ImageSpec:
     context: str | None = None
     style: str | None = None
     attempt: int = 0
-
-
-@dataclass(frozen=True)
-class PromptTemplates:
-    """Prompt templates, the banks that fill their placeholders, and the wildcards of both.
-
-    Templates and banks may have alternatives and wildcards (comfy_nodes.alternatives). `wildcards`
-    are (name, entries), only those that are used. With `is_literal` braces in banks and "__" are
-    plain text, as in plans made before there were any. `per_class` is (class, its own definition,
-    contexts and styles): a class uses its own where it has some, and otherwise the common ones.
-
-    Raises:
-        PlanError: no template, an unknown placeholder, a placeholder whose bank is empty, or
-            alternatives or wildcards that are malformed or missing.
-    """
-
-    templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
-    negative_prompt: str = ""
-    contexts: tuple[str, ...] = ()
-    styles: tuple[str, ...] = ()
-    wildcards: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    is_literal: bool = False
-    per_class: tuple[tuple[str, ClassBank], ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.templates:
-            raise PlanError(
-                f"no prompt template; give at least one, for example '{DEFAULT_TEMPLATE}'"
-            )
-        for template in self.templates:
-            self._check(template)
-        if self.is_literal:
-            return
-        for name, bank in _BANKS.items():
-            for entry in self._all(bank):
-                self._explained(f"{name} '{shortened(entry)}'", entry)
-        if any(isinstance(each, (Choice, Wildcard)) for each in all_parts(self._negative())):
-            raise PlanError(
-                "the negative prompt is the same for every image; it cannot have alternatives or "
-                "wildcards"
-            )
-
-    def _negative(self) -> Parts:
-        try:
-            return parse(self.negative_prompt).parts
-        except PlanError as error:
-            raise PlanError(f"negative prompt: {error}") from error
-
-    def _explained(self, what: str, text: str) -> Extent:
-        try:
-            return self._lists.check(text)
-        except PlanError as error:
-            raise PlanError(f"{what}: {error}") from error
-
-    def _check(self, template: str) -> None:
-        shown = f"template '{shortened(template)}'"
-        if self.is_literal:
-            names = frozenset(placeholders(template))
-            names_class = bool(names & {"class", "definition"})
-        else:
-            extent = self._explained(shown, template)
-            names, names_class = extent.names, extent.names_class
-        for name in sorted(names):
-            if name not in PLACEHOLDERS:
-                known = ", ".join("{" + each + "}" for each in PLACEHOLDERS)
-                raise PlanError(f"unknown placeholder '{{{name}}}' in {shown}; known: {known}")
-        for name, bank in _BANKS.items():
-            if name in names and not any(self._all(bank)):
-                raise PlanError(
-                    f"{shown} uses {{{name}}} but there are no {name}s; add some, one per line"
-                )
-        if not names_class:
-            raise PlanError(
-                f"{shown} does not name the class: every class would get the same prompt; "
-                "add {class}"
-            )
-
-    def _all(self, bank: str) -> Iterator[str]:
-        """The entries of a bank, "contexts" or "styles": the common ones, then each class's own."""
-        yield from getattr(self, bank)
-        for _, own in self.per_class:
-            yield from getattr(own, bank)
-
-    @cached_property
-    def _own(self) -> dict[str, ClassBank]:
-        return dict(self.per_class)
-
-    def bank(self, kind: str, label: str) -> tuple[str, ...]:
-        """What a class's prompts draw "context" or "style" from; () if there is nothing."""
-        own: tuple[str, ...] = getattr(self._own.get(label), _BANKS[kind], ())
-        common: tuple[str, ...] = getattr(self, _BANKS[kind])
-        return own or common
-
-    def definition(self, entry: ClassEntry) -> str:
-        """A class's own words if it has some, otherwise those of the bank, otherwise ""."""
-        own = self._own.get(entry.name)
-        return entry.definition or (own.definition if own else "")
-
-    def for_classes(self, labels: Collection[str]) -> PromptTemplates:
-        """The same without what belongs to other classes."""
-        kept = tuple((name, own) for name, own in self.per_class if name in labels)
-        return self if len(kept) == len(self.per_class) else replace(self, per_class=kept)
-
-    @cached_property
-    def _lists(self) -> Wildcards:
-        return Wildcards(dict(self.wildcards))
-
-    @cached_property
-    def expands(self) -> bool:
-        """Whether any text has alternatives or wildcards, so that rows draw from them."""
-        texts = chain(self.templates, *map(self._all, _BANKS.values()))
-        return not self.is_literal and any(parse(text).is_special for text in texts)
-
-    @property
-    def names(self) -> set[str]:
-        """Every placeholder that a prompt may have."""
-        if not self.expands:
-            return {name for template in self.templates for name in placeholders(template)}
-        return set().union(*(self._lists.check(template).names for template in self.templates))
-
-    def pieces(self, template: str, seed: int) -> Sequence[str]:
-        """A template of the row with this seed: text and names by turns, text first and last."""
-        return self._lists.pieces(template, seed, "template") if self.expands else _pieces(template)
-
-    def text(self, kind: str, entry: str, seed: int) -> str:
-        """An entry of a bank, "context" or "style", as the row with this seed has it."""
-        if not self.expands:
-            return entry
-        pieces = self._lists.pieces(entry, seed, kind)
-        pieces[1::2] = ["{" + name + "}" for name in pieces[1::2]]  # no placeholders in a bank
-        return "".join(pieces)
 
 
 @dataclass(frozen=True)
@@ -267,7 +138,7 @@ class GenerationPlan:
                     f"a template uses {{definition}} but these classes have none: "
                     f"{listing(missing)}; write them as 'name: definition'"
                 )
-        for name in _BANKS:
+        for name in BANK_OF:
             missing = [
                 entry.name
                 for entry in self.classes
@@ -313,7 +184,7 @@ class GenerationPlan:
         pieces = texts.pieces(template, first)
         drawn: dict[str, str] = {}
         values = {"class": entry.name, "definition": texts.definition(entry)}
-        for kind in _BANKS:
+        for kind in BANK_OF:
             if kind in pieces[1::2]:
                 bank = texts.bank(kind, entry.name)
                 drawn[kind] = draw(bank, self.seed, entry.name, kind, group)
@@ -325,7 +196,7 @@ class GenerationPlan:
         return ImageSpec(
             index=index,
             label=entry.name,
-            prompt=_filled(pieces, values),
+            prompt=filled(pieces, values),
             negative_prompt=texts.negative_prompt,
             seed=seed,
             template=template,
@@ -429,22 +300,6 @@ class GenerationPlan:
         )
 
 
-def placeholders(template: str) -> list[str]:
-    """The names between braces, in order: "a {style} {class}" -> ["style", "class"]."""
-    return list(_pieces(template)[1::2])
-
-
-def fill(template: str, values: Mapping[str, str | None]) -> str:
-    """The template with every placeholder replaced; braces in the values stay as they are."""
-    return _filled(_pieces(template), values)
-
-
-def _filled(pieces: Sequence[str], values: Mapping[str, str | None]) -> str:
-    filled = list(pieces)
-    filled[1::2] = [values[name] or "" for name in filled[1::2]]
-    return "".join(filled)
-
-
 def _has_special(values: Mapping[str, Any]) -> bool:
     """Whether a plan's texts would be read otherwise today than before there were alternatives."""
     texts = [values.get("negative_prompt", "")]
@@ -453,12 +308,6 @@ def _has_special(values: Mapping[str, Any]) -> bool:
         return any(parse(text).is_special for text in texts)
     except PlanError:  # it is refused today
         return True
-
-
-@lru_cache(maxsize=256)
-def _pieces(template: str) -> tuple[str, ...]:
-    """Text and names by turns, text first and last: "a {class}!" -> ("a ", "class", "!")."""
-    return tuple(_PLACEHOLDER.split(template))
 
 
 def fingerprint(value: Any) -> str:

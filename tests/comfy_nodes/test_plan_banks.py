@@ -1,6 +1,6 @@
 """Plans whose classes have their own prompts, and prompts that several images share.
 
-Covers: comfy_nodes.plan.
+Covers: comfy_nodes.plan, comfy_nodes.templates.
 """
 
 import json
