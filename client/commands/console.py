@@ -138,14 +138,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def plan_values(plan: GenerationPlan, batch_size: int) -> dict[str, Any]:
-    """What `plan --json` prints: exact counts and the first prompts.
+def plan_values(plan: GenerationPlan, batch_size: int, rows: range | None = None) -> dict[str, Any]:
+    """What `plan --json` prints: exact counts and the first prompts, of all rows or of these.
 
     Raises:
         LabelsetError: two classes would share a folder.
     """
     folders, texts = folder_names(plan.counts()), plan.templates
-    rows = [plan.row(index) for index in range(min(FIRST_PROMPTS, len(plan)))]
+    rows = range(len(plan)) if rows is None else rows
+    first = [plan.row(index) for index in rows[:FIRST_PROMPTS]]
+    step = len(plan.classes)
     return {
         "plan_id": plan.plan_id,
         "classes": [
@@ -155,35 +157,38 @@ def plan_values(plan: GenerationPlan, batch_size: int) -> dict[str, Any]:
                 "contexts": len(texts.bank("context", entry.name)),
                 "styles": len(texts.bank("style", entry.name)),
                 "folder": folders[entry.name],
-                "images": plan.images_per_class,
+                "images": len(range(rows.start + (number - rows.start) % step, rows.stop, step)),
             }
-            for entry in plan.classes
+            for number, entry in enumerate(plan.classes)
         ],
         "images_per_class": plan.images_per_class,
         "images_per_prompt": plan.images_per_prompt,
         "images": len(plan),
+        "rows": [rows.start, rows.stop],
         "batch_size": batch_size,
-        "batches": plan.batch_count(batch_size),
+        "batches": -(-rows.stop // batch_size) - rows.start // batch_size,
         "seed": plan.seed,
         "first_prompts": [
             {"index": row.index, "label": row.label, "prompt": row.prompt, "seed": row.seed}
-            for row in rows
+            for row in first
         ],
     }
 
 
-def plan_table(plan: GenerationPlan, batch_size: int) -> str:
+def plan_table(plan: GenerationPlan, batch_size: int, rows: range | None = None) -> str:
     """The same as text."""
-    values = plan_values(plan, batch_size)
+    values = plan_values(plan, batch_size, rows)
+    part = f"rows {rows.start}:{rows.stop} of them, " if rows is not None else ""
     shown = values["classes"][:MOST_CLASSES]
-    rows = [(each["name"], each["folder"], str(each["images"])) for each in shown]
-    lines = _table(("class", "folder", "images"), rows)
+    cells = [(each["name"], each["folder"], str(each["images"])) for each in shown]
+    lines = _table(("class", "folder", "images"), cells)
     if len(values["classes"]) > len(shown):
         lines.append(f"... and {len(values['classes']) - len(shown)} more classes")
     lines += [
         "",
-        f"{len(plan.classes)} classes x {plan.images_per_class} images = {len(plan)} images, "
-        f"in {values['batches']} batches of {batch_size} (plan {plan.plan_id}, seed {plan.seed})",
+        f"{len(plan.classes)} classes x {plan.images_per_class} images = {len(plan)} images, {part}"
+        f"in {values['batches']} batch{'es' * (values['batches'] != 1)} of {batch_size} "
+        f"(plan {plan.plan_id}, seed {plan.seed})",
         "",
         "first prompts:",
         *(f"  {row['index']}: {row['prompt']}" for row in values["first_prompts"]),

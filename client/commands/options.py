@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfy_nodes.errors import PlanError
-from comfy_nodes.plan import parse_lines, read_classes
+from comfy_nodes.plan import GenerationPlan, parse_lines, read_classes
 from comfy_nodes.prompt_bank import read_prompt_bank
 
 from ..errors import AccessError, ClientError, ServerError, WorkflowError
@@ -36,6 +37,32 @@ def new_parser(commands: Any, name: str, *, examples: str) -> argparse.ArgumentP
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return parser
+
+
+def add_rows_option(parser: argparse.ArgumentParser) -> None:
+    """Which part of the plan."""
+    parser.add_argument(
+        "--rows",
+        metavar="A:B",
+        help="only rows A to B-1 of the plan; several machines make a range each (A: and :B too)",
+    )
+
+
+def rows_of(text: str | None, plan: GenerationPlan) -> range | None:
+    """The rows that --rows names; None for all.
+
+    Raises:
+        PlanError: it is not a range, or not one of this plan.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d{0,18}):(\d{0,18})\s*", text)
+    if not match:
+        raise PlanError(f"--rows {text} is not a range; write A:B, such as 0:1000 or 1000:")
+    start, end = int(match[1] or 0), int(match[2] or len(plan))
+    if not start < end <= len(plan):
+        raise PlanError(f"--rows {text} is not within this plan, whose rows are 0:{len(plan)}")
+    return range(start, end)
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:

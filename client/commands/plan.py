@@ -13,7 +13,7 @@ from comfy_nodes.plan import GenerationPlan, PromptTemplates
 from comfy_nodes.prompt_bank import PromptBank
 
 from ..workflow.options import Options, bank_for, patch, wildcard_in
-from .options import add_plan_options, new_parser, options_of
+from .options import add_plan_options, add_rows_option, new_parser, options_of, rows_of
 
 if TYPE_CHECKING:
     from ..workflow.graph import Workflow
@@ -38,6 +38,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_plan_options(parser)
+    add_rows_option(parser)
     parser.set_defaults(command=show_plan)
 
 
@@ -51,10 +52,11 @@ def show_plan(args: argparse.Namespace) -> int:
         plan, batch_size = workflow.plan(), workflow.batch_size
     else:
         plan, batch_size = _plan_of(options), options.batch_size or DEFAULT_BATCH_SIZE
+    rows = rows_of(args.rows, plan)
     if args.json:
-        print(json.dumps(plan_values(plan, batch_size), indent=1))
+        print(json.dumps(plan_values(plan, batch_size, rows), indent=1))
         return 0
-    print(plan_table(plan, batch_size))
+    print(plan_table(plan, batch_size, rows))
     if plan.images_per_class > SAMPLE_PER_CLASS:
         print(
             f"\nmake a sample first: synthgrid run WORKFLOW --per-class {SAMPLE_PER_CLASS} --out "

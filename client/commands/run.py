@@ -15,10 +15,12 @@ from .options import (
     add_fleet_options,
     add_image_options,
     add_plan_options,
+    add_rows_option,
     fleet_of,
     new_parser,
     object_info_of,
     replacements_of,
+    rows_of,
     workflow_of,
 )
 
@@ -54,6 +56,7 @@ def add_parser(commands: Any) -> None:
     add_event_options(parser)
     add_fleet_options(parser)
     add_plan_options(parser)
+    add_rows_option(parser)
     add_image_options(parser)
     parser.set_defaults(command=run)
 
@@ -98,6 +101,7 @@ def generate(
     from .console import ProgressBar
 
     json_events = getattr(args, "json_events", False)
+    rows = rows_of(getattr(args, "rows", None), workflow.plan())
     with ProgressBar() as bar, StateKeeper(out) as keeper:
 
         def show(progress: RunProgress) -> None:
@@ -109,7 +113,9 @@ def generate(
             if json_events:
                 _print_event(event)
 
-        return run_plan(workflow, servers, out, on_progress=show, on_event=tell, attempts=attempts)
+        return run_plan(
+            workflow, servers, out, on_progress=show, on_event=tell, attempts=attempts, rows=rows
+        )
 
 
 def tell_result(summary: RunSummary, args: argparse.Namespace, *, quiet: bool = False) -> None:

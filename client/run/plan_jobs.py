@@ -33,12 +33,14 @@ _NAMESPACE = uuid.UUID("6f3a3cf0-3c1e-5a5b-9d55-0c1b7f3b4a21")
 
 
 class PlanWork:
-    """The jobs of one folder's plan. Only `save` and `missing_jobs` touch the folder."""
+    """The jobs of one folder's plan, or of a range of its rows. Only `save` and `missing_jobs`
+    touch the folder."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, rows: range | None = None) -> None:
         self.folder = folder
         self.workflow = folder.workflow
         self.plan = folder.plan
+        self.rows = range(len(self.plan)) if rows is None else rows
         self._saver = self.workflow.only_id_of(SAVER)
         self._fingerprint = self.workflow.fingerprint
         self._size = self.workflow.batch_size
@@ -56,7 +58,7 @@ class PlanWork:
         if stats is None:
             validate(self.workflow, object_info)
             return
-        missing = len(self.plan) - self.folder.count()
+        missing = len(self.rows) - self.count()
         found = check(self.workflow, object_info, stats=stats, out=self.folder.root, images=missing)
         refuse(found)
         for each in found:
@@ -79,16 +81,18 @@ class PlanWork:
             f"synthgrid verify {self.folder.root} --repair"
         )
         reasons |= dict.fromkeys(sorted(self.folder.in_the_way()), blocked)
+        reasons = {index: reason for index, reason in reasons.items() if index in self.rows}
         self._given_up = reasons
         return reasons
 
     def missing_jobs(self) -> Iterator[Job]:
         """A job for each batch that lacks images, in order, without those that are given up."""
-        for batch_index in range(self.plan.batch_count(self._size)):
+        first, end = self.rows.start // self._size, -(-self.rows.stop // self._size)
+        for batch_index in range(first, end):
             missing = [
                 index
                 for index in self.folder.missing(self._rows(batch_index))
-                if index not in self._given_up
+                if index in self.rows and index not in self._given_up
             ]
             if missing:
                 yield Job(batch_index, tuple(missing))
@@ -127,13 +131,25 @@ class PlanWork:
         """The class of a planned image."""
         return self.plan.classes[index % len(self.plan.classes)].name
 
+    def planned_by_class(self) -> Counter[str]:
+        """How many images of each class there will be."""
+        step = len(self.plan.classes)
+        firsts = self.rows[:step]  # every class comes once in so many rows
+        return Counter({self.label(row): len(range(row, self.rows.stop, step)) for row in firsts})
+
     def missing_by_class(self) -> Counter[str]:
-        """How many images of each class the folder lacks."""
+        """How many of these images of each class the folder lacks."""
         counts: Counter[str] = Counter()
-        for start in range(0, len(self.plan), _MANY_ROWS):
-            rows = range(start, min(start + _MANY_ROWS, len(self.plan)))
+        for start in range(self.rows.start, self.rows.stop, _MANY_ROWS):
+            rows = range(start, min(start + _MANY_ROWS, self.rows.stop))
             counts.update(self.label(index) for index in self.folder.missing(rows))
         return counts
+
+    def count(self) -> int:
+        """How many of these images the folder has."""
+        if len(self.rows) == len(self.plan):
+            return self.folder.count()
+        return len(self.rows) - self.missing_by_class().total()
 
     def entries(self, result: JobResult) -> dict[int, tuple[ImageRecord, Any]]:
         """Plan index -> (record, location of the image), for the records of planned rows.

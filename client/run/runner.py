@@ -84,6 +84,7 @@ def run_plan(
     queue_depth: int = DEPTH,
     patience: Patience | None = None,
     attempts: int | None = None,
+    rows: range | None = None,
 ) -> RunSummary:
     """Makes every image of the workflow's plan that the folder lacks, on one or more servers.
 
@@ -99,6 +100,7 @@ def run_plan(
         patience: how long to wait for what.
         attempts: how often a row whose image a check rejected is made again; by default without a
             limit, each time with another seed.
+        rows: the rows of the plan to make, by default all. The folder is that of the whole plan.
 
     Raises:
         PlanError, WorkflowError: the workflow makes no plan, or cannot run on any of the servers.
@@ -117,7 +119,7 @@ def run_plan(
         if resumed:
             stack.enter_context(folder.locked())
             folder.open()
-        run = _Run(folder, attempts=attempts, on_progress=on_progress, on_event=on_event)
+        run = _Run(folder, rows, attempts=attempts, on_progress=on_progress, on_event=on_event)
         if resumed and run.is_done():
             return run.nothing_to_do()
         dispatcher = Dispatcher(
@@ -149,18 +151,20 @@ class _Run:
     def __init__(
         self,
         folder: RunFolder,
+        rows: range | None,
         *,
         attempts: int | None,
         on_progress: Callable[[RunProgress], None] | None,
         on_event: Callable[[events.AnyEvent], None] | None,
     ) -> None:
-        self.work = PlanWork(folder)
+        self.work = PlanWork(folder, rows)
         self._used_up = tuple(
             index
             for index in folder.made_again()
-            if attempts is not None and folder.attempt(index) > attempts
+            if attempts is not None and folder.attempt(index) > attempts and index in self.work.rows
         )
         self._plan = self.work.plan
+        self._total = len(self.work.rows)
         self._folder = folder
         self._on_progress = on_progress
         self._on_event = on_event
@@ -169,16 +173,16 @@ class _Run:
 
     def is_done(self) -> bool:
         """Whether every image exists, except those that have been rejected too often."""
-        return self._folder.count() + len(self._used_up) == len(self._plan)
+        return self.work.count() + len(self._used_up) == self._total
 
     def nothing_to_do(self) -> RunSummary:
         """The result of a run that makes nothing."""
         self._folder.labelled.write_card()
-        classes, existing = Counter(self._plan.counts()), self._folder.count()
+        classes, existing = self.work.planned_by_class(), self.work.count()
         classes.subtract(self.work.label(index) for index in self._used_up)
         return RunSummary(
             self._folder.root,
-            len(self._plan),
+            self._total,
             0,
             existing,
             0.0,
@@ -188,15 +192,16 @@ class _Run:
 
     def execute(self, dispatcher: Dispatcher, *, resumed: bool) -> RunSummary:
         """Runs until nothing is missing or nothing more can be done."""
-        existing = Counter(self._plan.counts())
+        planned = self.work.planned_by_class()
+        existing = Counter(planned)
         existing.subtract(self.work.missing_by_class())
-        self._figures = Throughput(self._plan.counts(), existing)
+        self._figures = Throughput(planned, existing)
         self._begun = time.monotonic()
         self.take(
             events.RunStarted(
                 folder=str(self._folder.root),
                 plan_id=self._plan.plan_id,
-                total=len(self._plan),
+                total=self._total,
                 existing=self._figures.existing,
                 servers=dispatcher.names,
             )
@@ -326,6 +331,6 @@ class _Run:
     def _standing(self) -> str:
         done = self._figures.done
         return (
-            f"{done} of {len(self._plan)} images are in {self._folder.root}; "
+            f"{done} of {self._total} images are in {self._folder.root}; "
             "run the same command again to complete it"
         )

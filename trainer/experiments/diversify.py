@@ -15,6 +15,19 @@ From the paper: ImageNet-100, ResNet-50 and others; definitions of ambiguous cla
 contextual (CD) and stylistic (SD) descriptions from a language model; 1 to 6 times as many
 synthetic images as real ones; tests in the domain of the real images and outside of it. Its full
 text was not at hand: prompts, guidance and counts are ours.
+
+Measured with digits of the embedded generator: naive, "a photo of a {class}"; diverse, "a photo of
+a {class}, {context}, {style}" with five inks on five papers and boards, and five strokes (bold,
+thin, tilted). 5 real images per class and seed, drawn from 30, 30 synthetic ones, small CNN, 300
+test images, 4 seeds (--redraw 5 --amounts 1,6 --no-mirror --image-size 32 --updates 500
+--recoloured). Macro F1 in %:
+
+    test set      real only    naive, change           diverse, change         diverse against naive
+    real digits   95.4         +2.4 (0.8 to 4.1)       +1.5 (-0.6 to 3.6)      -1.0 (-3.2 to 1.3)
+    recoloured    30.1         +18.0 (10.2 to 25.8)    +53.5 (44.9 to 62.0)    +35.5 (27.9 to 43.0)
+
+So at equal counts and updates diverse prompts gain nothing in the domain of the real images and
+very much outside of it. 20 runs of 12 s in one thread of a busy machine. On photographs: not run.
 """
 
 from __future__ import annotations

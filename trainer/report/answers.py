@@ -97,8 +97,8 @@ def _between_sources(results: Results, duel: Duel) -> str:
     deed = "Selecting" if at_random else "Taking images from"
     other = "at random" if at_random else f"from '{rival}'"
     return (
-        f"{deed} '{source}'{budget_note(duel.key)} changed the macro F1 of {noun}"
-        f"{on_test(results)} by {points(change.value)} points against as many images {other} "
+        f"{deed} '{source}' changed the macro F1 of {noun}{on_test(results)} by "
+        f"{points(change.value)} points against as many images {other}{budget_note(duel.key)} "
         f"({facts}): {verdict(duel)}."
     )
 
