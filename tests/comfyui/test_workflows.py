@@ -19,7 +19,11 @@ from tests.comfy_nodes.helpers import scanned_records
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows" / "api"
-CLASSES = tuple(map(ClassEntry, ("badger", "a/b", "蝙蝠")))
+CLASSES = (  # each with a definition, which a template may ask for
+    ClassEntry("badger", "a burrowing animal"),
+    ClassEntry("a/b", "a letter, or another"),
+    ClassEntry("蝙蝠", "a flying mammal"),
+)
 
 
 def patched(name, **more):

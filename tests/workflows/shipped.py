@@ -8,6 +8,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 TITLES = {
     "sd15_class_prompts": "Images from class names - SynthGrid SD1.5",
     "sd15_class_prompts_banks": "Images with contexts and styles - SynthGrid SD1.5",
+    "sd15_diversified": "Images with a prompt bank - SynthGrid SD1.5",
     "sd15_from_real_images": "Images from real images - SynthGrid SD1.5",
 }
 
