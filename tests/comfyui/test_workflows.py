@@ -1,5 +1,6 @@
 """Every saved workflow runs unchanged, through the client, into a labelled folder."""
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
 from comfy_nodes.labelset import folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry
+from comfy_nodes.prompt_bank import read_prompt_bank
 from tests.comfy_nodes.helpers import scanned_records
+from tests.workflows.shipped import WITH_A_PLAN
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ def real_images(comfyui):
 
 
 @pytest.mark.usefixtures("real_images")
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
+@pytest.mark.parametrize("name", WITH_A_PLAN)
 def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path):
     workflow = patched(name)
     summary = run_plan(workflow, comfyui.url, tmp_path / "out")
@@ -64,6 +67,25 @@ def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path
         assert (record.label, record.prompt, record.seed) == (spec.label, spec.prompt, spec.seed)
         assert record.settings["checkpoint"] == NAME
         assert read_record((tmp_path / "out" / record.file_name).read_bytes()) == record
+
+
+def test_text_becomes_a_bank_that_prompt_templates_read(comfyui):
+    graph = json.loads((FOLDER / "bank_from_text.json").read_text(encoding="utf-8"))
+    entry = comfyui.run(graph)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    saved = comfyui.base / "output" / "synthgrid" / "bank.json"
+    bank = read_prompt_bank(saved)
+    assert {name: len(each.contexts) for name, each in bank.classes.items()} == {
+        "crane": 6,
+        "seal": 6,
+    }
+    assert entry["outputs"]["5"]["text"] == [saved.read_text(encoding="utf-8")]
+    assert "crane: 6 contexts, 3 styles" in entry["outputs"]["4"]["text"][0]
+    comfyui.run(graph)  # the same bank again is no other bank
+    graph["1"]["inputs"]["classes"] = "crane\nseal"
+    refused = comfyui.run(graph)
+    assert "turn overwrite on" in json.dumps(refused["status"])
+    assert read_prompt_bank(saved) == bank
 
 
 def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_real_one(
