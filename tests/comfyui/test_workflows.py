@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sd15_checkpoint import NAME
 
 from client.run.runner import run_plan
@@ -55,7 +57,26 @@ def real_images(comfyui):
     return comfyui.base / "input" / "real"
 
 
-@pytest.mark.usefixtures("real_images")
+@pytest.fixture(scope="module")
+def lora(comfyui):
+    """A LoRA on one attention layer of each model, under the name that the workflows have."""
+    path = comfyui.base / "models" / "loras" / "add_detail.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(1)
+    layers = {
+        "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_v": (320, 768),
+        "lora_te_text_model_encoder_layers_3_self_attn_v_proj": (768, 768),
+    }
+    tensors = {}
+    for layer, (rows, columns) in layers.items():
+        tensors[f"{layer}.lora_up.weight"] = torch.randn(rows, 2, generator=generator)
+        tensors[f"{layer}.lora_down.weight"] = torch.randn(2, columns, generator=generator)
+        tensors[f"{layer}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, path)
+    return path
+
+
+@pytest.mark.usefixtures("real_images", "lora")
 @pytest.mark.parametrize("name", WITH_A_PLAN)
 def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path):
     workflow = patched(name)
@@ -67,6 +88,43 @@ def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path
         assert (record.label, record.prompt, record.seed) == (spec.label, spec.prompt, spec.seed)
         assert record.settings["checkpoint"] == NAME
         assert read_record((tmp_path / "out" / record.file_name).read_bytes()) == record
+
+
+@pytest.mark.usefixtures("real_images")
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [("sd15_lora", "sd15_class_prompts"), ("sd15_lora_from_real_images", "sd15_from_real_images")],
+)
+def test_a_lora_moves_images_by_its_strength_and_the_record_names_both(
+    comfyui, lora, name, without, tmp_path
+):
+    """At strength 0 the images are those of the same workflow without a LoRA."""
+    made = {}
+    for case, strength in (("off", 0.0), ("half", 0.4), ("full", 0.8)):
+        workflow = patched(name)
+        node = next(
+            key for key, each in workflow.graph.items() if each["class_type"] == "LoraLoader"
+        )
+        values = {(node, each): strength for each in ("strength_model", "strength_clip")}
+        run_plan(workflow.with_values(values), comfyui.url, tmp_path / case)
+        made[case] = scanned_records(tmp_path / case)
+        for record in made[case].values():
+            assert record.settings["lora"] == "add_detail.safetensors"
+            assert record.settings["lora_strength"] == strength
+            assert record.settings["lora_strength_clip"] == strength
+            line = f"loras/add_detail.safetensors sha256:{sha256(lora.read_bytes())}"
+            assert any(each.startswith(line) for each in record.settings["files"])
+    run_plan(patched(without), comfyui.url, tmp_path / "without")
+    plain = by_index(tmp_path / "without", scanned_records(tmp_path / "without"))
+    images = {case: by_index(tmp_path / case, records) for case, records in made.items()}
+    for index, image in plain.items():
+        distances = {case: np.abs(images[case][index] - image).mean() for case in images}
+        assert distances["off"] == 0
+        assert 0 < distances["half"] < distances["full"]
+
+
+def by_index(folder, records):
+    return {index: pixels(folder / record.file_name) for (_, index), record in records.items()}
 
 
 def test_text_becomes_a_bank_that_prompt_templates_read(comfyui):
