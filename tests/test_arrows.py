@@ -32,6 +32,7 @@ CORE = (
     "comfy_nodes.prompt_bank",
     "comfy_nodes.listing",
     "comfy_nodes.wildcards",
+    "comfy_nodes.wordnet",
     "comfy_nodes.samplers",
     "comfy_nodes.labelset",
 )
@@ -41,7 +42,13 @@ OUTSIDE = {
     "comfy_nodes": (),
     "client": CORE,
     "client.embedded": ("comfy_nodes",),  # it executes the nodes
-    "trainer": ("comfy_nodes.errors", "comfy_nodes.banks", "comfy_nodes.labelset"),
+    "trainer": (
+        "comfy_nodes.errors",
+        "comfy_nodes.banks",
+        "comfy_nodes.prompt_bank",  # its meanings are chosen by real images
+        "comfy_nodes.wordnet",
+        "comfy_nodes.labelset",
+    ),
     # the front door
     "synthgrid": (
         "comfy_nodes.errors",
