@@ -12,6 +12,9 @@
     add:1+augment  any arm with another augmentation than the grid's; +augment:KIND likewise
     copies:1       plus a rotated or mirrored copy of each real one (Paulsen et al., Figure 7)
     more:1         plus an additional real image for each real one, from --more-real
+    add:1+norms:aux         an arm of real and synthetic images whose synthetic ones have batch
+                            normalisation of their own; the grid makes it (--norms)
+    add:1+norms:stratified  the same batches and loss without that: its control
 
 Amounts of add, only, copies and more are per real training image of a class, those held out for
 validation included; shares of swap and fewer are of the real images trained on. "add:1@syn2" draws
@@ -38,6 +41,8 @@ REGIMES = (BASELINE, "add", "swap", "fewer", "only", "balance", "fill", AUGMENT,
 STANDARD = "standard"
 AUGMENTATIONS = ("none", STANDARD, "crop", "trivial", "rand")
 MIXES = ("mixup", "cutmix")
+# How batch normalisation sees real and synthetic images (trainer.training.norms).
+SHARED, STRATIFIED, AUX = NORMS = ("shared", "stratified", "aux")
 BUDGETS = ("updates", "epochs")
 SHARED_BUDGET = "both"
 # Labels in training_images.csv for images that are not synthetic.
@@ -48,6 +53,7 @@ NOT_SOURCES = (
 )
 # "augment:trivial" alone, or behind another arm and a "+".
 _CHANGED = re.compile(r"((?P<rest>.+)\+)?augment(:(?P<kind>[^:+@]*))?")
+_NORMS = "+norms:"  # no source can have that name
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 
 
@@ -55,12 +61,13 @@ SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 class Arm:
     """One regime at one amount. `source` is "" for the first synthetic source, or names joined by
     "+". `change` is a kind of augmentation that the arm has instead of the grid's, "" for none;
-    the regime "augment" always has one."""
+    the regime "augment" always has one. `norms` is "stratified" or "aux", "" for shared."""
 
     regime: str
     amount: float = 0.0
     source: str = ""
     change: str = ""
+    norms: str = ""
 
     def __post_init__(self) -> None:
         if self.regime not in REGIMES:
@@ -94,6 +101,16 @@ class Arm:
             raise ConfigError(
                 f"arm '{self.name}' uses no synthetic images; leave '@{self.source}' out"
             )
+        if self.norms and self.norms not in (STRATIFIED, AUX):
+            raise ConfigError(
+                f"norms '{self.norms}' is unknown; choose from {', '.join(NORMS)}, as in "
+                f"--norms {SHARED},{AUX}"
+            )
+        if self.norms and not self.is_mixed:
+            raise ConfigError(
+                f"arm '{self.name}' does not train on both real and synthetic images; leave "
+                f"'{_NORMS}{self.norms}' out"
+            )
         if len(set(self.sources)) != len(self.sources) or not all(
             SOURCE_NAME.fullmatch(each) for each in self.sources
         ):
@@ -105,19 +122,23 @@ class Arm:
     def name(self) -> str:
         """The text that `parse_arm` reads: "real", "add:0.5", "add:1@syn2", "augment:trivial"."""
         kind = "" if self.change == STANDARD else f":{self.change}"
+        norms = f"{_NORMS}{self.norms}" if self.norms else ""
         if self.regime == AUGMENT:
-            return f"{AUGMENT}{kind}"
+            return f"{AUGMENT}{kind}{norms}"
         amount = "" if self.regime in _NO_AMOUNT and not self.amount else f":{_number(self.amount)}"
         source = f"@{self.source}" if self.source else ""
-        return f"{self.regime}{amount}{source}" + (f"+{AUGMENT}{kind}" if self.change else "")
+        changed = f"+{AUGMENT}{kind}" if self.change else ""
+        return f"{self.regime}{amount}{source}{changed}{norms}"
 
     @property
     def group(self) -> str:
-        """The regime, with the augmentation where it is not the grid's: arms of one group differ
-        in their amount or source only."""
+        """The regime, with the augmentation where it is not the grid's and the norms where they are
+        not shared: arms of one group differ in their amount or source only."""
+        norms = f"{_NORMS}{self.norms}" if self.norms else ""
         if self.regime == AUGMENT or not self.change:
-            return self.regime
-        return f"{self.regime}+{AUGMENT}" + ("" if self.change == STANDARD else f":{self.change}")
+            return f"{self.regime}{norms}"
+        kind = "" if self.change == STANDARD else f":{self.change}"
+        return f"{self.regime}+{AUGMENT}{kind}{norms}"
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -135,6 +156,12 @@ class Arm:
         return self.regime in _SYNTHETIC
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether it trains on both real and synthetic images."""
+        whole_swap = self.regime == "swap" and self.amount == 1
+        return self.is_synthetic and self.regime != "only" and not whole_swap
+
+    @property
     def budgets(self) -> tuple[str, ...]:
         """("both",) if the arm has exactly as many images as the baseline, so that the budgets
         coincide."""
@@ -147,7 +174,8 @@ def parse_arm(text: str) -> Arm:
     Raises:
         ConfigError: the regime is unknown, or the amount is missing or out of range.
     """
-    rest, change = text.strip(), ""
+    whole, _, norms = text.strip().partition(_NORMS)
+    rest, change = whole, ""
     found = _CHANGED.fullmatch(rest)
     if found:
         rest, change = found["rest"] or AUGMENT, found["kind"] or STANDARD
@@ -159,11 +187,27 @@ def parse_arm(text: str) -> Arm:
     if regime in REGIMES and regime not in _NO_AMOUNT and not amount:
         raise ConfigError(f"arm '{text}' has no amount; write for example {regime}:0.5")
     try:
-        return Arm(regime, float(amount) if colon else 0.0, source, change)
+        return Arm(regime, float(amount) if colon else 0.0, source, change, norms)
     except ValueError:
         raise ConfigError(
             f"arm '{text}' has amount '{amount}'; expected a number, as in {regime}:0.5"
         ) from None
+
+
+def norms_of(name: str) -> str:
+    """Which norms other than shared ones an arm's name asks for: "aux", "stratified" or ""."""
+    return name.partition(_NORMS)[2]
+
+
+def without_norms(name: str) -> str:
+    """The name of the same arm with shared norms."""
+    return name.partition(_NORMS)[0]
+
+
+def norm_control(name: str) -> str:
+    """The arm that differs from one with auxiliary batch normalisation in that alone; "" for any
+    other arm."""
+    return f"{without_norms(name)}{_NORMS}{STRATIFIED}" if norms_of(name) == AUX else ""
 
 
 def arm_of_ratio(ratio: float) -> Arm:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, random_twin
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, norm_twin, random_twin
 from trainer.analysis.scores import CellScores
 from trainer.analysis.sequential import ALPHA, levels, sequential_p
 from trainer.analysis.spread import SeedSpread, seed_spreads
@@ -144,14 +144,15 @@ def _from_real(scores: Scores, change: Change) -> dict[CellKey, dict[str, Estima
 
 def _duels(scores: Scores, headlines: set[CellKey], change: Change) -> dict[Pair, Estimate]:
     """Each headline cell against what costs less or is real: augmentation, copies, more images;
-    and each selection against as many images at random.
+    each selection against as many images at random; and auxiliary batch normalisation against the
+    same batches without it.
 
     Of copies and additional real images it is the arm with as many, else the one with the most.
     """
     found = {}
     for key in scores:
-        twin = random_twin(key, scores)
-        rivals = [] if twin is None else [twin]
+        twins = (random_twin(key, scores), norm_twin(key, scores))
+        rivals = [twin for twin in twins if twin is not None]
         rivals += _rivals(key, scores) if key in headlines else []
         for rival in rivals:
             difference = change(key, rival, HEADLINE_METRIC)

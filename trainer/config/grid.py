@@ -10,12 +10,16 @@ from typing import Any
 
 from trainer.arms import (
     AUGMENT,
+    AUX,
     BASELINE,
     BUDGETS,
     MIXES,
+    NORMS,
     NOT_SOURCES,
+    SHARED,
     SHARED_BUDGET,
     SOURCE_NAME,
+    STRATIFIED,
     Arm,
     arm_of_ratio,
     parse_arm,
@@ -53,6 +57,8 @@ _OVERRIDES = (
     "mirror",
     "head",
 )
+# Two real and two synthetic images: batch normalisation cannot be trained on fewer.
+_SMALLEST_STRATIFIED = 4
 # Below so many validation images per class, the best checkpoint is a matter of luck.
 ENOUGH_TO_CHOOSE = 20
 _LISTS = {
@@ -61,6 +67,7 @@ _LISTS = {
     "arms": str,
     "select": str,
     "budgets": str,
+    "norms": str,
     "looks": int,
     "tuned": str,
     "weights": str,
@@ -86,8 +93,11 @@ class GridConfig:
     `test_share`, `real` has class folders without train and test, and each seed splits them anew:
     that share of each class is tested on. `select` names virtual sources ("clean=syn:label"; see
     trainer.config.selection). `cap_amounts` trains an arm with what there is where it
-    asks for more images. `quick` shrinks images, counts and updates to a smoke run whose numbers
-    mean nothing.
+    asks for more images. With "aux" in `norms`, every arm of real and synthetic images is trained a
+    second time with batch normalisation of their own for the synthetic ones, and a third time, as
+    its control, on the same batches without that ("stratified"); `synthetic_weight` is the weight
+    of the synthetic images' loss in both, 1 by default: our choice. `quick` shrinks images, counts
+    and updates to a smoke run whose numbers mean nothing.
     """
 
     real: str
@@ -97,6 +107,8 @@ class GridConfig:
     ratios: tuple[float, ...] | None = None
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS
+    norms: tuple[str, ...] = (SHARED,)
+    synthetic_weight: float = 1.0
     more_real: str | None = None
     select: tuple[str, ...] = ()
     redraw: int | None = None
@@ -158,6 +170,7 @@ class GridConfig:
         for model in self.models:
             model_spec(model).check_image_size(self.image_size_for(model))
             self.check_changes(model, self.training_for(model, train_images=1))
+        self._check_norms()
         self._check_arms()
 
     def _check_folders(self) -> None:
@@ -264,6 +277,40 @@ class GridConfig:
             if each.name in taken or each.random in taken or names.count(each.name) > 1:
                 raise ConfigError(f"--select {each.text}: the name '{each.name}' is taken")
 
+    def _check_norms(self) -> None:
+        for each in self.norms:
+            check_choice("norms", each, NORMS)
+        if SHARED not in self.norms or len(set(self.norms)) != len(self.norms):
+            given = ",".join(self.norms) or "none"
+            raise ConfigError(
+                f"norms are {given}; they must include {SHARED}, which the others are beside, and "
+                f"name each once, as in {SHARED},{AUX}"
+            )
+        check_number(
+            "synthetic_weight", self.synthetic_weight, low=0.0, low_excluded=True, high=100.0
+        )
+        for text in self.arms:
+            if parse_arm(text).norms:
+                raise ConfigError(
+                    f"arm '{text}' is made by the grid, with its control; leave it out and give "
+                    f"--norms {SHARED},{AUX}"
+                )
+        if len(self.norms) == 1:
+            if self.synthetic_weight != 1.0:
+                raise ConfigError(f"synthetic_weight is for --norms {SHARED},{AUX}; leave it out")
+            return
+        for model in self.models:
+            if not model_spec(model).trains_batch_norm:
+                raise ConfigError(
+                    f"model '{model}' trains no batch normalisation, so --norms means nothing for "
+                    "it; leave the model out, or --norms"
+                )
+        if not any(arm.norms for arm in self.used_arms):
+            raise ConfigError(
+                "no arm trains on both real and synthetic images, so --norms means nothing; add "
+                "one such as add:1"
+            )
+
     def applies(self, arm: Arm, model: str) -> bool:
         """Whether the arm means anything for the model: a frozen backbone sees whole images."""
         return not (arm.change in MIXES and model_spec(model).frozen)
@@ -284,7 +331,7 @@ class GridConfig:
     @property
     def used_arms(self) -> tuple[Arm, ...]:
         """The arms of this grid, in order: those of `ratios`, then `arms`, then for each that draws
-        from a selection the same one drawing at random."""
+        from a selection the same one drawing at random; last those with other norms."""
         ratios = (_DEFAULT_RATIOS if not self.arms else ()) if self.ratios is None else self.ratios
         additive = tuple(arm_of_ratio(ratio) for ratio in ratios)
         asked = additive + tuple(parse_arm(text) for text in self.arms)
@@ -294,7 +341,18 @@ class GridConfig:
             for arm in asked
             if random.keys() & set(arm.sources)
         ]
-        return asked + tuple(arm for arm in beside if arm not in asked)
+        plain = asked + tuple(arm for arm in beside if arm not in asked)
+        kinds = [each for each in (STRATIFIED, AUX) if each in self.used_norms]
+        return plain + tuple(
+            replace(arm, norms=kind) for arm in plain if arm.is_mixed for kind in kinds
+        )
+
+    @property
+    def used_norms(self) -> tuple[str, ...]:
+        """Which norms arms of real and synthetic images are trained with: beside "aux" its
+        control."""
+        wanted = {*self.norms, *((STRATIFIED,) if AUX in self.norms else ())}
+        return tuple(each for each in NORMS if each in wanted)
 
     @property
     def sources(self) -> dict[str, str]:
@@ -390,6 +448,11 @@ class GridConfig:
             raise ConfigError(
                 f"batch_size is {checked.batch_size}; {model} needs at least 2, since batch "
                 f"normalisation cannot be trained on a single image"
+            )
+        if len(self.norms) > 1 and checked.batch_size < _SMALLEST_STRATIFIED:
+            raise ConfigError(
+                f"batch_size is {checked.batch_size}; --norms needs at least "
+                f"{_SMALLEST_STRATIFIED}: two real and two synthetic images"
             )
         baseline_images = train_images if baseline_images is None else baseline_images
         if checked.epochs is not None:

@@ -11,6 +11,7 @@ from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.power import MOST_SEEDS, SeedPlan, plan_seeds
 from trainer.analysis.results import Results
+from trainer.arms import norm_control, without_norms
 from trainer.config.selection import RANDOM
 from trainer.report.wording import (
     BUDGET_SHORT,
@@ -75,6 +76,14 @@ def answers(results: Results) -> list[str]:
             for duel in results.verdicts.duels
             if duel.key.model == model and duel.rival.source.endswith(RANDOM)
         ]
+        asked = {(key.arm, key.budget) for key in keys}
+        found += [
+            _normed(results, duel)
+            for duel in results.verdicts.duels
+            if duel.key.model == model
+            and duel.rival.arm == norm_control(duel.key.arm)
+            and (without_norms(duel.key.arm), duel.key.budget) in asked
+        ]
     return found
 
 
@@ -86,6 +95,17 @@ def _selected(results: Results, duel: Duel) -> str:
         f"Selecting '{duel.key.source}'{budget_note(duel.key)} changed the macro F1 of {noun} by "
         f"{points(change.value)} points against as many images at random ({facts}): "
         f"{verdict(duel)}."
+    )
+
+
+def _normed(results: Results, duel: Duel) -> str:
+    """What auxiliary batch normalisation gives beyond its control."""
+    change, noun = duel.change, model_noun(results.grid, duel.key.model)
+    facts = f"{interval(change)}, {p_value(duel.p_holm)}, exploratory"
+    return (
+        f"Auxiliary batch normalisation changed the macro F1 of {noun} at "
+        f"{without_norms(duel.key.arm)}{budget_note(duel.key)} by {points(change.value)} points "
+        f"against the same batches and loss without it ({facts}): {verdict(duel)}."
     )
 
 

@@ -171,7 +171,8 @@ def duel_section(results: Results) -> str:
     )
     note = (
         "What synthetic images give beyond what costs nothing, or beyond as many real images, and "
-        "what a selection gives beyond as many images at random. "
+        "what a selection gives beyond as many images at random, and auxiliary batch "
+        "normalisation beyond the same batches and loss without it. "
         "Exploratory: p-values are corrected together with those of the grid's exploratory "
         "comparisons."
     )
