@@ -19,7 +19,7 @@ from scipy.stats import binom
 from scipy.stats import t as student_t
 from statsmodels.stats.multitest import multipletests
 
-from trainer.analysis.cellkey import CellKey
+from trainer.analysis.cellkey import CellKey, headline_keys
 from trainer.analysis.comparisons import Comparison, judge
 from trainer.analysis.sequential import levels, sequential_p
 
@@ -156,8 +156,8 @@ def test_auxiliary_batch_norm_meets_its_control_at_the_same_arm_and_budget(
         REAL: runs_with([0.6] * 4, true, seed=1),
         adding(1.0): runs_with([0.65] * 4, true, seed=2),
         key(1.0, "aux"): runs_with([0.8] * 4, true, seed=3),
-        key(1.0, "stratified"): runs_with([0.65] * 4, true, seed=4),
         key(1.0, "stratified", "epochs"): runs_with([0.9] * 4, true, seed=5),
+        key(1.0, "stratified"): runs_with([0.65] * 4, true, seed=4),
         key(2.0, "aux"): runs_with([0.8] * 4, true, seed=6),
     }
     found = judge(true, cells, 3)
@@ -166,6 +166,12 @@ def test_auxiliary_batch_norm_meets_its_control_at_the_same_arm_and_budget(
     assert duel.verdict == "better"
     assert [key for key, each in found.comparisons.items() if each.is_headline] == [adding(1.0)]
     assert {each.family for each in found.comparisons.values() if not each.is_headline} == {4 + 1}
+
+
+def test_arms_with_other_norms_are_never_the_answer() -> None:
+    half = CellKey("cnn", "swap:0.5", "both", "swap", 0.5, "made")
+    beside = replace(half, arm="swap:0.5+norms:aux", regime="swap+norms:aux")
+    assert headline_keys([REAL, half, beside]) == (half,)
 
 
 def test_one_seed_is_not_tested(true: np.ndarray) -> None:
