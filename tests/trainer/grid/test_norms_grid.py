@@ -122,6 +122,8 @@ def test_a_whole_grid_compares_pair_and_control_and_saves_main_layers_only(
     page = write_report(grid.root).read_text(encoding="utf-8")
     assert "Auxiliary batch normalisation changed the macro F1 of the small CNN at add:2" in page
     assert "auxiliary batch norm" in page
+    assert "real images plus 1 times that of the synthetic ones" in page
+    assert "Stratified batches" not in write_report(plain.root).read_text(encoding="utf-8")
     found_json = json.loads((grid.root / "results.json").read_text(encoding="utf-8"))
     (duel,) = found_json["direct_comparisons"]
     assert (duel["cell"]["arm"], duel["rival"]["arm"]) == (
