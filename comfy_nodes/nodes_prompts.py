@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from . import paths, queued
@@ -21,7 +21,7 @@ from .plan import (
     read_classes,
 )
 from .prompt_bank import PromptBank, bank_from_json, read_prompt_bank
-from .wildcards import parse_wildcards, read_wildcard, used_wildcards
+from .wildcards import parse_wildcards, read_wildcard
 
 CATEGORY = "SynthGrid"
 CLASS_LIST, TEMPLATES = "SynthGridClassList", "SynthGridPromptTemplates"
@@ -229,20 +229,15 @@ class PromptTemplatesNode:
         """
         entries = _bank("templates", templates, templates_file)
         own = _prompt_bank(bank, bank_file)
-        banks = own.in_place_of(
-            _texts(_bank("contexts", contexts, contexts_file)),
-            _texts(_bank("styles", styles, styles_file)),
-        )
+        banks = {
+            "contexts": _texts(_bank("contexts", contexts, contexts_file)),
+            "styles": _texts(_bank("styles", styles, styles_file)),
+        }
         find = _finder(wildcards, wildcards_folder)
 
         def made(templates: tuple[str, ...]) -> PromptTemplates:
-            used = used_wildcards(chain(templates, *banks, own.entries()), find)
-            return PromptTemplates(
-                templates,
-                negative_prompt.strip(),
-                *banks,
-                wildcards=used,
-                per_class=own.per_class(),
+            return PromptTemplates.with_bank(
+                own, find, templates=templates, negative_prompt=negative_prompt.strip(), **banks
             )
 
         if templates_file.strip():

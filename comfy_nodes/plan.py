@@ -311,6 +311,11 @@ def _has_special(values: Mapping[str, Any]) -> bool:
 
 
 def fingerprint(value: Any) -> str:
-    """The first 12 hexadecimal digits of the SHA-256 of a JSON value, equal on every machine."""
+    """The first 12 digits of a JSON value's digest."""
+    return digest(value)[:12]
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of a JSON value in hexadecimal digits, equal on every machine."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,18 +93,6 @@ class PromptBank:
         """(class, what its prompts are made from), sorted, without classes that have nothing."""
         found = ((name, each.for_prompts()) for name, each in sorted(self.classes.items()))
         return tuple((name, each) for name, each in found if each != ClassBank())
-
-    def in_place_of(
-        self, contexts: tuple[str, ...], styles: tuple[str, ...]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The shared contexts and styles; those given where the bank has none."""
-        return self.contexts or contexts, self.styles or styles
-
-    def entries(self) -> Iterator[str]:
-        """Every context and style."""
-        yield from (*self.contexts, *self.styles)
-        for each in self.classes.values():
-            yield from (*each.contexts, *each.styles)
 
     def only(self, names: Collection[str]) -> PromptBank:
         """What prompts of these classes are made from."""
@@ -229,8 +217,13 @@ def _texts(values: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     )
 
 
+def is_line(text: str) -> bool:
+    """Whether a bank can hold a text: one line, not blank, without control characters."""
+    return bool(text.strip()) and not _BREAK.search(text.strip())
+
+
 def _line(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value.strip() or _BREAK.search(value.strip()):
+    if not isinstance(value, str) or not is_line(value):
         raise _Wrong(f"{where} must be one line of text, not blank")
     try:
         value.encode("utf-8")

@@ -9,16 +9,15 @@ has none, it uses those that all classes share. Standard library only.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import chain
 
 from .alternatives import Choice, Parts, Wildcard, all_parts, parse, shortened
 from .classes import ClassEntry
 from .errors import PlanError
-from .prompt_bank import ClassBank
-from .wildcards import Extent, Wildcards
+from .prompt_bank import ClassBank, PromptBank
+from .wildcards import Extent, Wildcards, used_wildcards
 
 DEFAULT_TEMPLATE = "a photo of a {class}"
 PLACEHOLDERS = ("class", "definition", "context", "style")
@@ -47,6 +46,27 @@ class PromptTemplates:
     wildcards: tuple[tuple[str, tuple[str, ...]], ...] = ()
     is_literal: bool = False
     per_class: tuple[tuple[str, ClassBank], ...] = ()
+
+    @classmethod
+    def with_bank(
+        cls,
+        bank: PromptBank,
+        find: Callable[[str], Sequence[str]],
+        *,
+        templates: tuple[str, ...],
+        negative_prompt: str = "",
+        contexts: tuple[str, ...] = (),
+        styles: tuple[str, ...] = (),
+    ) -> PromptTemplates:
+        """Templates with a bank, whose shared contexts and styles replace those given.
+
+        `find` returns the entries of a wildcard that any of the texts uses. Raises PlanError as the
+        constructor and `find` do.
+        """
+        contexts, styles = bank.contexts or contexts, bank.styles or styles
+        own = bank.per_class()
+        used = used_wildcards(_texts(templates, contexts, styles, own), find)
+        return cls(templates, negative_prompt, contexts, styles, used, per_class=own)
 
     def __post_init__(self) -> None:
         if not self.templates:
@@ -123,9 +143,13 @@ class PromptTemplates:
         return entry.definition or (own.definition if own else "")
 
     def for_classes(self, labels: Collection[str]) -> PromptTemplates:
-        """The same without what belongs to other classes."""
+        """The same without what belongs to other classes, and without wildcards of theirs alone."""
         kept = tuple((name, own) for name, own in self.per_class if name in labels)
-        return self if len(kept) == len(self.per_class) else replace(self, per_class=kept)
+        if len(kept) == len(self.per_class):
+            return self
+        texts = _texts(self.templates, self.contexts, self.styles, kept)
+        used = used_wildcards(texts, dict(self.wildcards).__getitem__)
+        return replace(self, per_class=kept, wildcards=used)
 
     @cached_property
     def _lists(self) -> Wildcards:
@@ -134,7 +158,7 @@ class PromptTemplates:
     @cached_property
     def expands(self) -> bool:
         """Whether any text has alternatives or wildcards, so that rows draw from them."""
-        texts = chain(self.templates, *map(self._all, BANK_OF.values()))
+        texts = _texts(self.templates, self.contexts, self.styles, self.per_class)
         return not self.is_literal and any(parse(text).is_special for text in texts)
 
     @property
@@ -155,6 +179,17 @@ class PromptTemplates:
         pieces = self._lists.pieces(entry, seed, kind)
         pieces[1::2] = ["{" + name + "}" for name in pieces[1::2]]  # no placeholders in a bank
         return "".join(pieces)
+
+
+def _texts(
+    templates: tuple[str, ...],
+    contexts: tuple[str, ...],
+    styles: tuple[str, ...],
+    per_class: Iterable[tuple[str, ClassBank]],
+) -> Iterator[str]:
+    yield from (*templates, *contexts, *styles)
+    for _, own in per_class:
+        yield from (*own.contexts, *own.styles)
 
 
 def placeholders(template: str) -> list[str]:

@@ -9,7 +9,7 @@
     <grid>/kfold.json         learning rates chosen by cross-validation, if they were
     <grid>/features/          a frozen backbone's features; may be deleted
     <grid>/<run id>/          config.json, metrics.json, predictions.csv, training_images.csv,
-                              model.safetensors, DONE
+                              model.safetensors, DONE; predictions-NAME.csv for a further test set
     <grid>/<run id>/error.txt instead of results, for a run that failed
     <grid>/.grid.lock         held while a grid is trained; .inputs and .partial-* exist meanwhile
 
@@ -200,9 +200,14 @@ def read_json_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_predictions(root: Path, run_id: str) -> list[Prediction]:
-    """A run's predictions.csv. Raises ReportError if it is damaged or missing."""
-    path = root / run_id / "predictions.csv"
+def predictions_file(test: str = "") -> str:
+    """The name of the file with a run's predictions, of a further test set if it has a name."""
+    return f"predictions-{test}.csv" if test else "predictions.csv"
+
+
+def read_predictions(root: Path, run_id: str, test: str = "") -> list[Prediction]:
+    """A run's predictions on a test set. Raises ReportError if they are damaged or missing."""
+    path = root / run_id / predictions_file(test)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [

@@ -120,7 +120,8 @@ def _dry_run(args: argparse.Namespace, classes: Sequence[ClassEntry]) -> int:
     for entry, messages in zip(classes, questions, strict=True):
         print(f"--- {entry.name}\n{messages[-1]['content']}\n")
     print(
-        f"{len(classes)} questions; at most {calls} calls, and at most about {tokens:,} tokens "
+        f"{len(classes)} questions; at most {calls} calls, not counting those repeated because the "
+        f"server was busy, and at most about {tokens:,} tokens "
         "(half as many as letters in, all that an answer may have out)"
     )
     return 0

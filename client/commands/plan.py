@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import GenerationPlan, PromptTemplates
 from comfy_nodes.prompt_bank import PromptBank
-from comfy_nodes.wildcards import used_wildcards
 
-from ..workflow.options import Options, bank_for, patch, wildcards_of
+from ..workflow.options import Options, bank_for, patch, wildcard_in
 from .options import add_plan_options, new_parser, options_of
 
 if TYPE_CHECKING:
@@ -84,14 +82,13 @@ def _plan_of(options: Options) -> GenerationPlan:
     defaults = PromptTemplates()
     templates = options.templates or defaults.templates
     bank = bank_for(options.classes, options.bank or PromptBank(), options)
-    contexts, styles = bank.in_place_of(options.contexts or (), options.styles or ())
-    texts = PromptTemplates(
+    texts = PromptTemplates.with_bank(
+        bank,
+        partial(wildcard_in, options.wildcards),
         templates=templates,
-        contexts=contexts,
-        styles=styles,
+        contexts=options.contexts or (),
+        styles=options.styles or (),
         negative_prompt=(options.negative or "").strip(),
-        wildcards=_wildcards_of(options, chain(templates, contexts, styles, bank.entries())),
-        per_class=bank.per_class(),
     )
     return GenerationPlan(
         options.classes,
@@ -100,18 +97,3 @@ def _plan_of(options: Options) -> GenerationPlan:
         options.plan_seed or 0,
         options.images_per_prompt or 1,
     )
-
-
-def _wildcards_of(
-    options: Options, texts: Iterable[str]
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    if options.wildcards is not None:
-        return wildcards_of(options.wildcards, texts)
-
-    def missing(name: str) -> tuple[str, ...]:
-        raise PlanError(
-            f"a prompt uses the wildcard __{name}__; give the folder of {name}.txt: "
-            "--wildcards FOLDER"
-        )
-
-    return used_wildcards(texts, missing)

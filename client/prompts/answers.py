@@ -6,12 +6,9 @@ answer is on the disk before it is used, so a killed run asks nothing again.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from comfy_nodes.labelset.files import append_durably
 
@@ -24,12 +21,6 @@ class Answer:
 
     text: str
     finish_reason: str
-
-
-def key_of(question: Mapping[str, Any]) -> str:
-    """The SHA-256 of a question as canonical JSON."""
-    text = json.dumps(question, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 class Answers:

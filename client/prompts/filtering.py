@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from comfy_nodes.alternatives import parse
 from comfy_nodes.errors import PlanError
+from comfy_nodes.prompt_bank import is_line
 
 LONGEST = 200  # characters
 NEAR = 0.8  # Jaccard index of the words from which two phrases are the same: our choice
 BANNED = ("watermark", "caption", "collage", "nsfw", "nude")
-_BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 class Filter:
@@ -42,7 +42,7 @@ class Filter:
 
     def _reason(self, phrase: str, text: str, words: frozenset[str]) -> str:
         without_own = self._own.sub(" ", text) if self._own else text
-        if not words or len(text) > LONGEST or _BREAK.search(phrase.strip()):
+        if not words or len(text) > LONGEST or not is_line(phrase):
             return "not a phrase"
         if text.startswith("#") or not _is_plain(text):
             return "special syntax"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from comfy_nodes.plan import ClassEntry
+from comfy_nodes.plan import ClassEntry, digest
 from comfy_nodes.prompt_bank import ClassBank, Meaning, PromptBank
 
 from ..errors import ClientError
-from .answers import Answer, Answers, key_of
+from .answers import Answer, Answers
 from .asking import Asked, NotAnswered, question, read
 from .filtering import BANNED, Filter
 
@@ -85,7 +85,7 @@ def write_bank(
 def _gather(
     gathered: _Class, asking: Mapping[str, Any], model: Model, answers: Answers, asked: Asked
 ) -> None:
-    key = key_of(asking)
+    key = digest(asking)
     answer = answers.get(key)
     if answer is None:
         answer = model.ask(asking, max_tokens=asked.max_tokens)

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from comfy_nodes.plan import (
     parse_lines,
 )
 from comfy_nodes.prompt_bank import PromptBank, bank_from_json
-from comfy_nodes.wildcards import parse_wildcards, used_wildcards
+from comfy_nodes.wildcards import parse_wildcards
 
 from ..errors import WorkflowError
 from .library import find_workflow
@@ -190,19 +189,13 @@ class Workflow:
             )
         self._refuse_bank_files(templates)
         try:
-            bank = self.prompt_bank()
-            banks = self.banks()
-            contexts, styles = bank.in_place_of(banks["contexts"], banks["styles"])
-            texts = chain(*banks.values(), bank.entries())
             return GenerationPlan(
                 classes=self.classes(),
-                templates=PromptTemplates(
-                    templates=banks["templates"],
-                    contexts=contexts,
-                    styles=styles,
+                templates=PromptTemplates.with_bank(
+                    self.prompt_bank(),
+                    self._finder(templates),
                     negative_prompt=str(self.value(templates, "negative_prompt", "")).strip(),
-                    wildcards=self._wildcards(templates, texts),
-                    per_class=bank.per_class(),
+                    **self.banks(),
                 ),
                 images_per_class=self.number(batcher, "images_per_class", 30),
                 seed=self.number(batcher, "plan_seed", 0),
@@ -229,10 +222,8 @@ class Workflow:
         text = str(self.value(self.only_id_of(TEMPLATES), "bank", ""))
         return bank_from_json(text) if text.strip() else PromptBank()
 
-    def _wildcards(
-        self, templates: str, texts: Iterable[str]
-    ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """The wildcards that the texts use; all of them must be typed into the node."""
+    def _finder(self, templates: str) -> Callable[[str], tuple[str, ...]]:
+        """Entries of wildcards by name; all of them must be typed into the node."""
         typed = parse_wildcards(str(self.value(templates, "wildcards", "")))
 
         def find(name: str) -> tuple[str, ...]:
@@ -243,7 +234,7 @@ class Workflow:
                 )
             return typed[name]
 
-        return used_wildcards(texts, find)
+        return find
 
     def _refuse_bank_files(self, templates: str) -> None:
         for bank in (*BANKS, "bank"):

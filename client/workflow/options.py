@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from comfy_nodes.errors import PlanError
 from comfy_nodes.listing import listing
-from comfy_nodes.plan import MOST_PER_BATCH, MOST_PER_CLASS, ClassEntry, parse_lines
+from comfy_nodes.plan import (
+    MOST_PER_BATCH,
+    MOST_PER_CLASS,
+    ClassEntry,
+    PromptTemplates,
+    parse_lines,
+)
 from comfy_nodes.prompt_bank import PromptBank, bank_text
-from comfy_nodes.wildcards import read_wildcard, used_wildcards, wildcards_text
+from comfy_nodes.wildcards import read_wildcard, wildcards_text
 
 from ..errors import WorkflowError
 from .graph import Workflow
@@ -125,10 +132,17 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
         patched = _with_bank(patched, options, options.bank)
     if options.wildcards is None:
         return patched
-    texts = chain(*patched.banks().values(), patched.prompt_bank().entries())
-    used = wildcards_of(options.wildcards, texts)
+    find = partial(wildcard_in, options.wildcards)
+    banks = patched.banks()
+    texts = PromptTemplates.with_bank(
+        patched.prompt_bank(),
+        find,
+        templates=banks["templates"],
+        contexts=banks["contexts"],
+        styles=banks["styles"],
+    )
     return patched.with_values(
-        {(workflow.only_id_of(TEMPLATES), "wildcards"): wildcards_text(used)}
+        {(workflow.only_id_of(TEMPLATES), "wildcards"): wildcards_text(texts.wildcards)}
     )
 
 
@@ -153,13 +167,18 @@ def bank_for(classes: Sequence[ClassEntry], bank: PromptBank, options: Options) 
     )
 
 
-def wildcards_of(folder: Path, texts: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(name, entries) of the wildcards that texts use, from text files in a folder.
+def wildcard_in(folder: Path | None, name: str) -> tuple[str, ...]:
+    """The entries of a wildcard, from its text file in a folder.
 
     Raises:
-        PlanError: a wildcard without a file, or one that is malformed.
+        PlanError: no folder was given, it has no such file, or the file is malformed.
     """
-    return used_wildcards(texts, lambda name: read_wildcard(folder / f"{name}.txt", name))
+    if folder is None:
+        raise PlanError(
+            f"a prompt uses the wildcard __{name}__; give the folder of {name}.txt: "
+            "--wildcards FOLDER"
+        )
+    return read_wildcard(folder / f"{name}.txt", name)
 
 
 def classes_text(classes: Sequence[ClassEntry]) -> str:

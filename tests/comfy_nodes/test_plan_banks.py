@@ -10,7 +10,7 @@ import pytest
 
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
-from comfy_nodes.prompt_bank import ClassBank
+from comfy_nodes.prompt_bank import ClassBank, PromptBank
 
 NAMES = ("crane", "bat", "bear")
 BANK = (
@@ -64,6 +64,31 @@ def test_entries_of_other_classes_change_nothing():
     more = make(texts("{class} {context}", per_class=(*BANK, ("wolf", ClassBank("x")))))
     assert more == plan
     assert more.plan_id == plan.plan_id
+
+
+def test_the_shared_entries_of_a_bank_replace_those_that_are_given_where_there_are_some():
+    made = PromptTemplates.with_bank(
+        PromptBank(("in the __weather__",), classes=dict(BANK)),
+        {"weather": ("rain", "snow")}.__getitem__,
+        templates=("{class} {context}, {style}",),
+        contexts=("in a __room__",),
+        styles=("an etching",),
+    )
+    assert (made.contexts, made.styles) == (("in the __weather__",), ("an etching",))
+    assert made.wildcards == (("weather", ("rain", "snow")),)
+    assert made.per_class == BANK
+
+
+def test_wildcards_of_other_classes_change_nothing_either():
+    lists = {"color": ("red", "blue"), "size": ("big",)}
+    wolf = ("wolf", ClassBank(contexts=("__size__",)))
+    own = ("bat", ClassBank(contexts=("in a __color__ barn",)))
+    plans = []
+    for bank, names in (((own, wolf), ("color", "size")), ((own,), ("color",))):
+        used = tuple((name, lists[name]) for name in names)
+        plans.append(make(texts("{class} {context}", per_class=bank, wildcards=used)))
+    assert plans[0] == plans[1]
+    assert plans[0].plan_id == plans[1].plan_id
 
 
 @pytest.mark.parametrize("changes", [{}, {"images_per_prompt": 4}])

@@ -79,21 +79,6 @@ def test_prompts_need_no_meanings_and_no_other_classes():
     )
 
 
-def test_shared_entries_replace_those_that_are_given_only_where_there_are_some():
-    bank = PromptBank(contexts=("in the rain",))
-    assert bank.in_place_of(("at dusk",), ("an etching",)) == (("in the rain",), ("an etching",))
-
-
-def test_all_entries_are_listed():
-    assert list(bank_from_json(json.dumps(VALUE)).entries()) == [
-        "in the rain",
-        "an etching",
-        "in a marsh",
-        'beside a "quoted" {sign|post}',
-        "日本画",
-    ]
-
-
 WRONG = [
     (changed("shared", "contexts", "x"), "shared.contexts must be a list"),
     (changed("shared", "contexts", ["a", 3]), r"shared\.contexts\[1\] must be one line of text"),

@@ -144,8 +144,8 @@ def _from_real(scores: Scores, change: Change) -> dict[CellKey, dict[str, Estima
 
 def _duels(scores: Scores, headlines: set[CellKey], change: Change) -> dict[Pair, Estimate]:
     """Each headline cell against what costs less or is real: augmentation, copies, more images;
-    each selection against as many images at random; and auxiliary batch normalisation against the
-    same batches without it.
+    against as many images of the source that the plan names first; each selection against as many
+    images at random; and auxiliary batch normalisation against the same batches without it.
 
     Of copies and additional real images it is the arm with as many, else the one with the most.
     """
@@ -153,12 +153,20 @@ def _duels(scores: Scores, headlines: set[CellKey], change: Change) -> dict[Pair
     for key in scores:
         twins = (random_twin(key, scores), norm_twin(key, scores))
         rivals = [twin for twin in twins if twin is not None]
-        rivals += _rivals(key, scores) if key in headlines else []
+        if key in headlines:
+            rivals += [*_first_source(key, headlines, scores), *_rivals(key, scores)]
         for rival in rivals:
             difference = change(key, rival, HEADLINE_METRIC)
             if difference is not None:
                 found[key, rival] = difference
     return found
+
+
+def _first_source(key: CellKey, headlines: set[CellKey], scores: Scores) -> list[CellKey]:
+    """The headline that differs from `key` in its source alone and comes first, if not `key`."""
+    same = (each for each in scores if replace(each, arm=key.arm, source=key.source) == key)
+    first = next(each for each in same if each in headlines)
+    return [first] if first != key else []
 
 
 def _rivals(key: CellKey, scores: Scores) -> list[CellKey]:

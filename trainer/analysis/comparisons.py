@@ -12,7 +12,15 @@ from typing import TypeVar
 import numpy as np
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, headline_keys
-from trainer.analysis.changes import Changes, Pair, Scores, baselines_of, changes_of, spreads_of
+from trainer.analysis.changes import (
+    Changes,
+    Pair,
+    Scores,
+    Spreads,
+    baselines_of,
+    changes_of,
+    spreads_of,
+)
 from trainer.analysis.exchange import Exchange, exchange
 from trainer.analysis.scores import CellScores, confusion_counts, metric_effects, one_image
 from trainer.analysis.stats import (
@@ -25,12 +33,12 @@ from trainer.analysis.stats import (
     holm,
     majority_votes,
 )
-from trainer.analysis.trends import Trend, trends
+from trainer.analysis.trends import Trend, corrected, trends
 
 MEANINGFUL = 0.01  # the smallest change of interest, a share: one point
 K = TypeVar("K")
-# From the baseline's key and a cell's: its votes, and its change in each class.
-ByImage = Callable[[CellKey, CellKey], tuple[Votes, tuple[Estimate, ...]]]
+# From a test set, the baseline's key and a cell's: its votes, and its change in each class.
+ByImage = Callable[[str, CellKey, CellKey], tuple[Votes, tuple[Estimate, ...]]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,14 @@ class Comparison:
     def is_small(self) -> bool:
         """Whether the change, if any, is smaller than `meaningful` either way."""
         return self.p_same is not None and self.p_same <= 0.05
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One test set: true class indices int [N] and, for each cell and seed, the predicted ones."""
+
+    true: np.ndarray
+    predicted: Mapping[CellKey, Mapping[int, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -119,8 +135,30 @@ def judge(
     looks: Sequence[int] = (),
     overlap: float | None = None,
 ) -> Verdicts:
-    """Scores and compares a whole grid from true class indices int [N] and, for each cell and seed,
-    the predicted ones [N].
+    """`judge_all` of a grid with one test set: true class indices int [N] and, for each cell and
+    seed, the predicted ones [N]."""
+    return judge_all(
+        {"": Judged(true, predicted)},
+        num_classes,
+        planned=planned,
+        meaningful=meaningful,
+        real_images=real_images,
+        looks=looks,
+        overlap=overlap,
+    )[""]
+
+
+def judge_all(
+    tests: Mapping[str, Judged],
+    num_classes: int,
+    *,
+    planned: Sequence[CellKey] = (),
+    meaningful: float = MEANINGFUL,
+    real_images: Mapping[CellKey, float] | None = None,
+    looks: Sequence[int] = (),
+    overlap: float | None = None,
+) -> dict[str, Verdicts]:
+    """Scores and compares a whole grid on each test set; p-values are corrected for all of them.
 
     `planned` are all cells of the grid, finished or not, which fix the headline comparisons (by
     default those predicted); `real_images` the real training images per class of each cell, for the
@@ -129,21 +167,21 @@ def judge(
     image where seeds are tested on different images of the same classes.
     """
     scores = {
-        key: score(true, runs, num_classes, metrics=None, overlap=overlap)
-        for key, runs in predicted.items()
-        if runs
+        test: {
+            key: score(judged.true, runs, num_classes, metrics=None, overlap=overlap)
+            for key, runs in judged.predicted.items()
+            if runs
+        }
+        for test, judged in tests.items()
     }
-    right = {
-        key: {seed: run == true for seed, run in runs.items()} for key, runs in predicted.items()
-    }
-    return compare(
+    return compare_all(
         scores,
-        planned=planned or tuple(predicted),
+        planned=planned or tuple(dict.fromkeys(key for each in scores.values() for key in each)),
         meaningful=meaningful,
         real_images=real_images or {},
         looks=looks,
-        by_image=lambda before, after: _by_image(
-            true, right[before], right[after], num_classes, overlap
+        by_image=lambda test, before, after: _by_image(
+            tests[test], before, after, num_classes, overlap
         ),
     )
 
@@ -179,47 +217,93 @@ def compare(
     by_image: ByImage | None = None,
     looks: Sequence[int] = (),
 ) -> Verdicts:
-    """The verdicts of a scored grid. Without `by_image` they have no votes and no classes.
+    """`compare_all` of a grid with one test set."""
+    return compare_all(
+        {"": scores},
+        planned=planned,
+        meaningful=meaningful,
+        real_images=real_images,
+        by_image=by_image,
+        looks=looks,
+    )[""]
+
+
+def compare_all(
+    scores: Mapping[str, Scores],
+    *,
+    planned: Sequence[CellKey],
+    meaningful: float = MEANINGFUL,
+    real_images: Mapping[CellKey, float] | None = None,
+    by_image: ByImage | None = None,
+    looks: Sequence[int] = (),
+) -> dict[str, Verdicts]:
+    """The verdicts of a grid that is scored on several test sets. Without `by_image` they have no
+    votes and no classes.
 
     With `looks`, p-values and intervals of changes hold however early the grid stopped.
     """
-    spreads = spreads_of(scores)
-    baselines = baselines_of(scores)
     headlines = {
         key
         for model in dict.fromkeys(key.model for key in planned)
         for key in headline_keys([each for each in planned if each.model == model])
     }
-    changes = changes_of(scores, headlines, spreads, looks)
-    comparisons, p_duels = _corrected(changes, headlines, meaningful)
-    found = {
-        key: Comparison(
-            changes.cells[key],
-            *corrected,
-            *(by_image or _nothing)(baselines[key.model], key),
-            meaningful,
-        )
-        for key, corrected in comparisons.items()
+    spreads = {test: spreads_of(each) for test, each in scores.items()}
+    baselines = {test: baselines_of(each) for test, each in scores.items()}
+    changes = {
+        test: changes_of(each, headlines, spreads[test], looks) for test, each in scores.items()
     }
-    exchanges = {
-        key: rate
+    judged, p_duels = _corrected(changes, headlines, meaningful)
+    curves = corrected(
+        {
+            test: trends(
+                each,
+                baselines[test],
+                {model: spreads[test][model, HEADLINE_METRIC] for model in baselines[test]},
+                meaningful=meaningful,
+            )
+            for test, each in scores.items()
+        }
+    )
+    return {
+        test: Verdicts(
+            _cells(each),
+            {
+                key: Comparison(
+                    change,
+                    *judged[test, key],
+                    *(by_image or _nothing)(test, baselines[test][key.model], key),
+                    meaningful,
+                )
+                for key, change in changes[test].cells.items()
+            },
+            curves[test],
+            tuple(
+                Duel(*pair, change, p_duels[test, pair])
+                for pair, change in changes[test].duels.items()
+            ),
+            _exchanges(each, headlines, real_images or {}, spreads[test]),
+            {
+                key: spread.variance**0.5
+                for key, spread in spreads[test].items()
+                if spread is not None
+            },
+        )
+        for test, each in scores.items()
+    }
+
+
+def _exchanges(
+    scores: Scores,
+    headlines: set[CellKey],
+    real_images: Mapping[CellKey, float],
+    spreads: Spreads,
+) -> dict[CellKey, Exchange]:
+    found = {
+        key: exchange(key, scores, real_images, spreads[key.model, HEADLINE_METRIC])
         for key in scores
         if key in headlines
-        and (rate := exchange(key, scores, real_images or {}, spreads[key.model, HEADLINE_METRIC]))
     }
-    return Verdicts(
-        _cells(scores),
-        found,
-        trends(
-            scores,
-            baselines,
-            {model: spreads[model, HEADLINE_METRIC] for model in baselines},
-            meaningful=meaningful,
-        ),
-        tuple(Duel(*pair, each, p_duels[pair]) for pair, each in changes.duels.items()),
-        exchanges,
-        {key: spread.variance**0.5 for key, spread in spreads.items() if spread is not None},
-    )
+    return {key: rate for key, rate in found.items() if rate}
 
 
 def _cells(scores: Scores) -> dict[CellKey, dict[str, Estimate]]:
@@ -234,36 +318,43 @@ def _cells(scores: Scores) -> dict[CellKey, dict[str, Estimate]]:
 
 
 def _corrected(
-    changes: Changes, headlines: set[CellKey], meaningful: float
+    changes: Mapping[str, Changes], headlines: set[CellKey], meaningful: float
 ) -> tuple[
-    dict[CellKey, tuple[float | None, float | None, bool, int]],
-    dict[Pair, float | None],
+    dict[tuple[str, CellKey], tuple[float | None, float | None, bool, int]],
+    dict[tuple[str, Pair], float | None],
 ]:
     """Each comparison's p-value for no change and for a meaningful one, family and its size; and
-    the p-value of each duel. Headlines are one family; all others, and the duels, another."""
-    first = {key: each[HEADLINE_METRIC] for key, each in changes.cells.items() if key in headlines}
-    rest = {
-        key: each[HEADLINE_METRIC] for key, each in changes.cells.items() if key not in headlines
+    the p-value of each duel. Headlines are one family; all others, and the duels, another. Each
+    spans all test sets."""
+    cells = {
+        (test, key): each[HEADLINE_METRIC]
+        for test, found in changes.items()
+        for key, each in found.cells.items()
     }
-    p_first = _holm({key: each.p for key, each in first.items()})
+    duels = {
+        (test, pair): each for test, found in changes.items() for pair, each in found.duels.items()
+    }
+    first = {place: each for place, each in cells.items() if place[1] in headlines}
+    rest = {place: each for place, each in cells.items() if place[1] not in headlines}
+    p_first = _holm({place: each.p for place, each in first.items()})
     p_rest = _holm(
-        {(key, key): each.p for key, each in rest.items()}
-        | {pair: each.p for pair, each in changes.duels.items()}
+        {("cell", place): each.p for place, each in rest.items()}
+        | {("duel", place): each.p for place, each in duels.items()}
     )
     same = {
-        key: p
+        place: p
         for family in (first, rest)
-        for key, p in _holm(
-            {key: equivalence_p(each, meaningful) for key, each in family.items()}
+        for place, p in _holm(
+            {place: equivalence_p(each, meaningful) for place, each in family.items()}
         ).items()
     }
     found = {
-        key: (p_first[key], same[key], True, len(first))
-        if key in first
-        else (p_rest[key, key], same[key], False, len(p_rest))
-        for key in changes.cells
+        place: (p_first[place], same[place], True, len(first))
+        if place in first
+        else (p_rest["cell", place], same[place], False, len(p_rest))
+        for place in cells
     }
-    return found, {pair: p_rest[pair] for pair in changes.duels}
+    return found, {place: p_rest["duel", place] for place in duels}
 
 
 def _holm(p_values: Mapping[K, float | None]) -> dict[K, float | None]:
@@ -272,14 +363,13 @@ def _holm(p_values: Mapping[K, float | None]) -> dict[K, float | None]:
 
 
 def _by_image(
-    true: np.ndarray,
-    baseline: Mapping[int, np.ndarray],
-    other: Mapping[int, np.ndarray],
-    num_classes: int,
-    overlap: float | None,
+    judged: Judged, baseline: CellKey, other: CellKey, num_classes: int, overlap: float | None
 ) -> tuple[Votes, tuple[Estimate, ...]]:
-    shared = sorted(set(baseline) & set(other))
-    before, after = (np.stack([runs[seed] for seed in shared]) for runs in (baseline, other))
+    true, runs = judged.true, judged.predicted
+    shared = sorted(set(runs[baseline]) & set(runs[other]))
+    before, after = (
+        np.stack([runs[key][seed] == true for seed in shared]) for key in (baseline, other)
+    )
     classes = tuple(
         class_change(before[:, true == label], after[:, true == label], overlap=overlap)
         for label in range(num_classes)
@@ -288,5 +378,5 @@ def _by_image(
     return votes, classes
 
 
-def _nothing(before: CellKey, after: CellKey) -> tuple[Votes, tuple[Estimate, ...]]:
+def _nothing(test: str, before: CellKey, after: CellKey) -> tuple[Votes, tuple[Estimate, ...]]:
     return Votes(0, 0), ()

@@ -4,14 +4,21 @@ No torch, no HTML."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, headline_keys
-from trainer.analysis.comparisons import MEANINGFUL, Comparison, Duel, Verdicts, judge
+from trainer.analysis.comparisons import (
+    MEANINGFUL,
+    Comparison,
+    Duel,
+    Judged,
+    Verdicts,
+    judge_all,
+)
 from trainer.analysis.metrics import FURTHER_METRICS, METRICS
 from trainer.analysis.stats import Estimate, summarise
 from trainer.errors import ReportError
@@ -35,42 +42,99 @@ _RUN_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class Predicted(Judged):
+    """What runs said of the images `files` of one test set; `confidence` is the probability of the
+    predicted class, [N] for each cell and seed."""
+
+    files: tuple[str, ...] = ()
+    confidence: Mapping[CellKey, Mapping[int, np.ndarray]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Results:
     """A grid and what its runs show. `keys` are all planned cells in the grid's order, finished or
     not.
 
     In a grid that splits anew for each seed, `files` are those of one of them, and the same place
     in another is another image of the same class. `runs` has the finished ones by cell and seed.
-    `true` [N] and `predicted` [N] a run hold class indices of the test images `files`,
-    `confidence` the probability of the predicted class. `detect` is the change, a share, for which
-    the report plans seeds.
+    `detect` is the change, a share, for which the report plans seeds. `tests` has what the runs
+    said of each test set, the grid's own first, as ""; `test` is the one that these results are
+    about.
     """
 
     grid: Grid
     keys: tuple[CellKey, ...]
     runs: Mapping[CellKey, Mapping[int, Run]]
-    files: tuple[str, ...]
-    true: np.ndarray
-    predicted: Mapping[CellKey, Mapping[int, np.ndarray]]
-    confidence: Mapping[CellKey, Mapping[int, np.ndarray]] = field(default_factory=dict)
+    tests: Mapping[str, Predicted]
     asked_meaningful: float | None = None
     detect: float | None = None
+    test: str = ""
+    _verdicts: dict[str, Verdicts] = field(default_factory=dict, repr=False, compare=False)
 
-    @cached_property
+    def on(self, test: str) -> Results:
+        """The results on another test set, "" for the grid's own."""
+        return replace(self, test=test)
+
+    @property
+    def on_each(self) -> list[Results]:
+        """The results on each test set, the grid's own first."""
+        return [self.on(test) for test in self.tests]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The test images."""
+        return self.tests[self.test].files
+
+    @property
+    def true(self) -> np.ndarray:
+        """The class index of each test image, int [N]."""
+        return self.tests[self.test].true
+
+    @property
+    def predicted(self) -> Mapping[CellKey, Mapping[int, np.ndarray]]:
+        """The class index that each run predicted for each test image, int [N]."""
+        return self.tests[self.test].predicted
+
+    @property
+    def confidence(self) -> Mapping[CellKey, Mapping[int, np.ndarray]]:
+        """The probability of each run's prediction for each test image, [N] in 0..1."""
+        return self.tests[self.test].confidence
+
+    @property
     def verdicts(self) -> Verdicts:
-        """All comparisons and trends; computed once, which takes seconds."""
+        """All comparisons and trends on this test set, corrected for all test sets; computed once,
+        which takes seconds."""
         if not self.predicted:
             return Verdicts({}, {}, ())
-        return judge(
-            self.true,
-            self.predicted,
-            len(self.classes),
-            planned=self.keys,
-            meaningful=self.meaningful,
-            looks=self.looks,
-            overlap=self.overlap,
-            real_images=self.real_images,
-        )
+        if not self._verdicts:
+            self._verdicts.update(
+                judge_all(
+                    self.tests,
+                    len(self.classes),
+                    planned=self.keys,
+                    meaningful=self.meaningful,
+                    looks=self.looks,
+                    overlap=self.overlap,
+                    real_images=self.real_images,
+                )
+            )
+        return self._verdicts[self.test]
+
+    @cached_property
+    def families(self) -> tuple[int, int]:
+        """How many headline comparisons there are, and how many exploratory ones, over all test
+        sets: each family is corrected as a whole."""
+        verdicts = [each.verdicts for each in self.on_each]
+        found = [one for each in verdicts for one in each.comparisons.values()]
+        headlines = sum(each.is_headline for each in found)
+        duels = sum(len(each.duels) for each in verdicts)
+        return headlines, len(found) - headlines + duels
+
+    @property
+    def test_images(self) -> list[int]:
+        """How many images of each class there are in this test set."""
+        counts: dict[str, list[int]] = self.grid.info["images_per_class"]
+        return counts[f"test:{self.test}" if self.test else "test"]
 
     @property
     def overlap(self) -> float | None:
@@ -88,9 +152,13 @@ class Results:
 
     @property
     def is_decided(self) -> bool:
-        """Whether every headline was found to help or to hurt."""
-        keys = [key for model in self.models for key in self.headlines(model)]
-        found = [self.comparison(key) for key in keys]
+        """Whether every headline was found to help or to hurt, on every test set."""
+        found = [
+            each.comparison(key)
+            for each in self.on_each
+            for model in self.models
+            for key in each.headlines(model)
+        ]
         return bool(found) and all(
             each is not None and each.verdict in ("better", "worse") for each in found
         )
@@ -123,7 +191,7 @@ class Results:
         interval over seeds only."""
         found: dict[CellKey, dict[str, Estimate]] = {}
         for key, counted in self.verdicts.cells.items():
-            stored = [self.runs[key][seed].metrics for seed in sorted(self.runs[key])]
+            stored = [self._stored(self.runs[key][seed]) for seed in sorted(self.runs[key])]
             found[key] = {
                 name: counted[name]
                 if name in counted
@@ -132,6 +200,10 @@ class Results:
                 if all(name in each for each in stored)
             }
         return found
+
+    def _stored(self, run: Run) -> Mapping[str, Any]:
+        """A run's own metrics on this test set."""
+        return run.metrics["tests"][self.test] if self.test else run.metrics
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -208,6 +280,12 @@ def results_of(
     for run in grid.runs:
         if run.metrics:
             runs[keys[run.run_id]][run.seed] = run
+    tests = ("", *(grid.info["config"].get("tests") or ()))
+    found = {test: _predicted(grid, runs, test) for test in tests}
+    return Results(grid, tuple(runs), runs, found, meaningful, detect)
+
+
+def _predicted(grid: Grid, runs: Mapping[CellKey, Mapping[int, Run]], test: str) -> Predicted:
     numbers = {label: number for number, label in enumerate(grid.info["classes"])}
     one_test = grid.info["config"].get("test_share") is None
     files: tuple[str, ...] = ()
@@ -216,7 +294,7 @@ def results_of(
     confidence: dict[CellKey, dict[int, np.ndarray]] = {}
     for key, by_seed in runs.items():
         for seed, run in by_seed.items():
-            rows = read_predictions(grid.root, run.run_id)
+            rows = read_predictions(grid.root, run.run_id, test)
             found = tuple(row.file for row in rows)
             labels = _indices(grid, rows, "true", numbers)
             same = found == files if one_test else np.array_equal(labels, true)
@@ -228,7 +306,7 @@ def results_of(
             files, true = found, labels
             predicted.setdefault(key, {})[seed] = _indices(grid, rows, "predicted", numbers)
             confidence.setdefault(key, {})[seed] = np.array([row.p_predicted for row in rows])
-    return Results(grid, tuple(runs), runs, files, true, predicted, confidence, meaningful, detect)
+    return Predicted(true, predicted, files, confidence)
 
 
 def _indices(
@@ -259,6 +337,8 @@ def results_csv(grid: Grid) -> bytes:
         *_RUN_COLUMNS,
         "error",
     )
+    tests = grid.info["config"].get("tests") or ()
+    header += tuple(f"{metric}@{test}" for test in tests for metric in TITLES)
     rows = [
         (
             run.run_id,
@@ -273,10 +353,15 @@ def results_csv(grid: Grid) -> bytes:
             run.status,
             *(run.metrics.get(column, "") for column in _RUN_COLUMNS),
             run.error.replace("\n", " "),
+            *(_further(run, test, metric) for test in tests for metric in TITLES),
         )
         for run in grid.runs
     ]
     return to_csv(header, rows)
+
+
+def _further(run: Run, test: str, metric: str) -> object:
+    return run.metrics.get("tests", {}).get(test, {}).get(metric, "")
 
 
 def results_json(results: Results) -> dict[str, Any]:
@@ -284,14 +369,9 @@ def results_json(results: Results) -> dict[str, Any]:
     return {
         "grid": results.grid.root.resolve().name,
         "headline_metric": HEADLINE_METRIC,
-        "cells": [_cell_json(results, key) for key in results.keys],
-        "trends": [
-            asdict(trend) | {"falls": trend.falls, "shape": trend.shape}
-            for trend in results.verdicts.trends
-        ],
+        **_verdicts_json(results),
         "meaningful": results.meaningful,
-        "direct_comparisons": [_duel_json(duel) for duel in results.verdicts.duels],
-        "run_sd": _run_sd_json(results),
+        **_tests_json(results),
         "runs": [
             {
                 "run_id": run.run_id,
@@ -305,6 +385,24 @@ def results_json(results: Results) -> dict[str, Any]:
             for run in results.grid.runs
         ],
     }
+
+
+def _verdicts_json(results: Results) -> dict[str, Any]:
+    return {
+        "cells": [_cell_json(results, key) for key in results.keys],
+        "trends": [
+            asdict(trend) | {"falls": trend.falls, "shape": trend.shape}
+            for trend in results.verdicts.trends
+        ],
+        "direct_comparisons": [_duel_json(duel) for duel in results.verdicts.duels],
+        "run_sd": _run_sd_json(results),
+    }
+
+
+def _tests_json(results: Results) -> dict[str, Any]:
+    """The same on each further test set, where there are any."""
+    further = {each.test: _verdicts_json(each) for each in results.on_each if each.test}
+    return {"tests": further} if further else {}
 
 
 def _cell_json(results: Results, key: CellKey) -> dict[str, Any]:

@@ -109,25 +109,42 @@ def trends(
     *,
     meaningful: float,
 ) -> tuple[Trend, ...]:
-    """The trend of each model, budget and source with at least two amounts. `spreads` are those of
-    the headline metric by model."""
-    found: dict[Row, Trend] = {}
+    """The trend of each model, budget and source with at least two amounts, not corrected yet.
+    `spreads` are those of the headline metric by model."""
+    found = []
     for row, keys in _rows(scores, baselines).items():
         cells = [scores[key][HEADLINE_METRIC] for key in keys]
         amounts = tuple(key.ratio for key in keys)
-        trend = _trend(row, amounts, cells, spreads[row[0]], meaningful)
-        if trend is not None:
-            found[row] = trend
-    slopes = holm({row: each.slope.p for row, each in found.items() if each.slope.p is not None})
+        found.append(_trend(row, amounts, cells, spreads[row[0]], meaningful))
+    return tuple(trend for trend in found if trend is not None)
+
+
+def corrected(found: Mapping[str, Sequence[Trend]]) -> dict[str, tuple[Trend, ...]]:
+    """The trends of each test set, their slopes corrected (Holm) over all of them, and so their
+    steps."""
+    rows = {(test, number): each for test in found for number, each in enumerate(found[test])}
+    slopes = holm({row: each.slope.p for row, each in rows.items() if each.slope.p is not None})
     steps = holm(
         {
             (row, number): step.p
-            for row, each in found.items()
+            for row, each in rows.items()
             for number, step in enumerate(each.steps)
             if step.p is not None
         }
     )
-    return tuple(_with_p(trend, row, slopes, steps) for row, trend in found.items())
+    return {
+        test: tuple(
+            replace(
+                each,
+                p_slope=slopes.get((test, place)),
+                p_steps=tuple(
+                    steps.get(((test, place), number)) for number in range(len(each.steps))
+                ),
+            )
+            for place, each in enumerate(found[test])
+        )
+        for test in found
+    }
 
 
 def _rows(
@@ -206,17 +223,3 @@ def _enough(places: range, change: Callable[[int, int], Estimate], meaningful: f
             break
         enough = place
     return enough
-
-
-def _with_p(
-    trend: Trend,
-    row: Row,
-    slopes: Mapping[Row, float],
-    steps: Mapping[tuple[Row, int], float],
-) -> Trend:
-    numbers = range(len(trend.steps))
-    return replace(
-        trend,
-        p_slope=slopes.get(row),
-        p_steps=tuple(steps.get((row, number)) for number in numbers),
-    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.arms import BUDGETS, NORMS, SOURCE_NAME
-from trainer.commands.parsing import names, new_parser, numbers
+from trainer.commands.parsing import named_folders, names, new_parser, numbers
 from trainer.commands.report import print_results
 from trainer.config import (
     AUGMENTATIONS,
@@ -115,6 +115,16 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         help=(
             "draw N real training images per class anew for each seed, from train and --more-real, "
             "so that intervals cover their choice; more:AMOUNT takes from the rest"
+        ),
+    )
+    add(
+        "--test",
+        dest="tests",
+        action="append",
+        metavar="[NAME=]DIR",
+        help=(
+            "a further test set in class folders, such as sketches beside photos; repeat for more; "
+            "every comparison is made on each, and corrected for all"
         ),
     )
     add(
@@ -366,6 +376,9 @@ def _config(options: argparse.Namespace) -> GridConfig:
     values = renamed(read_json(options.config)) if options.config else {}
     if options.synthetic is not None:
         options.synthetic = named_sources(options.synthetic)
+    if options.tests is not None:
+        folders = named_folders(options.tests, option="--test")
+        options.tests = {name: str(folder) for name, folder in folders.items()}
     for field in fields(GridConfig):
         given = getattr(options, field.name, None)
         if given is not None:

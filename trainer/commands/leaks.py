@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.parsing import new_parser
+from trainer.commands.parsing import named_folders, new_parser
 
 if TYPE_CHECKING:
     from trainer.data.leaks import Leak, Leaks
@@ -41,6 +41,13 @@ def add_parser(commands: Any) -> None:
         help="synthetic images; repeat for more",
     )
     add("--more-real", type=Path, metavar="DIR", help="additional real images: <class>/")
+    add(
+        "--test",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="a further test set in class folders; repeat for more",
+    )
     add("--limit", type=int, default=20, metavar="N", help="how many pairs to list (default 20)")
     add("--json", action="store_true", help="print everything found as JSON")
     parser.set_defaults(command=show)
@@ -57,7 +64,10 @@ def show(options: argparse.Namespace) -> int:
         text.split("=", 1) if "=" in text else (DEFAULT_SOURCE, text) for text in options.synthetic
     ]
     synthetic = {name: Path(folder) for name, folder in named}
-    leaks = find_leaks(load_dataset(real_folder(options.real), synthetic, more=options.more_real))
+    tests = named_folders(options.test, option="--test")
+    leaks = find_leaks(
+        load_dataset(real_folder(options.real), synthetic, more=options.more_real, tests=tests)
+    )
     if options.json:
         print(json.dumps(leaks.to_dict(listed=len(leaks.found)), indent=2, ensure_ascii=False))
         return 0

@@ -41,7 +41,7 @@ def numbers(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def named_folders(given: Sequence[str]) -> dict[str, Path]:
+def named_folders(given: Sequence[str], *, option: str = "--synthetic") -> dict[str, Path]:
     """{name: folder} from "name=folder" or "folder", which is then named after itself.
 
     Raises:
@@ -54,7 +54,7 @@ def named_folders(given: Sequence[str]) -> dict[str, Path]:
         name = name if equals else path.resolve().name
         if not name or name in found:
             raise ConfigError(
-                f"--synthetic {text}: the name '{name}' is {'taken' if name else 'empty'}; write "
+                f"{option} {text}: the name '{name}' is {'taken' if name else 'empty'}; write "
                 "NAME=DIR with another name"
             )
         found[name] = path

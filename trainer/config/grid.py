@@ -91,7 +91,8 @@ class GridConfig:
     executor's processes. `redraw` is how many real training images per class each seed draws anew,
     from train and `more_real`; None takes those of train, the same at every seed. With
     `test_share`, `real` has class folders without train and test, and each seed splits them anew:
-    that share of each class is tested on. `select` names virtual sources ("clean=syn:label"; see
+    that share of each class is tested on. `tests` are folders of further test
+    sets by name, with the same classes. `select` names virtual sources ("clean=syn:label"; see
     trainer.config.selection). `cap_amounts` trains an arm with what there is where it
     asks for more images. With "aux" in `norms`, every arm of real and synthetic images is trained a
     second time with batch normalisation of their own for the synthetic ones, and a third time, as
@@ -111,6 +112,7 @@ class GridConfig:
     synthetic_weight: float = 1.0
     more_real: str | None = None
     select: tuple[str, ...] = ()
+    tests: Mapping[str, str] = field(default_factory=dict)
     redraw: int | None = None
     test_share: float | None = None
     drop_leaks: bool = False
@@ -185,6 +187,21 @@ class GridConfig:
         for folder in folders:
             if not isinstance(folder, str) or not folder:
                 raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
+        self._check_tests()
+
+    def _check_tests(self) -> None:
+        if not isinstance(self.tests, Mapping):
+            raise ConfigError(f"tests must be folders by name, not {self.tests!r}")
+        for name, folder in self.tests.items():
+            if not SOURCE_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"test set '{name}' does not have a valid name; use letters, digits, '_', '-' "
+                    "and '.', as in --test sketch=DIR"
+                )
+            if not isinstance(folder, str) or not folder:
+                raise ConfigError(f"test set '{name}' must name a folder, not {folder!r}")
+        if len({name.casefold() for name in self.tests}) < len(self.tests):
+            raise ConfigError("two test sets have the same name, but for upper and lower case")
 
     def _check_axes(self) -> None:
         check_seeds(
@@ -197,7 +214,7 @@ class GridConfig:
         if self.redraw is not None:
             check_whole("redraw", self.redraw, low=1)
         if self.test_share is not None:
-            others = ("redraw", "tuned", "drop_leaks")
+            others = ("redraw", "tuned", "drop_leaks", "tests")
             barred = [name for name in others if getattr(self, name)]
             barred += ["validation kfold"] * (self.used_validation == KFOLD)
             check_test_share(self.test_share, given=barred)

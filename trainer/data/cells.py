@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, zip_longest
 
@@ -29,17 +29,23 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class CellImages:
-    """The images of one cell at one seed: `train` has the real images first, then the added
-    ones."""
+    """The images of one cell at one seed: `train` has the real images first, then the added ones;
+    `tests` are further test sets by name."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    tests: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+
+    @property
+    def seen_whole(self) -> tuple[Sample, ...]:
+        """The images that are judged, never trained on."""
+        return (*self.validation, *self.test, *chain.from_iterable(self.tests.values()))
 
     @property
     def all(self) -> tuple[Sample, ...]:
         """Every image that the run uses."""
-        return (*self.train, *self.validation, *self.test)
+        return (*self.train, *self.seen_whole)
 
     @property
     def real(self) -> tuple[Sample, ...]:
@@ -60,10 +66,9 @@ class CellImages:
     @cached_property
     def fingerprint(self) -> str:
         """A short hash over every image, its origin and its use."""
-        parts = (self.train, self.validation, self.test)
-        return hashlib.sha256("".join(fingerprint(part) for part in parts).encode()).hexdigest()[
-            :16
-        ]
+        parts = [fingerprint(part) for part in (self.train, self.validation, self.test)]
+        parts += [f"{name}\0{fingerprint(part)}" for name, part in sorted(self.tests.items())]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -228,7 +233,9 @@ def cell_images(dataset: Dataset, *, arm: Arm, seed: int, validation_share: floa
         trained = sorted((each for each in samples if each not in chosen), key=_by_file)
         kept += sorted(shuffled(trained, "share", seed, label)[: wanted.real], key=_by_file)
         added += _added(dataset, arm, seed, label, trained)[: wanted.added]
-    return CellImages(train=(*kept, *added), validation=tuple(held), test=dataset.test)
+    return CellImages(
+        train=(*kept, *added), validation=tuple(held), test=dataset.test, tests=dataset.tests
+    )
 
 
 def _validation(dataset: Dataset, seed: int, share: float) -> dict[str, list[Sample]]:

@@ -4,8 +4,8 @@
     <synthetic>/<class>/...      with metadata.jsonl (labels verbatim) or without (labels are folder
                                  names)
 
-Additional real images are in class folders too. Files are read in sorted order; trainer.data.cells
-draws from them.
+Additional real images and further test sets are in class folders too. Files are read in sorted
+order; trainer.data.cells draws from them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 REAL, MORE = "real", "more"
 GROUPS_FILE = "groups.csv"
 PARTS = ("train", "test", "synthetic", "more")
+_TEST = "test:"  # before the name of a further test set, in the name of its part
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Dataset:
     """All images of a grid, each part sorted by class and file, `synthetic` by source before.
 
     `sources` are the names of the synthetic sources, in the given order; `more` are additional real
-    images.
+    images; `tests` are further test sets by name.
     """
 
     classes: tuple[str, ...]
@@ -75,6 +76,13 @@ class Dataset:
     synthetic: tuple[Sample, ...]
     sources: tuple[str, ...] = ()
     more: tuple[Sample, ...] = ()
+    tests: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, tuple[Sample, ...]]:
+        """All images by part: PARTS, and "test:NAME" for each further test set."""
+        further = {_TEST + name: samples for name, samples in self.tests.items()}
+        return {part: getattr(self, part) for part in PARTS} | further
 
     @cached_property
     def _pools(self) -> dict[tuple[str, str], list[Sample]]:
@@ -90,14 +98,19 @@ class Dataset:
 
     def fingerprints(self) -> dict[str, str]:
         """One short hash per part, over names, labels, sources and contents."""
-        return {part: fingerprint(getattr(self, part)) for part in PARTS}
+        return {part: fingerprint(samples) for part, samples in self.parts.items()}
 
     def images_per_class(self) -> dict[str, list[int]]:
         """How many images each part has of each class, in the order of `classes`."""
-        counts = {part: Counter(_labels(getattr(self, part))) for part in PARTS}
+        counts = {part: Counter(_labels(samples)) for part, samples in self.parts.items()}
         return {
             part: [counter[label] for label in self.classes] for part, counter in counts.items()
         }
+
+
+def is_test(part: str) -> bool:
+    """Whether a part of a data set is tested on."""
+    return part == "test" or part.startswith(_TEST)
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
@@ -114,12 +127,14 @@ def load_dataset(
     synthetic: Path | Mapping[str, Path] | None,
     *,
     more: Path | None = None,
+    tests: Mapping[str, Path] | None = None,
     limit_per_class: int | None = None,
     split: bool = True,
 ) -> Dataset:
-    """Reads all folders, without decoding images. `limit_per_class` keeps the first files of each
-    real class. Without `split`, `real` has class folders instead of train and test; all its images
-    are training images, and of identical files the first stays.
+    """Reads all folders, without decoding images. `tests` are further test sets, in class folders.
+    `limit_per_class` keeps the first files of each real class. Without `split`, `real` has class
+    folders instead of train and test; all its images are training images, and of identical files
+    the first stays.
 
     Images in `more` that are identical to a training or test image are left out, so `more` may be
     the folder that these were taken from.
@@ -144,7 +159,18 @@ def load_dataset(
         if more is not None
         else ()
     )
-    return Dataset(classes, parts["train"], parts["test"], tuple(made), tuple(folders), further)
+    return Dataset(
+        classes,
+        parts["train"],
+        parts["test"],
+        tuple(made),
+        tuple(folders),
+        further,
+        {
+            name: _read_test(folder, classes, limit_per_class)
+            for name, folder in (tests or {}).items()
+        },
+    )
 
 
 def _read_split(real: Path, limit_per_class: int | None) -> dict[str, tuple[Sample, ...]]:
@@ -246,6 +272,18 @@ def _read_more(
             len(found) - len(new),
         )
     return new
+
+
+def _read_test(
+    root: Path, classes: tuple[str, ...], limit_per_class: int | None
+) -> tuple[Sample, ...]:
+    """A further test set under the real classes' names."""
+    if (root / "test").is_dir() and (root / "train").is_dir() and "test" not in classes:
+        raise DataError(
+            f"{root} has train and test folders; to test on the latter: {root / 'test'}"
+        )
+    found = read_class_folders(root, limit_per_class=limit_per_class)
+    return _under_real_names(found, classes, root, source=REAL)
 
 
 def _labels(samples: Iterable[Sample]) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from trainer.data.dataset import Sample, quoted, read_group_table
 from trainer.data.leaks import stacked, thumbnails
-from trainer.data.similarity import find_matches
+from trainer.data.similarity import find_matches_within
 from trainer.errors import DataError
 
 PREFIX, SIMILAR = "prefix", "similar"
@@ -67,8 +67,7 @@ def _look_alikes(samples: Sequence[Sample]) -> list[list[str]]:
     thumbs = stacked(thumbnails(samples), samples)
     return [
         [samples[match.first].file, samples[match.second].file]
-        for match in find_matches(thumbs, thumbs)
-        if match.first < match.second
+        for match in find_matches_within(thumbs)
     ]
 
 

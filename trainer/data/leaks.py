@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.dataset import Dataset, Sample
+from trainer.data.dataset import Dataset, Sample, is_test
 from trainer.data.images import read_image, read_thumbnail
 from trainer.data.similarity import (
     SAME_PICTURE,
@@ -46,8 +46,7 @@ from trainer.runs import to_json, write_file
 
 logger = logging.getLogger(__name__)
 KINDS = ("bytes", "pixels", "near", "mirrored")
-# The first part keeps its image and the second loses it.
-_COMPARED = (("test", ("train", "synthetic", "more")), ("train", ("synthetic", "more")))
+_TRAINED = ("train", "synthetic", "more")
 _MAYBE_SAME_PIXELS = 0.97  # edge correlation from which both images are decoded in full
 SPOILT = 0.1  # share of test files that are trained on from which a grid is refused: our choice
 _SEARCH = 1  # raise it when the search finds other pairs in the same images
@@ -56,8 +55,7 @@ _LISTED = 200
 
 @dataclass(frozen=True)
 class LeakedImage:
-    """One side of a leak. `part` is train, test, synthetic or more; `source` names a synthetic
-    source."""
+    """One side of a leak. `part` is one of Dataset.parts; `source` names a synthetic source."""
 
     part: str
     source: str
@@ -102,7 +100,7 @@ class Leaks:
         counter = Counter(f"{leak.kept.part}-{leak.dropped.part}" for leak in self.found)
         pairs = [
             f"{kept}-{part}"
-            for kept, parts in _COMPARED
+            for kept, parts in _compared(self.checked)
             for part in parts
             if self.checked.get(part)
         ]
@@ -110,7 +108,7 @@ class Leaks:
 
     def test_images(self) -> int:
         """How many test images leak, in any way."""
-        return len({leak.kept for leak in self.found if leak.kept.part == "test"})
+        return len({leak.kept for leak in self.found if is_test(leak.kept.part)})
 
     def to_dict(self, *, listed: int = _LISTED, dropped: bool = False) -> dict[str, Any]:
         """As it is stored in grid.json. `pairs` has the worst `listed` of `total`; `dropped` says
@@ -148,13 +146,18 @@ class Leaks:
         return cls(tuple(pairs), values["checked"], values["threshold"], values["alike"], places)
 
 
+def _compared(parts: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Which parts must not share images: the first keeps its image and the others lose it."""
+    return [*((part, _TRAINED) for part in parts if is_test(part)), ("train", _TRAINED[1:])]
+
+
 def find_leaks(dataset: Dataset) -> Leaks:
     """Compares the parts of a data set, decoding every image once at a small size.
 
     Raises:
         DataError: an image cannot be decoded.
     """
-    parts = {part: tuple(getattr(dataset, part)) for part in ("test", "train", "synthetic", "more")}
+    parts = dict(sorted(dataset.parts.items(), key=lambda part: not is_test(part[0])))
     thumbs = thumbnails([sample for samples in parts.values() for sample in samples])
     threshold = same_picture_threshold(
         stacked(thumbs, dataset.train),
@@ -163,10 +166,12 @@ def find_leaks(dataset: Dataset) -> Leaks:
         [each.label for each in dataset.test],
     )
     found: list[Leak] = []
-    for kept, others in _COMPARED:
+    for kept, others in _compared(parts):
         second = [(part, sample) for part in others for sample in parts[part]]
         found += _compare(kept, parts[kept], second, thumbs, threshold)
-    found.sort(key=lambda leak: (leak.kept.part != "test", KINDS.index(leak.kind), leak.distance))
+    found.sort(
+        key=lambda leak: (not is_test(leak.kept.part), KINDS.index(leak.kind), leak.distance)
+    )
     return Leaks(
         found=tuple(found),
         checked={part: len(samples) for part, samples in parts.items()},
@@ -200,7 +205,12 @@ def remembered_leaks(dataset: Dataset, cache: Path) -> Leaks:
 def files_under_two_labels(dataset: Dataset) -> tuple[tuple[LeakedImage, ...], ...]:
     """The places of each file that has several labels, among the real images and one synthetic
     source; two sources may disagree, as a control with shuffled labels does."""
-    real = [(part, each) for part in ("train", "test", "more") for each in getattr(dataset, part)]
+    real = [
+        (part, each)
+        for part, samples in dataset.parts.items()
+        if part != "synthetic"
+        for each in samples
+    ]
     found: dict[tuple[LeakedImage, ...], None] = {}
     for source in dataset.sources or ("",):
         scope = real + [("synthetic", each) for each in dataset.synthetic if each.source == source]
@@ -223,14 +233,15 @@ def refuse_spoilt_test(dataset: Dataset) -> None:
         DataError: more than SPOILT of the test files, and more than one, are trained on too.
     """
     trained = {each.sha256: each for each in (*dataset.train, *dataset.synthetic, *dataset.more)}
-    shared = [each for each in dataset.test if each.sha256 in trained]
-    if len(shared) > max(1, SPOILT * len(dataset.test)):
-        first = trained[shared[0].sha256]
-        raise DataError(
-            f"{len(shared)} of {len(dataset.test)} test images are trained on as well, such as "
-            f"{shared[0].path} = {first.path}; scores on them would mean nothing: check the "
-            "folders, or leave the copies out of training with --drop-leaks"
-        )
+    for test in (dataset.test, *dataset.tests.values()):
+        shared = [each for each in test if each.sha256 in trained]
+        if len(shared) > max(1, SPOILT * len(test)):
+            first = trained[shared[0].sha256]
+            raise DataError(
+                f"{len(shared)} of {len(test)} test images are trained on as well, such as "
+                f"{shared[0].path} = {first.path}; scores on them would mean nothing: check the "
+                "folders, or leave the copies out of training with --drop-leaks"
+            )
 
 
 def drop_leaks(dataset: Dataset, leaks: Leaks) -> Dataset:

@@ -10,7 +10,7 @@ with a dot in the middle does not fool.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,10 +72,34 @@ def find_matches(
     thumbnails, 8 s for 10,000 x 10,000, 45 s for 50,000 x 10,000. An image without any detail
     matches nothing.
     """
+    mirror = second[:, :, ::-1]
+    pairs = {False: proposed_pairs(first, second), True: proposed_pairs(first, mirror)}
+    return _matches(first, second, pairs, threshold)
+
+
+def find_matches_within(thumbs: np.ndarray, *, threshold: float = SAME_PICTURE) -> list[Match]:
+    """What `find_matches` finds in a set and itself, without an image's match with itself, and each
+    pair once, in two thirds of the time."""
+    pairs = {
+        False: _once(_pairs_of(thumbs, thumbs, both_ways=False)),
+        True: _once(proposed_pairs(thumbs, thumbs[:, :, ::-1])),
+    }
+    return _matches(thumbs, thumbs, pairs, threshold)
+
+
+def _once(pairs: np.ndarray) -> np.ndarray:
+    """Each pair of different rows once, the smaller first."""
+    ordered = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
+    return np.unique(ordered, axis=0)
+
+
+def _matches(
+    first: np.ndarray, second: np.ndarray, proposed: Mapping[bool, np.ndarray], threshold: float
+) -> list[Match]:
+    """Those of the proposed pairs, mirrored or not, whose edges correlate."""
     best: dict[tuple[int, int], Match] = {}
-    for mirrored in (False, True):
+    for mirrored, pairs in proposed.items():
         other = second[:, :, ::-1] if mirrored else second
-        pairs = proposed_pairs(first, other)
         for start in range(0, len(pairs), _CHUNK):
             chunk = pairs[start : start + _CHUNK]
             chunk = chunk[
@@ -93,13 +117,19 @@ def find_matches(
 def proposed_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Pairs of rows whose hashes are near, whole against whole or against a window of either: int64
     [P,2], sorted."""
+    return _pairs_of(first, second, both_ways=True)
+
+
+def _pairs_of(first: np.ndarray, second: np.ndarray, *, both_ways: bool) -> np.ndarray:
+    """`proposed_pairs`; without `both_ways` only windows of the second set are looked at, which for
+    a set and itself leaves out the same pairs the other way round."""
     rows, columns = (np.flatnonzero(each.std(axis=(1, 2)) >= _FLAT) for each in (first, second))
     first, second = first[rows], second[columns]
     found: list[np.ndarray] = []
     whole = hash_signs(first), hash_signs(second)
     for window in _ROUGH:
         found += _near(whole[0], whole[1] if window == WHOLE else hash_signs(second, window))
-        if window != WHOLE:
+        if window != WHOLE and both_ways:
             found += _near(hash_signs(first, window), whole[1])
     pairs = np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
     return np.stack([rows[pairs[:, 0]], columns[pairs[:, 1]]], axis=1)

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
         real_folder(config.real),
         {name: Path(folder) for name, folder in config.sources.items()},
         more=Path(config.more_real) if config.more_real is not None else None,
+        tests={name: Path(folder) for name, folder in config.tests.items()},
         limit_per_class=config.limit_per_class,
         split=config.test_share is None,
     )
@@ -140,7 +142,9 @@ def prepare_grid(config: GridConfig) -> PreparedGrid:
     capped = _checked_counts(dataset, config, may_lack=0.0)
     tuned = read_tuned(config.tuned, models=config.models)
     refuse_other_recipes(tuned.values(), config.recipe)
-    refuse_test_images(tuned.values(), dataset.test)
+    refuse_test_images(
+        tuned.values(), (*dataset.test, *chain.from_iterable(dataset.tests.values()))
+    )
     given = given_weights(config.weights, config.models)
     weights = {
         model: find_weights(model, given=given.get(model), allow_untrained=config.allow_untrained)
@@ -174,7 +178,7 @@ def _refuse_out_among_images(config: GridConfig) -> None:
     out, real = Path(config.out).resolve(), Path(config.real)
     more = [config.more_real] if config.more_real is not None else []
     parts = [real / "train", real / "test"] if config.test_share is None else [real]
-    folders = [*parts, *map(Path, (*config.sources.values(), *more))]
+    folders = [*parts, *map(Path, (*config.sources.values(), *more, *config.tests.values()))]
     inside = [folder for folder in folders if out.is_relative_to(folder.resolve())]
     if out == real.resolve() and not inside:
         inside = [real]

@@ -48,7 +48,8 @@ def compressed(features: np.ndarray) -> np.ndarray:
     The directions are those of all images together, labels unseen. Their scale stays, so a penalty
     acts as on the standardised features.
     """
-    centred = features.astype(np.float64) - features.mean(axis=0)
+    centred = features.astype(np.float64)
+    centred -= features.mean(axis=0)
     spread = centred.std(axis=0)
     centred /= np.where(spread > 1e-8 * max(spread.max(), 1e-12), spread, 1.0)
     if min(centred.shape) <= _COMPONENTS:

@@ -23,6 +23,7 @@ from trainer.report.wording import (
     interval,
     model_noun,
     model_title,
+    on_test,
     p_value,
     per_class,
     point_count,
@@ -34,7 +35,11 @@ from trainer.runs import Grid
 
 
 def short_verdicts(results: Results) -> list[str]:
-    """For each synthetic source one short sentence about all models."""
+    """For each test set and synthetic source one short sentence about all models."""
+    return [sentence for each in results.on_each for sentence in _short_verdicts(each)]
+
+
+def _short_verdicts(results: Results) -> list[str]:
     found: dict[str, list[str]] = {}
     for model in results.models:
         for key in results.headlines(model):
@@ -43,7 +48,7 @@ def short_verdicts(results: Results) -> list[str]:
                 found.setdefault(key.source, []).append(_short(results, key, comparison))
     several = len(found) > 1
     return [
-        f"Synthetic images{f' from {source}' * several}: {'; '.join(clauses)}."
+        f"Synthetic images{f' from {source}' * several}{on_test(results)}: {'; '.join(clauses)}."
         for source, clauses in found.items()
     ]
 
@@ -61,7 +66,12 @@ def _short(results: Results, key: CellKey, comparison: Comparison) -> str:
 
 
 def answers(results: Results) -> list[str]:
-    """For each model one answer per source, about the most synthetic images added from it."""
+    """For each test set and model one answer per source, about the most synthetic images added from
+    it."""
+    return [sentence for each in results.on_each for sentence in _answers(each)]
+
+
+def _answers(results: Results) -> list[str]:
     found = []
     for model in results.models:
         keys = [key for key in results.headlines(model) if results.comparison(key)]
@@ -72,9 +82,9 @@ def answers(results: Results) -> list[str]:
             )
         found += [_answer(results, key) for key in keys]
         found += [
-            _selected(results, duel)
+            _between_sources(results, duel)
             for duel in results.verdicts.duels
-            if duel.key.model == model and duel.rival.source.endswith(RANDOM)
+            if duel.key.model == model and duel.rival.source
         ]
         asked = {(key.arm, key.budget) for key in keys}
         found += [
@@ -87,14 +97,18 @@ def answers(results: Results) -> list[str]:
     return found
 
 
-def _selected(results: Results, duel: Duel) -> str:
-    """What a selection gives beyond as many images at random."""
+def _between_sources(results: Results, duel: Duel) -> str:
+    """What a selection gives beyond as many images at random, or a source beyond the first."""
     change, noun = duel.change, model_noun(results.grid, duel.key.model)
     facts = f"{interval(change)}, {p_value(duel.p_holm)}, exploratory"
+    source, rival = duel.key.source, duel.rival.source
+    at_random = rival.endswith(RANDOM)
+    deed = "Selecting" if at_random else "Taking images from"
+    other = "at random" if at_random else f"from '{rival}'"
     return (
-        f"Selecting '{duel.key.source}'{budget_note(duel.key)} changed the macro F1 of {noun} by "
-        f"{points(change.value)} points against as many images at random ({facts}): "
-        f"{verdict(duel)}."
+        f"{deed} '{source}'{budget_note(duel.key)} changed the macro F1 of {noun}"
+        f"{on_test(results)} by {points(change.value)} points against as many images {other} "
+        f"({facts}): {verdict(duel)}."
     )
 
 
@@ -114,7 +128,7 @@ def _answer(results: Results, key: CellKey) -> str:
     assert comparison is not None
     change, noun = comparison.changes[HEADLINE_METRIC], model_noun(grid, key.model)
     start = f"With {per_class(grid, 'train')} real images per class, {_deed(grid, key)} changed"
-    amount = f"the macro F1 of {noun} by {points(change.value)} points"
+    amount = f"the macro F1 of {noun}{on_test(results)} by {points(change.value)} points"
     if comparison.verdict == "untested":
         return f"{start} {amount} with a single seed: no interval, no test."
     facts = f"{interval(change)}, {p_value(comparison.p_holm)}{_family(comparison)}"
@@ -196,9 +210,14 @@ def _number(value: float) -> str:
 
 
 def controls(results: Results) -> list[str]:
-    """Whether the grid finds what is known to matter: more real images, or fewer. One sentence per
-    model that has such an arm."""
-    return [sentence for model in results.models for sentence in _control(results, model)]
+    """Whether the grid finds what is known to matter: more real images, or fewer. One sentence for
+    each test set and model that has such an arm."""
+    return [
+        sentence
+        for each in results.on_each
+        for model in results.models
+        for sentence in _control(each, model)
+    ]
 
 
 def _control(results: Results, model: str) -> Iterator[str]:
@@ -225,7 +244,7 @@ def _control(results: Results, model: str) -> Iterator[str]:
     )
     yield (
         f"Positive control: {deed} was {'' if found else 'not '}found to "
-        f"{'help' if more else 'hurt'} {noun}{budget_note(key)} ({facts})"
+        f"{'help' if more else 'hurt'} {noun}{on_test(results)}{budget_note(key)} ({facts})"
         f"{'' if found else ': an effect like that can be missed here'}."
     )
 

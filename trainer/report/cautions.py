@@ -18,6 +18,7 @@ from trainer.report.wording import (
     interval,
     model_noun,
     model_title,
+    on_test,
     p_value,
     per_class,
     percent,
@@ -37,17 +38,18 @@ _COMPARABLE = 3  # seeds, from which one can be called an exception
 
 def warnings(results: Results) -> list[str]:
     """What a reader must know before relying on the numbers, worst first."""
+    on_each = results.on_each
     return [
-        *_harm(results),
+        *(warning for each in on_each for warning in _harm(each)),
         *(f"Run {run.run_id} failed: {run.error}" for run in results.grid.failed()),
         *_stuck(results),
         *_collapsed(results),
-        *_near_chance(results),
+        *(warning for each in on_each for warning in _near_chance(each)),
         *_gaps(results),
         *_doubts(results),
         *_leaks(results.grid),
         *_overlap(results.grid),
-        *_blind_spots(results),
+        *(warning for each in on_each for warning in _blind_spots(each)),
     ]
 
 
@@ -57,7 +59,8 @@ def _harm(results: Results) -> Iterator[str]:
         if key.regime == "add" and comparison.verdict == "worse":
             change = comparison.changes[HEADLINE_METRIC]
             yield (
-                f"Synthetic images made {model_noun(results.grid, key.model)} worse: "
+                f"Synthetic images made {model_noun(results.grid, key.model)} worse"
+                f"{on_test(results)}: "
                 f"{arm_title(results.grid, key)}{budget_note(key)}, macro F1 "
                 f"{points(change.value)} points ({interval(change)}, {p_value(comparison.p_holm)})."
             )
@@ -68,7 +71,7 @@ def _harm(results: Results) -> Iterator[str]:
 def _falling(results: Results, trend: Trend) -> Iterator[str]:
     named = f" from {trend.source}" if len(results.grid.info.get("sources", {})) > 1 else ""
     note = budget_note(CellKey(trend.model, budget=trend.budget))
-    where = f"for {model_noun(results.grid, trend.model)}{note}"
+    where = f"for {model_noun(results.grid, trend.model)}{on_test(results)}{note}"
     if trend.falls:
         yield (
             f"More synthetic images{named} made results worse {where}: macro F1 changes by "
@@ -168,7 +171,7 @@ def _blind_spots(results: Results) -> Iterator[str]:
             if least is not None:
                 yield (
                     "Cannot tell does not mean no change: for "
-                    f"{model_noun(results.grid, model)}, a true change of "
+                    f"{model_noun(results.grid, model)}{on_test(results)}, a true change of "
                     f"{percent(min(1.0, least))} points would be found in about {_POWER:.0%} of "
                     "such grids, a smaller one less often. More seeds or test images would detect "
                     "smaller ones."
@@ -228,7 +231,8 @@ def _near_chance(results: Results) -> Iterator[str]:
         low = found.value if found.low is None else found.low
         if low <= chance:
             yield (
-                f"With real images only, {model_noun(results.grid, model)} is near chance: "
+                f"With real images only, {model_noun(results.grid, model)} is near chance"
+                f"{on_test(results)}: "
                 f"accuracy {percent(found.value)}%, always naming the most frequent class "
                 f"{percent(chance)}%. Comparisons of models that have not learned say little."
             )

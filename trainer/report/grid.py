@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.comparisons import Comparison, Duel
@@ -43,7 +43,7 @@ def grid_section(results: Results) -> str:
 def _grid_rows(results: Results) -> Iterator[str]:
     for model in results.models:
         yield group_row(model_name(results, model), columns=_COLUMNS)
-        scale = _Scale(results, model)
+        scale = Scale([results.comparison(key) for key in results.of(model)])
         for budget in (SHARED_BUDGET, *(each for each in BUDGET_TITLES if each != SHARED_BUDGET)):
             keys = [key for key in results.of(model) if key.budget == budget]
             if keys and budget != SHARED_BUDGET:
@@ -58,7 +58,7 @@ def model_name(results: Results, model: str) -> str:
     return f"{text(entry['title'])}{tag}"
 
 
-def _grid_row(results: Results, key: CellKey, scale: _Scale) -> str:
+def _grid_row(results: Results, key: CellKey, scale: Scale) -> str:
     name = f'{text(arm_title(results.grid, key))} <span class="spread wide">{text(key.arm)}</span>'
     found = results.metrics.get(key)
     if not found:
@@ -68,22 +68,24 @@ def _grid_row(results: Results, key: CellKey, scale: _Scale) -> str:
         )
         state = "failed" if failed else "not trained yet"
         return f'<tr><td>{name}</td><td class="missing" colspan="{_COLUMNS - 1}">{state}</td></tr>'
-    scores = f'<td class="wide">{_score("accuracy", found["accuracy"])}</td>'
-    scores += f"<td>{_score(HEADLINE_METRIC, found[HEADLINE_METRIC])}</td>"
+    scores = f'<td class="wide">{score_cell("accuracy", found["accuracy"])}</td>'
+    scores += f"<td>{score_cell(HEADLINE_METRIC, found[HEADLINE_METRIC])}</td>"
     comparison = results.comparison(key)
     if comparison is None:
         reference = "the reference" if key.is_baseline else "no real-only run to compare with"
         note = f'<td class="missing" colspan="{_COLUMNS - 3}">{reference}</td>'
         return f"<tr><td>{name}</td>{scores}{note}</tr>"
-    return f"<tr><td>{name}</td>{scores}{_change(comparison, scale)}</tr>"
+    return f"<tr><td>{name}</td>{scores}{change_cells(comparison, scale)}</tr>"
 
 
-def _score(metric: str, estimate: Estimate) -> str:
+def score_cell(metric: str, estimate: Estimate) -> str:
+    """A metric with its margin, as HTML."""
     value = metric_value(metric, estimate.value)
     return f'<b>{value}</b> <span class="spread sd">{margin(metric, estimate)}</span>'
 
 
-def _change(comparison: Comparison, scale: _Scale) -> str:
+def change_cells(comparison: Comparison, scale: Scale) -> str:
+    """A comparison's change, p-value and verdict: two cells of a table."""
     change = comparison.changes[HEADLINE_METRIC]
     label = f'<span class="verdict {comparison.verdict}">{text(verdict(comparison))}</span>'
     bounds = interval(change).removeprefix("95% CI ")
@@ -97,12 +99,11 @@ def _change(comparison: Comparison, scale: _Scale) -> str:
     )
 
 
-class _Scale:
-    """One axis for all changes of a model, drawn as a bar under each."""
+class Scale:
+    """One axis for the changes of several comparisons, drawn as a bar under each."""
 
-    def __init__(self, results: Results, model: str) -> None:
-        found = (results.comparison(key) for key in results.of(model))
-        changes = [each.changes[HEADLINE_METRIC] for each in found if each]
+    def __init__(self, comparisons: Sequence[Comparison | None]) -> None:
+        changes = [each.changes[HEADLINE_METRIC] for each in comparisons if each]
         ends = [
             end for each in changes for end in (each.value, each.low, each.high) if end is not None
         ]
@@ -123,9 +124,7 @@ class _Scale:
 
 
 def _grid_note(results: Results) -> str:
-    found = results.verdicts.comparisons.values()
-    headlines = sum(each.is_headline for each in found)
-    rest = len(found) - headlines + len(results.verdicts.duels)
+    headlines, rest = results.families
     notes = [
         "Percent on the test images, ± half the width of a 95% interval over seeds and test "
         f"images, {scope(results.grid)}. Changes are paired with real only by seed and test "
@@ -137,7 +136,7 @@ def _grid_note(results: Results) -> str:
         "one-sided tests.",
     ]
     notes += [_run_spread(results)]
-    if len(set(results.grid.info["images_per_class"]["test"])) == 1:
+    if len(set(results.test_images)) == 1:
         notes.append("The test set is balanced, so macro recall equals accuracy; read macro F1.")
     return " ".join(note for note in notes if note)
 
@@ -158,7 +157,8 @@ def _run_spread(results: Results) -> str:
 
 
 def duel_section(results: Results) -> str:
-    """Each headline cell compared directly with augmentation, copies and additional real images."""
+    """Each headline cell compared directly with augmentation, copies, additional real images and
+    the first source."""
     rows = []
     for model in results.models:
         duels = [duel for duel in results.verdicts.duels if duel.key.model == model]
@@ -170,9 +170,10 @@ def duel_section(results: Results) -> str:
         "<th>Difference in macro F1, points</th><th>Corrected</th></tr>"
     )
     note = (
-        "What synthetic images give beyond what costs nothing, or beyond as many real images, and "
-        "what a selection gives beyond as many images at random, and auxiliary batch "
-        "normalisation beyond the same batches and loss without it. "
+        "What synthetic images give beyond what costs nothing, beyond as many real images, or "
+        "beyond as many of the source that was named first, what a selection gives beyond as many "
+        "images at random, and auxiliary batch normalisation beyond the same batches and loss "
+        "without it. "
         "Exploratory: p-values are corrected together with those of the grid's exploratory "
         "comparisons."
     )
@@ -200,7 +201,7 @@ def metric_section(results: Results) -> str:
         rows += [
             f"<tr><td>{text(arm_title(results.grid, key) + budget_note(key))}</td>"
             + "".join(
-                f"<td>{_score(metric, found[metric]) if metric in found else ''}</td>"
+                f"<td>{score_cell(metric, found[metric]) if metric in found else ''}</td>"
                 for metric in results.titles
             )
             + f"<td>{_votes(results, key)}</td></tr>"

@@ -35,6 +35,12 @@ def section(title: str, *parts: str, note: str = "") -> str:
     return f"<section><h2>{text(title)}</h2>{''.join(parts)}{note}</section>"
 
 
+def folded(title: str, *parts: str) -> str:
+    """Sections that are shown on a click."""
+    inner = "".join(parts)
+    return f'<details class="part"><summary>{text(title)}</summary>{inner}</details>'
+
+
 def table(head: str, rows: Iterable[str], *, kind: str) -> str:
     """A table that scrolls sideways if the page is too narrow."""
     inner = f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody>"

@@ -7,6 +7,8 @@ sentences, tables.py the tables to copy.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from trainer.analysis.results import Results, results_csv, results_json, results_of
@@ -16,12 +18,14 @@ from trainer.report.classes import class_section, confusion_section
 from trainer.report.curves import calibration_section, curve_section
 from trainer.report.grid import duel_section, grid_section, metric_section
 from trainer.report.header import header
-from trainer.report.html import document
+from trainer.report.html import document, folded
 from trainer.report.pictures import mistake_section, sample_section
 from trainer.report.provenance import copy_section, leak_section, method_section, provenance_section
+from trainer.report.sets import sets_section
 from trainer.report.tables import latex_table, markdown_table, text_table
 from trainer.runs import read_grid, to_json, write_file
 
+_Section = Callable[[Results], str]
 REPORT_FILE, RESULTS_FILE, JSON_FILE = "report.html", "results.csv", "results.json"
 
 
@@ -62,17 +66,22 @@ def report_json(results: Results) -> dict[str, object]:
 
 def report_html(results: Results) -> str:
     """The whole page."""
-    sections = (
-        header,
+    numbers = (
         grid_section,
         duel_section,
         curve_section,
         calibration_section,
         class_section,
         confusion_section,
+    )
+    sections: tuple[_Section, ...] = (
+        header,
+        sets_section,
+        *numbers,
         mistake_section,
         sample_section,
         metric_section,
+        *(partial(_further, test, (*numbers, metric_section)) for test in results.tests if test),
         leak_section,
         method_section,
         copy_section,
@@ -80,3 +89,9 @@ def report_html(results: Results) -> str:
     )
     name = results.grid.root.resolve().name
     return document(f"SynthGrid: {name}", "".join(each(results) for each in sections))
+
+
+def _further(test: str, sections: Sequence[_Section], results: Results) -> str:
+    """The sections on a further test set, folded away."""
+    on_it = results.on(test)
+    return folded(f"All of it on the test set “{test}”", *(each(on_it) for each in sections))

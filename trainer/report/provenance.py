@@ -157,9 +157,7 @@ def _head(entry: Mapping[str, Any]) -> str:
 
 def _test_notes(results: Results) -> Iterator[str]:
     yield _splits_note(results) if results.overlap is not None else _seeds_note(results)
-    found = results.verdicts.comparisons.values()
-    headlines = sum(each.is_headline for each in found)
-    rest = len(found) - headlines + len(results.verdicts.duels)
+    headlines, rest = results.families
     size = point_count(results.meaningful)
     yield (
         "<b>Headline and exploratory comparisons:</b> the sentences at the top are about the "
@@ -169,6 +167,8 @@ def _test_notes(results: Results) -> Iterator[str]:
         f"The other {rest}, direct comparisons with other arms included, are exploratory and "
         "corrected together as a second family; slopes over the ratio, and steps from one ratio "
         "to the next, are two more."
+        + " Each family spans all test sets."
+        * (len(results.tests) > 1)
     )
     yield (
         "<b>Verdicts:</b> “helps” and “hurts” follow the corrected p-value. “No change larger than "
@@ -244,7 +244,9 @@ def provenance_section(results: Results) -> str:
     """Options, models, fingerprints and versions."""
     info = results.grid.info
     config = {
-        name: _shown(value) for name, value in info["config"].items() if value not in (None, [], "")
+        name: _shown(value)
+        for name, value in info["config"].items()
+        if value not in (None, [], "", {})
     }
     blocks = [
         ("Options", config),

@@ -70,6 +70,9 @@ section h3{margin-top:1.1em}
 .near p{font-size:.74rem;margin-top:3px}
 .copy{font-size:.74rem;line-height:1.45;background:#f8f9fb;border:1px solid var(--line);
   border-radius:8px;padding:10px 12px;overflow-x:auto;user-select:all;-webkit-user-select:all}
+.part{margin-bottom:16px}
+.part>summary{font-size:1.05rem;font-weight:600;color:var(--ink);padding:12px 18px;
+  background:var(--paper);border:1px solid var(--line);border-radius:12px;margin:0 0 16px}
 details summary{cursor:pointer;color:var(--soft);font-size:.9rem;margin-top:10px}
 .curves{display:grid;grid-template-columns:1fr;gap:14px}
 .curves img{width:100%;height:auto;display:block}

@@ -8,6 +8,7 @@ from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.results import Results
 from trainer.report.wording import (
     BUDGET_SHORT,
+    OWN_TEST,
     arm_title,
     interval,
     margin,
@@ -50,8 +51,8 @@ _LATEX_SPECIAL = {
 
 def text_table(results: Results) -> str:
     """For a terminal, columns aligned."""
-    rows = [_HEADER, *_rows(results)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    rows = [_header(results), *_rows(results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(part.ljust(width) for part, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
@@ -62,8 +63,10 @@ def text_table(results: Results) -> str:
 def markdown_table(results: Results) -> str:
     """For a README or an issue."""
     rows = [" | ".join(part.replace("|", "\\|") for part in row) for row in _rows(results)]
-    rule = "|".join("---" if column < 3 else "---:" for column in range(len(_HEADER)))
-    return "\n".join([f"| {' | '.join(_HEADER)} |", f"|{rule}|", *(f"| {row} |" for row in rows)])
+    header = _header(results)
+    names = header.index("Accuracy")
+    rule = "|".join("---" if column < names else "---:" for column in range(len(header)))
+    return "\n".join([f"| {' | '.join(header)} |", f"|{rule}|", *(f"| {row} |" for row in rows)])
 
 
 def latex_table(results: Results) -> str:
@@ -71,9 +74,9 @@ def latex_table(results: Results) -> str:
     rows = [" & ".join(map(_latex, row)) + r" \\" for row in _rows(results)]
     return "\n".join(
         [
-            r"\begin{tabular}{lllrrrrrll}",
+            rf"\begin{{tabular}}{{{_several(results) * 'l'}lllrrrrrll}}",
             r"\toprule",
-            " & ".join(map(_latex, _HEADER)) + r" \\",
+            " & ".join(map(_latex, _header(results))) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
@@ -82,8 +85,23 @@ def latex_table(results: Results) -> str:
     )
 
 
+def _several(results: Results) -> bool:
+    return len(results.tests) > 1
+
+
+def _header(results: Results) -> Sequence[str]:
+    return ("Test set", *_HEADER) if _several(results) else _HEADER
+
+
 def _rows(results: Results) -> list[Sequence[str]]:
-    return [_row(results, key) for key in results.keys]
+    """One row per cell, of each test set where there are several."""
+    if not _several(results):
+        return [_row(results, key) for key in results.keys]
+    return [
+        (each.test or OWN_TEST, *_row(each, key))
+        for each in results.on_each
+        for key in results.keys
+    ]
 
 
 def _row(results: Results, key: CellKey) -> Sequence[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainer.analysis.cellkey import CellKey
 from trainer.analysis.comparisons import Comparison, Duel
+from trainer.analysis.results import Results
 from trainer.analysis.stats import Estimate
 from trainer.arms import AUX, MIXES, SHARED_BUDGET, norms_of, parse_arm
 from trainer.runs import Grid
@@ -93,6 +94,14 @@ def per_class(grid: Grid, part: str) -> str:
 def added_per_class(grid: Grid, amount: float) -> str:
     """Images per class that `amount` images for each real training image come to."""
     return _range([int(amount * count + 0.5) for count in grid.info["images_per_class"]["train"]])
+
+
+OWN_TEST = "own"  # what a table calls the grid's own test set beside further ones
+
+
+def on_test(results: Results) -> str:
+    """ " on the test set “sketch”" for a further test set, else nothing."""
+    return f" on the test set “{results.test}”" if results.test else ""
 
 
 def scope(grid: Grid) -> str:

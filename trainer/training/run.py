@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -22,7 +22,7 @@ from trainer.data.cells import CellImages
 from trainer.data.copies import COPY
 from trainer.data.dataset import MORE, REAL, Sample
 from trainer.errors import RunError
-from trainer.runs import DONE, ERROR_FILE, to_csv, to_json
+from trainer.runs import DONE, ERROR_FILE, predictions_file, to_csv, to_json
 from trainer.training.classifier import head_path, new_network
 from trainer.training.compute import predict
 from trainer.training.engine import fit
@@ -52,7 +52,7 @@ class PlannedRun:
             self.config.model,
             self.config.training,
             self.images.train,
-            (*self.images.validation, *self.images.test),
+            self.images.seen_whole,
         )
 
 
@@ -78,7 +78,7 @@ def failure(run: PlannedRun, reason: str) -> dict[str, bytes]:
 def train_run(
     config: RunConfig, images: CellImages, inputs: ModelInputs, *, device: torch.device
 ) -> dict[str, bytes]:
-    """Trains, then predicts the test images once: the files of a finished run, without DONE.
+    """Trains, then predicts each test set once: the files of a finished run, without DONE.
 
     Raises:
         RunError: the training diverged.
@@ -113,15 +113,22 @@ def train_run(
         device=device,
         head=head_path(config.model),
     )
-    probabilities = predict(
-        network, values, inputs.index(images.test), device=device, dtype=fitted.dtype
-    )
-    true = labels(images.test).numpy()
+
+    def tested(samples: Sequence[Sample]) -> tuple[dict[str, float], bytes]:
+        found = predict(network, values, inputs.index(samples), device=device, dtype=fitted.dtype)
+        true = labels(samples).numpy()
+        metrics = classification_metrics(true, found, len(config.classes))
+        return metrics, _predictions_csv(config, samples, true, found)
+
+    metrics, predictions = tested(images.test)
+    further = {name: tested(samples) for name, samples in images.tests.items()}
+    counted = _metrics(images, fitted, metrics, time.perf_counter() - started_s)
+    if further:
+        counted["tests"] = {name: found for name, (found, _) in further.items()}
     return {
-        "metrics.json": to_json(
-            _metrics(config, images, fitted, true, probabilities, time.perf_counter() - started_s)
-        ),
-        "predictions.csv": _predictions_csv(config, images, true, probabilities),
+        "metrics.json": to_json(counted),
+        predictions_file(): predictions,
+        **{predictions_file(name): rows for name, (_, rows) in further.items()},
         "training_images.csv": _training_images_csv(images),
         "model.safetensors": save(
             {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
@@ -137,15 +144,10 @@ def _judged(samples: Sequence[Sample]) -> torch.Tensor | None:
 
 
 def _metrics(
-    config: RunConfig,
-    images: CellImages,
-    fitted: Fit,
-    true: np.ndarray,
-    probabilities: np.ndarray,
-    seconds: float,
+    images: CellImages, fitted: Fit, metrics: Mapping[str, float], seconds: float
 ) -> dict[str, object]:
     return {
-        **classification_metrics(true, probabilities, len(config.classes)),
+        **metrics,
         **asdict(fitted),
         "real_images": len(images.real),
         "synthetic_images": len(images.synthetic),
@@ -158,14 +160,12 @@ def _metrics(
 
 
 def _predictions_csv(
-    config: RunConfig, images: CellImages, true: np.ndarray, probabilities: np.ndarray
+    config: RunConfig, samples: Sequence[Sample], true: np.ndarray, probabilities: np.ndarray
 ) -> bytes:
     predicted = probabilities.argmax(axis=1)
     rows = [
         (sample.file, sample.label, config.classes[guess], f"{row[guess]:.6f}", f"{row[right]:.6f}")
-        for sample, row, guess, right in zip(
-            images.test, probabilities, predicted, true, strict=True
-        )
+        for sample, row, guess, right in zip(samples, probabilities, predicted, true, strict=True)
     ]
     return to_csv(("file", "true", "predicted", "p_predicted", "p_true"), rows)
 

@@ -14,7 +14,8 @@ from client.errors import WorkflowError
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
 from comfy_nodes.labelset import sha256
-from comfy_nodes.plan import ClassEntry
+from comfy_nodes.nodes_prompts import PromptTemplatesNode
+from comfy_nodes.plan import ClassEntry, GenerationPlan
 from comfy_nodes.prompt_bank import ClassBank, PromptBank
 from tests.comfy_nodes.helpers import scanned_records
 
@@ -94,6 +95,27 @@ def test_a_prompt_bank_on_the_server_is_refused_unless_the_client_is_given_one()
     plan = patch(workflow, Options(bank=bank)).plan()
     assert plan.templates.bank("context", label) == ("at night",)
     assert len(plan.templates.bank("context", workflow.classes()[1].name)) > 1
+
+
+def test_client_and_nodes_agree_where_a_bank_replaces_contexts_with_wildcards():
+    workflow = load_workflow(FOLDER / "sd15_class_prompts_banks.json")
+    node_id = workflow.only_id_of("SynthGridPromptTemplates")
+    workflow = workflow.with_values(
+        {
+            (node_id, "templates"): "a {small|large} {class} {context} {style}",
+            (node_id, "contexts"): "in a __color__ room",
+            (node_id, "wildcards"): "__color__:\nred\nblue",
+        }
+    )
+    label = workflow.classes()[0].name
+    bank = PromptBank(("at night",), classes={label: ClassBank(contexts=("at noon",))})
+    patched = patch(workflow, Options(bank=bank))
+    inputs = patched.graph[node_id]["inputs"]
+    (texts,) = PromptTemplatesNode().read(**inputs)
+    made = patched.plan()
+    by_node = GenerationPlan(made.classes, texts, made.images_per_class, made.seed)
+    assert by_node.plan_id == made.plan_id
+    assert made.templates.wildcards == ()
 
 
 def test_the_client_puts_images_where_they_belong_itself():

@@ -20,7 +20,7 @@ from scipy.stats import t as student_t
 from statsmodels.stats.multitest import multipletests
 
 from trainer.analysis.cellkey import CellKey, headline_keys
-from trainer.analysis.comparisons import Comparison, judge
+from trainer.analysis.comparisons import Comparison, Judged, judge, judge_all
 from trainer.analysis.sequential import levels, sequential_p
 
 REAL = CellKey("cnn", "real", "both")
@@ -172,6 +172,20 @@ def test_arms_with_other_norms_are_never_the_answer() -> None:
     half = CellKey("cnn", "swap:0.5", "both", "swap", 0.5, "made")
     beside = replace(half, arm="swap:0.5+norms:aux", regime="swap+norms:aux")
     assert headline_keys([REAL, half, beside]) == (half,)
+
+
+def test_sources_meet_the_one_that_the_plan_names_first_at_equal_amounts(true: np.ndarray) -> None:
+    def of(source: str, ratio: float, budget: str = "updates") -> CellKey:
+        return CellKey("cnn", f"add:{ratio:g}@{source}", budget, "add", ratio, source)
+
+    shares = {of("b", 1.0): 0.6, of("b", 2.0): 0.6, of("a", 2.0): 0.75, of("c", 3.0): 0.75}
+    shares |= {of("a", 2.0, "epochs"): 0.75, of("b", 2.0, "epochs"): 0.6}
+    cells = {REAL: runs_with([0.6] * 4, true, seed=1)} | {
+        key: runs_with([share] * 4, true, seed=number + 2)
+        for number, (key, share) in enumerate(shares.items())
+    }
+    (duel,) = judge(true, cells, 3).duels
+    assert (duel.key, duel.rival, duel.verdict) == (of("a", 2.0), of("b", 2.0), "better")
 
 
 def test_one_seed_is_not_tested(true: np.ndarray) -> None:
@@ -355,3 +369,36 @@ def test_over_splits_there_are_no_votes_and_images_do_not_count(true: np.ndarray
     assert plain.votes.won > 0
     change = found.changes["accuracy"]
     assert change.images == pytest.approx((change.se or 0) ** 2 * 0.5 / (1 / 4 + 0.5))
+
+
+def test_test_sets_are_corrected_together(true: np.ndarray) -> None:
+    """Three headlines and three explorations: statsmodels corrects their p-values to the same."""
+    tests = {
+        name: Judged(
+            true,
+            {
+                REAL: runs_with([0.60] * 4, true, seed=place),
+                adding(0.5): runs_with([share] * 4, true, seed=place + 10),
+                adding(1.0): runs_with([share + 0.02] * 4, true, seed=place + 20),
+            },
+        )
+        for place, (name, share) in enumerate({"": 0.61, "sketch": 0.64, "art": 0.60}.items())
+    }
+    found = judge_all(tests, 3)
+    for key in (adding(0.5), adding(1.0)):
+        alone = [judge(each.true, each.predicted, 3).comparisons[key] for each in tests.values()]
+        raw = [each.changes["f1"].p for each in alone]
+        corrected = multipletests(raw, method="holm")[1]
+        assert [found[name].comparisons[key].p_holm for name in tests] == pytest.approx(corrected)
+        assert {found[name].comparisons[key].family for name in tests} == {3}
+    raw = [judge(each.true, each.predicted, 3).trends[0].slope.p for each in tests.values()]
+    slopes = [found[name].trends[0].p_slope for name in tests]
+    assert slopes == pytest.approx(multipletests(raw, method="holm")[1])
+
+
+def test_one_test_set_is_judged_as_ever(true: np.ndarray) -> None:
+    runs = {
+        REAL: runs_with([0.60] * 3, true, seed=1),
+        adding(1.0): runs_with([0.65] * 3, true, seed=2),
+    }
+    assert judge_all({"": Judged(true, runs)}, 3)[""] == judge(true, runs, 3)

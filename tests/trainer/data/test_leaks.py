@@ -97,6 +97,24 @@ def test_each_kind_is_found_between_each_two_parts_and_across_classes(photos: Pa
     assert leaks.test_images() == 3
 
 
+def test_further_test_sets_are_searched_like_the_own_one(photos: Path) -> None:
+    sketches = photos / "sketches"
+    shutil.copytree(photos / "real/test", sketches)  # may share images with it, trained on is none
+    shutil.copy(photos / "real/train/moss/0.png", sketches / "moss/leak.png")
+    with Image.open(photos / "made/sand/1.png") as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(sketches / "sand/turned.png")
+    dataset = load_dataset(photos / "real", photos / "made", tests={"sketch": sketches})
+    leaks = find_leaks(dataset)
+    assert pairs(leaks) == {
+        ("bytes", "test:sketch/moss/leak.png", "train/moss/0.png"),
+        ("mirrored", "test:sketch/sand/turned.png", "synthetic/sand/1.png"),
+    }
+    assert leaks.by_parts()["test:sketch-train"] == 1
+    assert leaks.test_images() == 2
+    kept = drop_leaks(dataset, leaks)
+    assert (len(kept.train), len(kept.synthetic), len(kept.tests["sketch"])) == (11, 11, 14)
+
+
 def test_dropping_leaves_every_test_image_and_no_leak(photos: Path) -> None:
     test, train, made = photos / "real/test", photos / "real/train", photos / "made"
     shutil.copy(test / "moss/0.png", train / "moss/copied.png")

@@ -11,6 +11,7 @@ from trainer.data.similarity import (
     Window,
     edge_correlation,
     find_matches,
+    find_matches_within,
     hash_signs,
     proposed_pairs,
 )
@@ -75,6 +76,19 @@ def test_either_side_may_be_the_crop(pictures: list[Image.Image], thumbs: np.nda
     pairs = {(row, row) for row in range(len(pictures))}
     assert {(each.first, each.second) for each in find_matches(cropped, thumbs)} == pairs
     assert {(each.first, each.second) for each in find_matches(thumbs, cropped)} == pairs
+
+
+def test_within_a_set_each_pair_is_found_once_and_no_image_matches_itself(
+    pictures: list[Image.Image], thumbs: np.ndarray
+) -> None:
+    crops = np.stack([thumb(each.crop((4, 0, 94, 90))) for each in pictures[:20]])
+    whole = np.concatenate([thumbs, crops, thumbs[20:30, :, ::-1]])
+    found = find_matches_within(whole)
+    assert found == [each for each in find_matches(whole, whole) if each.first < each.second]
+    assert {(each.first, each.second, each.mirrored) for each in found} == {
+        *((row, 60 + row, False) for row in range(20)),
+        *((20 + row, 80 + row, True) for row in range(10)),
+    }
 
 
 def test_images_without_detail_match_nothing_and_cost_nothing() -> None:

@@ -205,8 +205,11 @@ def test_each_source_and_each_model_gets_its_own_sentence(results: Callable) -> 
         for source in ("syn1", "syn2")
     }
     found = answers(results(cells, models=("cnn", "vit"), sources={"syn1": "a", "syn2": "b"}))
-    assert ["from syn1" in each for each in found] == [True, False, True, False]
-    assert ["the small CNN" in each for each in found] == [True, True, False, False]
+    assert ["from syn1" in each for each in found] == [True, False, False] * 2
+    assert ["from syn2" in each for each in found] == [False, True, False] * 2
+    assert [each.startswith("Taking images from 'syn2'") for each in found] == [0, 0, 1] * 2
+    assert all("as many images from 'syn1'" in each for each in found[2::3])
+    assert ["the small CNN" in each for each in found] == [True] * 3 + [False] * 3
 
 
 def test_without_additive_cells_it_is_about_what_was_done(results: Callable) -> None:

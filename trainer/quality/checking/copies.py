@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.data.dataset import Sample
-from trainer.data.similarity import find_matches, same_picture_threshold
+from trainer.data.similarity import (
+    find_matches,
+    find_matches_within,
+    same_picture_threshold,
+)
 from trainer.quality.embedding.features import Seen
 
 _LEAST_RANGE = 16.0  # of 255, between the darkest and the lightest pixel: our choice
@@ -42,10 +46,10 @@ def find_copies(
             for match in find_matches(theirs.thumbs, seen.thumbs, threshold=threshold):
                 copy = Copy(match.second, samples[match.first], part, match.correlation)
                 found.setdefault(match.second, copy)
-    for match in find_matches(seen.thumbs, seen.thumbs, threshold=threshold):
-        earlier, later = sorted((match.first, match.second))
-        if earlier != later and earlier not in found:
-            found.setdefault(later, Copy(later, made[earlier], "synthetic", match.correlation))
+    for match in find_matches_within(seen.thumbs, threshold=threshold):
+        if match.first not in found:
+            copy = Copy(match.second, made[match.first], "synthetic", match.correlation)
+            found.setdefault(match.second, copy)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,11 @@ def judge(
     rows = np.flatnonzero(whole)
     samples, origins = [made.samples[row] for row in rows], [made.origins[row] for row in rows]
     seen = seen.take(rows)
+    tested = (real.test, test or train.take(slice(0)))
+    # Pictures are compared on one core while heads are trained on another.
+    pool = ThreadPoolExecutor(1)
+    copies = pool.submit(find_copies, samples, seen, train=(real.train, train), test=tested)
+    pool.shutdown(wait=False)
     values = compressed(np.concatenate([train.features, seen.features]))
     ours, theirs = values[: len(train)], values[len(train) :]
     number = {label: index for index, label in enumerate(real.classes)}
@@ -108,9 +114,6 @@ def judge(
         strength=labels.strength,
         strange=np.concatenate([held > limit, (outlier > limit) | labels.rejected]),
     )
-    found = find_copies(
-        samples, seen, train=(real.train, train), test=(real.test, test or train.take(slice(0)))
-    )
     return Judged(
         real=real,
         train=train,
@@ -125,7 +128,9 @@ def judge(
         ),
         # An image that was made from a real one may look like it.
         copies={
-            row: copy for row, copy in found.items() if copy.of.file != origins[row].source_image
+            row: copy
+            for row, copy in copies.result().items()
+            if copy.of.file != origins[row].source_image
         },
         blank=blank_reasons(seen),
         groups=groups,

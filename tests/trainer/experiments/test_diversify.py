@@ -1,0 +1,81 @@
+"""Diversify: which cells it trains, its recoloured test images, and what it concludes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.errors import ConfigError
+from trainer.experiments.diversify import conclusions, grid_config, main, recolour
+from trainer.runs import read_grid
+
+
+@pytest.fixture
+def folders(tmp_path: Path, make_shapes: Callable[..., Path]) -> Path:
+    """Real shapes, and two sources of others."""
+    make_shapes(tmp_path / "real" / "train", per_class=6, seed=1)
+    make_shapes(tmp_path / "real" / "test", per_class=4, seed=2)
+    make_shapes(tmp_path / "naive", per_class=8, seed=3)
+    make_shapes(tmp_path / "diverse", per_class=8, seed=4, hard=True)
+    return tmp_path
+
+
+def arguments(folders: Path, *more: str) -> list[str]:
+    sources = [f"{name}={folders / name}" for name in ("naive", "diverse")]
+    given = ["--real", str(folders / "real"), "--out", str(folders / "out")]
+    return [*given, "--synthetic", sources[0], "--synthetic", sources[1], *more]
+
+
+def test_it_runs_through_and_compares_the_sources_on_every_test_set(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(folders, "--quick", "--seeds", "2", "--recoloured")) == 0
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert lines[0].startswith("the small CNN: add:1@diverse against add:1@naive: ")
+    assert lines[1].startswith("the small CNN on the test set “recoloured”: add:1@diverse against")
+
+
+def test_recoloured_images_keep_their_shape_and_their_contrast(folders: Path) -> None:
+    test, out = folders / "real" / "test", folders / "recoloured"
+    recolour(test, out)
+    before = {path: path.read_bytes() for path in out.rglob("*.png")}
+    assert len(before) == 12
+    recolour(test, out)
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
+    colours = set()
+    for path in before:
+        with Image.open(test / path.relative_to(out)) as image:
+            grey = np.asarray(image.convert("L"), float).ravel()
+        with Image.open(path) as image:
+            made = np.asarray(image, float).reshape(-1, 3)
+        slopes, starts = np.polyfit(grey, made, 1)
+        assert np.abs(grey[:, None] * slopes + starts - made).max() <= 0.51
+        assert abs(255 * slopes.mean()) >= 100
+        colours.add(tuple(starts.round()))
+    assert len(colours) == 12
+
+
+def test_a_single_source_has_nothing_to_be_compared_with(folders: Path) -> None:
+    options = argparse.Namespace(synthetic=[f"naive={folders / 'naive'}"])
+    with pytest.raises(ConfigError, match="at least two sources, the naive one first"):
+        grid_config(options)
+
+
+def test_conclusions_are_about_the_largest_amount(
+    tmp_path: Path, make_grid: Callable[..., Path]
+) -> None:
+    cells = {
+        "real/both": [0.4] * 5,
+        "add:1@naive/updates": [0.5] * 5,
+        "add:3@naive/updates": [0.5] * 5,
+        "add:1@diverse/updates": [0.5] * 5,
+        "add:3@diverse/updates": [0.8] * 5,
+    }
+    (line,) = conclusions(read_grid(make_grid(tmp_path / "grid", cells)))
+    assert line.startswith("the small CNN: add:3@diverse against add:3@naive: +")
+    assert line.endswith(": better")
