@@ -63,8 +63,8 @@ def test_groups_of_all_classes_together_are_the_macro_recall_and_its_interval() 
     ]
     expected = contrast([(1.0, cells[1]["recall"]), (-1.0, cells[0]["recall"])], bounds=CHANGE)
     assert expected is not None
-    for name in ("value", "low", "high"):
-        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-6)
+    for name in ("value", "low", "high", "images"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-5)
 
 
 def test_classes_without_test_images_and_single_seeds_are_no_trouble() -> None:

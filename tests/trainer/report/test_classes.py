@@ -17,7 +17,7 @@ def test_head_and_tail_are_told_apart_where_real_images_differ(
 ) -> None:
     grid = make_grid(
         tmp_path,
-        {"real/both": [0.5, 0.5], "add:1/updates": [0.8, 0.8]},
+        {"real/both": [0.5] * 5, "add:1/updates": [0.8] * 5},
         images_per_class={
             "train": train,
             "test": [100] * 3,
