@@ -28,6 +28,7 @@ from trainer.errors import ConfigError
         ("add:1+augment", Arm("add", 1.0, change="standard")),
         ("add:2@syn1+syn2+augment:rand", Arm("add", 2.0, "syn1+syn2", "rand")),
         ("add:2@a+aux+norms:aux", Arm("add", 2.0, "a+aux", norms="aux")),
+        ("add:1@b+augment:crop+then:real", Arm("add", 1.0, "b", "crop", then="real")),
         ("balance+augment:none+norms:stratified", Arm("balance", 0.0, "", "none", "stratified")),
     ],
 )
@@ -73,6 +74,9 @@ def test_arms_of_one_group_differ_in_amount_or_source_only() -> None:
         ("add:1@a/b", "each synthetic source once"),
         ("add:1+norms:split", "norms 'split' is unknown; choose from shared, stratified, aux"),
         ("only:1+norms:aux", "does not train on both real and synthetic images"),
+        ("only:1+then:real", "does not train on both"),
+        ("add:1+then:aux", "does not end as an arm can"),
+        ("add:1+norms:aux+then:real", "does not end as an arm can"),
         ("swap:1+norms:aux", "does not train on both"),
         ("copies:1+norms:aux", "does not train on both"),
     ],

@@ -204,6 +204,13 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         "(default 1)",
     )
     add(
+        "--then-real",
+        action="store_true",
+        default=None,
+        help="also train arms of real and synthetic images with the second half of their updates "
+        "on the real ones alone",
+    )
+    add(
         "--seeds",
         type=seed_count,
         metavar="N",

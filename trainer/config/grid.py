@@ -23,6 +23,7 @@ from trainer.arms import (
     Arm,
     arm_of_ratio,
     parse_arm,
+    plain_arm,
     resolved_source,
 )
 from trainer.config.draws import PILOT_SEEDS, check_seeds, check_test_share
@@ -97,8 +98,9 @@ class GridConfig:
     asks for more images. With "aux" in `norms`, every arm of real and synthetic images is trained a
     second time with batch normalisation of their own for the synthetic ones, and a third time, as
     its control, on the same batches without that ("stratified"); `synthetic_weight` is the weight
-    of the synthetic images' loss in both, 1 by default: our choice. `quick` shrinks images, counts
-    and updates to a smoke run whose numbers mean nothing.
+    of the synthetic images' loss in both, 1 by default: our choice. With `then_real`, every such
+    arm is also trained with the second half of its updates on the real images alone. `quick`
+    shrinks images, counts and updates to a smoke run whose numbers mean nothing.
     """
 
     real: str
@@ -110,6 +112,7 @@ class GridConfig:
     budgets: tuple[str, ...] = BUDGETS
     norms: tuple[str, ...] = (SHARED,)
     synthetic_weight: float = 1.0
+    then_real: bool = False
     more_real: str | None = None
     select: tuple[str, ...] = ()
     tests: Mapping[str, str] = field(default_factory=dict)
@@ -161,7 +164,7 @@ class GridConfig:
             check_image_size(self.image_size_px)
         if self.threads is not None:
             check_whole("threads", self.threads, low=1, high=1024)
-        for name in ("quick", "allow_untrained", "drop_leaks", "cap_amounts"):
+        for name in ("quick", "allow_untrained", "drop_leaks", "cap_amounts", "then_real"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.validation == NONE and RECIPES[self.recipe].keeps_best:
@@ -307,11 +310,13 @@ class GridConfig:
             "synthetic_weight", self.synthetic_weight, low=0.0, low_excluded=True, high=100.0
         )
         for text in self.arms:
-            if parse_arm(text).norms:
+            if plain_arm(text) != text:
                 raise ConfigError(
                     f"arm '{text}' is made by the grid, with its control; leave it out and give "
-                    f"--norms {SHARED},{AUX}"
+                    f"--norms {SHARED},{AUX} or --then-real"
                 )
+        if self.then_real:
+            self._check_then_real()
         if len(self.norms) == 1:
             if self.synthetic_weight != 1.0:
                 raise ConfigError(f"synthetic_weight is for --norms {SHARED},{AUX}; leave it out")
@@ -326,6 +331,19 @@ class GridConfig:
             raise ConfigError(
                 "no arm trains on both real and synthetic images, so --norms means nothing; add "
                 "one such as add:1"
+            )
+
+    def _check_then_real(self) -> None:
+        for model in self.models:
+            if model_spec(model).frozen:
+                raise ConfigError(
+                    f"model '{model}' trains its last layer only, so --then-real means nothing for "
+                    "it; leave the model out, or --then-real"
+                )
+        if not any(arm.then for arm in self.used_arms):
+            raise ConfigError(
+                "no arm trains on both real and synthetic images, so --then-real means nothing; "
+                "add one such as add:1"
             )
 
     def applies(self, arm: Arm, model: str) -> bool:
@@ -348,7 +366,8 @@ class GridConfig:
     @property
     def used_arms(self) -> tuple[Arm, ...]:
         """The arms of this grid, in order: those of `ratios`, then `arms`, then for each that draws
-        from a selection the same one drawing at random; last those with other norms."""
+        from a selection the same one drawing at random; last those
+        that tell real and synthetic images apart."""
         ratios = (_DEFAULT_RATIOS if not self.arms else ()) if self.ratios is None else self.ratios
         additive = tuple(arm_of_ratio(ratio) for ratio in ratios)
         asked = additive + tuple(parse_arm(text) for text in self.arms)
@@ -360,8 +379,10 @@ class GridConfig:
         ]
         plain = asked + tuple(arm for arm in beside if arm not in asked)
         kinds = [each for each in (STRATIFIED, AUX) if each in self.used_norms]
-        return plain + tuple(
-            replace(arm, norms=kind) for arm in plain if arm.is_mixed for kind in kinds
+        mixed = [arm for arm in plain if arm.is_mixed]
+        normed = tuple(replace(arm, norms=kind) for arm in mixed for kind in kinds)
+        return (
+            plain + normed + tuple(replace(arm, then=BASELINE) for arm in mixed if self.then_real)
         )
 
     @property

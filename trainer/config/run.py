@@ -18,6 +18,7 @@ OPTIMISERS = ("adam", "adamw", "sgd")
 KEEPS = ("best", "last")
 HEADS = ("linear", "logistic", "cosine", "knn")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+REAL_LAST = 0.5  # share of the updates of an arm that ends on real images: our choice
 MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 MAX_IMAGE_SIZE_PX = 4096
 _RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
@@ -47,7 +48,7 @@ class TrainingConfig:
 
     `norms` other than "shared" is for arms of real and synthetic images (trainer.training.norms);
     the loss is then that of the real images plus `synthetic_weight` times that of the synthetic
-    ones.
+    ones. `real_last` is the share of the updates, the last ones, that take real images alone.
     """
 
     updates: int | None = 300
@@ -75,6 +76,7 @@ class TrainingConfig:
     retries: int = 0
     norms: str = SHARED
     synthetic_weight: float = 1.0
+    real_last: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
@@ -100,18 +102,23 @@ class TrainingConfig:
         check_choice("keep", self.keep, KEEPS)
         check_choice("head", self.head, HEADS)
         check_choice("norms", self.norms, NORMS)
+        check_number("real_last", self.real_last, low=0.0, high=0.9)
+        if self.real_last and self.norms != SHARED:
+            raise ConfigError("real_last is for shared norms; leave one of the two out")
 
     def total_updates(self, train_images: int) -> int:
         """Optimiser steps over `train_images` images."""
         return self.updates or math.ceil(train_images / self.batch_size) * (self.epochs or 0)
 
     def changed_by(self, arm: Arm, *, synthetic_weight: float = 1.0) -> TrainingConfig:
-        """With the augmentation and the norms that an arm asks for.
+        """With the augmentation, the norms and the end that an arm asks for.
 
         Batch normalisation that is frozen has no statistics to keep apart. So it is trained in
         arms with other norms than shared ones, the control among them, even where the recipe
         freezes it: our choice.
         """
+        if arm.then:
+            return replace(self, real_last=REAL_LAST).changed_by(replace(arm, then=""))
         if arm.norms:
             mine = replace(
                 self, norms=arm.norms, synthetic_weight=synthetic_weight, freeze_norms=False

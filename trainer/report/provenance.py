@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainer.analysis.results import Results
-from trainer.arms import norms_of
+from trainer.arms import ends_on_real, norms_of
 from trainer.report.html import pairs, section, table, text
 from trainer.report.tables import latex_table, markdown_table
 from trainer.report.wording import (
@@ -100,6 +100,12 @@ def _training_notes(results: Results) -> Iterator[str]:
             "batch normalisation of their own for the synthetic images, in training only: "
             "predictions and files have that of the real images. Both train the statistics of "
             "batch normalisation, even where a recipe freezes them. Curves show plain arms only."
+        )
+    if any(ends_on_real(key.arm) for key in results.keys):
+        yield (
+            "<b>Then real alone:</b> the first half of a cell's updates takes all its images, the "
+            "second half the real ones; the learning rate goes on falling. A checkpoint is chosen "
+            "in the second half only."
         )
     if any(entry["frozen"] for entry in info["models"].values()):
         yield (

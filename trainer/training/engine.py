@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -87,15 +88,16 @@ def fit(
     one that still guesses is `collapsed`. This looks at training images only, and is the same for
     all arms. `head` is the path of the last layer in the network, for fine-tuning.
 
-    With norms other than shared, `train.judged` says which rows are real.
+    With norms other than shared, or an end on real images, `train.judged` says which rows are real.
 
     Raises:
         RunError: the loss became infinite or NaN, or not even two images at once fit into memory.
     """
     if config.head != "linear" and inputs.ndim == 2:
         return fit_features(network, inputs, train, validation, config, seed, device)
-    if config.norms != SHARED and train.judged is None:
-        raise RunError(f"norms '{config.norms}' need both real and synthetic images")
+    if (config.norms != SHARED or config.real_last) and train.judged is None:
+        wanted = "real_last needs" if config.real_last else f"norms '{config.norms}' need"
+        raise RunError(f"{wanted} both real and synthetic images")
     with paired_norms(network) if config.norms == AUX else nullcontext():
         return _tried(network, inputs, train, validation, config, seed, device, head)
 
@@ -259,7 +261,13 @@ class _Training:
     def _batches(self) -> Iterator[torch.Tensor]:
         size = self.config.batch_size
         if self.config.norms == SHARED:
-            return shuffled_batches(len(self.train), batch_size=size, seed=self.seed)
+            found = shuffled_batches(len(self.train), batch_size=size, seed=self.seed)
+            if not self.config.real_last:
+                return found
+            assert self.train.judged is not None
+            real = self.train.judged.nonzero()[:, 0]
+            last = shuffled_batches(len(real), batch_size=size, seed=self.seed)
+            return chain(islice(found, self._real_from), (real[each] for each in last))
         assert self.train.judged is not None
         return stratified_batches(self.train.judged, batch_size=size, seed=self.seed)
 
@@ -268,7 +276,13 @@ class _Training:
         if self.config.keep == "last":
             return set()
         count = self.config.checkpoints
-        return {math.ceil(self.updates * (k + 1) / count) for k in range(count)}
+        found = {math.ceil(self.updates * (k + 1) / count) for k in range(count)}
+        return {update for update in found if not self.config.real_last or update > self._real_from}
+
+    @property
+    def _real_from(self) -> int:
+        """After how many updates the real images are alone."""
+        return math.floor(self.updates * (1 - self.config.real_last))
 
     def _last(self) -> _Best:
         """The final weights and how they validate, where there are images for that."""

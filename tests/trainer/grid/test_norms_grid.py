@@ -63,6 +63,45 @@ def test_frozen_statistics_are_trained_in_the_pair_and_in_its_control(config: Gr
     ]
 
 
+def test_arms_that_end_on_real_images_stand_beside_the_plain_ones(config: GridConfig) -> None:
+    both = replace(config, arms=("only:1", "swap:0.5"), then_real=True)
+    names = [arm.name for arm in both.used_arms]
+    assert names == ["real", "add:2", "only:1", "swap:0.5", "add:2+then:real", "swap:0.5+then:real"]
+    tuned = config.training_for("cnn", train_images=30)
+    shares = {arm.name: tuned.changed_by(arm).real_last for arm in both.used_arms}
+    assert {name for name, share in shares.items() if share == 0.5} == set(names[4:])
+    assert {shares[name] for name in names[:4]} == {0.0}
+    before, beside = planned(config), planned(replace(config, then_real=True))
+    assert {name: beside[name] for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": ("lite0",)}, "trains its last layer only, so --then-real means nothing"),
+        ({"ratios": (0.0,), "arms": ("only:1",)}, "so --then-real means nothing; add one"),
+        ({"arms": ("add:1+then:real",)}, "is made by the grid, with its control"),
+    ],
+)
+def test_an_end_on_real_images_that_means_nothing_is_refused(
+    config: GridConfig, changes: dict[str, object], message: str
+) -> None:
+    given = {"then_real": True, "image_size_px": None} | changes
+    with pytest.raises(ConfigError, match=message):
+        replace(config, **given)  # type: ignore[arg-type]
+
+
+def test_a_grid_compares_an_end_on_real_images_with_none(config: GridConfig) -> None:
+    grid = run_grid(replace(config, then_real=True))
+    assert {(run.arm, run.status, run.metrics["updates"]) for run in grid.runs} == {
+        (arm, "done", 12) for arm in ("real", "add:2", "add:2+then:real")
+    }
+    page = write_report(grid.root).read_text(encoding="utf-8")
+    assert "Ending on the real images alone changed the macro F1 of the small CNN at add:2" in page
+    assert "synthetic, then real alone" in page
+    assert "Then real alone:" in page
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
