@@ -23,9 +23,9 @@ from trainer.arms import (
     Arm,
     arm_of_ratio,
     parse_arm,
-    plain_arm,
     resolved_source,
 )
+from trainer.config.apart import check_apart
 from trainer.config.draws import PILOT_SEEDS, check_seeds, check_test_share
 from trainer.config.fields import (
     check_choice,
@@ -175,7 +175,7 @@ class GridConfig:
         for model in self.models:
             model_spec(model).check_image_size(self.image_size_for(model))
             self.check_changes(model, self.training_for(model, train_images=1))
-        self._check_norms()
+        check_apart(self)
         self._check_arms()
 
     def _check_folders(self) -> None:
@@ -296,55 +296,6 @@ class GridConfig:
                 )
             if each.name in taken or each.random in taken or names.count(each.name) > 1:
                 raise ConfigError(f"--select {each.text}: the name '{each.name}' is taken")
-
-    def _check_norms(self) -> None:
-        for each in self.norms:
-            check_choice("norms", each, NORMS)
-        if SHARED not in self.norms or len(set(self.norms)) != len(self.norms):
-            given = ",".join(self.norms) or "none"
-            raise ConfigError(
-                f"norms are {given}; they must include {SHARED}, which the others are beside, and "
-                f"name each once, as in {SHARED},{AUX}"
-            )
-        check_number(
-            "synthetic_weight", self.synthetic_weight, low=0.0, low_excluded=True, high=100.0
-        )
-        for text in self.arms:
-            if plain_arm(text) != text:
-                raise ConfigError(
-                    f"arm '{text}' is made by the grid, with its control; leave it out and give "
-                    f"--norms {SHARED},{AUX} or --then-real"
-                )
-        if self.then_real:
-            self._check_then_real()
-        if len(self.norms) == 1:
-            if self.synthetic_weight != 1.0:
-                raise ConfigError(f"synthetic_weight is for --norms {SHARED},{AUX}; leave it out")
-            return
-        for model in self.models:
-            if not model_spec(model).trains_batch_norm:
-                raise ConfigError(
-                    f"model '{model}' trains no batch normalisation, so --norms means nothing for "
-                    "it; leave the model out, or --norms"
-                )
-        if not any(arm.norms for arm in self.used_arms):
-            raise ConfigError(
-                "no arm trains on both real and synthetic images, so --norms means nothing; add "
-                "one such as add:1"
-            )
-
-    def _check_then_real(self) -> None:
-        for model in self.models:
-            if model_spec(model).frozen:
-                raise ConfigError(
-                    f"model '{model}' trains its last layer only, so --then-real means nothing for "
-                    "it; leave the model out, or --then-real"
-                )
-        if not any(arm.then for arm in self.used_arms):
-            raise ConfigError(
-                "no arm trains on both real and synthetic images, so --then-real means nothing; "
-                "add one such as add:1"
-            )
 
     def applies(self, arm: Arm, model: str) -> bool:
         """Whether the arm means anything for the model: a frozen backbone sees whole images."""

@@ -1,4 +1,8 @@
-"""--norms in a grid: which arms it trains beside the plain ones, and what it leaves alone."""
+"""--norms and --then-real in a grid: which arms they train beside the plain ones, and what they
+leave alone.
+
+Covers: trainer.config.apart.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from trainer.training.fits import Fit, LabelledTensors
 CPU = torch.device("cpu")
 ROWS = torch.arange(40)
 VALUES = ROWS[:, None].float() / 40
-TRAIN = LabelledTensors(ROWS[:30], ROWS[:30] % 2, ROWS[:30] < 10)
+TRAIN = LabelledTensors(ROWS[:30], ROWS[:30] % 2, ROWS[:30] >= 20)
 CONFIG = TrainingConfig(updates=9, batch_size=8, keep="last", real_last=0.5)
 
 
@@ -45,8 +45,8 @@ def test_the_last_updates_take_all_real_images_and_no_others() -> None:
     trained(plain, replace(CONFIG, real_last=0.0))
     assert trained(ended, CONFIG).updates == 9
     assert ended.seen[:4] == plain.seen[:4]  # four of nine: the larger half is real alone
-    assert max(max(batch) for batch in ended.seen[:4]) >= 10
-    assert {row for batch in ended.seen[4:] for row in batch} == set(range(10))
+    assert min(min(batch) for batch in ended.seen[:4]) < 20
+    assert {row for batch in ended.seen[4:] for row in batch} == set(range(20, 30))
     assert [len(batch) for batch in ended.seen] == [8] * 9
 
 
