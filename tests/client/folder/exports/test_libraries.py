@@ -1,0 +1,137 @@
+"""The libraries that the formats are for read them: datasets, webdataset, pycocotools, torchvision.
+
+Each test is skipped where its library is not installed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from client.__main__ import main
+from tests.client.folder.exports.test_formats import export, lines_of
+
+LABELS = ["ant", "bat/../x", "蝙蝠"]
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries
+
+
+@pytest.fixture
+def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Hugging Face's library, offline and with a cache of this test's own."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = pytest.importorskip("datasets")
+    monkeypatch.setattr(found.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    found.disable_progress_bars()
+    yield found
+
+
+@pytest.mark.parametrize("to", ["hf", "parquet"])
+def test_datasets_loads_labels_as_classes_and_joins_them_with_real_images(
+    folder: Path, to: str, datasets: ModuleType
+) -> None:
+    real = folder.with_name("real")
+    for label in LABELS:
+        (real / label.replace("/", "_")).mkdir(parents=True)
+        image = Image.new("RGB", (20, 20), "blue")
+        image.save(real / label.replace("/", "_") / "photo.png")
+    real_set = datasets.load_dataset("imagefolder", data_dir=str(real), split="train")
+    assert isinstance(real_set.features["label"], datasets.ClassLabel)
+    real_set = real_set.cast_column("label", datasets.ClassLabel(names=LABELS))
+
+    out = export(folder, to)
+    made = datasets.load_dataset(str(out), split="train")
+    assert made.features["label"] == datasets.ClassLabel(names=LABELS)
+    assert made.features["image"] == datasets.Image()
+    assert not any("null" in repr(each) for each in made.features.values())
+    records = {each["sha256"]: each for each in lines_of(folder)}
+    for row in made:
+        record = records.pop(row["sha256"])
+        assert LABELS[row["label"]] == record["label"]
+        assert (row["prompt"], row["seed"]) == (record["prompt"], record["seed"])
+        assert json.loads(row["settings"]) == record["settings"]
+        assert row["source_image"] is None
+        expected = Image.open(folder / record["file_name"])
+        assert row["image"].tobytes() == expected.tobytes()
+    assert not records
+
+    both = datasets.concatenate_datasets([real_set, made])
+    assert len(both) == 3 + 9
+    assert both.features["label"] == datasets.ClassLabel(names=LABELS)
+    assert [LABELS[each] for each in both["label"]][:3] == LABELS
+    columns = ["image", "label"]
+    alike = datasets.concatenate_datasets([real_set, made.select_columns(columns)])
+    assert alike.features == real_set.features
+
+
+def test_torchvision_reads_the_images_of_hf(folder: Path) -> None:
+    out = export(folder, "hf")
+    found = ImageFolder(str(out / "train"))
+    assert found.classes == ["ant", "bat_.._x", "蝙蝠"]
+    assert len(found) == 9
+
+
+def test_webdataset_reads_the_shards(make_folder: Callable[..., Path]) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    folder = make_folder(formats=("PNG",))
+    out = export(folder, "webdataset", "--shard-images", 4)
+    urls = [str(each) for each in sorted(out.glob("*.tar"))]
+    assert len(urls) == 3
+    found = webdataset.WebDataset(urls, shardshuffle=False, empty_check=False)
+    rows = list(found.decode("pil").to_tuple("png", "json", "__key__"))
+    records = lines_of(folder)
+    assert [record for _, record, _ in rows] == records
+    for image, record, key in rows:
+        assert key == f"{record['plan_id']}-{record['index']:06d}"
+        assert image.tobytes() == Image.open(folder / record["file_name"]).tobytes()
+
+
+def test_datasets_reads_the_shards(
+    make_folder: Callable[..., Path], datasets: ModuleType
+) -> None:
+    folder = make_folder(formats=("PNG",))
+    out = export(folder, "webdataset")
+    rows = datasets.load_dataset(
+        "webdataset", data_files=str(out / "*.tar"), split="train", streaming=True
+    )
+    records = lines_of(folder)
+    for row, record in zip(rows, records, strict=True):
+        assert row["json"]["prompt"] == record["prompt"]
+        expected = Image.open(io.BytesIO((folder / record["file_name"]).read_bytes()))
+        assert row["png"].tobytes() == expected.tobytes()
+
+
+def test_pycocotools_reads_the_boxes(folder: Path) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    out = export(folder, "coco-cls")
+    found = coco.COCO(str(out / "labels.json"))
+    for record in lines_of(folder):
+        (category,) = found.getCatIds(catNms=[record["label"]])
+        names = {
+            each["file_name"] for each in found.loadImgs(found.getImgIds(catIds=[category]))
+        }
+        assert record["file_name"] in names
+        assert len(names) == 3
+    boxes = found.loadAnns(found.getAnnIds())
+    assert all(each["bbox"] == [0, 0, 16, 8] for each in boxes)
+
+
+def test_a_missing_library_is_named_with_the_line_that_installs_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    out = folder.with_name("out")
+    assert main(["export-data", str(folder), "--to", "parquet", "--out", str(out)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "needs pyarrow; install it with" in line
+    assert "[data]" in line
+    assert not out.exists()
