@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 HF, PARQUET, WEBDATASET, COCO, FOLDER = "hf", "parquet", "webdataset", "coco-cls", "folder"
 WITH_CARD = (HF, PARQUET, COCO)  # where classes have numbers and a licence has a place
-EXAMPLES = """  synthgrid export-data data/synthetic --to hf --out data/synthetic-hf --license cc0-1.0
+EXAMPLES = """\
+  synthgrid export-data data/synthetic --to hf --out data/synthetic-hf --license cc0-1.0
   synthgrid export-data data/synthetic --to parquet --out data/synthetic-parquet
   synthgrid export-data data/synthetic --to coco-cls --out data/synthetic-coco
   synthgrid export-data data/synthetic --to webdataset --out data/shards

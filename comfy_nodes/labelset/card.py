@@ -77,9 +77,7 @@ def data_set_card(tally: Tally) -> str:
     return "\n".join(lines)
 
 
-def card_body(
-    tally: Tally, *, unit: str = "line", records: str = "`metadata.jsonl`"
-) -> list[str]:
+def card_body(tally: Tally, *, unit: str = "line", records: str = "`metadata.jsonl`") -> list[str]:
     """The lines of a card below its front matter; each `unit` of `records` is one record."""
     counts = {label: count for label, count in sorted(tally.labels.items()) if count > 0}
     plans = sorted(plan for plan, count in tally.plans.items() if count > 0)

@@ -52,9 +52,7 @@ def write(source: Source, folder: Path, *, classes: Sequence[str], license_id: s
             between = ",\n" if count > 1 else "\n"
             size = _size_px(entry)
             file.write(between + _json(_image(count, entry, size)))
-            later.write(
-                between + _json(_annotation(count, number[entry.record.label], size))
-            )
+            later.write(between + _json(_annotation(count, number[entry.record.label], size)))
         file.write('\n],\n"annotations": [')
         later.seek(0)
         shutil.copyfileobj(later, file)
@@ -91,9 +89,10 @@ def _annotation(number: int, category: int, size: tuple[int, int]) -> dict[str, 
 def _size_px(entry: Entry) -> tuple[int, int]:
     try:
         with open_image(io.BytesIO(entry.data), formats=OWN_FORMATS) as image:
-            return image.size
+            width, height = image.size
     except (OSError, SyntaxError, ValueError) as error:
         raise FolderError(f"{entry.record.file_name} is not an image: {error}") from error
+    return width, height
 
 
 def _json(value: Any) -> str:

@@ -87,8 +87,8 @@ def hub_card(
     unit: str,
     records: str,
 ) -> bytes:
-    """README.md for the Hub: `path` is the pattern of the data files, and each `unit` of the file or
-    files `records` is about one image.
+    """README.md for the Hub: `path` is the pattern of the data files, and each `unit` of `records`
+    is about one image.
     """
     lines = [
         "---",

@@ -69,7 +69,7 @@ class Source:
                 self._on_progress(number, self.images)
 
     def _survey(self) -> None:
-        """Counts the records and finds what `synthgrid verify` would find without reading images."""
+        """Counts the records and finds what is wrong without reading any image."""
         names, rows = self._labelled.image_names(), RowSet()
         for line in self._lines():
             try:

@@ -36,13 +36,13 @@ def picture(index: int, how: ImageFormat, label: str, **changes: object) -> tupl
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes tmp_path/NAME with so many images, in the formats given in turn."""
 
-    def make(name: str = "set", *, images: int = 9, formats: tuple = ("PNG", "WebP", "JPEG")) -> Path:
+    def make(
+        name: str = "set", *, images: int = 9, formats: tuple = ("PNG", "WebP", "JPEG")
+    ) -> Path:
         folder = LabelledFolder(tmp_path / name)
         folder.add_all(
             [
-                picture(
-                    index, ImageFormat(formats[index // 3 % len(formats)]), LABELS[index % 3]
-                )
+                picture(index, ImageFormat(formats[index // 3 % len(formats)]), LABELS[index % 3])
                 for index in range(images)
             ]
         )

@@ -291,6 +291,8 @@ def test_sizes_have_the_hubs_names(images: int, name: str) -> None:
     assert size_category(images) == name
 
 
-@pytest.mark.parametrize("text", ['"\\', "a\nb: c\n---\n", "\x07\x85\u2028\ufeff", "蝙蝠 🦇", "1", ""])
+@pytest.mark.parametrize(
+    "text", ['"\\', "a\nb: c\n---\n", "\x07\x85\u2028\ufeff", "蝙蝠 🦇", "1", ""]
+)
 def test_any_class_name_survives_yaml(text: str) -> None:
     assert yaml.safe_load(yaml_text(text)) == text

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries
 
 
 @pytest.fixture
-def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Hugging Face's library, offline and with a cache of this test's own."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with warnings.catch_warnings():
@@ -32,7 +32,7 @@ def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Module
         found = pytest.importorskip("datasets")
     monkeypatch.setattr(found.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     found.disable_progress_bars()
-    yield found
+    return found
 
 
 @pytest.mark.parametrize("to", ["hf", "parquet"])
@@ -95,9 +95,7 @@ def test_webdataset_reads_the_shards(make_folder: Callable[..., Path]) -> None:
         assert image.tobytes() == Image.open(folder / record["file_name"]).tobytes()
 
 
-def test_datasets_reads_the_shards(
-    make_folder: Callable[..., Path], datasets: ModuleType
-) -> None:
+def test_datasets_reads_the_shards(make_folder: Callable[..., Path], datasets: ModuleType) -> None:
     folder = make_folder(formats=("PNG",))
     out = export(folder, "webdataset")
     rows = datasets.load_dataset(
@@ -116,9 +114,7 @@ def test_pycocotools_reads_the_boxes(folder: Path) -> None:
     found = coco.COCO(str(out / "labels.json"))
     for record in lines_of(folder):
         (category,) = found.getCatIds(catNms=[record["label"]])
-        names = {
-            each["file_name"] for each in found.loadImgs(found.getImgIds(catIds=[category]))
-        }
+        names = {each["file_name"] for each in found.loadImgs(found.getImgIds(catIds=[category]))}
         assert record["file_name"] in names
         assert len(names) == 3
     boxes = found.loadAnns(found.getAnnIds())

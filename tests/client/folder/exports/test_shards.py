@@ -1,5 +1,5 @@
-"""Tar shards: the way there and back is byte for byte; a shard that is truncated, altered or made to
-do harm is named and set aside, and the rest is taken.
+"""Tar shards: the way there and back is byte for byte; a shard that is truncated, altered or made
+to do harm is named and set aside, and the rest is taken.
 
 Covers: client.folder.exports.shards, client.folder.exports.unpack, client.folder.exports.manifest.
 """
@@ -118,9 +118,7 @@ def test_the_manifest_has_the_hash_of_every_file_and_done_comes_with_it(
     }
 
 
-def test_equal_folders_give_equal_shards(
-    make_folder: Callable[..., Path], shards: Path
-) -> None:
+def test_equal_folders_give_equal_shards(make_folder: Callable[..., Path], shards: Path) -> None:
     again = export(make_folder("other"), "webdataset", "--shard-images", 3)
     assert tree(again) == tree(shards)
 
