@@ -128,3 +128,14 @@ def _made_from(tally: Tally) -> str:
         if tally.from_real
         else "text prompts"
     )
+
+
+def yaml_text(text: str) -> str:
+    """The text as a YAML string in double quotes, on one line."""
+    return '"' + "".join(map(_yaml_character, text)) + '"'
+
+
+def _yaml_character(each: str) -> str:
+    if each in '"\\':
+        return "\\" + each
+    return each if each.isprintable() else f"\\U{ord(each):08x}"

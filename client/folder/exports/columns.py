@@ -9,7 +9,7 @@ from typing import Any
 
 from comfy_nodes.errors import PlanError
 from comfy_nodes.labelset import ImageRecord
-from comfy_nodes.labelset.card import Tally, card_body
+from comfy_nodes.labelset.card import Tally, card_body, yaml_text
 from comfy_nodes.plan import read_classes
 
 from ...errors import FolderError
@@ -141,14 +141,3 @@ def features_json(classes: Sequence[str]) -> str:
     }
     features |= {name: {"dtype": kind, "_type": "Value"} for name, kind in COLUMNS.items()}
     return json.dumps({"info": {"features": features}})
-
-
-def yaml_text(text: str) -> str:
-    """The text as a YAML string in double quotes, on one line."""
-    return '"' + "".join(map(_yaml_character, text)) + '"'
-
-
-def _yaml_character(each: str) -> str:
-    if each in '"\\':
-        return "\\" + each
-    return each if each.isprintable() else f"\\U{ord(each):08x}"

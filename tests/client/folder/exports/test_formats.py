@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from client.__main__ import main
-from client.folder.exports.columns import COLUMNS, size_category, yaml_text
+from client.folder.exports.columns import COLUMNS, size_category
 from client.folder.run_folder import locked
 
 LABELS = ("ant", "bat/../x", "蝙蝠")  # sorted
@@ -289,10 +289,3 @@ def test_json_says_what_was_written(folder: Path, capsys: pytest.CaptureFixture)
 )
 def test_sizes_have_the_hubs_names(images: int, name: str) -> None:
     assert size_category(images) == name
-
-
-@pytest.mark.parametrize(
-    "text", ['"\\', "a\nb: c\n---\n", "\x07\x85\u2028\ufeff", "蝙蝠 🦇", "1", ""]
-)
-def test_any_class_name_survives_yaml(text: str) -> None:
-    assert yaml.safe_load(yaml_text(text)) == text
