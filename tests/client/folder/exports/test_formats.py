@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from client.__main__ import main
+from client.folder.exports import place
 from client.folder.exports.columns import COLUMNS, size_category
 from client.folder.run_folder import locked
 
@@ -289,3 +290,31 @@ def test_json_says_what_was_written(folder: Path, capsys: pytest.CaptureFixture)
 )
 def test_sizes_have_the_hubs_names(images: int, name: str) -> None:
     assert size_category(images) == name
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(28, "No space left on device"), 1, "No space left on device; check space"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_full_disk_or_an_interrupt_leaves_nothing_behind(
+    folder: Path,
+    error: BaseException,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Here at the very end, when everything has been written but has no name yet."""
+
+    def fail() -> None:
+        assert len(list(folder.parent.iterdir())) == 2
+        raise error
+
+    monkeypatch.setattr(place, "_wait_for_disk", fail)
+    out = folder.with_name("out")
+    assert main(["export-data", str(folder), "--to", "hf", "--out", str(out)]) == code
+    assert words in capsys.readouterr().err
+    assert [each.name for each in folder.parent.iterdir()] == [folder.name]
