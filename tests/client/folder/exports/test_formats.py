@@ -231,8 +231,8 @@ def test_what_is_no_labelled_folder_is_refused(
 ) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "file").write_bytes(b"")
-    for place, words in (("in", "has no metadata.jsonl"), ("file", "not a folder")):
-        said = fails(capsys, tmp_path / place, "--to", "hf", "--out", tmp_path / "out")
+    for name, words in (("in", "has no metadata.jsonl"), ("file", "not a folder")):
+        said = fails(capsys, tmp_path / name, "--to", "hf", "--out", tmp_path / "out")
         assert words in said
     (tmp_path / "in" / "metadata.jsonl").write_bytes(b"")
     assert "no images" in fails(capsys, tmp_path / "in", "--to", "hf", "--out", tmp_path / "out")
