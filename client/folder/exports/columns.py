@@ -37,7 +37,7 @@ _SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7,
 def row_of(record: ImageRecord) -> dict[str, Any]:
     """A record's values for COLUMNS; `settings`, whose keys differ between images, as JSON text."""
     values = record.to_dict() | {"attempt": record.attempt}
-    values["settings"] = json.dumps(values["settings"], sort_keys=True, ensure_ascii=False)
+    values["settings"] = json.dumps(values["settings"], ensure_ascii=False)
     return {name: values[name] for name in COLUMNS}
 
 
@@ -57,8 +57,6 @@ def class_names(tally: Tally, like: Path | None) -> tuple[str, ...]:
         names = tuple(entry.name for entry in read_classes(like))
     except PlanError as error:
         raise FolderError(str(error)) from error
-    if like.is_dir():
-        names = tuple(sorted(names))
     lacking = [label for label in labels if label not in names]
     if lacking:
         raise FolderError(

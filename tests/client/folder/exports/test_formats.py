@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from client.__main__ import main
-from client.folder.exports import place
+from client.folder.exports import parquet, place
 from client.folder.exports.columns import COLUMNS, size_category
+from client.folder.exports.source import Source
 from client.folder.run_folder import locked
 
 LABELS = ("ant", "bat/../x", "蝙蝠")  # sorted
@@ -105,7 +107,8 @@ def test_coco_has_one_box_an_image_that_is_the_whole_image(folder: Path) -> None
     value = json.loads((out / "labels.json").read_text(encoding="utf-8"))
     names = {each["id"]: each["name"] for each in value["categories"]}
     assert names == dict(enumerate(LABELS, 1))
-    assert [each["name"] for each in value["licenses"]] == ["cc0-1.0"]
+    (license_entry,) = value["licenses"]
+    assert license_entry["name"] == "cc0-1.0"
     found = {each["image_id"]: each for each in value["annotations"]}
     for image, record in zip(value["images"], lines_of(folder), strict=True):
         note = found.pop(image["id"])
@@ -113,6 +116,7 @@ def test_coco_has_one_box_an_image_that_is_the_whole_image(folder: Path) -> None
         assert (image["width"], image["height"]) == (16, 8)
         assert note["bbox"] == [0, 0, 16, 8]
         assert (note["area"], note["iscrowd"]) == (128, 0)
+        assert image["license"] == license_entry["id"]
         data = (out / "data" / image["file_name"]).read_bytes()
         assert data == (folder / record["file_name"]).read_bytes()
     assert not found
@@ -133,20 +137,16 @@ def test_parquet_holds_the_bytes_and_the_features_that_datasets_reads(folder: Pa
     assert not any(str(each.type) == "null" for each in table.schema)
 
 
-def test_parquet_files_end_before_they_are_too_large(folder: Path, tmp_path: Path) -> None:
+def test_parquet_files_end_before_they_are_too_large(
+    make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    from client.folder.exports import parquet
-    from client.folder.exports.source import Source
-
-    out = tmp_path / "out"
-    out.mkdir()
-    parquet._GROUP_ROWS, rows = 2, parquet._GROUP_ROWS
-    try:
-        parquet.write(Source(folder), out, classes=LABELS, license_id="x", most_bytes=2500)
-    finally:
-        parquet._GROUP_ROWS = rows
-    sizes = [pq.read_table(each).num_rows for each in sorted((out / "data").iterdir())]
-    assert sizes == [2, 2, 2, 2, 1]
+    folder = make_folder(formats=("PNG",))  # about 1000 bytes each
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(parquet, "_GROUP_ROWS", 2)
+    parquet.write(Source(folder), tmp_path / "out", classes=LABELS, license_id="x", most_bytes=4500)
+    files = sorted((tmp_path / "out" / "data").iterdir())
+    assert [pq.read_table(each).num_rows for each in files] == [4, 4, 1]
 
 
 @pytest.mark.parametrize("to", ["hf", "webdataset", "coco-cls"])
@@ -182,6 +182,12 @@ def with_a_row_twice(folder: Path) -> str:
     return "or its row has"
 
 
+def with_a_file_twice(folder: Path) -> str:
+    with (folder / "metadata.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(lines_of(folder)[0] | {"index": 77}) + "\n")
+    return "has two records"
+
+
 def with_a_torn_line(folder: Path) -> str:
     path = folder / "metadata.jsonl"
     os.truncate(path, path.stat().st_size - 5)
@@ -205,6 +211,7 @@ def with_a_record_from_outside(folder: Path) -> str:
         without_a_line,
         with_a_line_twice,
         with_a_row_twice,
+        with_a_file_twice,
         with_a_torn_line,
         without_an_image,
         with_a_record_from_outside,

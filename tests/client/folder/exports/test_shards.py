@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from client.__main__ import main
+from client.folder.exports import shards as shards_module
 from client.folder.exports import unpack
 from client.folder.exports.shards import header
+from client.folder.exports.source import Source
 from tests.client.folder.exports.test_formats import export, fails, lines_of, tree
 
 
@@ -124,11 +126,8 @@ def test_equal_folders_give_equal_shards(make_folder: Callable[..., Path], shard
 
 
 def test_a_shard_ends_before_it_is_too_large(folder: Path, tmp_path: Path) -> None:
-    from client.folder.exports import shards
-    from client.folder.exports.source import Source
-
     (tmp_path / "out").mkdir()
-    shards.write(Source(folder), tmp_path / "out", most_bytes=10_000)
+    shards_module.write(Source(folder), tmp_path / "out", most_bytes=10_000)
     sizes = [each.stat().st_size for each in (tmp_path / "out").glob("*.tar")]
     assert len(sizes) > 2
     assert max(sizes) <= 10_240
@@ -381,3 +380,14 @@ def test_a_plan_name_that_no_shard_can_hold_is_refused(
     path.write_bytes(path.read_bytes().replace(b'"plan_id": "3f1c', b'"plan_id": "../3f1c'))
     said = fails(capsys, folder, "--to", "webdataset", "--out", folder.with_name("out"))
     assert "cannot name a file of a shard" in said
+
+
+def test_a_shard_ends_with_two_empty_blocks_also_where_it_is_full_to_the_last_byte(
+    tmp_path: Path,
+) -> None:
+    shard = shards_module._OpenShard(tmp_path / "train-000000.tar")
+    data = bytes(tarfile.RECORDSIZE - 512)
+    shard.add(header("a.png", len(data)), data)
+    shard.close()
+    assert (tmp_path / "train-000000.tar").stat().st_size == 2 * tarfile.RECORDSIZE
+    assert contents(tmp_path / "train-000000.tar") == [("a.png", data)]
