@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from client.__main__ import main
+from client.folder.exports import manifest, unpack
 from client.folder.exports import shards as shards_module
-from client.folder.exports import unpack
 from client.folder.exports.shards import header
 from client.folder.exports.source import Source
 from tests.client.folder.exports.test_formats import export, fails, lines_of, tree
@@ -328,6 +328,23 @@ def test_an_altered_generation_json_is_left_out(
     assert "set aside: generation.json: its bytes are not those of the manifest" in said
     assert not (out / "generation.json").exists()
     assert len(lines_of(out)) == 9
+
+
+def test_a_linked_generation_json_is_left_out(shards: Path, capsys: pytest.CaptureFixture) -> None:
+    path = shards / "generation.json"
+    path.rename(shards.with_name("elsewhere.json"))
+    path.symlink_to(shards.with_name("elsewhere.json"))
+    code, out, said = back(shards, capsys)
+    assert (code, (out / "generation.json").exists()) == (1, False)
+    assert "generation.json is a link" in said
+
+
+def test_a_manifest_without_end_is_refused(
+    shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(manifest, "MOST_BYTES", 100)
+    said = fails(capsys, shards, "--to", "folder", "--out", shards.with_name("again"))
+    assert "manifest.json has more than" in said
 
 
 @pytest.mark.parametrize(
