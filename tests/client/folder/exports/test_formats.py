@@ -21,38 +21,14 @@ from client.folder.exports import parquet, place
 from client.folder.exports.columns import COLUMNS, size_category
 from client.folder.exports.source import Source
 from client.folder.run_folder import locked
+from tests.client.folder.exports.helpers import export, fails, lines_of, tree
 
 LABELS = ("ant", "bat/../x", "蝙蝠")  # sorted
-
-
-def export(folder: Path, to: str, *more: object) -> Path:
-    out = folder.with_name(f"{folder.name}-{to}")
-    assert main(["export-data", str(folder), "--to", to, "--out", str(out), *map(str, more)]) == 0
-    return out
-
-
-def lines_of(folder: Path) -> list[dict]:
-    text = (folder / "metadata.jsonl").read_text(encoding="utf-8")
-    return [json.loads(each) for each in text.splitlines()]
 
 
 def front_matter(folder: Path) -> dict:
     text = (folder / "README.md").read_text(encoding="utf-8")
     return yaml.safe_load(text.split("---\n")[1])
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {
-        each.relative_to(folder).as_posix(): each.read_bytes()
-        for each in folder.rglob("*")
-        if each.is_file()
-    }
-
-
-def fails(capsys: pytest.CaptureFixture, *arguments: object) -> str:
-    assert main(["export-data", *map(str, arguments)]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
 
 
 def test_hf_has_every_image_and_record_and_no_column_of_changing_type(folder: Path) -> None:

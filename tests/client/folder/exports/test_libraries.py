@@ -17,7 +17,9 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from client.__main__ import main
-from tests.client.folder.exports.test_formats import export, lines_of
+from comfy_nodes.labelset import LabelledFolder
+from comfy_nodes.labelset.imagefile import ImageFormat
+from tests.client.folder.exports.helpers import export, fails, lines_of, picture
 
 LABELS = ["ant", "bat/../x", "蝙蝠"]
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries
@@ -71,6 +73,21 @@ def test_datasets_loads_labels_as_classes_and_joins_them_with_real_images(
     columns = ["image", "label"]
     alike = datasets.concatenate_datasets([real_set, made.select_columns(columns)])
     assert alike.features == real_set.features
+
+
+def test_class_names_that_are_dates_are_refused_as_files_and_loaded_from_parquet(
+    tmp_path: Path, datasets: ModuleType, capsys: pytest.CaptureFixture
+) -> None:
+    labels = ("2024-01-01", "2025-01-01T00:00:00")
+    folder = tmp_path / "set"
+    LabelledFolder(folder).add_all(
+        [picture(index, ImageFormat("PNG"), labels[index % 2]) for index in range(4)]
+    )
+    said = fails(capsys, folder, "--to", "hf", "--out", tmp_path / "out")
+    assert "label '2024-01-01' is a date" in said
+    assert "--to parquet" in said
+    made = datasets.load_dataset(str(export(folder, "parquet")), split="train")
+    assert [labels[each] for each in made["label"]] == [*labels, *labels]
 
 
 def test_torchvision_reads_the_images_of_hf(folder: Path) -> None:

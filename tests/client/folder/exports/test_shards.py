@@ -21,7 +21,7 @@ from client.folder.exports import manifest, unpack
 from client.folder.exports import shards as shards_module
 from client.folder.exports.shards import header
 from client.folder.exports.source import Source
-from tests.client.folder.exports.test_formats import export, fails, lines_of, tree
+from tests.client.folder.exports.helpers import export, fails, lines_of, tree
 
 
 @pytest.fixture
