@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from client.folder.exports import place
 from comfy_nodes.labelset import LabelledFolder
 from comfy_nodes.labelset.imagefile import ImageFormat
 from tests.client.folder.exports.helpers import picture
@@ -38,3 +39,9 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def folder(make_folder: Callable[..., Path]) -> Path:
     return make_folder()
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for the disk, which takes as long as all that the machine has to write."""
+    monkeypatch.setattr(place, "_wait_for_disk", lambda: None)

@@ -21,7 +21,7 @@ from client.folder.exports import manifest, unpack
 from client.folder.exports import shards as shards_module
 from client.folder.exports.shards import header
 from client.folder.exports.source import Source
-from tests.client.folder.exports.helpers import export, fails, lines_of, tree
+from tests.client.folder.exports.helpers import PLAN, export, fails, lines_of, tree
 
 
 @pytest.fixture
@@ -223,6 +223,22 @@ def with_a_record_alone(shards: Path) -> bytes:
     return tar_of(contents(shards / "train-000001.tar")[1:])
 
 
+def with_one_image(shards: Path, key: str, **changes: object) -> bytes:
+    """The first image of shard 0 alone, as `key`, with another record."""
+    (_, data), (_, line) = contents(shards / "train-000000.tar")[:2]
+    record = json.dumps(json.loads(line) | changes).encode()
+    return tar_of([(f"{key}.png", data), (f"{key}.json", record)])
+
+
+def with_a_row_twice(shards: Path) -> bytes:
+    key = f"{PLAN}-000000"
+    return with_one_image(shards, key, label="cat", file_name=f"cat/{key}.png")
+
+
+def with_a_file_twice(shards: Path) -> bytes:
+    return with_one_image(shards, f"{PLAN}-000077", index=77)
+
+
 def with_images_of_another_shard(shards: Path) -> bytes:
     return (shards / "train-000000.tar").read_bytes()
 
@@ -262,6 +278,8 @@ HARM = {
     "long headers": as_pax,
     "an image less than promised": with_an_image_less,
     "a record alone": with_a_record_alone,
+    "a row twice": with_a_row_twice,
+    "a file twice": with_a_file_twice,
     "images twice": with_images_of_another_shard,
     "a compressed tar": lambda shards: __import__("gzip").compress(changed(shards)),
     "no tar": lambda shards: b"not a tar" * 100,
@@ -273,7 +291,8 @@ HARM = {
 def test_a_shard_made_to_do_harm_is_set_aside_whole(
     folder: Path, shards: Path, harm: str, capsys: pytest.CaptureFixture
 ) -> None:
-    replace_shard(shards, HARM[harm](shards))
+    one = {"images": 1} if harm in ("a row twice", "a file twice") else {}
+    replace_shard(shards, HARM[harm](shards), **one)
     around = {each.name for each in folder.parent.iterdir()}
     code, out, said = back(shards, capsys)
     assert code == 1
