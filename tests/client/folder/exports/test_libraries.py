@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from comfy_nodes.labelset.imagefile import ImageFormat
 from tests.client.folder.exports.helpers import export, fails, lines_of, picture
 
 LABELS = ["ant", "bat/../x", "蝙蝠"]
+DOCUMENTATION = Path(__file__).resolve().parents[4] / "docs" / "exporting.md"
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries
 
 
@@ -88,6 +90,37 @@ def test_class_names_that_are_dates_are_refused_as_files_and_loaded_from_parquet
     assert "--to parquet" in said
     made = datasets.load_dataset(str(export(folder, "parquet")), split="train")
     assert [labels[each] for each in made["label"]] == [*labels, *labels]
+
+
+def test_the_documentations_own_commands_and_code_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    datasets: ModuleType,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    pytest.importorskip("webdataset")
+    monkeypatch.chdir(tmp_path)
+    labels = ("bear", "cat")
+    LabelledFolder(Path("data/synthetic")).add_all(
+        [picture(index, ImageFormat("PNG"), labels[index % 2]) for index in range(4)]
+    )
+    for label in labels:
+        path = Path("data/animals/train", label, "photo.png")
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (20, 20), "blue").save(path)
+    text = DOCUMENTATION.read_text(encoding="utf-8")
+    commands = re.findall(r"^synthgrid (export-data .*)$", text, re.MULTILINE)
+    assert len(commands) == 5
+    for each in commands:
+        assert main(each.split()) == 0
+    capsys.readouterr()
+    loading, _, reading, *_ = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    found: dict = {}
+    exec(loading, found)
+    assert found["both"].features["label"] == datasets.ClassLabel(names=list(labels))
+    assert len(found["both"]) == 2 + 4
+    exec(reading.replace("{000000..000004}", "000000"), {})
+    assert capsys.readouterr().out.splitlines() == [f"(16, 8) {each}" for each in 2 * labels]
 
 
 def test_torchvision_reads_the_images_of_hf(folder: Path) -> None:
