@@ -193,8 +193,8 @@ def of_another_kind(kind: bytes) -> Callable[[Path], bytes]:
     def make(shards: Path) -> bytes:
         files = contents(shards / "train-000001.tar")
         info = tarfile.TarInfo(files[0][0])
-        info.type, info.linkname = kind, "/etc/passwd"
-        return info.tobuf(tarfile.USTAR_FORMAT) + tar_of(files[1:])
+        info.type, info.linkname, info.size = kind, "/etc/passwd", len(files[0][1])
+        return info.tobuf(tarfile.USTAR_FORMAT) + tar_of(files)[512:]
 
     return make
 
