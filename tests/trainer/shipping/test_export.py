@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from torch import nn
 
 from trainer.__main__ import main
 from trainer.config import GridConfig
 from trainer.grid.grid import run_grid
-from trainer.models.registry import model_spec
-from trainer.shipping.export import export_run
+from trainer.models.registry import IMAGENET_MEAN, IMAGENET_STD, model_spec
+from trainer.shipping.export import export_run, file_metadata
 from trainer.shipping.predict import predict_images
-from trainer.training.classifier import load_classifier
+from trainer.training.classifier import Classifier, load_classifier
 
 CLASSES = ["circle", "cross", "square"]
 
@@ -162,6 +163,13 @@ def test_each_weights_file_says_what_goes_in_and_what_comes_out(exported: Path) 
     assert json.loads(inside["mean"]) == list(spec.mean)
     assert json.loads(inside["std"]) == list(spec.std)
     assert "largest centred square, resized to 32 x 32" in inside["preprocessing"]
+
+
+def test_mean_and_std_are_not_mistaken_for_each_other() -> None:
+    frozen = Classifier("run", "resnet50", ("a", "b"), 64, nn.Sequential())
+    said = file_metadata(frozen)
+    assert json.loads(said["mean"]) == list(IMAGENET_MEAN)
+    assert json.loads(said["std"]) == list(IMAGENET_STD)
 
 
 def test_the_recorded_mean_and_std_are_those_of_the_network(exported: Path) -> None:
