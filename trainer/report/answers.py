@@ -84,7 +84,7 @@ def _answers(results: Results) -> list[str]:
         found += [
             _between_sources(results, duel)
             for duel in results.verdicts.duels
-            if duel.key.model == model and duel.rival.source
+            if duel.key.model == model and duel.between_sources
         ]
         asked = {(key.arm, key.budget) for key in keys}
         found += [
@@ -120,7 +120,7 @@ def _told_apart(results: Results, duel: Duel) -> str:
     if ends_on_real(duel.key.arm):
         deed, rival = "Ending on the real images alone", "training on both to the end"
     return (
-        f"{deed} changed the macro F1 of {noun} at "
+        f"{deed} changed the macro F1 of {noun}{on_test(results)} at "
         f"{plain_arm(duel.key.arm)}{budget_note(duel.key)} by {points(change.value)} points "
         f"against {rival} ({facts}): {verdict(duel)}."
     )
