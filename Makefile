@@ -36,6 +36,7 @@ bench: $(VENV)/.dev
 	$(PY) benchmarks/grid.py
 	$(PY) benchmarks/augmentation.py
 	$(PY) benchmarks/check.py
+	$(PY) benchmarks/shards.py
 	$(PY) benchmarks/false_alarms.py --grids 300
 	$(PY) benchmarks/real_nulls.py
 

@@ -21,6 +21,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
+    "pyarrow": "data",
     "timm": "lite0",
     "ray": "scale",
 }

@@ -34,6 +34,7 @@ CORE = (
     "comfy_nodes.phrases",
     "comfy_nodes.listing",
     "comfy_nodes.wildcards",
+    "comfy_nodes.wordnet",
     "comfy_nodes.samplers",
     "comfy_nodes.labelset",
 )
@@ -43,7 +44,13 @@ OUTSIDE = {
     "comfy_nodes": (),
     "client": CORE,
     "client.embedded": ("comfy_nodes",),  # it executes the nodes
-    "trainer": ("comfy_nodes.errors", "comfy_nodes.banks", "comfy_nodes.labelset"),
+    "trainer": (
+        "comfy_nodes.errors",
+        "comfy_nodes.banks",
+        "comfy_nodes.prompt_bank",  # its meanings are chosen by real images
+        "comfy_nodes.wordnet",
+        "comfy_nodes.labelset",
+    ),
     # the front door
     "synthgrid": (
         "comfy_nodes.errors",

@@ -12,6 +12,10 @@
     add:1+augment  any arm with another augmentation than the grid's; +augment:KIND likewise
     copies:1       plus a rotated or mirrored copy of each real one (Paulsen et al., Figure 7)
     more:1         plus an additional real image for each real one, from --more-real
+    add:1+norms:aux         an arm of real and synthetic images whose synthetic ones have batch
+                            normalisation of their own; the grid makes it (--norms)
+    add:1+norms:stratified  the same batches and loss without that: its control
+    add:1+then:real         the second half of the updates on the real images alone (--then-real)
 
 Amounts of add, only, copies and more are per real training image of a class, those held out for
 validation included; shares of swap and fewer are of the real images trained on. "add:1@syn2" draws
@@ -38,6 +42,8 @@ REGIMES = (BASELINE, "add", "swap", "fewer", "only", "balance", "fill", AUGMENT,
 STANDARD = "standard"
 AUGMENTATIONS = ("none", STANDARD, "crop", "trivial", "rand")
 MIXES = ("mixup", "cutmix")
+# How batch normalisation sees real and synthetic images (trainer.training.norms).
+SHARED, STRATIFIED, AUX = NORMS = ("shared", "stratified", "aux")
 BUDGETS = ("updates", "epochs")
 SHARED_BUDGET = "both"
 # Labels in training_images.csv for images that are not synthetic.
@@ -48,6 +54,7 @@ NOT_SOURCES = (
 )
 # "augment:trivial" alone, or behind another arm and a "+".
 _CHANGED = re.compile(r"((?P<rest>.+)\+)?augment(:(?P<kind>[^:+@]*))?")
+_NORMS, _THEN = "+norms:", "+then:"  # no source can have such a name
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 
 
@@ -55,12 +62,15 @@ SOURCE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}")
 class Arm:
     """One regime at one amount. `source` is "" for the first synthetic source, or names joined by
     "+". `change` is a kind of augmentation that the arm has instead of the grid's, "" for none;
-    the regime "augment" always has one."""
+    the regime "augment" always has one. `norms` is "stratified" or "aux", "" for shared. `then` is
+    "real" if the training ends on the real images alone, else ""."""
 
     regime: str
     amount: float = 0.0
     source: str = ""
     change: str = ""
+    norms: str = ""
+    then: str = ""
 
     def __post_init__(self) -> None:
         if self.regime not in REGIMES:
@@ -94,6 +104,21 @@ class Arm:
             raise ConfigError(
                 f"arm '{self.name}' uses no synthetic images; leave '@{self.source}' out"
             )
+        if self.norms and self.norms not in (STRATIFIED, AUX):
+            raise ConfigError(
+                f"norms '{self.norms}' is unknown; choose from {', '.join(NORMS)}, as in "
+                f"--norms {SHARED},{AUX}"
+            )
+        if self.then not in ("", BASELINE) or (self.then and self.norms):
+            raise ConfigError(
+                f"arm '{self.name}' does not end as an arm can: with {_THEN}{BASELINE}, or with "
+                f"{_NORMS}{AUX}"
+            )
+        if self._variant and not self.is_mixed:
+            raise ConfigError(
+                f"arm '{self.name}' does not train on both real and synthetic images; leave "
+                f"'{self._variant}' out"
+            )
         if len(set(self.sources)) != len(self.sources) or not all(
             SOURCE_NAME.fullmatch(each) for each in self.sources
         ):
@@ -106,18 +131,26 @@ class Arm:
         """The text that `parse_arm` reads: "real", "add:0.5", "add:1@syn2", "augment:trivial"."""
         kind = "" if self.change == STANDARD else f":{self.change}"
         if self.regime == AUGMENT:
-            return f"{AUGMENT}{kind}"
+            return f"{AUGMENT}{kind}{self._variant}"
         amount = "" if self.regime in _NO_AMOUNT and not self.amount else f":{_number(self.amount)}"
         source = f"@{self.source}" if self.source else ""
-        return f"{self.regime}{amount}{source}" + (f"+{AUGMENT}{kind}" if self.change else "")
+        changed = f"+{AUGMENT}{kind}" if self.change else ""
+        return f"{self.regime}{amount}{source}{changed}{self._variant}"
+
+    @property
+    def _variant(self) -> str:
+        """The end of the name that says how real and synthetic images are trained on."""
+        norms = f"{_NORMS}{self.norms}" if self.norms else ""
+        return norms + (f"{_THEN}{self.then}" if self.then else "")
 
     @property
     def group(self) -> str:
-        """The regime, with the augmentation where it is not the grid's: arms of one group differ
-        in their amount or source only."""
+        """The regime, with the augmentation where it is not the grid's and how real and synthetic
+        images are told apart if they are: arms of one group differ in amount or source only."""
         if self.regime == AUGMENT or not self.change:
-            return self.regime
-        return f"{self.regime}+{AUGMENT}" + ("" if self.change == STANDARD else f":{self.change}")
+            return f"{self.regime}{self._variant}"
+        kind = "" if self.change == STANDARD else f":{self.change}"
+        return f"{self.regime}+{AUGMENT}{kind}{self._variant}"
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -135,6 +168,12 @@ class Arm:
         return self.regime in _SYNTHETIC
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether it trains on both real and synthetic images."""
+        whole_swap = self.regime == "swap" and self.amount == 1
+        return self.is_synthetic and self.regime != "only" and not whole_swap
+
+    @property
     def budgets(self) -> tuple[str, ...]:
         """("both",) if the arm has exactly as many images as the baseline, so that the budgets
         coincide."""
@@ -147,7 +186,9 @@ def parse_arm(text: str) -> Arm:
     Raises:
         ConfigError: the regime is unknown, or the amount is missing or out of range.
     """
-    rest, change = text.strip(), ""
+    whole, _, then = text.strip().partition(_THEN)
+    whole, _, norms = whole.partition(_NORMS)
+    rest, change = whole, ""
     found = _CHANGED.fullmatch(rest)
     if found:
         rest, change = found["rest"] or AUGMENT, found["kind"] or STANDARD
@@ -159,11 +200,35 @@ def parse_arm(text: str) -> Arm:
     if regime in REGIMES and regime not in _NO_AMOUNT and not amount:
         raise ConfigError(f"arm '{text}' has no amount; write for example {regime}:0.5")
     try:
-        return Arm(regime, float(amount) if colon else 0.0, source, change)
+        return Arm(regime, float(amount) if colon else 0.0, source, change, norms, then)
     except ValueError:
         raise ConfigError(
             f"arm '{text}' has amount '{amount}'; expected a number, as in {regime}:0.5"
         ) from None
+
+
+def norms_of(name: str) -> str:
+    """Which norms other than shared ones an arm's name asks for: "aux", "stratified" or ""."""
+    return name.partition(_NORMS)[2]
+
+
+def plain_arm(name: str) -> str:
+    """The name of the same arm that does not tell real and synthetic images apart."""
+    return name.partition(_NORMS)[0].partition(_THEN)[0]
+
+
+def control_of(name: str) -> str:
+    """The arm that an arm is compared with because it differs in one thing alone: stratified
+    batches for auxiliary batch normalisation, the plain arm for one that ends on real images; ""
+    for any other."""
+    if ends_on_real(name):
+        return plain_arm(name)
+    return f"{plain_arm(name)}{_NORMS}{STRATIFIED}" if norms_of(name) == AUX else ""
+
+
+def ends_on_real(name: str) -> bool:
+    """Whether an arm's name says that the training ends on the real images alone."""
+    return name.endswith(f"{_THEN}{BASELINE}")
 
 
 def arm_of_ratio(ratio: float) -> Arm:

@@ -15,6 +15,7 @@ COMMANDS = {
     "extend": "make more images per class, with the folder's own workflow and settings",
     "regenerate": "make the images again that a check rejected, with other seeds",
     "verify": "check every image and record of a labelled folder, and repair it",
+    "export-data": "write a labelled folder for Hugging Face, as Parquet, tar shards or COCO",
     "status": "show the state of a folder by class and server, also during a run",
     "cancel": "stop the run of a folder and remove its jobs from the servers",
     "serve": "run the embedded engine",

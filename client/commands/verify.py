@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .options import add_fleet_options, fleet_of, new_parser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ..folder.verify import Report
 
 log = logging.getLogger(__name__)
@@ -72,13 +70,14 @@ def check(args: argparse.Namespace) -> int:
     from ..folder.repair import repair
     from ..folder.run_folder import is_locked
     from ..folder.verify import verify
+    from .console import image_bar
 
     folder = args.folder.expanduser()
     if not args.repair and is_locked(folder):
         log.warning(
             "warning: a client is writing %s now; what it has half done may look wrong", folder
         )
-    with _bar() as progress:
+    with image_bar() as progress:
         report = (
             repair(folder, on_progress=progress)
             if args.repair
@@ -86,7 +85,7 @@ def check(args: argparse.Namespace) -> int:
         )
     if args.repair and report.missing and (args.server or args.servers):
         _refill(folder, args)
-        with _bar() as progress:
+        with image_bar() as progress:
             report = replace(
                 verify(folder, on_progress=progress),
                 mended=report.mended,
@@ -109,19 +108,6 @@ def _refill(folder: Path, args: argparse.Namespace) -> None:
         make(
             read_generation(folder).workflow_for(), fleet_of(args, stack), folder, args, quiet=True
         )
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    from tqdm import tqdm
-
-    with tqdm(unit="image", disable=None, leave=False, dynamic_ncols=True) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = max(done, total)
-            bar.update(done - bar.n)
-
-        yield progress
 
 
 def text_of(report: Report, repaired: bool = False) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 from comfy_nodes.plan import ClassEntry
 from comfy_nodes.prompt_bank import ClassBank, Meaning, PromptBank
+from comfy_nodes.wordnet import WordNet
 
 from ..errors import ClientError
-from .wordnet import meanings_of
 
 PLACES = (
     "on a wooden floor",
@@ -119,7 +119,8 @@ def offline_bank(
     A class with exactly one meaning gets it as its definition, unless it has one already.
 
     Raises:
-        ClientError: more than there are, or `wordnet` is no folder of WordNet's database.
+        ClientError: more than there are.
+        PlanError: `wordnet` is no folder of WordNet's database.
     """
     for name, asked, most in (
         ("contexts", contexts_each, MOST_CONTEXTS),
@@ -131,11 +132,12 @@ def offline_bank(
     found = {entry.name: ClassBank(entry.definition) for entry in classes}
     if wordnet is not None:
         provenance["meanings"] = "WordNet"
-        found = {entry.name: _with_meanings(entry, wordnet) for entry in classes}
+        nouns = WordNet(wordnet)
+        found = {entry.name: _with_meanings(entry, nouns) for entry in classes}
     return PromptBank(contexts(contexts_each), STYLES[:styles_each], found, provenance)
 
 
-def _with_meanings(entry: ClassEntry, wordnet: Path) -> ClassBank:
-    meanings = tuple(Meaning(each, "WordNet") for each in meanings_of(entry.name, wordnet))
+def _with_meanings(entry: ClassEntry, nouns: WordNet) -> ClassBank:
+    meanings = tuple(Meaning(each.text, "WordNet") for each in nouns.senses(entry.name))
     only = meanings[0].text if len(meanings) == 1 else ""
     return ClassBank(entry.definition or only, meanings=meanings)

@@ -61,9 +61,6 @@ class Tally:
 
 def data_set_card(tally: Tally) -> str:
     """The text of a data set card: what the images are, how many per class, and their settings."""
-    counts = {label: count for label, count in sorted(tally.labels.items()) if count > 0}
-    plans = sorted(plan for plan, count in tally.plans.items() if count > 0)
-    settings, more = tally.settings()
     lines = [
         "---",
         "task_categories:",
@@ -74,12 +71,23 @@ def data_set_card(tally: Tally) -> str:
         "---",
         CARD_MARK,
         "",
+        *card_body(tally),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def card_body(tally: Tally, *, unit: str = "line", records: str = "`metadata.jsonl`") -> list[str]:
+    """The lines of a card below its front matter; each `unit` of `records` is one record."""
+    counts = {label: count for label, count in sorted(tally.labels.items()) if count > 0}
+    plans = sorted(plan for plan, count in tally.plans.items() if count > 0)
+    settings, more = tally.settings()
+    return [
         "# Synthetic images by class",
         "",
         f"{sum(counts.values())} images of {len(counts)} classes, made by a diffusion model from "
         f"{_made_from(tally)}. None is a photograph.",
-        "Each line of `metadata.jsonl` gives one image's label, prompt, seed, settings and "
-        "SHA-256.",
+        f"Each {unit} of {records} gives one image's label, prompt, seed, settings and SHA-256.",
         *_recorded(settings),
         "",
         "| class | images |",
@@ -91,10 +99,8 @@ def data_set_card(tally: Tally) -> str:
         "Generator settings:",
         "",
         *(line for each in settings for line in _settings_lines(each)),
-        *([f"- and {more} more, in `metadata.jsonl`"] if more else []),
-        "",
+        *([f"- and {more} more, in {records}"] if more else []),
     ]
-    return "\n".join(lines)
 
 
 def _recorded(settings: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -122,3 +128,14 @@ def _made_from(tally: Tally) -> str:
         if tally.from_real
         else "text prompts"
     )
+
+
+def yaml_text(text: str) -> str:
+    """The text as a YAML string in double quotes, on one line."""
+    return '"' + "".join(map(_yaml_character, text)) + '"'
+
+
+def _yaml_character(each: str) -> str:
+    if each in '"\\':
+        return "\\" + each
+    return each if each.isprintable() else f"\\U{ord(each):08x}"

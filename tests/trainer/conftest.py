@@ -151,7 +151,7 @@ def write_grid(
                 "run_id": run_id,
                 "model": model,
                 "arm": arm,
-                "regime": spec.regime,
+                "regime": spec.group,
                 "ratio": spec.amount,
             }
             runs.append(entry | {"source": source, "budget": budget, "seed": number})

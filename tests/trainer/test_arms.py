@@ -27,6 +27,9 @@ from trainer.errors import ConfigError
         ("augment:mixup", Arm("augment", change="mixup")),
         ("add:1+augment", Arm("add", 1.0, change="standard")),
         ("add:2@syn1+syn2+augment:rand", Arm("add", 2.0, "syn1+syn2", "rand")),
+        ("add:2@a+aux+norms:aux", Arm("add", 2.0, "a+aux", norms="aux")),
+        ("add:1@b+augment:crop+then:real", Arm("add", 1.0, "b", "crop", then="real")),
+        ("balance+augment:none+norms:stratified", Arm("balance", 0.0, "", "none", "stratified")),
     ],
 )
 def test_a_name_is_the_text_that_is_parsed(text: str, arm: Arm) -> None:
@@ -41,8 +44,9 @@ def test_one_amount_has_one_spelling() -> None:
 
 
 def test_arms_of_one_group_differ_in_amount_or_source_only() -> None:
-    groups = {name: parse_arm(name).group for name in ("add:1", "add:2@b", "add:1+augment:rand")}
-    assert list(groups.values()) == ["add", "add", "add+augment:rand"]
+    names = ("add:1", "add:2@b", "add:1+augment:rand", "add:3+norms:aux")
+    groups = {name: parse_arm(name).group for name in names}
+    assert list(groups.values()) == ["add", "add", "add+augment:rand", "add+norms:aux"]
     assert parse_arm("augment").group == "augment"
     assert not parse_arm("augment:none").is_baseline
 
@@ -68,6 +72,13 @@ def test_arms_of_one_group_differ_in_amount_or_source_only() -> None:
         ("add:1@", "names no source"),
         ("add:1@a+a", "each synthetic source once"),
         ("add:1@a/b", "each synthetic source once"),
+        ("add:1+norms:split", "norms 'split' is unknown; choose from shared, stratified, aux"),
+        ("only:1+norms:aux", "does not train on both real and synthetic images"),
+        ("only:1+then:real", "does not train on both"),
+        ("add:1+then:aux", "does not end as an arm can"),
+        ("add:1+norms:aux+then:real", "does not end as an arm can"),
+        ("swap:1+norms:aux", "does not train on both"),
+        ("copies:1+norms:aux", "does not train on both"),
     ],
 )
 def test_a_wrong_arm_says_what_is_expected(text: str, message: str) -> None:

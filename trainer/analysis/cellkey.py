@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from trainer.arms import BASELINE, BUDGETS, SHARED_BUDGET
+from trainer.arms import BASELINE, BUDGETS, SHARED_BUDGET, control_of, plain_arm
 from trainer.config.selection import RANDOM
 
 HEADLINE_METRIC = "f1"
@@ -42,6 +42,13 @@ def random_twin(key: CellKey, cells: Collection[CellKey]) -> CellKey | None:
     return next(iter(beside), None)
 
 
+def control_cell(key: CellKey, cells: Collection[CellKey]) -> CellKey | None:
+    """The control of a cell with auxiliary batch normalisation, or of one that ends on real images,
+    if there is one: see `control_of`."""
+    wanted = (key.model, control_of(key.arm), key.budget)
+    return next((each for each in cells if (each.model, each.arm, each.budget) == wanted), None)
+
+
 def _unfiltered(source: str, filtered: str) -> bool:
     pairs = list(zip(source.split("+"), filtered.split("+"), strict=False))
     return len(source.split("+")) == len(filtered.split("+")) and all(
@@ -52,11 +59,12 @@ def _unfiltered(source: str, filtered: str) -> bool:
 def headline_keys(cells: Sequence[CellKey]) -> tuple[CellKey, ...]:
     """The cells that one model's answer is about: for each synthetic source the largest amount
     added, under the first budget. Without an additive arm it is the last one with synthetic images.
+    Arms that tell real and synthetic images apart are beside them, never the answer.
 
     The choice depends on nothing but the plan. Picking the best cell, or the largest of those that
     are finished, would make any answer look good.
     """
-    compared = [key for key in cells if not key.is_baseline]
+    compared = [key for key in cells if not key.is_baseline and plain_arm(key.arm) == key.arm]
     first = next((each for each in BUDGETS if any(key.budget == each for key in compared)), "")
     compared = [key for key in compared if key.budget in (SHARED_BUDGET, first)]
     twins = {random_twin(key, cells) for key in compared}

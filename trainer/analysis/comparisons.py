@@ -97,6 +97,11 @@ class Duel:
     p_holm: float | None
 
     @property
+    def between_sources(self) -> bool:
+        """Whether both have synthetic images, but from different sources."""
+        return bool(self.rival.source) and self.rival.source != self.key.source
+
+    @property
     def verdict(self) -> str:
         """As that of a Comparison, but never "same"."""
         return verdict_of(self.change, self.p_holm, None)

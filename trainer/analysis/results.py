@@ -21,6 +21,7 @@ from trainer.analysis.comparisons import (
 )
 from trainer.analysis.metrics import FURTHER_METRICS, METRICS
 from trainer.analysis.stats import Estimate, summarise
+from trainer.analysis.tails import GroupChange, group_changes
 from trainer.errors import ReportError
 from trainer.runs import Grid, Prediction, Run, read_predictions, to_csv
 
@@ -236,6 +237,16 @@ class Results:
         """A cell compared with real only; None for real only itself and if runs are missing."""
         return self.verdicts.comparisons.get(key)
 
+    def groups(self, key: CellKey) -> dict[str, GroupChange]:
+        """How head, middle and tail classes change from real only, where classes differ a lot in
+        their real training images; else {}."""
+        before = self.predicted.get(self.baseline(key.model))
+        after = self.predicted.get(key)
+        if not before or not after or key.is_baseline:
+            return {}
+        counts = self.grid.info["images_per_class"]["train"]
+        return group_changes(self.true, before, after, counts, overlap=self.overlap)
+
     def twin(self, key: CellKey) -> CellKey | None:
         """The same arm under the other budget."""
         return next(
@@ -427,7 +438,17 @@ def _cell_json(results: Results, key: CellKey) -> dict[str, Any]:
         "changes": {name: asdict(change) for name, change in comparison.changes.items()},
         "votes": asdict(comparison.votes),
         "classes": dict(zip(results.classes, map(asdict, comparison.classes), strict=True)),
+        **_groups_json(results, key),
     }
+
+
+def _groups_json(results: Results, key: CellKey) -> dict[str, Any]:
+    """Head, middle and tail classes by name, if they are told apart."""
+    found = {
+        name: asdict(each) | {"classes": [results.classes[label] for label in each.classes]}
+        for name, each in results.groups(key).items()
+    }
+    return {"class_groups": found} if found else {}
 
 
 def _duel_json(duel: Duel) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Trend:
     amounts that may be best: those not significantly worse than it (Bonferroni over the others).
     `enough` is the place of the smallest amount beyond which no larger one of the grid adds
     `meaningful` or more, at 95% confidence; None if that cannot be said of any but the largest.
+    `beyond` is the change from `rises_to` to the larger amount that may add most, None if there is
+    no larger one. So a curve that levels off does so between `rises_to` and `enough`.
     """
 
     model: str
@@ -43,6 +45,14 @@ class Trend:
     plausible: tuple[int, ...] = ()
     enough: int | None = None
     meaningful: float = 0.01
+    beyond: Estimate | None = None
+    beyond_to: int | None = None
+
+    @property
+    def rises_to(self) -> int:
+        """The place of the smallest amount that may be the best already: the curve rises at least
+        up to there."""
+        return min(self.plausible, default=0)
 
     @property
     def falls(self) -> bool:
@@ -61,7 +71,8 @@ class Trend:
 
     @property
     def shape(self) -> str:
-        """ "falls", "levels off", "still rises", "rises" (unclear to where), or "unclear".
+        """ "falls", "levels off" (by the amount `enough`), "still rises", "rises" (at least to
+        `rises_to`; whether it levels off there cannot be told), or "unclear".
 
         A curve that rises and then stops has a rising slope too, so the slope alone says nothing
         about its end.
@@ -172,6 +183,11 @@ def _trend(
     changes = tuple(change(0, place) for place in places[1:])
     levels = [0.0, *(each.value for each in changes)]
     best = max(places, key=lambda place: levels[place])
+    plausible = tuple(
+        place for place in places if _maybe_best(change(place, best), place, best, cells)
+    )
+    beyond = [(change(plausible[0], larger), larger) for larger in places[plausible[0] + 1 :]]
+    most = max(beyond, key=lambda each: each[0].high or each[0].value, default=(None, None))
     return Trend(
         *row,
         amounts,
@@ -181,9 +197,10 @@ def _trend(
         tuple(None for _ in places[2:]),
         changes,
         best,
-        tuple(place for place in places if _maybe_best(change(place, best), place, best, cells)),
+        plausible,
         _enough(places, change, meaningful),
         meaningful,
+        *most,
     )
 
 

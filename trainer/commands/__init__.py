@@ -12,6 +12,7 @@ COMMANDS = {
     "leaks": "find images shared by the training, test and synthetic images",
     "distance": "compare synthetic sources with real images: which is closest",
     "estimate": "from a small sample: will more synthetic images help?",
+    "meanings": "choose what each class name means, by the real images",
     "pretrain": "learn a backbone from synthetic images and their captions",
     "probe": "judge a pretrained backbone by a few real images",
     "tune": "find hyper-parameters by cross-validation",

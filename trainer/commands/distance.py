@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.parsing import add_embedder_options, embedder_for, named_folders, new_parser
+from trainer.commands.parsing import (
+    add_embedder_options,
+    embedder_for,
+    named_folders,
+    new_parser,
+    text_table,
+)
 
 if TYPE_CHECKING:
     from trainer.quality.distances.distance import Against, Comparison
@@ -80,7 +85,7 @@ def _values(found: Comparison) -> dict[str, Any]:
 def _text(found: Comparison, embedder: str) -> str:
     rows = [*([found.real] if found.real else []), *found.sources]
     lines = [f"{found.kernel} x 1000 on {embedder} features, {len(found.classes)} classes", ""]
-    lines += table([_HEADER, *map(_row, rows)])
+    lines += text_table([_HEADER, *map(_row, rows)])
     lines += ["", *_ranking(found), "", *_by_class(found)]
     if found.real is None:
         lines.append(
@@ -111,18 +116,6 @@ def _share(each: Share) -> str:
     return f"{100 * each.value:.1f}% ({100 * each.low:.0f} to {100 * each.high:.0f})"
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            text.rjust(width) if number else text.ljust(width)
-            for number, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def _ranking(found: Comparison) -> list[str]:
     """What the order of the sources rests on."""
     lines = []
@@ -151,7 +144,7 @@ def _by_class(found: Comparison) -> list[str]:
     more = len(found.classes) - len(labels)
     return [
         "distance and label agreement by class, the furthest first",
-        *table(shown),
+        *text_table(shown),
         *([f"... and {more} more classes; --json lists all"] if more else []),
     ]
 

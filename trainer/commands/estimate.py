@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.distance import table
-from trainer.commands.parsing import add_embedder_options, embedder_for, new_parser
+from trainer.commands.parsing import add_embedder_options, embedder_for, new_parser, text_table
 
 if TYPE_CHECKING:
     from trainer.quality.embedding.embedder import Embedder
@@ -302,7 +301,7 @@ def _front(found: Sequence[Judged]) -> list[str]:
             )
         )
     return [
-        *table(rows),
+        *text_table(rows),
         "",
         f"* no other is at least as good in everything; change at {found[0].last.k} synthetic "
         "images per class. Where intervals overlap, the order may be luck.",

@@ -30,6 +30,11 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="the frozen backbone's weights, if they have moved",
     )
+    parser.add_argument(
+        "--license",
+        metavar="ID",
+        help="the licence that the model card names, such as apache-2.0 (default: none)",
+    )
     parser.set_defaults(command=export)
 
 
@@ -38,7 +43,11 @@ def export(options: argparse.Namespace) -> int:
     from trainer.shipping.export import export_run
 
     classifier = export_run(
-        options.run, options.out, with_onnx=options.format == "onnx", weights=options.weights
+        options.run,
+        options.out,
+        with_onnx=options.format == "onnx",
+        weights=options.weights,
+        license_id=options.license,
     )
     print(
         f"{options.out}: {classifier.model}, {len(classifier.classes)} classes, run "

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from trainer.arms import BUDGETS, SOURCE_NAME
+from trainer.arms import BUDGETS, NORMS, SOURCE_NAME
 from trainer.commands.parsing import named_folders, names, new_parser, numbers
 from trainer.commands.report import print_results
 from trainer.config import (
@@ -185,6 +185,30 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         type=names,
         metavar="A,B",
         help=f"{' or '.join(BUDGETS)} or both (default {','.join(BUDGETS)})",
+    )
+    add(
+        "--norms",
+        type=names,
+        metavar="A,B",
+        help=(
+            f"{', '.join(NORMS)} (default {NORMS[0]}); with aux, arms of real and synthetic images "
+            "are also trained with batch normalisation of their own for the synthetic ones, and "
+            "on the same stratified batches without it, its control"
+        ),
+    )
+    add(
+        "--synthetic-weight",
+        type=float,
+        metavar="X",
+        help="weight of the synthetic images' loss beside that of the real ones, with --norms "
+        "(default 1)",
+    )
+    add(
+        "--then-real",
+        action="store_true",
+        default=None,
+        help="also train arms of real and synthetic images with the second half of their updates "
+        "on the real ones alone",
     )
     add(
         "--seeds",

@@ -61,6 +61,18 @@ def named_folders(given: Sequence[str], *, option: str = "--synthetic") -> dict[
     return found
 
 
+def text_table(rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> list[str]:
+    """Lines: the columns `left` to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(width) if number in left else text.rjust(width)
+            for number, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def add_embedder_options(parser: Any) -> None:
     """What images are judged by."""
     add = parser.add_argument

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainer.commands.parsing import new_parser
+from trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainer.data.split import Split
+
+_TRAIN = 30
 
 EXAMPLES = """  synthgrid split --images animals --out data/animals --train 30 --test 30
   synthgrid split --images frames --out data/frames --train 30 --test 30 --group-by prefix
   synthgrid split --images animals --out data/tail --train 50 --test 30 --long-tail 100
+  synthgrid split --images animals --out data/few --low-data 1,5,10 --test 30
   synthgrid split --images photos --out data/photos --train 20 --test 40 --val 10 --group-by similar
 
 --group-by keeps together, on one side of the split:
@@ -39,7 +47,13 @@ def add_parser(commands: Any) -> None:
         metavar="DIR",
         help="folder for train/, test/ and split.json; must be empty or new",
     )
-    add("--train", type=int, default=30, metavar="N", help="training images per class (default 30)")
+    add("--train", type=int, metavar="N", help=f"training images per class (default {_TRAIN})")
+    add(
+        "--low-data",
+        type=counts,
+        metavar="N,...",
+        help="instead of --train: a split for each number, nested, in OUT/N",
+    )
     add(
         "--long-tail",
         type=float,
@@ -74,26 +88,45 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(command=write, link=False)
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """The numbers of "1,5,10". Raises argparse.ArgumentTypeError."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers, as in 1,5,10, not '{text}'"
+        ) from None
+
+
 def write(options: argparse.Namespace) -> int:
     """Writes the folders and says what is in them."""
+    from trainer.data.low_data import write_low_data
     from trainer.data.split import SplitConfig, write_split
 
-    split = write_split(
-        SplitConfig(
-            images=options.images,
-            out=options.out,
-            train=options.train,
-            test=options.test,
-            val=options.val,
-            seed=options.seed,
-            group_by=options.group_by,
-            link=options.link,
-            long_tail=options.long_tail,
-        )
+    config = SplitConfig(
+        images=options.images,
+        out=options.out,
+        train=_TRAIN if options.train is None else options.train,
+        test=options.test,
+        val=options.val,
+        seed=options.seed,
+        group_by=options.group_by,
+        link=options.link,
+        long_tail=options.long_tail,
     )
-    counts = ", ".join(f"{len(samples)} {part}" for part, samples in split.parts.items())
+    if options.low_data is None:
+        _say(options.out, write_split(config))
+        return 0
+    if options.train is not None:
+        raise ConfigError("--train and --low-data both say how many to train on; choose one")
+    for count, split in write_low_data(config, options.low_data).items():
+        _say(str(Path(options.out) / str(count)), split)
+    return 0
+
+
+def _say(out: str, split: Split) -> None:
+    parts = ", ".join(f"{len(samples)} {part}" for part, samples in split.parts.items())
     print(
-        f"{options.out}: {counts} images of {len(split.classes)} classes; {split.left_out} of "
+        f"{out}: {parts} images of {len(split.classes)} classes; {split.left_out} of "
         f"{split.images} left out"
     )
-    return 0

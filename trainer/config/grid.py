@@ -10,17 +10,22 @@ from typing import Any
 
 from trainer.arms import (
     AUGMENT,
+    AUX,
     BASELINE,
     BUDGETS,
     MIXES,
+    NORMS,
     NOT_SOURCES,
+    SHARED,
     SHARED_BUDGET,
     SOURCE_NAME,
+    STRATIFIED,
     Arm,
     arm_of_ratio,
     parse_arm,
     resolved_source,
 )
+from trainer.config.apart import check_apart
 from trainer.config.draws import PILOT_SEEDS, check_seeds, check_test_share
 from trainer.config.fields import (
     check_choice,
@@ -53,6 +58,8 @@ _OVERRIDES = (
     "mirror",
     "head",
 )
+# Two real and two synthetic images: batch normalisation cannot be trained on fewer.
+_SMALLEST_STRATIFIED = 4
 # Below so many validation images per class, the best checkpoint is a matter of luck.
 ENOUGH_TO_CHOOSE = 20
 _LISTS = {
@@ -61,6 +68,7 @@ _LISTS = {
     "arms": str,
     "select": str,
     "budgets": str,
+    "norms": str,
     "looks": int,
     "tuned": str,
     "weights": str,
@@ -87,8 +95,12 @@ class GridConfig:
     that share of each class is tested on. `tests` are folders of further test
     sets by name, with the same classes. `select` names virtual sources ("clean=syn:label"; see
     trainer.config.selection). `cap_amounts` trains an arm with what there is where it
-    asks for more images. `quick` shrinks images, counts and updates to a smoke run whose numbers
-    mean nothing.
+    asks for more images. With "aux" in `norms`, every arm of real and synthetic images is trained a
+    second time with batch normalisation of their own for the synthetic ones, and a third time, as
+    its control, on the same batches without that ("stratified"); `synthetic_weight` is the weight
+    of the synthetic images' loss in both, 1 by default: our choice. With `then_real`, every such
+    arm is also trained with the second half of its updates on the real images alone. `quick`
+    shrinks images, counts and updates to a smoke run whose numbers mean nothing.
     """
 
     real: str
@@ -98,6 +110,9 @@ class GridConfig:
     ratios: tuple[float, ...] | None = None
     arms: tuple[str, ...] = ()
     budgets: tuple[str, ...] = BUDGETS
+    norms: tuple[str, ...] = (SHARED,)
+    synthetic_weight: float = 1.0
+    then_real: bool = False
     more_real: str | None = None
     select: tuple[str, ...] = ()
     tests: Mapping[str, str] = field(default_factory=dict)
@@ -149,7 +164,7 @@ class GridConfig:
             check_image_size(self.image_size_px)
         if self.threads is not None:
             check_whole("threads", self.threads, low=1, high=1024)
-        for name in ("quick", "allow_untrained", "drop_leaks", "cap_amounts"):
+        for name in ("quick", "allow_untrained", "drop_leaks", "cap_amounts", "then_real"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.validation == NONE and RECIPES[self.recipe].keeps_best:
@@ -160,6 +175,7 @@ class GridConfig:
         for model in self.models:
             model_spec(model).check_image_size(self.image_size_for(model))
             self.check_changes(model, self.training_for(model, train_images=1))
+        check_apart(self)
         self._check_arms()
 
     def _check_folders(self) -> None:
@@ -301,7 +317,8 @@ class GridConfig:
     @property
     def used_arms(self) -> tuple[Arm, ...]:
         """The arms of this grid, in order: those of `ratios`, then `arms`, then for each that draws
-        from a selection the same one drawing at random."""
+        from a selection the same one drawing at random; last those
+        that tell real and synthetic images apart."""
         ratios = (_DEFAULT_RATIOS if not self.arms else ()) if self.ratios is None else self.ratios
         additive = tuple(arm_of_ratio(ratio) for ratio in ratios)
         asked = additive + tuple(parse_arm(text) for text in self.arms)
@@ -311,7 +328,20 @@ class GridConfig:
             for arm in asked
             if random.keys() & set(arm.sources)
         ]
-        return asked + tuple(arm for arm in beside if arm not in asked)
+        plain = asked + tuple(arm for arm in beside if arm not in asked)
+        kinds = [each for each in (STRATIFIED, AUX) if each in self.used_norms]
+        mixed = [arm for arm in plain if arm.is_mixed]
+        normed = tuple(replace(arm, norms=kind) for arm in mixed for kind in kinds)
+        return (
+            plain + normed + tuple(replace(arm, then=BASELINE) for arm in mixed if self.then_real)
+        )
+
+    @property
+    def used_norms(self) -> tuple[str, ...]:
+        """Which norms arms of real and synthetic images are trained with: beside "aux" its
+        control."""
+        wanted = {*self.norms, *((STRATIFIED,) if AUX in self.norms else ())}
+        return tuple(each for each in NORMS if each in wanted)
 
     @property
     def sources(self) -> dict[str, str]:
@@ -407,6 +437,11 @@ class GridConfig:
             raise ConfigError(
                 f"batch_size is {checked.batch_size}; {model} needs at least 2, since batch "
                 f"normalisation cannot be trained on a single image"
+            )
+        if len(self.norms) > 1 and checked.batch_size < _SMALLEST_STRATIFIED:
+            raise ConfigError(
+                f"batch_size is {checked.batch_size}; --norms needs at least "
+                f"{_SMALLEST_STRATIFIED}: two real and two synthetic images"
             )
         baseline_images = train_images if baseline_images is None else baseline_images
         if checked.epochs is not None:

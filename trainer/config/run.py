@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 
-from trainer.arms import AUGMENTATIONS, SHARED_BUDGET, Arm, parse_arm
+from trainer.arms import AUGMENTATIONS, NORMS, SHARED, SHARED_BUDGET, Arm, parse_arm
 from trainer.config.fields import OLD_NAMES, check_choice, check_flag, check_number, check_whole
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
@@ -18,6 +18,7 @@ OPTIMISERS = ("adam", "adamw", "sgd")
 KEEPS = ("best", "last")
 HEADS = ("linear", "logistic", "cosine", "knn")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+REAL_LAST = 0.5  # share of the updates of an arm that ends on real images: our choice
 MIN_IMAGE_SIZE_PX = 32  # five poolings halve 32 pixels to one
 MAX_IMAGE_SIZE_PX = 4096
 _RUN_FORMAT = 2  # part of every run's hash: raise it when the same config would train differently
@@ -44,6 +45,10 @@ class TrainingConfig:
     before, and the first layer `bottom_rate` times as fast; `freeze_norms` leaves the statistics of
     batch normalisation as they are. A training that diverges or stays at chance starts again with
     a third of the learning rate, `retries` times at most.
+
+    `norms` other than "shared" is for arms of real and synthetic images (trainer.training.norms);
+    the loss is then that of the real images plus `synthetic_weight` times that of the synthetic
+    ones. `real_last` is the share of the updates, the last ones, that take real images alone.
     """
 
     updates: int | None = 300
@@ -69,6 +74,9 @@ class TrainingConfig:
     bottom_rate: float = 1.0
     freeze_norms: bool = False
     retries: int = 0
+    norms: str = SHARED
+    synthetic_weight: float = 1.0
+    real_last: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
@@ -81,6 +89,9 @@ class TrainingConfig:
             check_number(name, getattr(self, name), low=0.0, low_excluded=True)
         for name in ("weight_decay", "mixup", "cutmix"):
             check_number(name, getattr(self, name), low=0.0)
+        check_number(
+            "synthetic_weight", self.synthetic_weight, low=0.0, low_excluded=True, high=100.0
+        )
         for name in ("warmup", "label_smoothing", "average"):
             check_number(name, getattr(self, name), low=0.0, high=0.9)
         for name in ("mirror", "head_first", "freeze_norms"):
@@ -90,13 +101,29 @@ class TrainingConfig:
         check_choice("optimiser", self.optimiser, OPTIMISERS)
         check_choice("keep", self.keep, KEEPS)
         check_choice("head", self.head, HEADS)
+        check_choice("norms", self.norms, NORMS)
+        check_number("real_last", self.real_last, low=0.0, high=0.9)
+        if self.real_last and self.norms != SHARED:
+            raise ConfigError("real_last is for shared norms; leave one of the two out")
 
     def total_updates(self, train_images: int) -> int:
         """Optimiser steps over `train_images` images."""
         return self.updates or math.ceil(train_images / self.batch_size) * (self.epochs or 0)
 
-    def changed_by(self, arm: Arm) -> TrainingConfig:
-        """With the augmentation that an arm asks for."""
+    def changed_by(self, arm: Arm, *, synthetic_weight: float = 1.0) -> TrainingConfig:
+        """With the augmentation, the norms and the end that an arm asks for.
+
+        Batch normalisation that is frozen has no statistics to keep apart. So it is trained in
+        arms with other norms than shared ones, the control among them, even where the recipe
+        freezes it: our choice.
+        """
+        if arm.then:
+            return replace(self, real_last=REAL_LAST).changed_by(replace(arm, then=""))
+        if arm.norms:
+            mine = replace(
+                self, norms=arm.norms, synthetic_weight=synthetic_weight, freeze_norms=False
+            )
+            return mine.changed_by(replace(arm, norms=""))
         if arm.change == "mixup":
             return replace(self, mixup=MIXUP_ALPHA)
         if arm.change == "cutmix":

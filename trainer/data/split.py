@@ -20,7 +20,7 @@ import os
 import platform
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -160,6 +160,11 @@ def write_split(config: SplitConfig) -> Split:
         DataError: as `plan_split`; or `out` holds something, lies inside `images`, or cannot be
             written.
     """
+    return write_splits(config, lambda: {"": plan_split(config)})[""]
+
+
+def write_splits(config: SplitConfig, plan: Callable[[], dict[str, Split]]) -> dict[str, Split]:
+    """Writes what `plan` gives, by its folder inside `config.out`, as `write_split` does."""
     out, images = Path(config.out), source_folder(config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(
@@ -170,10 +175,11 @@ def write_split(config: SplitConfig) -> Split:
             f"{out} is inside {images}, where it would be taken for a class; choose another folder "
             "with --out"
         )
-    split = plan_split(config)
+    splits = plan()
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        _write_files(split, partial)
+        for name, split in splits.items():
+            _write_files(split, partial / name)
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -183,7 +189,7 @@ def write_split(config: SplitConfig) -> Split:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return split
+    return splits
 
 
 def plan_split(config: SplitConfig) -> Split:
@@ -273,7 +279,7 @@ def _long_tail(
     train: Iterable[Sample], classes: Sequence[str], config: SplitConfig
 ) -> list[Sample]:
     left, kept = tail_counts(classes, config), []
-    for sample in sorted(train, key=lambda each: (_rank([each], config.seed, 0), each.file)):
+    for sample in in_order(train, config.seed):
         if left[sample.label]:
             left[sample.label] -= 1
             kept.append(sample)
@@ -330,11 +336,16 @@ def _fill(groups: Sequence[list[Sample]], config: SplitConfig) -> dict[str, list
             open_parts,
             key=lambda each: sum(max(0, counts[label] - missing[each][label]) for label in counts),
         )
-        for sample in sorted(group, key=lambda each: (_rank([each], config.seed, 0), each.file)):
+        for sample in in_order(group, config.seed):
             if missing[part][sample.label]:
                 missing[part][sample.label] -= 1
                 parts[part].append(sample)
     return None if any(count for counts in missing.values() for count in counts.values()) else parts
+
+
+def in_order(samples: Iterable[Sample], seed: int) -> list[Sample]:
+    """Images in the seed's order."""
+    return sorted(samples, key=lambda each: (_rank([each], seed, 0), each.file))
 
 
 def _rank(group: Iterable[Sample], seed: int, attempt: int) -> bytes:

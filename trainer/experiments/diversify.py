@@ -9,7 +9,8 @@ source. The source that is named first is what the others are compared with, on 
 images and on every further set: --test NAME=DIR, and with --recoloured the test images themselves
 in random colours, which stand for another domain where images are dark on light, as digits are. For
 few images per class take --redraw N, for unequal classes the output of `synthgrid split
---long-tail RHO` as --real, and for a transformer --models cnn,vit_b_16.
+--long-tail RHO` as --real, with --aux also auxiliary batch normalisation, and for a transformer
+--models cnn,vit_b_16.
 
 From the paper: ImageNet-100, ResNet-50 and others; definitions of ambiguous class names (LAR),
 contextual (CD) and stylistic (SD) descriptions from a language model; 1 to 6 times as many
@@ -41,6 +42,7 @@ import numpy as np
 from PIL import Image
 
 from trainer.analysis.results import results_of
+from trainer.arms import AUX, SHARED
 from trainer.commands.grid import named_sources
 from trainer.commands.parsing import named_folders, numbers
 from trainer.config import GridConfig
@@ -79,6 +81,7 @@ def grid_config(options: argparse.Namespace) -> GridConfig:
         models=tuple(options.models.split(",")) if options.models else ("cnn",),
         arms=("real", *(f"add:{each:g}@{name}" for name in sources for each in amounts)),
         ratios=None,
+        norms=(SHARED, AUX) if options.aux else (SHARED,),
         mirror=False if options.no_mirror else None,
         quick=options.quick,
     )
@@ -106,15 +109,15 @@ def _colours(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
 
 
 def conclusions(grid: Grid) -> list[str]:
-    """For each test set, model and source but the first: what it gives beyond the first, at the
-    largest amount."""
+    """For each test set and model, what each source but the first gives beyond the first at the
+    largest amount, and what auxiliary batch normalisation gives beyond its control."""
     return [
         f"{model_noun(grid, duel.key.model)}{on_test(results)}: {duel.key.arm} against "
         f"{duel.rival.arm}: {points(duel.change.value)} points ({interval(duel.change)}, "
         f"{p_value(duel.p_holm)}): {verdict(duel)}"
         for results in results_of(grid).on_each
         for duel in results.verdicts.duels
-        if duel.rival.source
+        if duel.rival.source  # not copies or more real images
     ]
 
 
@@ -143,6 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=AMOUNTS,
         metavar="A,B",
         help="synthetic images for each real one (default 1,3,6)",
+    )
+    add(
+        "--aux",
+        action="store_true",
+        help="also with auxiliary batch normalisation, and its control (not for transformers)",
     )
     add("--no-mirror", action="store_true", help="for digits and letters")
     return run_experiment(parser, grid_config, arguments, conclude=conclusions)

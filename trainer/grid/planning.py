@@ -49,7 +49,11 @@ def plan_runs(
                         seed=seed,
                         image_size_px=config.image_size_for(model),
                         training=cell_training(
-                            training[model], arm, budget, len(images.train) / len(baseline.train)
+                            training[model],
+                            arm,
+                            budget,
+                            len(images.train) / len(baseline.train),
+                            synthetic_weight=config.synthetic_weight,
                         ),
                         validation_share=config.held_out_share,
                         classes=dataset.classes,
@@ -100,10 +104,12 @@ def training_configs(
     return found
 
 
-def cell_training(baseline: TrainingConfig, arm: Arm, budget: str, times: float) -> TrainingConfig:
+def cell_training(
+    baseline: TrainingConfig, arm: Arm, budget: str, times: float, *, synthetic_weight: float = 1.0
+) -> TrainingConfig:
     """A cell's hyper-parameters: the baseline's, but with budget "epochs" `times` as many
     updates."""
-    training = baseline.changed_by(arm)
+    training = baseline.changed_by(arm, synthetic_weight=synthetic_weight)
     if budget != "epochs" or training.updates is None:
         return training
     return replace(training, updates=max(1, math.floor(times * training.updates + 0.5)))

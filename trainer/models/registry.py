@@ -193,6 +193,11 @@ class ModelSpec:
         return self.mode == FROZEN
 
     @property
+    def trains_batch_norm(self) -> bool:
+        """Whether it has batch normalisation that is trained."""
+        return not self.frozen and self.line.batch_norm
+
+    @property
     def pretrained(self) -> bool:
         """Whether the model starts from pretrained weights."""
         return self.mode != SCRATCH

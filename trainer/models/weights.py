@@ -206,6 +206,24 @@ def load_backbone(model: str, weights: Weights, *, image_size_px: int | None = N
     return network.eval().requires_grad_(False)
 
 
+def last_layer(weights: Weights) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight [C,D] and the bias [C] of the last linear layer in a file, with which it was
+    trained to tell its own classes apart.
+
+    Raises:
+        WeightsError: the file cannot be read, has none, or there is no file.
+    """
+    state = {} if weights.path is None else _read_state(weights.path)
+    matrices = [name for name, value in state.items() if value.ndim == 2]
+    if matrices:
+        name = matrices[-1]
+        bias = state.get(f"{name.removesuffix('weight')}bias")
+        if bias is not None:
+            return state[name].float(), bias.float()
+    where = weights.path or weights.source
+    raise WeightsError(f"{where} has no last layer; take published weights")
+
+
 def check_fit(model: str, weights: Weights, *, image_size_px: int) -> None:
     """Raises WeightsError if the file cannot be read or does not fit the architecture."""
     if weights.path is not None:

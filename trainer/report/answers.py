@@ -11,6 +11,7 @@ from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.power import MOST_SEEDS, SeedPlan, plan_seeds
 from trainer.analysis.results import Results
+from trainer.arms import control_of, ends_on_real, plain_arm
 from trainer.config.selection import RANDOM
 from trainer.report.wording import (
     BUDGET_SHORT,
@@ -83,7 +84,15 @@ def _answers(results: Results) -> list[str]:
         found += [
             _between_sources(results, duel)
             for duel in results.verdicts.duels
-            if duel.key.model == model and duel.rival.source
+            if duel.key.model == model and duel.between_sources
+        ]
+        asked = {(key.arm, key.budget) for key in keys}
+        found += [
+            _told_apart(results, duel)
+            for duel in results.verdicts.duels
+            if duel.key.model == model
+            and duel.rival.arm == control_of(duel.key.arm)
+            and (plain_arm(duel.key.arm), duel.key.budget) in asked
         ]
     return found
 
@@ -100,6 +109,20 @@ def _between_sources(results: Results, duel: Duel) -> str:
         f"{deed} '{source}' changed the macro F1 of {noun}{on_test(results)} by "
         f"{points(change.value)} points against as many images {other}{budget_note(duel.key)} "
         f"({facts}): {verdict(duel)}."
+    )
+
+
+def _told_apart(results: Results, duel: Duel) -> str:
+    """What auxiliary batch normalisation, or an end on real images, gives beyond its control."""
+    change, noun = duel.change, model_noun(results.grid, duel.key.model)
+    facts = f"{interval(change)}, {p_value(duel.p_holm)}, exploratory"
+    deed, rival = "Auxiliary batch normalisation", "the same batches and loss without it"
+    if ends_on_real(duel.key.arm):
+        deed, rival = "Ending on the real images alone", "training on both to the end"
+    return (
+        f"{deed} changed the macro F1 of {noun}{on_test(results)} at "
+        f"{plain_arm(duel.key.arm)}{budget_note(duel.key)} by {points(change.value)} points "
+        f"against {rival} ({facts}): {verdict(duel)}."
     )
 
 

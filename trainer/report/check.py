@@ -9,7 +9,6 @@ pages of the classes show the files of the labelled folder, which must stay besi
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,16 +16,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from comfy_nodes.labelset import folder_names
 from comfy_nodes.labelset.verdicts import Verdict, checked_folder, read_verdicts
-from trainer.data.images import read_image
-from trainer.errors import DataError
-from trainer.report.html import document, picture, section, table, text
+from trainer.report.html import document, section, table, text
+from trainer.report.pictures import thumbnail
 from trainer.runs import read_json_file, write_file
 
-_TILE_PX = 96
 _PROMPTS_SHOWN = 30
 _BINS = 24
 _SCORES = {
@@ -202,9 +198,9 @@ def _worst(summary: Mapping[str, Any], images: Path) -> str:
     for each in summary["worst"]:
         why = each["reason"] or f"kept; own class {each['own']:.3f}"
         near = "".join(
-            f"<div>{_thumbnail(Path(path), 'a real image')}</div>" for path in each["nearest"]
+            f"<div>{thumbnail(Path(path), 'a real image')}</div>" for path in each["nearest"]
         )
-        shown = _thumbnail(images / each["file"], each["label"])
+        shown = thumbnail(images / each["file"], each["label"])
         cells.append(
             f'<div class="mistake"><div class="test">{shown}'
             f"<p><b>{text(each['label'])}</b><br>{text(why)}<br>{text(each['file'])}</p></div>"
@@ -215,17 +211,6 @@ def _worst(summary: Mapping[str, Any], images: Path) -> str:
         f'<div class="mistakes">{"".join(cells)}</div>' if cells else "",
         note="Below each, the real training images of its class that are nearest to it.",
     )
-
-
-def _thumbnail(path: Path, label: str) -> str:
-    try:
-        image = read_image(path, at_least_px=_TILE_PX)
-    except DataError:
-        return "<p>(missing)</p>"
-    buffer = io.BytesIO()
-    tile = ImageOps.fit(image, (_TILE_PX, _TILE_PX), method=Image.Resampling.BICUBIC)
-    tile.save(buffer, format="JPEG", quality=85)
-    return picture(buffer.getvalue(), "jpeg", label)
 
 
 def _class_page(label: str, verdicts: Sequence[Verdict], folder: str) -> str:

@@ -13,6 +13,7 @@ from trainer.analysis.comparisons import Comparison
 from trainer.analysis.metrics import confusion_matrix
 from trainer.analysis.results import Results
 from trainer.analysis.stats import Estimate
+from trainer.analysis.tails import frequency_groups
 from trainer.report.grid import model_name
 from trainer.report.html import picture, section, table, text
 from trainer.report.wording import arm_title, budget_note, interval, percent, points
@@ -28,7 +29,7 @@ def class_section(results: Results) -> str:
         for key in results.headlines(model):
             comparison = results.comparison(key)
             if comparison:
-                shown = _class_table(results, key, comparison)
+                shown = _group_table(results, key) + _class_table(results, key, comparison)
                 blocks.append(f"<figure>{_caption(results, key)}{shown}</figure>")
     note = (
         "Share of a class's test images that are classified correctly (recall), mean over seeds, "
@@ -36,6 +37,11 @@ def class_section(results: Results) -> str:
         "widened for the variation between seeds). These intervals are not corrected for the "
         "number of classes: of 100 classes that did not change, about 5 exclude 0 by chance."
     )
+    if frequency_groups(results.grid.info["images_per_class"]["train"]):
+        note += (
+            " Head, middle and tail are thirds of the classes by their number of real training "
+            "images, each class weighing the same; their intervals are not corrected either."
+        )
     return section(
         "Class by class",
         f'<div class="classes">{"".join(blocks)}</div>' if blocks else "",
@@ -46,6 +52,21 @@ def class_section(results: Results) -> str:
 def _caption(results: Results, key: CellKey) -> str:
     cell = text(arm_title(results.grid, key) + budget_note(key))
     return f"<figcaption>{model_name(results, key.model)}<br><span>{cell}</span></figcaption>"
+
+
+def _group_table(results: Results, key: CellKey) -> str:
+    """Head, middle and tail classes, where classes differ a lot in their real images."""
+    rows = [
+        f"<tr><th scope='row'>{name}</th><td>{len(each.classes)}</td>"
+        f"<td>{each.real[0]} to {each.real[1]}</td>"
+        f"<td>{percent(each.before)} → {percent(each.after)}</td>{_class_change(each.change)}</tr>"
+        for name, each in results.groups(key).items()
+    ]
+    head = (
+        "<tr><th>Group</th><th>Classes</th><th>Real images per class</th>"
+        "<th>Correct, percent</th><th>Change, points</th></tr>"
+    )
+    return table(head, rows, kind="grid byclass") if rows else ""
 
 
 def _class_table(results: Results, key: CellKey, comparison: Comparison) -> str:

@@ -26,9 +26,7 @@ from trainer.report.wording import (
 _BINS = 10
 _SHAPES = {
     "falls": "falls",
-    "levels off": "rises, then levels off",
     "still rises": "still rises at the largest ratio",
-    "rises": "rises; where it ends is not clear",
     "unclear": "no clear trend",
 }
 
@@ -93,12 +91,32 @@ def _trend_list(results: Results) -> str:
         title = model_title(results.grid, trend.model)
         where = f"{title}, {trend.source}, {BUDGET_SHORT[trend.budget]}"
         items.append(
-            f"<li>{text(where)}: <b>{_SHAPES[trend.shape]}</b>. {text(_best(trend))} "
-            f"{text(_enough(results, trend))}Slope: {points(trend.slope.value)} points for each "
+            f"<li>{text(where)}: <b>{text(shape_words(trend))}</b>. {text(_best(trend))} "
+            f"{text(end_words(results, trend))}Slope: {points(trend.slope.value)} points for each "
             f"additional synthetic image per real one ({text(interval(trend.slope))}, "
             f"{text(p_value(trend.p_slope))}).</li>"
         )
     return f'<ul class="method">{"".join(items)}</ul>' if items else ""
+
+
+def shape_words(trend: Trend) -> str:
+    """The curve in a few words: does more help, and up to where."""
+    if trend.shape == "levels off" and trend.enough is not None:
+        return f"rises, then levels off: no more is needed than ratio {_at(trend, trend.enough)}"
+    if trend.shape != "rises":
+        return _SHAPES[trend.shape]
+    if not trend.rises_to:
+        return "rises; cannot tell where it levels off"
+    if trend.beyond is None:
+        return f"rises up to the largest ratio, {_at(trend, trend.rises_to)}"
+    return (
+        f"rises at least to ratio {_at(trend, trend.rises_to)}; cannot tell whether it levels off "
+        "there"
+    )
+
+
+def _at(trend: Trend, place: int) -> str:
+    return f"{trend.amounts[place]:g}"
 
 
 def _best(trend: Trend) -> str:
@@ -114,10 +132,16 @@ def _best(trend: Trend) -> str:
     return f"Best: {name}{amount}; not significantly worse: {listed}."
 
 
-def _enough(results: Results, trend: Trend) -> str:
-    """ "More than 30 images per class add less than 1 point. " """
+def end_words(results: Results, trend: Trend) -> str:
+    """ "More than 30 images per class add less than 1 point. ", or what a larger amount adds to the
+    one that the curve rises to."""
     if trend.enough is None:
-        return ""
+        if trend.shape != "rises" or trend.beyond is None or trend.beyond_to is None:
+            return ""
+        return (
+            f"From ratio {_at(trend, trend.rises_to)} to {_at(trend, trend.beyond_to)}: "
+            f"{points(trend.beyond.value)} points ({interval(trend.beyond)}). "
+        )
     images = added_per_class(results.grid, trend.amounts[trend.enough])
     return (
         f"More than {images} synthetic images per class add less than "

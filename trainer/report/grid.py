@@ -171,8 +171,9 @@ def duel_section(results: Results) -> str:
     )
     note = (
         "What synthetic images give beyond what costs nothing, beyond as many real images, or "
-        "beyond as many of the source that was named first, and what a selection gives beyond as "
-        "many images at random. "
+        "beyond as many of the source that was named first, what a selection gives beyond as many "
+        "images at random, what auxiliary batch normalisation gives beyond the same batches and "
+        "loss without it, and an end on real images beyond none. "
         "Exploratory: p-values are corrected together with those of the grid's exploratory "
         "comparisons."
     )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from comfy_nodes.labelset.openimage import open_image
 from trainer.analysis.results import Results
-from trainer.errors import ReportError
+from trainer.data.images import read_image
+from trainer.errors import DataError, ReportError
 from trainer.report.grid import model_name
-from trainer.report.html import crop, section, table, text
+from trainer.report.html import crop, picture, section, table, text
 from trainer.report.wording import arm_title, budget_note
 from trainer.runs import MISTAKES_FILE, MISTAKES_SHEET, SAMPLES_FILE, read_json_file
+
+_TILE_PX = 96  # of a thumbnail
 
 
 def sample_section(results: Results) -> str:
@@ -134,3 +138,15 @@ def _open(path: Path) -> Image.Image:
         raise ReportError(
             f"{path} cannot be read ({error}); run the same grid command again"
         ) from error
+
+
+def thumbnail(path: Path, label: str) -> str:
+    """A file's centred square as a small picture inside the page."""
+    try:
+        image = read_image(path, at_least_px=_TILE_PX)
+    except DataError:
+        return "<p>(missing)</p>"
+    buffer = io.BytesIO()
+    tile = ImageOps.fit(image, (_TILE_PX, _TILE_PX), method=Image.Resampling.BICUBIC)
+    tile.save(buffer, format="JPEG", quality=85)
+    return picture(buffer.getvalue(), "jpeg", label)

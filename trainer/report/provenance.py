@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainer.analysis.results import Results
+from trainer.arms import ends_on_real, norms_of
 from trainer.report.html import pairs, section, table, text
 from trainer.report.tables import latex_table, markdown_table
 from trainer.report.wording import (
@@ -90,6 +91,22 @@ def _training_notes(results: Results) -> Iterator[str]:
         "Hyper-parameters are the same in all cells. Images are cropped to the largest centred "
         "square and resized."
     )
+    if any(norms_of(key.arm) for key in results.keys):
+        weight = info["config"].get("synthetic_weight", 1.0)
+        yield (
+            "<b>Stratified batches</b> have at least 16 real images (half of a smaller batch); the "
+            f"loss is that of the real images plus {weight:g} times that of the synthetic ones, "
+            "and mixup and CutMix mix within each kind. <b>Auxiliary batch norm</b> adds to this "
+            "batch normalisation of their own for the synthetic images, in training only: "
+            "predictions and files have that of the real images. Both train the statistics of "
+            "batch normalisation, even where a recipe freezes them. Curves show plain arms only."
+        )
+    if any(ends_on_real(key.arm) for key in results.keys):
+        yield (
+            "<b>Then real alone:</b> the first half of a cell's updates takes all its images, the "
+            "second half the real ones; the learning rate goes on falling. A checkpoint is chosen "
+            "in the second half only."
+        )
     if any(entry["frozen"] for entry in info["models"].values()):
         yield (
             "The features of a frozen backbone are standardised with the mean and standard "

@@ -6,7 +6,7 @@ from trainer.analysis.cellkey import CellKey
 from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.results import Results
 from trainer.analysis.stats import Estimate
-from trainer.arms import MIXES, SHARED_BUDGET, parse_arm
+from trainer.arms import AUX, MIXES, SHARED_BUDGET, ends_on_real, norms_of, parse_arm
 from trainer.runs import Grid
 
 BUDGET_TITLES = {
@@ -141,6 +141,9 @@ def arm_title(grid: Grid, key: CellKey) -> str:
     named = f" ({key.source})" if key.source and len(grid.info.get("sources", {})) > 1 else ""
     change = parse_arm(key.arm).change
     changed = f", {_augmentation(change)}" if change else ""
+    changed += ", then real alone" * ends_on_real(key.arm)
+    norms = norms_of(key.arm)
+    changed += f", {'auxiliary batch norm' if norms == AUX else 'stratified batches'}" * bool(norms)
     return {
         "real": "real only",
         "add": f"real + {added} synthetic{named}",

@@ -2,12 +2,16 @@
 
 <out>/model.safetensors    the whole network, backbone included
 <out>/model.json           classes, input, preprocessing, and what the model was trained on
-<out>/README.md            model card
+<out>/README.md            model card, with front matter for the Hub and code to copy
 <out>/model.onnx           with --format onnx; checked against torch before it is written
+
+model.safetensors and model.onnx carry classes and preprocessing in their own metadata as well, so
+that each is enough by itself.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +24,7 @@ from safetensors.torch import save
 from trainer.errors import ReportError
 from trainer.models.registry import model_spec
 from trainer.runs import read_json_file, to_json, write_file
+from trainer.shipping.card import CARD_METRICS, model_card
 from trainer.training.classifier import MODEL_FILE, STATE_FILE, Classifier, load_classifier
 
 logger = logging.getLogger(__name__)
@@ -29,16 +34,18 @@ CARD = "README.md"
 PARITY = 1e-4  # largest difference between torch's and ONNX Runtime's probabilities
 _OPSET = 18
 _FORMAT = 1
-_CARD_METRICS = {
-    "accuracy": "accuracy",
-    "precision": "macro precision",
-    "recall": "macro recall",
-    "f1": "macro F1",
-}
 
 
-def export_run(run: Path, out: Path, *, with_onnx: bool, weights: Path | None = None) -> Classifier:
-    """Writes the folder and returns the classifier, read back from it.
+def export_run(
+    run: Path,
+    out: Path,
+    *,
+    with_onnx: bool,
+    weights: Path | None = None,
+    license_id: str | None = None,
+) -> Classifier:
+    """Writes the folder and returns the classifier, read back from it. The card names `license_id`,
+    if there is one.
 
     Raises:
         ReportError: `out` is not empty or cannot be written, `run` is not a finished run, the
@@ -54,13 +61,44 @@ def export_run(run: Path, out: Path, *, with_onnx: bool, weights: Path | None = 
     metrics = read_json_file(run / "metrics.json") if (run / "metrics.json").is_file() else {}
     out.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in classifier.network.state_dict().items()}
-    write_file(out / STATE_FILE, save(state))
-    write_file(out / CARD, model_card(classifier, metrics, onnx=onnx is not None).encode())
+    write_file(out / STATE_FILE, save(state, {"format": "pt", **file_metadata(classifier)}))
+    card = model_card(classifier, metrics, onnx=onnx is not None, license_id=license_id)
+    write_file(out / CARD, card.encode())
     if onnx is not None:
         write_file(out / ONNX_FILE, onnx)
     # Last, since it marks the folder as complete.
     write_file(out / MODEL_FILE, to_json(_description(classifier, metrics)))
     return load_classifier(out)
+
+
+def file_metadata(classifier: Classifier) -> dict[str, str]:
+    """What a weights file says of itself: texts only, as safetensors and ONNX have them.
+
+    `classes` is a JSON list in the order of the logits, `mean` and `std` are JSON lists for pixels
+    of 0 to 1. The network does that normalisation itself.
+    """
+    spec, size = model_spec(classifier.model), classifier.image_size_px
+    return {
+        "model": classifier.model,
+        "classes": json.dumps(list(classifier.classes), ensure_ascii=False),
+        "image_size_px": str(size),
+        "input": _input(size),
+        "preprocessing": _preprocessing(size),
+        "mean": json.dumps([float(each) for each in spec.mean]),
+        "std": json.dumps([float(each) for each in spec.std]),
+        "normalisation": "(pixels / 255 - mean) / std, part of the network",
+    }
+
+
+def _input(size: int) -> str:
+    return f"uint8 RGB pixels [N, 3, {size}, {size}]; normalisation is part of the network"
+
+
+def _preprocessing(size: int) -> str:
+    return (
+        f"largest centred square, resized to {size} x {size} (Pillow, bicubic); "
+        "transparency on white"
+    )
 
 
 def _description(classifier: Classifier, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,16 +109,13 @@ def _description(classifier: Classifier, metrics: Mapping[str, Any]) -> dict[str
         "model": classifier.model,
         "classes": list(classifier.classes),
         "image_size_px": size,
-        "input": f"uint8 RGB pixels [N, 3, {size}, {size}]; normalisation is part of the network",
-        "preprocessing": (
-            f"largest centred square, resized to {size} x {size} (Pillow, bicubic); "
-            "transparency on white"
-        ),
+        "input": _input(size),
+        "preprocessing": _preprocessing(size),
         "output": (
             f"logits [N, {len(classifier.classes)}]; softmax gives probabilities in the order of "
             "classes"
         ),
-        "test_metrics": {name: metrics[name] for name in _CARD_METRICS if name in metrics},
+        "test_metrics": {name: metrics[name] for name in CARD_METRICS if name in metrics},
         "training": {
             name: value
             for name, value in classifier.details.items()
@@ -118,7 +153,10 @@ def _onnx(classifier: Classifier) -> bytes:
         verbose=False,
     )
     assert program is not None
-    data: bytes = program.model_proto.SerializeToString()
+    model = program.model_proto
+    for key, value in file_metadata(classifier).items():
+        model.metadata_props.add(key=key, value=value)
+    data: bytes = model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     difference = max(
         _difference(classifier, session, _test_pixels(count, size)) for count in (1, 5)
@@ -146,54 +184,3 @@ def _difference(classifier: Classifier, session: Any, pixels: np.ndarray) -> flo
         ).numpy()
     logits = torch.from_numpy(session.run(["logits"], {"pixels": pixels})[0])
     return float(np.abs(torch.softmax(logits.double(), dim=1).numpy() - expected).max())
-
-
-def model_card(classifier: Classifier, metrics: Mapping[str, Any], *, onnx: bool) -> str:
-    """What the model is, what it was trained on, its scores, and how to use it, in Markdown."""
-    spec, details = model_spec(classifier.model), classifier.details
-    scores = [
-        f"| {title} | {metrics[name]:.3f} |"
-        for name, title in _CARD_METRICS.items()
-        if name in metrics
-    ]
-    made = [
-        f"- {metrics.get('real_images', '?')} real and {metrics.get('synthetic_images', '?')} "
-        f"synthetic training images, {metrics.get('validation_images', '?')} real ones held out to "
-        "choose the checkpoint.",
-        f"- Data fingerprint {details.get('data_fingerprint', '?')}, seed "
-        f"{details.get('seed', '?')}, run {classifier.name}.",
-    ]
-    if spec.pretrained:
-        made.append(f"- Started from the weights: {details.get('weights', '?')}.")
-    lines = [
-        f"# {spec.title}: {len(classifier.classes)} classes",
-        "",
-        "Trained with SynthGrid. Classes: " + ", ".join(classifier.classes) + ".",
-        "",
-        "## Training",
-        "",
-        *made,
-        "",
-        f"## On {metrics.get('test_images', '?')} real test images",
-        "",
-        "| metric | value |",
-        "| --- | --- |",
-        *scores,
-        "",
-        "One run of one seed; its grid's report has the uncertainty. The model knows only these "
-        "classes and names one of them for any image. Probabilities are not calibrated unless the "
-        "report's ECE says so.",
-        "",
-        "## Use",
-        "",
-        "```",
-        "synthgrid predict <this folder> photo.jpg",
-        "```",
-        "",
-        f"Input: {classifier.image_size_px} x {classifier.image_size_px} RGB pixels as 8-bit "
-        "numbers, largest centred square of the image; normalisation is inside. `model.json` has "
-        "classes and preprocessing for machines"
-        + (", `model.onnx` takes `pixels` [N, 3, S, S] and gives `logits`." if onnx else "."),
-        "",
-    ]
-    return "\n".join(lines)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from trainer.arms import AUX, SHARED
 from trainer.config import TrainingConfig
 from trainer.errors import RunError
 from trainer.training.augmentation import augment
+from trainer.training.batches import shuffled_batches, stratified_batches
 from trainer.training.compute import (
     autocast,
     is_out_of_memory,
@@ -26,6 +30,7 @@ from trainer.training.compute import (
 from trainer.training.fits import Fit, LabelledTensors, accuracy_of, is_guessing
 from trainer.training.fitted import fit_features, fit_head_first
 from trainer.training.mixing import mixed
+from trainer.training.norms import paired_norms, route_of
 from trainer.training.optimisation import (
     averaged,
     learning_rate_at,
@@ -83,11 +88,31 @@ def fit(
     one that still guesses is `collapsed`. This looks at training images only, and is the same for
     all arms. `head` is the path of the last layer in the network, for fine-tuning.
 
+    With norms other than shared, or an end on real images, `train.judged` says which rows are real.
+
     Raises:
         RunError: the loss became infinite or NaN, or not even two images at once fit into memory.
     """
     if config.head != "linear" and inputs.ndim == 2:
         return fit_features(network, inputs, train, validation, config, seed, device)
+    if (config.norms != SHARED or config.real_last) and train.judged is None:
+        wanted = "real_last needs" if config.real_last else f"norms '{config.norms}' need"
+        raise RunError(f"{wanted} both real and synthetic images")
+    with paired_norms(network) if config.norms == AUX else nullcontext():
+        return _tried(network, inputs, train, validation, config, seed, device, head)
+
+
+def _tried(
+    network: nn.Module,
+    inputs: torch.Tensor,
+    train: LabelledTensors,
+    validation: LabelledTensors,
+    config: TrainingConfig,
+    seed: int,
+    device: torch.device,
+    head: str | None,
+) -> Fit:
+    """Trainings until one is neither diverged nor guessing: see `fit`."""
     start = _copied(network)
     for attempt in range(config.retries + 1):
         network.load_state_dict(start)
@@ -184,13 +209,14 @@ class _Training:
         self.updates = self.config.total_updates(len(self.train))
         self.average = averaged(self.network, self.config, self.updates)
         self.random = np.random.default_rng(self.seed)  # mixing
+        self.route = route_of(self.network)
         self.unseen: list[torch.Tensor] = []  # losses still on the device
         self.losses: list[float] = []
 
     def run(self) -> Fit:
         """Raises RunError when the loss is no longer a finite number."""
         looks = self._looks()
-        batches = _batches(len(self.train), batch_size=self.config.batch_size, seed=self.seed)
+        batches = self._batches()
         best = _Best()
         for update in range(1, self.updates + 1):
             rate = learning_rate_at(
@@ -232,12 +258,31 @@ class _Training:
             dtype=self.dtype,
         )
 
+    def _batches(self) -> Iterator[torch.Tensor]:
+        size = self.config.batch_size
+        if self.config.norms == SHARED:
+            found = shuffled_batches(len(self.train), batch_size=size, seed=self.seed)
+            if not self.config.real_last:
+                return found
+            assert self.train.judged is not None
+            real = self.train.judged.nonzero()[:, 0]
+            last = shuffled_batches(len(real), batch_size=size, seed=self.seed)
+            return chain(islice(found, self._real_from), (real[each] for each in last))
+        assert self.train.judged is not None
+        return stratified_batches(self.train.judged, batch_size=size, seed=self.seed)
+
     def _looks(self) -> set[int]:
         """The updates after which the validation images are looked at."""
         if self.config.keep == "last":
             return set()
         count = self.config.checkpoints
-        return {math.ceil(self.updates * (k + 1) / count) for k in range(count)}
+        found = {math.ceil(self.updates * (k + 1) / count) for k in range(count)}
+        return {update for update in found if not self.config.real_last or update > self._real_from}
+
+    @property
+    def _real_from(self) -> int:
+        """After how many updates the real images are alone."""
+        return math.floor(self.updates * (1 - self.config.real_last))
 
     def _last(self) -> _Best:
         """The final weights and how they validate, where there are images for that."""
@@ -255,27 +300,53 @@ class _Training:
             torch.cuda.empty_cache()
 
     def _step(self, chosen: torch.Tensor) -> torch.Tensor:
-        """One update; the mean loss over the batch, still on the device."""
+        """One update; the loss of the batch, still on the device."""
         training_mode(self.network, freeze_norms=self.config.freeze_norms)
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        # Never a part of one image: batch normalisation cannot be trained on it.
-        parts = min(math.ceil(len(chosen) / self.micro_batch), max(1, len(chosen) // 2))
-        for part in chosen.tensor_split(parts):
+        for groups in self._parts(chosen):
+            part = torch.cat([rows for rows, _ in groups])
             batch = take(self.inputs, _one_view(self.train.rows[part]), self.device)
             if self.config.augment != "none" and batch.ndim == 4:
                 batch = augment(batch, kind=self.config.augment, mirror=self.config.mirror)
             labels = self.train.labels[part].to(self.device)
-            blend = mixed(batch, labels, self.config, self.random)
+            sizes = [len(rows) for rows, _ in groups]
+            blends = [
+                mixed(pixels, own, self.config, self.random)
+                for pixels, own in zip(batch.split(sizes), labels.split(sizes), strict=True)
+            ]
+            self.route.real = sizes[0]
             with autocast(self.device, self.dtype):
-                found = self.network(blend.pixels)
-            loss = blend.loss(found.float(), smoothing=self.config.label_smoothing)
-            loss = loss * (len(part) / len(chosen))
+                found = self.network(_joined([blend.pixels for blend in blends]))
+            losses = [
+                blend.loss(own, smoothing=self.config.label_smoothing) * weight
+                for blend, own, (_, weight) in zip(
+                    blends, found.float().split(sizes), groups, strict=True
+                )
+            ]
+            loss = torch.stack(losses).sum()
             self.scaler.scale(loss).backward()
             total += loss.detach()
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return total
+
+    def _parts(self, chosen: torch.Tensor) -> list[tuple[tuple[torch.Tensor, float], ...]]:
+        """A batch in parts that go through the network one by one. Each has groups of rows, whose
+        mean loss counts with a weight: one, or real and synthetic ones."""
+        kinds = [(chosen, 1.0)]
+        if self.config.norms != SHARED:
+            assert self.train.judged is not None
+            real = self.train.judged[chosen]
+            kinds = [(chosen[real], 1.0), (chosen[~real], self.config.synthetic_weight)]
+        # Never a group of one image: batch normalisation cannot be trained on it.
+        most = min(max(1, len(rows) // 2) for rows, _ in kinds)
+        count = min(math.ceil(len(chosen) / self.micro_batch), most)
+        cut = [
+            [(part, weight * (len(part) / len(rows))) for part in rows.tensor_split(count)]
+            for rows, weight in kinds
+        ]
+        return list(zip(*cut, strict=True))
 
     def _check_losses(self) -> None:
         """Checks the losses since the last check, in one transfer from the device."""
@@ -307,16 +378,8 @@ class _Training:
         return mistakes, functional.cross_entropy(found, labels).item()
 
 
-def _batches(count: int, *, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
-    """Endless full batches of 0..count-1, cut from consecutive shuffles; a batch may span two of
-    them."""
-    generator = torch.Generator().manual_seed(seed)
-    queue = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(queue) < batch_size:
-            queue = torch.cat([queue, torch.randperm(count, generator=generator)])
-        yield queue[:batch_size]
-        queue = queue[batch_size:]
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _one_view(rows: torch.Tensor) -> torch.Tensor:

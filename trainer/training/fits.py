@@ -41,7 +41,8 @@ class LabelledTensors:
 
     Rows of int64 [n,K] are K views of each image; whenever an image is trained on, one of them is
     drawn. A row may occur twice, even with different labels. `judged`, bool [n], marks those that a
-    choice inside the training may be judged by: the real ones where there are any. None: all.
+    choice inside the training may be judged by: the real ones where there are any. None: all. They
+    are also what norms other than shared tell apart (trainer.training.norms).
     """
 
     rows: torch.Tensor

@@ -12,7 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer.config import TrainingConfig
 
-_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+MAIN, AUXILIARY = "main", "auxiliary"  # the two layers of a pair: see trainer.training.norms
 
 
 def learning_rate_at(update: int, updates: int, *, peak: float, warmup: float = 0.0) -> float:
@@ -46,14 +47,16 @@ def _groups(network: nn.Module, config: TrainingConfig, head: str | None) -> lis
     From the first to the last layer before the head the rate grows geometrically, by position among
     the parameters: the order in which a network declares its layers is that of its depth in every
     registered architecture. So one rule serves all, where layer-wise decay (Howard and Ruder 2018)
-    counts layers by name.
+    counts layers by name. The auxiliary layer of a pair learns as fast as its main one.
     """
     named = [(name, each) for name, each in network.named_parameters() if each.requires_grad]
     body = [name for name, _ in named if head is None or not name.startswith(f"{head}.")]
+    body = [name for name in body if name == _of_main(name)]
     depth = {name: position / max(1, len(body) - 1) for position, name in enumerate(body)}
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in named:
-        scale = config.bottom_rate ** (1 - depth[name]) if name in depth else config.head_rate
+        place = depth.get(_of_main(name))
+        scale = config.head_rate if place is None else config.bottom_rate ** (1 - place)
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         group = groups.setdefault(
             (scale, decay), {"params": [], "scale": scale, "weight_decay": decay}
@@ -62,12 +65,18 @@ def _groups(network: nn.Module, config: TrainingConfig, head: str | None) -> lis
     return list(groups.values())
 
 
+def _of_main(name: str) -> str:
+    """The parameter of the main layer that belongs to one of an auxiliary layer; others as they
+    are."""
+    return name.replace(f".{AUXILIARY}.", f".{MAIN}.")
+
+
 def training_mode(network: nn.Module, *, freeze_norms: bool) -> None:
     """Training mode; with `freeze_norms`, batch normalisation keeps the statistics it has."""
     network.train()
     if freeze_norms:
         for module in network.modules():
-            if isinstance(module, _BATCH_NORM):
+            if isinstance(module, BATCH_NORM):
                 module.eval()
 
 

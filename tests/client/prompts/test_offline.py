@@ -1,7 +1,4 @@
-"""Banks without a model: every combination once, and meanings from WordNet's files.
-
-Covers: client.prompts.wordnet.
-"""
+"""Banks without a model: every combination once, and meanings from WordNet's files."""
 
 import math
 
@@ -10,29 +7,23 @@ import pytest
 from client.errors import ClientError
 from client.prompts import offline
 from client.prompts.offline import CAMERAS, LIGHTS, MOST_CONTEXTS, PLACES, STYLES, offline_bank
-from client.prompts.wordnet import meanings_of
 from comfy_nodes.phrases import Filter
 from comfy_nodes.plan import ClassEntry
 from comfy_nodes.prompt_bank import bank_from_json, bank_text
-
-GLOSSES = {
-    "crane": [("crane", 'lifts heavy objects; "it turned"'), ("crane", "a large bird")],
-    "polar_bear": [("polar_bear", "white bear of the Arctic")],
-}
+from tests.wordnet_files import write_wordnet
 
 
 @pytest.fixture
 def wordnet(tmp_path):
-    """A WordNet of two lemmas, in the form of its database files."""
-    data, index = b"  1 a licence\n", ["  1 a licence"]
-    for lemma, senses in sorted(GLOSSES.items()):
-        offsets = []
-        for word, gloss in senses:
-            offsets.append(f"{len(data):08d}")
-            data += f"{len(data):08d} 05 n 01 {word} 0 001 @ 00000001 n 0000 | {gloss}  \n".encode()
-        index.append(f"{lemma} n {len(senses)} 1 @ {len(senses)} 1 {' '.join(offsets)}  ")
-    (tmp_path / "data.noun").write_bytes(data)
-    (tmp_path / "index.noun").write_bytes("\n".join([*index, ""]).encode())
+    """A WordNet of two lemmas."""
+    write_wordnet(
+        tmp_path,
+        {
+            "lift": (["crane"], 'lifts heavy objects; "it turned"', []),
+            "wader": (["crane"], "a large bird", []),
+            "bear": (["polar bear"], "white bear of the Arctic", []),
+        },
+    )
     return tmp_path
 
 
@@ -68,15 +59,6 @@ def test_meanings_come_from_wordnet_and_one_meaning_is_the_definition(wordnet):
     assert crane.definition == ""
     assert bear.definition == "polar bear: white bear of the Arctic"
     assert unknown.meanings == ()
-
-
-def test_files_that_are_missing_or_damaged_are_named(wordnet):
-    with pytest.raises(ClientError, match=r"cannot read WordNet in .*index\.noun and data\.noun"):
-        meanings_of("crane", wordnet / "nowhere")
-    text = (wordnet / "data.noun").read_bytes()
-    (wordnet / "data.noun").write_bytes(b"x" + text)
-    with pytest.raises(ClientError, match="damaged"):
-        meanings_of("crane", wordnet)
 
 
 @pytest.mark.parametrize("asked", [{"contexts_each": MOST_CONTEXTS + 1}, {"styles_each": 25}])

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 
-from comfy_nodes.labelset.card import CARD_MARK, Tally, data_set_card
+from comfy_nodes.labelset.card import CARD_MARK, Tally, data_set_card, yaml_text
 from tests.comfy_nodes.labelset.helpers import add_images, make_record
 
 
@@ -81,3 +82,10 @@ def test_a_servers_chain_of_another_shape_is_shown_as_any_setting(chain):
     tally = Tally()
     tally.add(replace(make_record(), settings={"chain": chain}))
     assert "chain" in data_set_card(tally)
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\', "a\nb: c\n---\n", "\x07\x85\u2028\ufeff", "蝙蝠 🦇", "1", ""]
+)
+def test_any_class_name_survives_yaml(text):
+    assert yaml.safe_load(yaml_text(text)) == text

@@ -19,7 +19,7 @@ from scipy.stats import binom
 from scipy.stats import t as student_t
 from statsmodels.stats.multitest import multipletests
 
-from trainer.analysis.cellkey import CellKey
+from trainer.analysis.cellkey import CellKey, headline_keys
 from trainer.analysis.comparisons import Comparison, Judged, judge, judge_all
 from trainer.analysis.sequential import levels, sequential_p
 
@@ -143,6 +143,35 @@ def test_headlines_meet_augmentation_copies_and_additional_images(true: np.ndarr
     assert [duel.rival.arm for duel in found.duels] == ["augment", "copies:2", "more:1"]
     assert [duel.verdict for duel in found.duels] == ["better", "better", "worse"]
     assert {each.family for each in found.comparisons.values() if not each.is_headline} == {5 + 3}
+
+
+def test_auxiliary_batch_norm_meets_its_control_at_the_same_arm_and_budget(
+    true: np.ndarray,
+) -> None:
+    def key(ratio: float, norms: str, budget: str = "updates") -> CellKey:
+        arm = f"add:{ratio:g}+norms:{norms}"
+        return CellKey("cnn", arm, budget, f"add+norms:{norms}", ratio)
+
+    cells = {
+        REAL: runs_with([0.6] * 4, true, seed=1),
+        adding(1.0): runs_with([0.65] * 4, true, seed=2),
+        key(1.0, "aux"): runs_with([0.8] * 4, true, seed=3),
+        key(1.0, "stratified", "epochs"): runs_with([0.9] * 4, true, seed=5),
+        key(1.0, "stratified"): runs_with([0.65] * 4, true, seed=4),
+        key(2.0, "aux"): runs_with([0.8] * 4, true, seed=6),
+    }
+    found = judge(true, cells, 3)
+    (duel,) = found.duels
+    assert (duel.key, duel.rival) == (key(1.0, "aux"), key(1.0, "stratified"))
+    assert duel.verdict == "better"
+    assert [key for key, each in found.comparisons.items() if each.is_headline] == [adding(1.0)]
+    assert {each.family for each in found.comparisons.values() if not each.is_headline} == {4 + 1}
+
+
+def test_arms_with_other_norms_are_never_the_answer() -> None:
+    half = CellKey("cnn", "swap:0.5", "both", "swap", 0.5, "made")
+    beside = replace(half, arm="swap:0.5+norms:aux", regime="swap+norms:aux")
+    assert headline_keys([REAL, half, beside]) == (half,)
 
 
 def test_sources_meet_the_one_that_the_plan_names_first_at_equal_amounts(true: np.ndarray) -> None:

@@ -47,6 +47,37 @@ def test_a_rise_whose_end_is_noise_is_only_a_rise() -> None:
     assert (found.shape, found.enough) == ("rises", None)
 
 
+# With 1, 3 and 6 synthetic images for each real one as once measured; a straight line "rises".
+SATURATED = {0: 0.850, 1: 0.905, 3: 0.969, 6: 0.967}
+
+
+def test_a_measured_curve_that_stops_is_said_to_level_off_where_it_does() -> None:
+    found = curve(SATURATED, noise=0.002)
+    assert found.gains
+    assert found.shape == "levels off"
+    assert (found.amounts[found.rises_to], found.amounts[found.enough or 0]) == (3, 3)
+
+
+def test_with_wide_intervals_it_cannot_be_told_whether_the_same_curve_levels_off() -> None:
+    found = curve(SATURATED, noise=0.015, seeds=4)
+    assert (found.shape, found.enough) == ("rises", None)
+    assert (found.amounts[found.rises_to], found.beyond_to) == (3, 3)
+    assert found.beyond is not None
+    assert found.beyond.low is not None
+    assert found.beyond.high is not None
+    assert found.beyond.low < 0 < 0.01 < found.beyond.high  # nothing, or a point and more
+
+
+def test_of_a_curve_that_is_best_at_its_largest_amount_nothing_lies_beyond() -> None:
+    found = curve({0: 0.50, 1: 0.55, 2: 0.60, 4: 0.66})
+    assert (found.rises_to, found.beyond, found.beyond_to) == (3, None, None)
+
+
+def test_what_lies_beyond_is_the_larger_amount_that_may_add_most() -> None:
+    found = curve({0: 0.50, 1: 0.70, 2: 0.66, 4: 0.70}, noise=0.006)
+    assert (found.rises_to, found.beyond_to) == (1, 3)
+
+
 def test_a_flat_noisy_curve_shows_nothing_and_any_ratio_may_be_best() -> None:
     found = curve({0: 0.50, 1: 0.50, 2: 0.50}, noise=0.05)
     assert (found.shape, found.enough) == ("unclear", None)

@@ -212,6 +212,18 @@ def test_each_source_and_each_model_gets_its_own_sentence(results: Callable) -> 
     assert ["the small CNN" in each for each in found] == [True] * 3 + [False] * 3
 
 
+def test_a_control_of_the_same_source_is_no_comparison_of_sources(results: Callable) -> None:
+    cells = {
+        "real/both": [0.5] * 4,
+        "add:1/updates": [0.55] * 4,
+        "add:1+norms:stratified/updates": [0.55] * 4,
+        "add:1+norms:aux/updates": [0.9] * 4,
+    }
+    (first, second) = answers(results(cells))
+    assert "adding" in first
+    assert second.startswith("Auxiliary batch normalisation changed the macro F1 of the small CNN")
+
+
 def test_without_additive_cells_it_is_about_what_was_done(results: Callable) -> None:
     (sentence,) = answers(
         results({**BASE, "fewer:0.5/updates": [0.4] * 4, "swap:0.5/both": [0.3] * 4})

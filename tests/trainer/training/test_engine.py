@@ -12,9 +12,9 @@ from torch import nn
 
 from trainer.config import TrainingConfig
 from trainer.errors import ConfigError, RunError
+from trainer.training.batches import shuffled_batches as batches
 from trainer.training.compute import deterministic, pick_device, pick_dtype, predict
 from trainer.training.engine import Standardise, fit
-from trainer.training.engine import _batches as batches
 from trainer.training.fits import Fit, LabelledTensors, is_guessing
 from trainer.training.heads import new_head
 from trainer.training.optimisation import learning_rate_at

@@ -86,7 +86,7 @@ def judge(
 ) -> Judged:
     rows = np.flatnonzero(whole)
     samples, origins = [made.samples[row] for row in rows], [made.origins[row] for row in rows]
-    seen = seen.take(rows)
+    seen = seen if len(rows) == len(seen) else seen.take(rows)
     tested = (real.test, test or train.take(slice(0)))
     # Pictures are compared on one core while heads are trained on another.
     pool = ThreadPoolExecutor(1)

@@ -124,7 +124,7 @@ def see(
                     blocks = {name: [torch.cat(each)] for name, each in blocks.items()}
                     write_rows(file, list(rows), {name: blocks[name][0] for name in _COLUMNS})
                     saved_at = time.monotonic()
-        columns = {name: torch.cat(blocks[name]) for name in _COLUMNS if blocks[name]}
+        columns = {name: torch.cat(blocks.pop(name)) for name in _COLUMNS if blocks[name]}
         if columns:
             write_rows(file, list(rows), columns)
     return _ordered([rows.get(each.sha256, -1) for each in samples], columns)

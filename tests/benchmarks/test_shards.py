@@ -1,0 +1,27 @@
+"""The benchmark of tar shards runs and prints what it measured."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "shards.py"
+
+
+def test_the_benchmark_prints_both_times_their_ratio_and_the_growth(tmp_path):
+    command = [sys.executable, str(SCRIPT), "--images", "300", "--rounds", "1"]
+    out = subprocess.run(
+        [*command, "--folder", str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.findall(
+        r"(\w+) +([\d,]+) images: tar +([\d.]+) s, shards +([\d.]+) s, shards / tar: ([\d.]+), "
+        r"\+[\d.]+ MiB",
+        out,
+    )
+    assert [(task, count) for task, count, *_ in found] == [
+        ("write", "30"),
+        ("read", "30"),
+        ("write", "300"),
+        ("read", "300"),
+    ]
+    assert not list(tmp_path.iterdir())

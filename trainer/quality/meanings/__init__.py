@@ -1,0 +1,1 @@
+"""Which meaning of a class name the user's own images show."""

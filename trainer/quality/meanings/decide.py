@@ -1,0 +1,72 @@
+"""From scores of images to the meaning of a class, or to "cannot tell"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FEWEST = 3  # images; fewer decide nothing: our choice
+_DRAWS = 1000
+_MAJORITY = 2 / 3  # of the images; images of mixed classes reach half: our choice
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The meaning `best` with the highest mean score over a class's images, and the next one,
+    `runner_up` (-1 if there is one meaning).
+
+    `margin` is the difference of their means with a 95% bootstrap interval over images, `share` the
+    share of images that score `best` highest, with the lower end of its interval.
+    """
+
+    best: int
+    runner_up: int
+    score: float
+    margin: float
+    low: float
+    high: float
+    share: float
+    share_low: float
+    images: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the images decide: the interval of the margin excludes 0, and more than two
+        thirds of the images agree, at 95%."""
+        if self.images < FEWEST:
+            return False
+        return self.runner_up < 0 or (self.low > 0 and self.share_low > _MAJORITY)
+
+
+def decide(scores: np.ndarray, *, seed: int = 0) -> Decision:
+    """The decision of scores [n images, k meanings], n and k at least 1.
+
+    That two thirds of the images must agree is our choice: the images of a class may show two
+    things, and then the mean says little.
+    """
+    means = scores.mean(axis=0)
+    order = np.argsort(-means, kind="stable")
+    best = int(order[0])
+    votes = (scores.argmax(axis=1) == best).astype(float)
+    if len(order) == 1:
+        share, nothing = 1.0, float("nan")
+        return Decision(
+            best, -1, float(means[best]), nothing, nothing, nothing, share, share, len(scores)
+        )
+    second = int(order[1])
+    differences = scores[:, best] - scores[:, second]
+    rows = np.random.RandomState(seed).randint(0, len(scores), (_DRAWS, len(scores)))
+    low, high = np.quantile(differences[rows].mean(axis=1), (0.025, 0.975))
+    share_low = np.quantile(votes[rows].mean(axis=1), 0.025)
+    return Decision(
+        best,
+        second,
+        float(means[best]),
+        float(differences.mean()),
+        float(low),
+        float(high),
+        float(votes.mean()),
+        float(share_low),
+        len(scores),
+    )
