@@ -84,6 +84,13 @@ def test_a_bank_is_counted_for_each_class_of_the_plan_that_has_entries():
     assert "bank" not in routes.preview(asked())
 
 
+def test_a_bank_in_a_file_is_counted_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_input_directory", tmp_path)
+    (tmp_path / "bank.json").write_text(json.dumps(BANK), encoding="utf-8")
+    answer = routes.preview(asked(templates=TEXTS | {"bank_file": "bank.json"}))
+    assert (answer["bank"]["own"], answer["bank"]["others"]) == (2, 1)
+
+
 def test_the_counts_of_a_large_bank_are_sent_in_part():
     names = [f"class {number}" for number in range(20)]
     bank = {"classes": {name: {"contexts": ["here"]} for name in names}}
