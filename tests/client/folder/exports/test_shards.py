@@ -223,7 +223,7 @@ def with_another_end(shards: Path) -> bytes:
 def with_spaces(between: bytes) -> Callable[[Path], bytes]:
     def make(shards: Path) -> bytes:
         files = contents(shards / "train-000001.tar")
-        spread = files[1][1].replace(b", ", b"," + between)
+        spread = files[1][1].replace(b'", "', b'",' + between + b'"')
         return tar_of([files[0], (files[1][0], spread), *files[2:]])
 
     return make
@@ -336,9 +336,9 @@ def test_a_shard_made_to_do_harm_is_set_aside_whole(
 
 def test_a_tar_that_ends_inside_a_file_is_not_taken_for_a_shorter_file() -> None:
     whole = header("a.png", 1024) + bytes(1024)
-    for length in (100, 512, 700, 1100):
-        with pytest.raises(unpack.ShardError, match="whole tar file|ends inside"):
-            list(unpack.members(io.BytesIO(whole[:length])))
+    for length in (512, 700, 1100):
+        with pytest.raises(unpack.ShardError, match="ends inside 'a.png'"):
+            next(unpack.members(io.BytesIO(whole[:length])))
 
 
 def test_sizes_are_bounded_before_anything_is_read(
