@@ -337,7 +337,7 @@ def test_a_shard_made_to_do_harm_is_set_aside_whole(
 def test_a_tar_that_ends_inside_a_file_is_not_taken_for_a_shorter_file() -> None:
     whole = header("a.png", 1024) + bytes(1024)
     for length in (512, 700, 1100):
-        with pytest.raises(unpack.ShardError, match="ends inside 'a.png'"):
+        with pytest.raises(unpack.ShardError, match=r"ends inside 'a\.png'"):
             next(unpack.members(io.BytesIO(whole[:length])))
 
 
