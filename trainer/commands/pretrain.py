@@ -30,8 +30,9 @@ def add_parser(commands: Any) -> None:
     add(
         "--method",
         default="stablerep",
-        help="stablerep (images of a caption belong together, the default), simclr (two changes "
-        "of an image) or supcon (two changes each, all of a class)",
+        help="stablerep (images of a caption belong together, the default), stablerep+ (they also "
+        "belong to its words), simclr (two changes of an image), supcon (two changes each, all of "
+        "a class), or supervised (classes, to compare)",
     )
     add("--positives", default="", help="caption or class: what belongs together")
     _add_training_options(parser)
@@ -42,12 +43,14 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training (defaults: StableRep's, but for updates and batch)")
     for option, kind, default, text in (
         ("--updates", int, 1000, "updates"),
-        ("--batch", int, 240, "changed images per update"),
+        ("--batch", int, 240, "changed images per update, over all processes"),
         ("--per-caption", int, 6, "images drawn of each caption"),
         ("--temperature", float, 0.1, "of the softmax over similarities"),
         ("--base-rate", float, 2e-4, "learning rate per 512 changed images"),
         ("--weight-decay", float, 0.1, "of AdamW"),
         ("--warmup", float, 0.05, "share of the updates in which the rate rises"),
+        ("--text-width", int, 256, "of stablerep+'s text tower, a multiple of 64"),
+        ("--text-layers", int, 4, "of stablerep+'s text tower"),
         ("--crop", float, 0.08, "smallest share of the area that a crop keeps"),
         ("--image-size", int, 0, "side in pixels, 0 for the model's own"),
         ("--seed", int, 0, "of everything random"),
@@ -77,6 +80,7 @@ def pretrain(options: argparse.Namespace) -> int:
             for name in ("model", "method", "positives", "updates", "per_caption", "temperature")
         },
         **{name: getattr(options, name) for name in ("base_rate", "weight_decay", "warmup")},
+        **{name: getattr(options, name) for name in ("text_width", "text_layers")},
         batch_views=options.batch,
         crop=options.crop,
         image_size_px=options.image_size,

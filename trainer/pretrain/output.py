@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,11 +26,11 @@ from trainer.pretrain.config import PretrainConfig, new_config
 from trainer.pretrain.networks import Learner
 from trainer.pretrain.source import Source
 from trainer.runs import read_json_file, to_json
+from trainer.training.run import versions
 
 CONFIG, CURVE, CARD = "config.json", "curve.json", "README.md"
 _LOCK = ".pretrain.lock"
 _FORMAT = 1
-_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "timm")
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def open_out(out: Path, config: PretrainConfig, source: Source) -> bool:
         "captions": len(source.captions),
         "classes": list(source.classes),
         "samples": len(source.samples),
-        "versions": _versions(),
+        "versions": versions(),
     }
     write_atomically(path, to_json(values))
     return False
@@ -156,13 +154,3 @@ here. Measure it on real images before you use it:
 def has_checkpoint(out: Path) -> bool:
     """Whether a stopped run can go on."""
     return (out / CHECKPOINT).is_file()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
