@@ -59,7 +59,7 @@ def open_out(out: Path, config: PretrainConfig, source: Source) -> bool:
                 f"{out} is a run with another request ({', '.join(differing)}); repeat that "
                 "request to go on with it, or choose another --out"
             )
-        return (out / WEIGHTS_FILE).is_file()
+        return is_finished(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} already exists and is left as it is; choose another --out")
     values = {
@@ -149,6 +149,11 @@ here. Measure it on real images before you use it:
 
 `config.json` has every setting, the versions, and fingerprints of the images.
 """
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a run has written its weights, which it does last."""
+    return (out / WEIGHTS_FILE).is_file()
 
 
 def has_checkpoint(out: Path) -> bool:

@@ -7,6 +7,7 @@ writes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -64,8 +65,11 @@ def pretrain(
         optimiser = new_optimiser(learner.to(device), config)
         position = read_checkpoint(out, learner, optimiser)
         step = _Step(config, source, device, learner, optimiser)
-        with Progress("pretraining", total=config.updates, unit="updates") as progress:
-            progress.advance(position.update)
+        first = rank() == 0
+        bar = Progress("pretraining", total=config.updates, unit="updates") if first else None
+        with bar or nullcontext():
+            if bar is not None:
+                bar.advance(position.update)
             while position.update < config.updates:
                 loss = step.take(position.update)
                 position.update += 1
@@ -73,9 +77,10 @@ def pretrain(
                 if position.update % curve_every == 0 or position.update == config.updates:
                     _extend_curve(position, learner, source, step.pixels, device)
                 due = position.update % checkpoint_every == 0 or position.update == config.updates
-                if due and rank() == 0:
+                if due and first:
                     write_checkpoint(out, learner, optimiser, position)
-                progress.advance(note=f"loss {loss:.3f}")
+                if bar is not None:
+                    bar.advance(note=f"loss {loss:.3f}")
                 on_update(position.update)
     return learner.eval(), position
 
@@ -183,7 +188,7 @@ def _extend_curve(
     position: Position, learner: Learner, source: Source, pixels: Pixels, device: torch.device
 ) -> None:
     mean = sum(position.losses) / len(position.losses)
-    knn = own_neighbours(learner, source, pixels, device)
+    knn = own_neighbours(learner, source, pixels, device) if rank() == 0 else None
     position.curve.append({"update": position.update, "loss": mean, "knn": knn})
     position.losses.clear()
 
