@@ -35,10 +35,11 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run as its folder tells it."""
+    """A finished run as its folder tells it; `images` are fingerprints of what it has seen."""
 
     config: PretrainConfig
     weights: Path
+    images: tuple[str, ...] = ()
 
 
 def open_out(out: Path, config: PretrainConfig, source: Source) -> bool:
@@ -126,7 +127,7 @@ def read_finished(out: Path) -> Finished:
         config = new_config(**stored["config"])
     except (TypeError, KeyError) as error:
         raise DataError(f"{out / CONFIG} is damaged: {error}; pretrain again") from error
-    return Finished(config, out / WEIGHTS_FILE)
+    return Finished(config, out / WEIGHTS_FILE, tuple(stored.get("images", ())))
 
 
 def model_card(config: PretrainConfig, source: Source, position: Position) -> str:

@@ -9,8 +9,9 @@ process with the joint batch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ def gathered(own: torch.Tensor) -> torch.Tensor:
     many."""
     if not together():
         return own
-    found: torch.Tensor = _Gathered.apply(own)  # type: ignore[no-untyped-call]
+    found: torch.Tensor = _Gathered.apply(own)
     return found
 
 
@@ -144,7 +145,7 @@ class JointBatchNorm(_BatchNorm):
         return scaled * self.weight.view(shape) + self.bias.view(shape)
 
     def _over_all(self, mean: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor = _Summed.apply(mean)  # type: ignore[no-untyped-call]
+        total: torch.Tensor = _Summed.apply(mean)
         return total / count()
 
     @torch.no_grad()
@@ -166,7 +167,7 @@ def shared(learner: nn.Module, device: torch.device) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
     ids = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(learner, device_ids=ids, broadcast_buffers=False)
+    return DistributedDataParallel(learner, device_ids=ids)
 
 
 def with_joint_norms(network: nn.Module, device: torch.device) -> nn.Module:
@@ -175,17 +176,24 @@ def with_joint_norms(network: nn.Module, device: torch.device) -> nn.Module:
     if not together():
         return network
     if device.type == "cuda":
-        try:  # knows timm's layers, which have their activation inside
-            from timm.layers import convert_sync_batchnorm
-        except ImportError:
-            return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        converted: nn.Module = convert_sync_batchnorm(network)
+        converted: nn.Module = _converter()(network)
         return converted
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d):
                 setattr(parent, name, _as_joint(child))
     return network
+
+
+def _converter() -> Callable[[nn.Module], nn.Module]:
+    """timm's also knows its own layers, which have their activation inside."""
+    try:
+        found: Callable[[nn.Module], nn.Module] = import_module(
+            "timm.layers"
+        ).convert_sync_batchnorm
+    except ImportError:
+        found = nn.SyncBatchNorm.convert_sync_batchnorm
+    return found
 
 
 def _as_joint(norm: Any) -> JointBatchNorm:

@@ -10,9 +10,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
 from trainer.pretrain.config import PretrainConfig, new_config
 from trainer.pretrain.networks import Learner
 from trainer.pretrain.retrieval import retrieval_of, retrieve
@@ -104,19 +107,34 @@ def test_a_stopped_run_goes_on_to_the_same_bits(captioned: Path, tmp_path: Path,
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
-def test_words_find_their_images_but_not_after_a_shuffle(captioned: Path, tmp_path: Path) -> None:
-    source = read_source([captioned])
-    config = plus(updates=30, batch_views=24, base_rate=0.05, mirror=False, crop=0.5)
+@pytest.fixture
+def striped(tmp_path: Path) -> Path:
+    """Stripes that lie or stand, narrow or wide: 4 captions of 6 images."""
+    random, folder = np.random.RandomState(0), LabelledFolder(tmp_path / "stripes")
+    for index in range(24):
+        label, width = ("lying", "standing")[index % 2], ("narrow", "wide")[index // 2 % 2]
+        waves = np.sin((np.arange(32) + random.randint(32)) / (1.0 if width == "narrow" else 3.5))
+        grey = np.broadcast_to(waves[:, None] if label == "lying" else waves[None], (32, 32))
+        pixels = (128 + 90 * grey + random.randn(32, 32) * 10).clip(0, 255).astype(np.uint8)
+        name = image_file_name(label, "plan", index)
+        record = ImageRecord(name, label, f"{width} stripes, {label}", "", index, index, "plan")
+        folder.add(record, encode_image(Image.fromarray(pixels).convert("RGB"), record))
+    return tmp_path / "stripes"
+
+
+def test_words_find_their_images_but_not_after_a_shuffle(striped: Path, tmp_path: Path) -> None:
+    source = read_source([striped])
+    config = plus(updates=25, batch_views=24, base_rate=0.06, mirror=False, crop=0.5)
     found = []
     for name, learnt in (("true", source), ("shuffled", shuffle_captions(source, seed=1))):
         learner, _ = pretrain(config, learnt, tmp_path / name, device=CPU)
         found.append(retrieve(learner, source, 32, CPU))
     assert found[0].own_chance == 0.25
     assert found[0].class_chance == 0.5
-    assert found[0].of_class > 0.9
-    assert found[1].of_class < 0.75
+    assert found[0].own > 0.8
+    assert found[1].own < 0.5
     stablerep = Learner(dataclasses.replace(config, method="stablerep"))
-    with pytest.raises(ValueError, match="no text tower|has a text tower"):
+    with pytest.raises(ValueError, match="has a text tower"):
         retrieve(stablerep, source, 32, CPU)
 
 
