@@ -77,6 +77,16 @@ def test_the_image_side_starts_as_stablereps() -> None:
     assert any(name.startswith("alignment.tower") for name in one)
 
 
+def test_the_scale_is_limited_after_every_update(
+    captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.pretrain.text._LARGEST", 2.0)
+    config = plus(updates=1, base_rate=1e-6)
+    learner, _ = pretrain(config, read_source([captioned]), tmp_path / "pre", device=CPU)
+    assert learner.alignment is not None
+    assert learner.alignment.log_scale.item() == 2.0
+
+
 def test_every_part_of_both_sides_learns(captioned: Path, tmp_path: Path) -> None:
     config = plus(updates=2, base_rate=0.05)
     torch.manual_seed(config.seed)
