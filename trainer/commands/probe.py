@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXAMPLES = """  synthgrid probe runs/pre --real data/digits
+  synthgrid probe runs/pre --beside runs/supervised runs/simclr --real data/digits
   synthgrid probe runs/pre --real data/digits --shots 1,5 --draws 10 --json"""
 RANDOM = "random initialisation"
 
@@ -27,6 +28,14 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a finished pretrain run")
     add("--real", type=Path, required=True, metavar="DIR", help="real images: train/ and test/")
+    add(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="further finished runs, such as one with --method supervised on the same images",
+    )
     add("--shots", default="1,5,10,30", help="training images per class (default 1,5,10,30)")
     add("--draws", type=int, default=5, help="draws of the shots (default 5)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -49,7 +58,8 @@ def probe(options: argparse.Namespace) -> int:
         raise ConfigError(f"--shots {options.shots} is not a list such as 1,5,10,30") from None
     if options.draws < 1:
         raise ConfigError(f"--draws must be at least 1, not {options.draws}")
-    run = read_finished(options.run)
+    runs = {path: read_finished(path) for path in (options.run, *options.beside)}
+    _check_beside(runs)
     real = load_real(options.real)
     if not real.test:
         raise DataError(f"{options.real} has no test/; make one with: synthgrid split")
@@ -58,7 +68,7 @@ def probe(options: argparse.Namespace) -> int:
     if unknown := sorted({each.label for each in real.test} - number_of.keys()):
         raise DataError(f"class '{unknown[0]}' is in {options.real}/test but not in train")
     labels = [[number_of[each.label] for each in part] for part in (real.train, real.test)]
-    scores = _measured(measure, run, real, labels, shots, options)
+    scores = _measured(measure, runs, real, labels, shots, options)
     written = _values(scores, options, real)
     write_file(options.run / "probe.json", to_json(written))
     print(to_json(written).decode() if options.json else _table(scores))
@@ -67,7 +77,7 @@ def probe(options: argparse.Namespace) -> int:
 
 def _measured(
     measure: Any,
-    run: Finished,
+    runs: dict[Path, Finished],
     real: RealImages,
     labels: list[list[int]],
     shots: tuple[int, ...],
@@ -77,14 +87,29 @@ def _measured(
 
     from trainer.training.compute import pick_device
 
-    features = _features(run, real, options.run.resolve().name, pick_device(options.device))
+    features = _features(runs, real, pick_device(options.device))
     train, test = (torch.tensor(each) for each in labels)
     found: list[Score] = measure(features, train, test, shots=shots, draws=options.draws)
     return found
 
 
-def _features(run: Finished, real: RealImages, name: str, device: Any) -> dict[str, Features]:
-    """Of the run, of the same network with random weights, and of lite0 if it is installed."""
+def _check_beside(runs: dict[Path, Finished]) -> None:
+    """Raises ConfigError if two runs have one name; warns if they have seen different images."""
+    from trainer.errors import ConfigError
+
+    names: dict[str, Path] = {}
+    for path in runs:
+        other = names.setdefault(path.resolve().name, path)
+        if other is not path:
+            raise ConfigError(f"{other} and {path} have the same name in the table; rename one")
+    first, *others = runs
+    for path in others:
+        if runs[path].images != runs[first].images:
+            logger.warning("%s has seen other images than %s", path, first)
+
+
+def _features(runs: dict[Path, Finished], real: RealImages, device: Any) -> dict[str, Features]:
+    """Of the runs, of the first one's network with random weights, and of lite0 if installed."""
     from trainer.models.backbone import Backbone
     from trainer.models.registry import LITE0, default_models, model_spec
     from trainer.models.weights import UNTRAINED, Weights, find_weights
@@ -92,11 +117,13 @@ def _features(run: Finished, real: RealImages, name: str, device: Any) -> dict[s
     from trainer.pretrain.source import Pixels
     from trainer.progress import Progress
 
-    own, size_px = run.config.model, run.config.image_size_px
-    wanted = {
-        name: (own, find_weights(own, given=run.weights, allow_untrained=False), size_px),
-        RANDOM: (own, Weights(UNTRAINED, "seed0", None), size_px),
-    }
+    wanted = {}
+    for path, run in runs.items():
+        weights = find_weights(run.config.model, given=run.weights, allow_untrained=False)
+        size_px = run.config.image_size_px
+        wanted[path.resolve().name] = (run.config.model, weights, size_px)
+    own = next(iter(runs.values())).config
+    wanted[RANDOM] = (own.model, Weights(UNTRAINED, "seed0", None), own.image_size_px)
     if LITE0 in default_models():
         weights = find_weights(LITE0, given=None, allow_untrained=False)
         wanted[LITE0] = (LITE0, weights, model_spec(LITE0).image_size_px)

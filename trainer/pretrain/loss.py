@@ -1,7 +1,7 @@
 """The multi-positive contrastive loss of StableRep (Tian et al. 2023, section 3.2).
 
 SupCon (Khosla et al. 2020, L_out) is the same loss with classes as ids; NT-Xent (SimCLR, Chen et
-al. 2020) the same with two views per id.
+al. 2020) the same with two views per id. StableRep+ adds the same between images and texts.
 """
 
 from __future__ import annotations
@@ -34,4 +34,30 @@ def multi_positive_loss(
     positives = positive_mask(ids).to(log_shares.dtype)
     counts = positives.sum(dim=1)
     per_row = -(positives * log_shares).sum(dim=1) / counts.clamp(min=1.0)
+    return per_row.sum() / (counts > 0).sum().clamp(min=1)
+
+
+def image_text_loss(
+    images: torch.Tensor,
+    image_ids: torch.Tensor,
+    texts: torch.Tensor,
+    text_ids: torch.Tensor,
+    *,
+    scale: torch.Tensor,
+) -> torch.Tensor:
+    """Half the cross entropy from images to texts plus half of that from texts to images, as in
+    StableRep+: over cosine similarities times `scale`, with all of the same id as positives.
+
+    `images` [N,D] with ids int64 [N], `texts` [M,D] with ids int64 [M]; a text may be there twice.
+    A row without a positive is left out of its mean (our choice).
+    """
+    unit = functional.normalize(images.float(), dim=1)
+    logits = scale * unit @ functional.normalize(texts.float(), dim=1).T
+    positives = (image_ids[:, None] == text_ids[None, :]).to(logits.dtype)
+    return 0.5 * (_towards(logits, positives) + _towards(logits.T, positives.T))
+
+
+def _towards(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+    counts = positives.sum(dim=1)
+    per_row = -(positives * logits.log_softmax(dim=1)).sum(dim=1) / counts.clamp(min=1.0)
     return per_row.sum() / (counts > 0).sum().clamp(min=1)

@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,19 +26,20 @@ from trainer.pretrain.config import PretrainConfig, new_config
 from trainer.pretrain.networks import Learner
 from trainer.pretrain.source import Source
 from trainer.runs import read_json_file, to_json
+from trainer.training.run import versions
 
 CONFIG, CURVE, CARD = "config.json", "curve.json", "README.md"
 _LOCK = ".pretrain.lock"
 _FORMAT = 1
-_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "timm")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run as its folder tells it."""
+    """A finished run as its folder tells it; `images` are fingerprints of what it has seen."""
 
     config: PretrainConfig
     weights: Path
+    images: tuple[str, ...] = ()
 
 
 def open_out(out: Path, config: PretrainConfig, source: Source) -> bool:
@@ -61,7 +60,7 @@ def open_out(out: Path, config: PretrainConfig, source: Source) -> bool:
                 f"{out} is a run with another request ({', '.join(differing)}); repeat that "
                 "request to go on with it, or choose another --out"
             )
-        return (out / WEIGHTS_FILE).is_file()
+        return is_finished(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} already exists and is left as it is; choose another --out")
     values = {
@@ -72,7 +71,7 @@ def open_out(out: Path, config: PretrainConfig, source: Source) -> bool:
         "captions": len(source.captions),
         "classes": list(source.classes),
         "samples": len(source.samples),
-        "versions": _versions(),
+        "versions": versions(),
     }
     write_atomically(path, to_json(values))
     return False
@@ -128,7 +127,7 @@ def read_finished(out: Path) -> Finished:
         config = new_config(**stored["config"])
     except (TypeError, KeyError) as error:
         raise DataError(f"{out / CONFIG} is damaged: {error}; pretrain again") from error
-    return Finished(config, out / WEIGHTS_FILE)
+    return Finished(config, out / WEIGHTS_FILE, tuple(stored.get("images", ())))
 
 
 def model_card(config: PretrainConfig, source: Source, position: Position) -> str:
@@ -153,16 +152,11 @@ here. Measure it on real images before you use it:
 """
 
 
+def is_finished(out: Path) -> bool:
+    """Whether a run has written its weights, which it does last."""
+    return (out / WEIGHTS_FILE).is_file()
+
+
 def has_checkpoint(out: Path) -> bool:
     """Whether a stopped run can go on."""
     return (out / CHECKPOINT).is_file()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

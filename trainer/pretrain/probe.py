@@ -43,10 +43,12 @@ class Score:
 
     @property
     def mean(self) -> float:
+        """Over the draws, a share."""
         return sum(self.accuracies) / len(self.accuracies)
 
     @property
     def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the mean, shares; None for one draw."""
         return interval_of(self.accuracies)
 
     def above(self, other: Score) -> tuple[float, tuple[float, float] | None]:

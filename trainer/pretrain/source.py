@@ -14,6 +14,7 @@ import torch
 from trainer.data.dataset import Sample, fingerprint, read_labelled
 from trainer.data.images import iter_pixels, read_image, square
 from trainer.errors import DataError
+from trainer.pretrain.views import generator_at
 
 _KEPT_BYTES = 2 << 30  # decoded pixels up to this stay in memory
 
@@ -57,11 +58,16 @@ def read_source(folders: Sequence[Path]) -> Source:
             for sample, record in zip(found, records, strict=True)
         ]
         prints[str(folder.resolve())] = fingerprint(found)
-    names, classes = sorted(set(captions)), sorted({each.label for each in samples})
+    names = sorted(set(captions))
     if len(names) < 2:
         raise DataError(
             f"all {len(samples)} images have the caption '{names[0]}'; contrast needs at least two"
         )
+    return _source(samples, captions, prints)
+
+
+def _source(samples: Sequence[Sample], captions: Sequence[str], prints: dict[str, str]) -> Source:
+    names, classes = sorted(set(captions)), sorted({each.label for each in samples})
     caption_of = {name: number for number, name in enumerate(names)}
     class_of = {name: number for number, name in enumerate(classes)}
     groups: list[list[int]] = [[] for _ in names]
@@ -75,6 +81,39 @@ def read_source(folders: Sequence[Path]) -> Source:
         torch.tensor([class_of[each.label] for each in samples]),
         tuple(map(tuple, groups)),
         prints,
+    )
+
+
+def hold_out(source: Source, captions: int, *, seed: int) -> tuple[Source, Source]:
+    """The source without some captions and their images, and those alone. Which ones follows from
+    `seed`; at least two captions must remain on either side."""
+    order = torch.randperm(len(source.captions), generator=generator_at(seed, "held out", 0))
+    out = set(order[:captions].tolist())
+    parts = []
+    for title, inside in (("without", False), ("only", True)):
+        rows = [
+            row
+            for row, caption in enumerate(source.caption_ids.tolist())
+            if (caption in out) is inside
+        ]
+        told = f"{title} {captions} captions of seed {seed}"
+        parts.append(
+            _source(
+                [source.samples[row] for row in rows],
+                [source.captions[int(source.caption_ids[row])] for row in rows],
+                {folder: f"{each} {told}" for folder, each in source.fingerprints.items()},
+            )
+        )
+    return parts[0], parts[1]
+
+
+def shuffle_captions(source: Source, *, seed: int) -> Source:
+    """A control: every image has the caption of a random one, and keeps its class."""
+    order = torch.randperm(len(source.samples), generator=generator_at(seed, "shuffled", 0))
+    return _source(
+        source.samples,
+        [source.captions[int(source.caption_ids[row])] for row in order.tolist()],
+        {folder: f"{each} shuffled {seed}" for folder, each in source.fingerprints.items()},
     )
 
 

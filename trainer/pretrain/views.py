@@ -58,13 +58,37 @@ def draw_rows(
     return torch.tensor(columns).T.contiguous()
 
 
-def change(pixels: torch.Tensor, changes: Changes, random: torch.Generator) -> torch.Tensor:
+class _Random:
+    """Random numbers for some images of a batch: drawn for all of them, so that an image is changed
+    alike whoever changes the others."""
+
+    def __init__(self, generator: torch.Generator, count: int, part: torch.Tensor | None) -> None:
+        self.generator, self.count, self.part = generator, count, part
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """One number per image."""
+        drawn = torch.rand(self.count, generator=self.generator) * (high - low) + low
+        return drawn if self.part is None else drawn[self.part]
+
+
+def change(
+    pixels: torch.Tensor,
+    changes: Changes,
+    generator: torch.Generator,
+    *,
+    part: torch.Tensor | None = None,
+    of: int = 0,
+) -> torch.Tensor:
     """Changed copies: uint8 [N,3,S,S] to float32 in 0..1, same shape, on the same device.
+
+    Where the pixels are only a `part` of a batch, int64 [N] places among `of` images, they are
+    changed as they would be in the whole batch.
 
     In this order: down to 64 or 128 of 224 px and up again, a crop, mirrored or not, colours, grey,
     blur. Sizes in pixels shrink with the image, and brightness, contrast, saturation and hue always
     come in this order (our choices; the paper works at 224 px and leaves the order to its library).
     """
+    random = _Random(generator, len(pixels) if part is None else of, part)
     views = pixels.float() / 255.0
     views = _rescaled(views, changes, random)
     views = _cropped(views, changes, random)
@@ -75,19 +99,15 @@ def change(pixels: torch.Tensor, changes: Changes, random: torch.Generator) -> t
     return _blurred(views, changes, random)
 
 
-def _uniform(count: int, low: float, high: float, random: torch.Generator) -> torch.Tensor:
-    return torch.rand(count, generator=random) * (high - low) + low
-
-
-def _chosen(views: torch.Tensor, share: float, random: torch.Generator) -> torch.Tensor:
-    picked = torch.rand(len(views), generator=random) < share
+def _chosen(views: torch.Tensor, share: float, random: _Random) -> torch.Tensor:
+    picked = random.uniform() < share
     return picked.view(-1, 1, 1, 1).to(views.device)
 
 
-def _rescaled(views: torch.Tensor, changes: Changes, random: torch.Generator) -> torch.Tensor:
+def _rescaled(views: torch.Tensor, changes: Changes, random: _Random) -> torch.Tensor:
     size_px = views.shape[-1]
-    picked = torch.rand(len(views), generator=random) < changes.rescale
-    larger = torch.rand(len(views), generator=random) < 0.5
+    picked = random.uniform() < changes.rescale
+    larger = random.uniform() < 0.5
     for side, rows in ((64, picked & ~larger), (128, picked & larger)):
         where = rows.nonzero()[:, 0].to(views.device)
         if len(where):
@@ -100,16 +120,16 @@ def _rescaled(views: torch.Tensor, changes: Changes, random: torch.Generator) ->
     return views
 
 
-def _cropped(views: torch.Tensor, changes: Changes, random: torch.Generator) -> torch.Tensor:
+def _cropped(views: torch.Tensor, changes: Changes, random: _Random) -> torch.Tensor:
     """A random crop, as wide as high times 3:4 to 4:3, brought back to the full size."""
     count = len(views)
-    area = _uniform(count, changes.crop, 1.0, random)
-    ratio = torch.exp(_uniform(count, -0.28768, 0.28768, random))  # log(4/3)
+    area = random.uniform(changes.crop, 1.0)
+    ratio = torch.exp(random.uniform(-0.28768, 0.28768))  # log(4/3)
     width = (area * ratio).sqrt().clamp(max=1.0)
     height = (area / ratio).sqrt().clamp(max=1.0)
-    x = _uniform(count, -1.0, 1.0, random) * (1 - width)
-    y = _uniform(count, -1.0, 1.0, random) * (1 - height)
-    mirrored = (torch.rand(count, generator=random) < 0.5) & torch.tensor(changes.mirror)
+    x = random.uniform(-1.0, 1.0) * (1 - width)
+    y = random.uniform(-1.0, 1.0) * (1 - height)
+    mirrored = (random.uniform() < 0.5) & torch.tensor(changes.mirror)
     sign = torch.where(mirrored, -1.0, 1.0)
     none = torch.zeros(count)
     matrix = torch.stack([width * sign, none, x, none, height, y], dim=1).view(count, 2, 3)
@@ -119,14 +139,14 @@ def _cropped(views: torch.Tensor, changes: Changes, random: torch.Generator) -> 
     )
 
 
-def _jittered(views: torch.Tensor, changes: Changes, random: torch.Generator) -> torch.Tensor:
+def _jittered(views: torch.Tensor, changes: Changes, random: _Random) -> torch.Tensor:
     """Brightness, contrast and saturation by up to 0.4, hue by up to a tenth of a turn."""
-    device, count = views.device, len(views)
+    device = views.device
     picked = _chosen(views, changes.jitter, random)
     bright, contrast, colour = (
-        _uniform(count, 0.6, 1.4, random).view(-1, 1, 1, 1).to(device) for _ in range(3)
+        random.uniform(0.6, 1.4).view(-1, 1, 1, 1).to(device) for _ in range(3)
     )
-    angle = _uniform(count, -_HUE, _HUE, random) * 2 * torch.pi
+    angle = random.uniform(-_HUE, _HUE) * 2 * torch.pi
     weights = torch.tensor(_GREY, device=device).view(1, 3, 1, 1)
     changed = (views * bright).clamp(0, 1)
     mean = (changed * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
@@ -147,11 +167,11 @@ def _turns(angle: torch.Tensor) -> torch.Tensor:
     return turned
 
 
-def _blurred(views: torch.Tensor, changes: Changes, random: torch.Generator) -> torch.Tensor:
+def _blurred(views: torch.Tensor, changes: Changes, random: _Random) -> torch.Tensor:
     """A Gaussian with a standard deviation of 0.1 to 2 px of 224."""
-    count, size_px = len(views), views.shape[-1]
-    sigma = _uniform(count, 0.1, 2.0, random) * size_px / _REFERENCE_PX
-    picked = torch.rand(count, generator=random) < changes.blur
+    size_px = views.shape[-1]
+    sigma = random.uniform(0.1, 2.0) * size_px / _REFERENCE_PX
+    picked = random.uniform() < changes.blur
     where = picked.nonzero()[:, 0]
     if not len(where):
         return views

@@ -182,7 +182,8 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-    for package in ("synthgrid", "torch", "torchvision", "numpy", "scikit-learn", "pillow"):
+    packages = ("synthgrid", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

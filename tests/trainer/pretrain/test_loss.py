@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainer.pretrain.loss import multi_positive_loss, positive_mask
+from trainer.pretrain.loss import image_text_loss, multi_positive_loss, positive_mask
 
 TEMPERATURE = 0.2
 
@@ -48,6 +48,29 @@ def test_loss_and_gradient_equal_the_definition_to_1e_6(ids: list[int]) -> None:
     assert float((gradient - expected_gradient).abs().max()) < 1e-6
 
 
+@pytest.mark.parametrize("ids", [[0, 0, 0, 1, 1, 1], [0, 1, 0, 2, 2, 2, 0], [5, 5, 1, 2, 1]])
+def test_loss_and_gradient_equal_those_of_pytorch_metric_learning(ids: list[int]) -> None:
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    reducers = pytest.importorskip("pytorch_metric_learning.reducers")
+    oracle = losses.SupConLoss(temperature=TEMPERATURE, reducer=reducers.AvgNonZeroReducer())
+    features, numbers = features_of(len(ids)), torch.tensor(ids)
+    expected = oracle(features, numbers)
+    found = multi_positive_loss(features, numbers, temperature=TEMPERATURE)
+    (one,), (other,) = torch.autograd.grad(found, features), torch.autograd.grad(expected, features)
+    assert abs(found.item() - expected.item()) < 1e-6
+    assert float((one - other).abs().max()) < 1e-6
+
+
+def test_two_views_have_the_value_and_gradient_of_pytorch_metric_learnings_nt_xent() -> None:
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    features, numbers = features_of(12), torch.arange(6).repeat(2)
+    expected = losses.NTXentLoss(temperature=TEMPERATURE)(features, numbers)
+    found = multi_positive_loss(features, numbers, temperature=TEMPERATURE)
+    (one,), (other,) = torch.autograd.grad(found, features), torch.autograd.grad(expected, features)
+    assert abs(found.item() - expected.item()) < 1e-6
+    assert float((one - other).abs().max()) < 1e-6
+
+
 def test_with_two_views_an_id_it_is_nt_xent() -> None:
     views = features_of(12)
     unit = functional.normalize(views, dim=1)
@@ -81,3 +104,40 @@ def test_without_any_positive_the_loss_and_its_gradient_are_zero_not_nan() -> No
 def test_a_temperature_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         multi_positive_loss(features_of(4), torch.tensor([0, 0, 1, 1]), temperature=0.0)
+
+
+def test_image_text_loss_equals_the_definition_pair_by_pair_to_1e_6() -> None:
+    images, texts = features_of(7), features_of(4).detach() + 0.3
+    texts.requires_grad_()
+    image_ids, text_ids = [0, 0, 1, 2, 2, 2, 9], [0, 1, 2, 2]  # 9 has no text, 2 is there twice
+    scale = torch.tensor(5.0, requires_grad=True)
+    losses: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    for side, (rows, row_ids, others, other_ids) in enumerate(
+        ((images, image_ids, texts, text_ids), (texts, text_ids, images, image_ids))
+    ):
+        for row, own in zip(rows, row_ids, strict=True):
+            logits = scale * functional.cosine_similarity(row[None], others, dim=1)
+            logs = logits - torch.logsumexp(logits, dim=0)
+            hits = [log for log, other in zip(logs, other_ids, strict=True) if other == own]
+            if hits:
+                losses[side].append(-torch.stack(hits).mean())
+    expected = torch.stack([torch.stack(side).mean() for side in losses]).mean()
+    found = image_text_loss(
+        images, torch.tensor(image_ids), texts, torch.tensor(text_ids), scale=scale
+    )
+    assert abs(found.item() - expected.item()) < 1e-6
+    for one, other in zip(
+        torch.autograd.grad(found, (images, texts, scale)),
+        torch.autograd.grad(expected, (images, texts, scale)),
+        strict=True,
+    ):
+        assert float((one - other).abs().max()) < 1e-6
+
+
+def test_with_one_image_a_text_it_is_clips_loss() -> None:
+    images, texts = features_of(6), features_of(6).detach().flip(0)
+    logits = 10 * functional.normalize(images, dim=1) @ functional.normalize(texts, dim=1).T
+    target = torch.arange(6)
+    both = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+    found = image_text_loss(images, target, texts, target, scale=torch.tensor(10.0))
+    assert found.item() == pytest.approx(both.item() / 2, abs=1e-6)

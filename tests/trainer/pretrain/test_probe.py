@@ -91,3 +91,38 @@ def test_the_command_sets_the_run_beside_random_weights(
     table = capsys.readouterr().out
     assert "random initialisation" in table
     assert "1 shots" in table
+
+
+def test_further_runs_stand_beside_the_first(
+    captioned: Path,
+    tmp_path: Path,
+    make_shapes: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trainer.models.registry.default_models", lambda: ("cnn", "resnet50"))
+    real = tmp_path / "real"
+    for part, seed in (("train", 1), ("test", 2)):
+        make_shapes(real / part, per_class=3, seed=seed)
+    given = ["--updates", "1", "--batch", "12", "--image-size", "32"]
+    for name, images, method in (
+        ("pre", captioned, "stablerep"),
+        ("classes", captioned, "supervised"),
+        ("others", real / "train", "supervised"),
+        ("deep/pre", captioned, "simclr"),
+    ):
+        out = ["--out", str(tmp_path / name)]
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        assert main(["pretrain", "--images", str(images), "--method", method, *given, *out]) == 0
+    capsys.readouterr()
+    line = ["probe", str(tmp_path / "pre"), "--real", str(real), "--draws", "2", "--shots", "1"]
+    assert main([*line, "--json", "--beside", str(tmp_path / "classes")]) == 0
+    values = json.loads(capsys.readouterr().out)
+    names = [each["backbone"] for each in values["scores"] if each["head"] == "knn"]
+    assert names == ["pre", "classes", "random initialisation"]
+    assert "other images" not in caplog.text
+    assert main([*line, "--beside", str(tmp_path / "others")]) == 0
+    assert f"{tmp_path / 'others'} has seen other images" in caplog.text
+    assert main([*line, "--beside", str(tmp_path / "deep" / "pre")]) == 1
+    assert "the same name" in capsys.readouterr().err

@@ -68,6 +68,8 @@ def test_what_belongs_together_follows_the_method(captioned: Path) -> None:
         ("stablerep", "class", 2),
         ("simclr", "", 6),
         ("supcon", "", 2),
+        ("supervised", "", 2),
+        ("stablerep+", "", 4),
     ):
         rows, ids = batch_of(quick(method=method, positives=positives), source, 0)
         assert len(rows) == len(ids) == 12
@@ -89,6 +91,9 @@ def test_the_learning_rate_grows_with_the_views_that_are_really_drawn() -> None:
     [
         ({"method": "byol"}, "--method byol is unknown"),
         ({"method": "simclr", "positives": "class"}, "no meaning with simclr"),
+        ({"method": "supervised", "positives": "class"}, "which learns the classes"),
+        ({"text_width": 100}, "--text-width must be a multiple of 64, not 100"),
+        ({"text_layers": 0}, "--text-layers must be at least 1"),
         ({"positives": "colour"}, "choose caption or class"),
         ({"batch_views": 3}, "--batch must be at least 6"),
         ({"temperature": 0.0}, "--temperature must be above 0"),
@@ -214,6 +219,43 @@ def test_the_command_writes_a_run_that_is_finished_once(
     assert main(command(captioned, out)) == 0
     assert "finished" in capsys.readouterr().out
     assert (out / "model.safetensors").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("method", ["stablerep+", "supervised"])
+def test_other_methods_write_the_same_kind_of_run(
+    captioned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    out = tmp_path / "pre"
+    text = ("--text-width", "64", "--text-layers", "1")
+    assert main(command(captioned, out, "--method", method, *text)) == 0
+    stored = json.loads((out / "config.json").read_text())["config"]
+    assert stored["method"] == method
+    assert ("text_width" in stored) == (method == "stablerep+")
+    assert main(command(captioned, out, "--method", method, *text)) == 0
+    assert "is finished" in capsys.readouterr().out
+    names = load_file(out / "model.safetensors").keys()
+    assert names == Learner(quick()).backbone.state_dict().keys()
+    find_weights("cnn:finetune", given=out, allow_untrained=False)
+
+
+def test_supervised_training_learns_the_classes(captioned: Path, tmp_path: Path) -> None:
+    source = read_source([captioned])
+    config = quick(method="supervised", updates=20, batch_views=24, base_rate=0.05, crop=0.6)
+    learner, position = pretrain(config, source, tmp_path / "pre", device=CPU, curve_every=5)
+    losses = [row["loss"] for row in position.curve]
+    assert losses[-1] < 0.75 * losses[0]
+    features = torch.zeros(1, config.spec.feature_dim)
+    assert learner.projector(features, 1).shape == (1, 2)
+
+
+def test_a_run_from_before_there_was_a_text_tower_is_still_the_same_run(
+    captioned: Path, tmp_path: Path
+) -> None:
+    source = read_source([captioned])
+    assert open_out(tmp_path / "pre", quick(), source) is False
+    path = tmp_path / "pre" / "config.json"
+    assert not [name for name in json.loads(path.read_text())["config"] if "text" in name]
+    assert open_out(tmp_path / "pre", quick(text_width=512), source) is False
 
 
 def test_a_folder_of_something_else_is_left_alone(

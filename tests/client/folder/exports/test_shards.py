@@ -215,6 +215,30 @@ def with_a_second_line(shards: Path) -> bytes:
     return tar_of([files[0], (files[1][0], files[1][1] + b"\n" + files[3][1]), *files[2:]])
 
 
+def with_another_end(shards: Path) -> bytes:
+    record = json.loads(contents(shards / "train-000001.tar")[1][1])
+    return changed(shards, file_name=record["file_name"].replace(".webp", ".exe"))
+
+
+def with_spaces(between: bytes) -> Callable[[Path], bytes]:
+    def make(shards: Path) -> bytes:
+        files = contents(shards / "train-000001.tar")
+        spread = files[1][1].replace(b'", "', b'",' + between + b'"')
+        return tar_of([files[0], (files[1][0], spread), *files[2:]])
+
+    return make
+
+
+def with_two_images_of_a_name(shards: Path) -> bytes:
+    files = contents(shards / "train-000001.tar")
+    return tar_of([files[0], (files[0][0].replace(".webp", ".png"), files[0][1]), *files[2:]])
+
+
+def with_an_image_again(shards: Path) -> bytes:
+    files = contents(shards / "train-000001.tar")
+    return tar_of([files[0], *files])
+
+
 def with_an_image_less(shards: Path) -> bytes:
     return tar_of(contents(shards / "train-000001.tar")[:4])
 
@@ -260,10 +284,14 @@ HARM = {
     "a record of a hidden folder": lambda shards: changed(shards, file_name=".git/a.webp"),
     "another class's folder": lambda shards: changed(shards, label="cat"),
     "another row": lambda shards: changed(shards, index=77),
-    "another suffix": lambda shards: changed(shards, file_name="ant/3f1c09b2a4de-000003.exe"),
+    "another suffix": with_another_end,
     "another hash": lambda shards: changed(shards, sha256="0" * 64),
     "no record": lambda shards: changed(shards, seed="x"),
     "a second line": with_a_second_line,
+    "a record over several lines": with_spaces(b"\n"),
+    "a record with carriage returns": with_spaces(b"\r"),
+    "two images of a name": with_two_images_of_a_name,
+    "an image again": with_an_image_again,
     "another image": with_another_image,
     "a symbolic link": of_another_kind(tarfile.SYMTYPE),
     "a hard link": of_another_kind(tarfile.LNKTYPE),
@@ -304,6 +332,13 @@ def test_a_shard_made_to_do_harm_is_set_aside_whole(
         each["file_name"] for each in lines_of(out)
     }
     assert {each.name for each in folder.parent.iterdir()} == around | {"again"}
+
+
+def test_a_tar_that_ends_inside_a_file_is_not_taken_for_a_shorter_file() -> None:
+    whole = header("a.png", 1024) + bytes(1024)
+    for length in (512, 700, 1100):
+        with pytest.raises(unpack.ShardError, match=r"ends inside 'a\.png'"):
+            next(unpack.members(io.BytesIO(whole[:length])))
 
 
 def test_sizes_are_bounded_before_anything_is_read(

@@ -1,0 +1,268 @@
+"""Tian et al., StableRep (2023): several images of a caption as positives, against SimCLR and
+supervised training on the same images; StableRep+ with the words; and shuffled captions as control.
+
+    python -m trainer.experiments.stablerep --images data/digits-synthetic --real data/digits \\
+        --no-mirror --out runs/stablerep
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from comfy_nodes.errors import SynthGridError
+from trainer.data.torchvision_sets import real_folder
+from trainer.errors import ConfigError
+from trainer.pretrain.config import METHODS, PretrainConfig, new_config
+from trainer.pretrain.networks import Learner
+from trainer.pretrain.output import locked, open_out, write_result
+from trainer.pretrain.probe import Features, check_shots, interval_of, probe
+from trainer.pretrain.retrieval import Retrieval, retrieve
+from trainer.pretrain.source import Pixels, Source, hold_out, read_source, shuffle_captions
+from trainer.pretrain.training import pretrain
+from trainer.quality.images import RealImages, load_real
+from trainer.runs import to_json, write_file
+from trainer.training.compute import pick_device
+
+logger = logging.getLogger("trainer")
+RANDOM, SHUFFLED = "random initialisation", ", captions shuffled"
+PLUS = "stablerep+"
+ARMS = (*METHODS, "stablerep" + SHUFFLED, PLUS + SHUFFLED)
+# What is compared with what; the last two are controls, expected to be alike.
+COMPARED = (
+    ("stablerep", RANDOM),
+    ("stablerep", "simclr"),
+    ("stablerep", "supervised"),
+    (PLUS, "stablerep"),
+    ("stablerep" + SHUFFLED, RANDOM),
+    (PLUS + SHUFFLED, RANDOM),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs share."""
+
+    source: Source
+    held: Source
+    real: RealImages
+    shots: tuple[int, ...]
+    draws: int
+    device: torch.device
+    out: Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one arm and seed: accuracy per number of shots, mean over draws of the shots, with a
+    logistic head; and what words find among images of captions that were held out."""
+
+    arm: str
+    seed: int
+    accuracy: dict[int, float]
+    words: Retrieval | None = None
+
+
+def config_of(options: argparse.Namespace, arm: str, seed: int) -> PretrainConfig:
+    """The same for every arm, but for its method."""
+    return new_config(
+        model=options.model,
+        method=arm.removesuffix(SHUFFLED),
+        updates=4 if options.quick else options.updates,
+        batch_views=24 if options.quick else options.batch,
+        base_rate=options.base_rate,
+        crop=options.crop,
+        mirror=not options.no_mirror,
+        image_size_px=options.image_size,
+        seed=seed,
+    )
+
+
+def setting_of(options: argparse.Namespace) -> Setting:
+    """Reads the images, and holds out a share of the captions.
+
+    Raises:
+        ConfigError: too few captions would remain, or the shots are no numbers.
+        DataError: a folder is damaged, or the real images are too few for the shots.
+    """
+    whole = read_source([Path(each) for each in options.images])
+    captions = round(options.hold_out * len(whole.captions))
+    if not 2 <= captions <= len(whole.captions) - 2:
+        raise ConfigError(
+            f"--hold-out {options.hold_out:g} of {len(whole.captions)} captions is {captions}; at "
+            "least two must be held out and two remain"
+        )
+    try:
+        shots = tuple(sorted({int(each) for each in options.shots.split(",")}))
+    except ValueError:
+        raise ConfigError(f"--shots {options.shots} is not a list such as 1,5") from None
+    real = load_real(real_folder(options.real))
+    check_shots(shots, real.train)
+    source, held = hold_out(whole, captions, seed=0)
+    device = pick_device(options.device)
+    draws = 2 if options.quick else 5
+    return Setting(source, held, real, shots, draws, device, Path(options.out))
+
+
+def one_run(setting: Setting, config: PretrainConfig, arm: str) -> Found:
+    """Trains, or goes on, or reads what is there, and measures."""
+    shuffled = arm.endswith(SHUFFLED)
+    source = setting.source
+    if shuffled:
+        source = shuffle_captions(source, seed=config.seed)
+    name = f"{config.method}{'-shuffled' * shuffled}-s{config.seed}"
+    out, seldom = setting.out / name, config.updates
+    finished = open_out(out, config, source)
+    with locked(out):
+        learner, position = pretrain(
+            config, source, out, device=setting.device, curve_every=seldom, checkpoint_every=50
+        )
+        if not finished:
+            write_result(out, config, source, learner, position)
+    words = None
+    if config.method == PLUS:
+        words = retrieve(learner, setting.held, config.image_size_px, setting.device)
+    return Found(arm, config.seed, accuracies(setting, learner, config), words)
+
+
+def untrained(setting: Setting, config: PretrainConfig) -> Found:
+    """The same network as it was before training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        learner = Learner(config, len(setting.source.classes)).to(setting.device).eval()
+    return Found(RANDOM, config.seed, accuracies(setting, learner, config))
+
+
+@torch.no_grad()
+def accuracies(setting: Setting, learner: Learner, config: PretrainConfig) -> dict[int, float]:
+    """On the real test images, by the number of real training images per class."""
+    real = setting.real
+    number_of = {label: number for number, label in enumerate(real.classes)}
+    parts, labels = [], []
+    for samples in (real.train, real.test):
+        pixels = Pixels(samples, config.image_size_px)
+        blocks = torch.split(torch.arange(len(samples)), 64)
+        parts.append(
+            torch.cat(
+                [
+                    learner.features(pixels.take(rows).to(setting.device).float() / 255.0).cpu()
+                    for rows in blocks
+                ]
+            )
+        )
+        labels.append(torch.tensor([number_of[each.label] for each in samples]))
+    scores = probe(
+        {"own": Features(*parts)}, labels[0], labels[1], shots=setting.shots, draws=setting.draws
+    )
+    return {each.shots: each.mean for each in scores if each.head == "logistic"}
+
+
+def conclusions(found: Sequence[Found]) -> list[str]:
+    """A line per arm, a line per comparison, and what words find."""
+    of = {(each.arm, each.seed): each for each in found}
+    seeds, shots = sorted({each.seed for each in found}), sorted(found[0].accuracy)
+    lines = []
+    for arm in (*ARMS, RANDOM):
+        means = [_mean([of[arm, seed].accuracy[number] for seed in seeds]) for number in shots]
+        cells = [
+            f"{100 * mean:.1f} % at {number}" for mean, number in zip(means, shots, strict=True)
+        ]
+        lines.append(f"{arm}: {', '.join(cells)} per class")
+    for arm, rival in COMPARED:
+        cells = []
+        for number in shots:
+            steps = [
+                100 * (of[arm, seed].accuracy[number] - of[rival, seed].accuracy[number])
+                for seed in seeds
+            ]
+            cells.append(f"{_mean(steps):+.1f} points{_around(steps)} at {number}")
+        lines.append(f"{arm} against {rival}: {', '.join(cells)}")
+    return lines + [_words_line(arm, found) for arm in (PLUS, PLUS + SHUFFLED)]
+
+
+def _words_line(arm: str, found: Sequence[Found]) -> str:
+    words = [each.words for each in found if each.arm == arm and each.words is not None]
+    own, of_class = [100 * each.own for each in words], [100 * each.of_class for each in words]
+    return (
+        f"{arm}: words of held-out captions find their images in {_mean(own):.1f} %{_around(own)}, "
+        f"of their class in {_mean(of_class):.1f} %{_around(of_class)}; chance is "
+        f"{100 * words[0].own_chance:.1f} and {100 * words[0].class_chance:.1f} %"
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _around(values: Sequence[float]) -> str:
+    """95 % interval over seeds, by Student's t; nothing for one seed."""
+    within = interval_of(values)
+    return "" if within is None else f" ({within[0]:.1f} to {within[1]:.1f})"
+
+
+def new_parser() -> argparse.ArgumentParser:
+    """The experiment's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.experiments.stablerep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--images", nargs="+", required=True, metavar="DIR", help="labelled folders with prompts")
+    add("--real", required=True, metavar="DIR", help="train/<class>/ and test/<class>/")
+    add("--out", required=True, metavar="DIR", help="a folder per run; finished ones are kept")
+    for option, kind, default, text in (
+        ("--model", str, "cnn", "backbone"),
+        ("--seeds", int, 0, "repetitions, 0 for 3, with --quick 1"),
+        ("--updates", int, 150, "of every run"),
+        ("--batch", int, 240, "changed images per update"),
+        ("--base-rate", float, 4e-3, "learning rate per 512 changed images"),
+        ("--crop", float, 0.3, "smallest share of the area that a crop keeps"),
+        ("--image-size", int, 32, "side in pixels"),
+        ("--hold-out", float, 0.2, "share of the captions that no run sees"),
+        ("--shots", str, "1,5", "real training images per class"),
+    ):
+        add(option, type=kind, default=default, metavar="N", help=f"{text} (default {default})")
+    add("--no-mirror", action="store_true", help="never mirror images: for digits and letters")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--quick", action="store_true", help="smoke run in a minute; its numbers mean nothing")
+    return parser
+
+
+def run(options: argparse.Namespace) -> list[Found]:
+    """Every arm with every seed; results.json holds what was found."""
+    setting, found = setting_of(options), []
+    for seed in range(options.seeds or (1 if options.quick else 3)):
+        for arm in ARMS:
+            found.append(one_run(setting, config_of(options, arm, seed), arm))
+            logger.info("%s, seed %d: %s", arm, seed, found[-1].accuracy)
+        found.append(untrained(setting, config_of(options, "stablerep", seed)))
+    rows: list[dict[str, Any]] = [asdict(each) for each in found]
+    write_file(setting.out / "results.json", to_json(rows))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the experiment and returns the exit code."""
+    options = new_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        print("\n".join(conclusions(run(options))))
+    except (SynthGridError, OSError) as error:
+        logger.error("error: %s", error)
+        return 1
+    except KeyboardInterrupt:
+        logger.error("interrupted; the same command resumes where this one stopped")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
