@@ -110,7 +110,7 @@ def _colours(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
 
 def conclusions(grid: Grid) -> list[str]:
     """For each test set and model, what each source but the first gives beyond the first at the
-    largest amount, and what auxiliary batch normalisation gives beyond its control."""
+    largest amount, and what auxiliary batch normalisation and its control give beyond theirs."""
     return [
         f"{model_noun(grid, duel.key.model)}{on_test(results)}: {duel.key.arm} against "
         f"{duel.rival.arm}: {points(duel.change.value)} points ({interval(duel.change)}, "
