@@ -3,9 +3,18 @@
 `plan`, `banks`, `samplers` and `labelset` are plain Python that the client and the trainer share.
 """
 
-from . import nodes_batcher, nodes_images, nodes_prompts, nodes_real, nodes_sampling, queued, routes
+from . import (
+    nodes_bank,
+    nodes_batcher,
+    nodes_images,
+    nodes_prompts,
+    nodes_real,
+    nodes_sampling,
+    queued,
+    routes,
+)
 
-_MODULES = (nodes_prompts, nodes_batcher, nodes_sampling, nodes_real, nodes_images)
+_MODULES = (nodes_prompts, nodes_batcher, nodes_sampling, nodes_real, nodes_images, nodes_bank)
 
 NODE_CLASS_MAPPINGS = {
     name: node for module in _MODULES for name, node in module.NODE_CLASS_MAPPINGS.items()

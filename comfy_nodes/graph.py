@@ -26,7 +26,10 @@ _SETTINGS = {
     ("KSampler", "cfg"): "cfg",
     ("KSampler", "denoise"): "denoise",
     ("LoraLoader", "lora_name"): "lora",
+    ("LoraLoader", "strength_model"): "lora_strength",
+    ("LoraLoader", "strength_clip"): "lora_strength_clip",
     ("LoraLoaderModelOnly", "lora_name"): "lora",
+    ("LoraLoaderModelOnly", "strength_model"): "lora_strength",
     ("CLIPSetLastLayer", "stop_at_clip_layer"): "clip_skip",
 }
 # Those of one pass of sampling. A second pass over enlarged latents has its own.

@@ -38,6 +38,26 @@ def folder_in_output(folder: str) -> Path:
     return root
 
 
+def file_in_output(name: str, suffix: str) -> Path:
+    """A file inside the output folder, as named in a widget; it need not exist.
+
+    Raises:
+        LabelsetError: the name is blank, has another suffix, leads out of the output folder, also
+            by a link, or is something other than a file.
+    """
+    output = _resolved(host.output_directory())
+    path = _resolved(output / name.strip()) if "\0" not in name else output
+    if (
+        path == output
+        or not path.is_relative_to(output)
+        or path.suffix.lower() != suffix
+        or (path.exists() and not path.is_file())
+    ):
+        shown = name.replace("\0", "?")
+        raise LabelsetError(f"'{shown}' must be a {suffix} file inside {output}")
+    return path
+
+
 def folder_in_input(folder: str) -> Path:
     """A folder inside the input folder, as named in a widget.
 

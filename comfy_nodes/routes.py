@@ -11,7 +11,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from itertools import islice
 from typing import Any
 
@@ -37,6 +37,7 @@ LATER_TEXTS = (
     "bank_file",
 )
 MOST_ROWS = 16  # how many prompts of the next batch are sent; the node shows no more
+MOST_CLASSES = 16  # of how many classes the entries in a bank are sent
 MOST_BATCHES = 1000  # how many batches one press queues: ComfyUI keeps every queued graph in memory
 
 
@@ -86,7 +87,8 @@ def preview(asked: Any) -> dict[str, Any]:
     The answer has counts, and in "rows" the first rows of the next batch, none past the last batch.
     With a resume folder only missing rows are listed; "batch_existing" is how many images
     of the batch exist, and "missing" how many of the plan do not. With a "folder", "done" is
-    {label: existing images of this plan}. If something is wrong, the answer is {"error": sentence}.
+    {label: existing images of this plan}. With a bank, "bank" says what it has (`_bank_counts`). If
+    something is wrong, the answer is {"error": sentence}.
     """
     return _or_error(_preview, asked)
 
@@ -125,10 +127,42 @@ def _preview(asked: Any) -> dict[str, Any]:
             "batch_existing": len(rows) - len(left),
             "missing": len(plan) - len(existing),
         }
+    if _has_bank(asked):
+        answer["bank"] = _bank_counts(plan)
     if asked.get("folder") is None:
         return answer
     folder = _text(asked, "folder")
     return answer | {"folder": folder.strip(), "done": _done(plan, folder)}
+
+
+def _has_bank(asked: Any) -> bool:
+    templates = _part(asked, "templates")
+    return any(_text(templates, name, "").strip() for name in ("bank", "bank_file"))
+
+
+def _bank_counts(plan: GenerationPlan) -> dict[str, Any]:
+    """How many entries the plan's classes have of their own, and how many all share.
+
+    {"shared": {"contexts": n, "styles": n}, "others": classes without entries of their own,
+    "own": number of classes with some, "classes": {label: {"definition": bool, "contexts": n,
+    "styles": n}} for the first MOST_CLASSES of those}
+    """
+    own = dict(plan.templates.per_class)
+    listed = [entry.name for entry in plan.classes if entry.name in own]
+    return {
+        "shared": _counts(plan.templates.contexts, plan.templates.styles),
+        "own": len(listed),
+        "others": len(plan.classes) - len(listed),
+        "classes": {
+            name: {"definition": bool(own[name].definition)}
+            | _counts(own[name].contexts, own[name].styles)
+            for name in listed[:MOST_CLASSES]
+        },
+    }
+
+
+def _counts(contexts: Sized, styles: Sized) -> dict[str, int]:
+    return {"contexts": len(contexts), "styles": len(styles)}
 
 
 def missing(asked: Any) -> dict[str, Any]:

@@ -128,9 +128,10 @@ def _dry_run(args: argparse.Namespace, classes: Sequence[ClassEntry]) -> int:
 
 
 def _written(args: argparse.Namespace, classes: Sequence[ClassEntry], out: Path) -> PromptBank:
+    from comfy_nodes.phrases import BANNED
+
     from ..prompts.answers import Answers
     from ..prompts.endpoint import ChatEndpoint
-    from ..prompts.filtering import BANNED
     from ..prompts.writing import write_bank
 
     answers = Answers(out.with_name(f"{out.stem}.answers.jsonl"))

@@ -11,10 +11,11 @@ import comfy_nodes
 from .nodes import images as nodes_images
 from .nodes import models as nodes_models
 from .nodes import sampling as nodes_sampling
+from .nodes import texts as nodes_texts
 
 log = logging.getLogger(__name__)
 
-_CORE = (nodes_models, nodes_sampling, nodes_images)
+_CORE = (nodes_models, nodes_sampling, nodes_images, nodes_texts)
 
 
 class Registry:

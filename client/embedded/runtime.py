@@ -19,7 +19,7 @@ from comfy_nodes import host
 from .errors import EmbeddedError
 
 BUNDLED_CHECKPOINTS = Path(__file__).parent / "checkpoint"
-MODEL_FOLDERS = ("checkpoints", "embeddings")  # of models/, as GET /models lists them
+MODEL_FOLDERS = ("checkpoints", "embeddings", "loras")  # of models/, as GET /models lists them
 _CHECKPOINT_PARTS = ("tokenizer", "text_encoder", "unet", "vae")
 
 
@@ -102,6 +102,8 @@ class Folders:
         """Names of what a folder of models/ holds that the engine can load; None if unknown."""
         if folder not in MODEL_FOLDERS:
             return None
+        if folder == "loras":
+            return list(self.list_loras())
         return list(self.list_checkpoints()) if folder == "checkpoints" else []
 
     def list_checkpoints(self) -> dict[str, Path]:
@@ -112,6 +114,12 @@ class Folders:
                 if all((folder / part).is_dir() for part in _CHECKPOINT_PARTS):
                     found.setdefault(folder.name, folder)
         return dict(sorted(found.items()))
+
+    def list_loras(self) -> dict[str, Path]:
+        """Name, with "/" between folders -> LoRA of <base>/models/loras."""
+        root = self.base / "models" / "loras"
+        found = sorted(path for path in root.rglob("*.safetensors") if path.is_file())
+        return {path.relative_to(root).as_posix(): path for path in found}
 
 
 _folders: Folders | None = None

@@ -1,8 +1,7 @@
-"""What a language model is asked about a class, and how its answer is read."""
+"""What a language model is asked about a class; comfy_nodes.bank_answers reads the answer."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +34,6 @@ class Asked:
     def max_tokens(self) -> int:
         """Enough for every phrase at 40 tokens, and some for the meanings."""
         return 512 + 40 * (self.contexts + self.styles)
-
-
-class NotAnswered(ValueError):
-    """A text that is not what was asked for; the message says what it is instead."""
 
 
 def question(entry: ClassEntry, others: Sequence[str], asked: Asked, sample: int) -> dict[str, Any]:
@@ -87,24 +82,3 @@ def schema(asked: Asked) -> dict[str, Any]:
         "required": list(lists),
         "additionalProperties": False,
     }
-
-
-def read(text: str, finish_reason: str) -> dict[str, list[str]]:
-    """The three lists of an answer; entries that are no text are left out.
-
-    Raises:
-        NotAnswered: it was cut off, or is not the object that was asked for.
-    """
-    if finish_reason == "length":
-        raise NotAnswered("was cut off before its end")
-    body = text.strip()
-    if body.startswith("```"):  # many models wrap JSON in a fence, whatever they are told
-        body = body.strip("`").removeprefix("json").strip()
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise NotAnswered("is not JSON") from None
-    names = ("meanings", "contexts", "styles")
-    if not isinstance(value, dict) or not all(isinstance(value.get(n), list) for n in names):
-        raise NotAnswered("has not the lists meanings, contexts and styles")
-    return {name: [each for each in value[name] if isinstance(each, str)] for name in names}

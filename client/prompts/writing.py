@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from comfy_nodes.bank_answers import Gathered, NotAnswered, read_answer
+from comfy_nodes.phrases import BANNED
 from comfy_nodes.plan import ClassEntry, digest
-from comfy_nodes.prompt_bank import ClassBank, Meaning, PromptBank
+from comfy_nodes.prompt_bank import ClassBank, PromptBank
 
 from ..errors import ClientError
 from .answers import Answer, Answers
-from .asking import Asked, NotAnswered, question, read
-from .filtering import BANNED, Filter
+from .asking import Asked, question
 
 MOST_SAMPLES = 4  # questions about one class
 
@@ -23,32 +24,17 @@ class Model(Protocol):
         """The answer to one question."""
 
 
-class _Class:
+class _Class(Gathered):
     """What is gathered for one class."""
 
-    def __init__(self, entry: ClassEntry, others: Sequence[str], banned: Sequence[str]) -> None:
-        self.entry = entry
-        self.meanings = Filter("", (), ())
-        self.contexts = Filter(entry.name, others, banned)
-        self.styles = Filter(entry.name, others, banned)
-        self.problem = ""
-
-    def take(self, lists: Mapping[str, Sequence[str]]) -> None:
-        for name, phrases in lists.items():
-            for phrase in phrases:
-                getattr(self, name).take(phrase)
+    problem = ""
 
     def has_enough(self, asked: Asked) -> bool:
         contexts, styles = len(self.contexts.kept), len(self.styles.kept)
         return contexts >= asked.contexts and styles >= asked.styles
 
     def bank(self, asked: Asked) -> ClassBank:
-        return ClassBank(
-            self.entry.definition,
-            tuple(self.contexts.kept[: asked.contexts]),
-            tuple(self.styles.kept[: asked.styles]),
-            tuple(Meaning(each, asked.model) for each in self.meanings.kept),
-        )
+        return self.class_bank(asked.model, asked.contexts, asked.styles)
 
 
 def write_bank(
@@ -91,7 +77,7 @@ def _gather(
         answer = model.ask(asking, max_tokens=asked.max_tokens)
         answers.add(key, answer)
     try:
-        gathered.take(read(answer.text, answer.finish_reason))
+        gathered.take(read_answer(answer.text, answer.finish_reason))
     except NotAnswered as error:
         gathered.problem = str(error)
 
@@ -102,9 +88,8 @@ def _checked(gathered: _Class, asked: Asked) -> ClassBank:
         name for name in ("contexts", "styles") if getattr(asked, name) and not getattr(bank, name)
     ]
     if lacking:
-        dropped = {**gathered.contexts.dropped, **gathered.styles.dropped}
         why = gathered.problem and f"its last bad answer {gathered.problem}"
-        why = why or ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        why = why or ", ".join(f"{count} {reason}" for reason, count in gathered.dropped().items())
         raise ClientError(
             f"the model {asked.model} gave no usable {' and '.join(lacking)} for class "
             f"'{gathered.entry.name}' in {MOST_SAMPLES} answers ({why or 'all were empty'}); try "

@@ -43,6 +43,7 @@ function batcherLines(answer, { ran, said }) {
     lines.push({ text: `${done} of ${plural(answer.images, "image")} exist in '${answer.folder}'` });
   }
   if (ran) lines.push({ text: `Last run: ${ran.text?.[0] ?? ""}`, kind: "dim" });
+  if (answer.bank) lines.push(...bankLines(answer.bank));
   if (answer.batch_index >= answer.batches) return [...lines, pastTheEnd(answer, done)];
   const next = `Next: batch ${answer.batch_index + 1} of ${answer.batches}`;
   if (answer.batch_images === 0) {
@@ -54,6 +55,23 @@ function batcherLines(answer, { ran, said }) {
   const hidden = answer.batch_images - answer.rows.length;
   if (hidden > 0) lines.push({ text: `and ${plural(hidden, "more image")}`, kind: "dim" });
   return lines;
+}
+
+function entriesOf({ definition, contexts, styles }) {
+  const counted = [];
+  if (definition) counted.push("definition");
+  if (contexts) counted.push(plural(contexts, "context"));
+  if (styles) counted.push(plural(styles, "style"));
+  return counted.join(", ") || "nothing";
+}
+
+function bankLines({ shared, own, others, classes }) {
+  const lines = Object.entries(classes).map(([label, has]) => `bank, ${label}: ${entriesOf(has)}`);
+  const hidden = own - lines.length;
+  if (hidden > 0) lines.push(`bank: and ${plural(hidden, "more class", "more classes")}`);
+  const who = others ? `, also for ${plural(others, "class", "classes")} without entries` : "";
+  lines.push(`bank, shared where a class has none: ${entriesOf(shared)}${who}`);
+  return lines.map((text) => ({ text, kind: "dim" }));
 }
 
 function pastTheEnd(answer, done) {

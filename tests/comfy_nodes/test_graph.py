@@ -124,6 +124,16 @@ def test_only_nodes_before_the_saver_count_if_it_is_known():
     assert generator_settings(graph, SAVER) == generator_settings(GRAPH, SAVER)
 
 
+def test_a_lora_is_named_with_its_strengths_and_two_that_differ_are_not():
+    first = node("LoraLoader", lora_name="ink.st", strength_model=0.8, strength_clip=0.6)
+    settings = {"lora": "ink.st", "lora_strength": 0.8, "lora_strength_clip": 0.6}
+    assert generator_settings({"1": first}) == settings
+    second = node("LoraLoaderModelOnly", lora_name="ink.st", strength_model=0.5)
+    assert generator_settings({"1": second}) == {"lora": "ink.st", "lora_strength": 0.5}
+    both = {"lora": "ink.st", "lora_strength_clip": 0.6}
+    assert generator_settings({"1": first, "2": second}) == both
+
+
 def test_clip_skip_is_counted_from_the_end_as_in_a1111():
     graph = {"1": node("CLIPSetLastLayer", clip=["2", 0], stop_at_clip_layer=-2)}
     assert generator_settings(graph) == {"clip_skip": 2}

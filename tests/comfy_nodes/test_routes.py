@@ -59,6 +59,46 @@ def test_counts_and_rows_are_those_of_the_plan():
     assert "done" not in answer
 
 
+BANK = {
+    "shared": {"contexts": ["at night", "at noon"], "styles": ["an etching"]},
+    "classes": {
+        "bee": {"definition": "an insect"},
+        "bat": {"definition": "a mammal", "contexts": ["a", "b", "c"], "styles": ["d"]},
+        "whale": {"contexts": ["in the sea"]},
+    },
+}
+
+
+def test_a_bank_is_counted_for_each_class_of_the_plan_that_has_entries():
+    answer = routes.preview(asked(templates=TEXTS | {"bank": json.dumps(BANK)}))
+    assert answer["bank"] == {
+        "shared": {"contexts": 2, "styles": 1},
+        "own": 2,
+        "others": 1,
+        "classes": {
+            "bat": {"definition": True, "contexts": 3, "styles": 1},
+            "bee": {"definition": True, "contexts": 0, "styles": 0},
+        },
+    }
+    assert list(answer["bank"]["classes"]) == ["bat", "bee"]  # in the order of the plan
+    assert "bank" not in routes.preview(asked())
+
+
+def test_a_bank_in_a_file_is_counted_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "_input_directory", tmp_path)
+    (tmp_path / "bank.json").write_text(json.dumps(BANK), encoding="utf-8")
+    answer = routes.preview(asked(templates=TEXTS | {"bank_file": "bank.json"}))
+    assert (answer["bank"]["own"], answer["bank"]["others"]) == (2, 1)
+
+
+def test_the_counts_of_a_large_bank_are_sent_in_part():
+    names = [f"class {number}" for number in range(20)]
+    bank = {"classes": {name: {"contexts": ["here"]} for name in names}}
+    request = asked("\n".join(names), templates=TEXTS | {"bank": json.dumps(bank)})
+    answer = routes.preview(request)["bank"]
+    assert (answer["own"], answer["others"], len(answer["classes"])) == (20, 0, routes.MOST_CLASSES)
+
+
 def test_a_finished_plan_has_no_next_rows_and_is_no_error():
     answer = routes.preview(asked(batch_index=3))
     assert (answer["rows"], answer["batch_images"], answer["batches"]) == ([], 0, 3)

@@ -1,12 +1,15 @@
 """Every saved workflow runs unchanged, through the client, into a labelled folder."""
 
+import json
 import logging
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sd15_checkpoint import NAME
 
 from client.run.runner import run_plan
@@ -14,12 +17,18 @@ from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
 from comfy_nodes.labelset import folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry
+from comfy_nodes.prompt_bank import read_prompt_bank
 from tests.comfy_nodes.helpers import scanned_records
+from tests.workflows.shipped import WITH_A_PLAN
 
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows" / "api"
-CLASSES = tuple(map(ClassEntry, ("badger", "a/b", "蝙蝠")))
+CLASSES = (  # each with a definition, which a template may ask for
+    ClassEntry("badger", "a burrowing animal"),
+    ClassEntry("a/b", "a letter, or another"),
+    ClassEntry("蝙蝠", "a flying mammal"),
+)
 
 
 def patched(name, **more):
@@ -48,8 +57,27 @@ def real_images(comfyui):
     return comfyui.base / "input" / "real"
 
 
-@pytest.mark.usefixtures("real_images")
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
+@pytest.fixture(scope="module")
+def lora(comfyui):
+    """A LoRA on one attention layer of each model, under the name that the workflows have."""
+    path = comfyui.base / "models" / "loras" / "add_detail.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(1)
+    layers = {
+        "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_v": (320, 768),
+        "lora_te_text_model_encoder_layers_3_self_attn_v_proj": (768, 768),
+    }
+    tensors = {}
+    for layer, (rows, columns) in layers.items():
+        tensors[f"{layer}.lora_up.weight"] = torch.randn(rows, 2, generator=generator)
+        tensors[f"{layer}.lora_down.weight"] = torch.randn(2, columns, generator=generator)
+        tensors[f"{layer}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, path)
+    return path
+
+
+@pytest.mark.usefixtures("real_images", "lora")
+@pytest.mark.parametrize("name", WITH_A_PLAN)
 def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path):
     workflow = patched(name)
     summary = run_plan(workflow, comfyui.url, tmp_path / "out")
@@ -60,6 +88,62 @@ def test_a_workflow_runs_headless_into_a_labelled_folder(comfyui, name, tmp_path
         assert (record.label, record.prompt, record.seed) == (spec.label, spec.prompt, spec.seed)
         assert record.settings["checkpoint"] == NAME
         assert read_record((tmp_path / "out" / record.file_name).read_bytes()) == record
+
+
+@pytest.mark.usefixtures("real_images")
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [("sd15_lora", "sd15_class_prompts"), ("sd15_lora_from_real_images", "sd15_from_real_images")],
+)
+def test_a_lora_moves_images_by_its_strength_and_the_record_names_both(
+    comfyui, lora, name, without, tmp_path
+):
+    """At strength 0 the images are those of the same workflow without a LoRA."""
+    made = {}
+    for case, strength in (("off", 0.0), ("half", 0.4), ("full", 0.8)):
+        workflow = patched(name)
+        node = next(
+            key for key, each in workflow.graph.items() if each["class_type"] == "LoraLoader"
+        )
+        values = {(node, each): strength for each in ("strength_model", "strength_clip")}
+        run_plan(workflow.with_values(values), comfyui.url, tmp_path / case)
+        made[case] = scanned_records(tmp_path / case)
+        for record in made[case].values():
+            assert record.settings["lora"] == "add_detail.safetensors"
+            assert record.settings["lora_strength"] == strength
+            assert record.settings["lora_strength_clip"] == strength
+            line = f"loras/add_detail.safetensors sha256:{sha256(lora.read_bytes())}"
+            assert any(each.startswith(line) for each in record.settings["files"])
+    run_plan(patched(without), comfyui.url, tmp_path / "without")
+    plain = by_index(tmp_path / "without", scanned_records(tmp_path / "without"))
+    images = {case: by_index(tmp_path / case, records) for case, records in made.items()}
+    for index, image in plain.items():
+        distances = {case: np.abs(images[case][index] - image).mean() for case in images}
+        assert distances["off"] == 0
+        assert 0 < distances["half"] < distances["full"]
+
+
+def by_index(folder, records):
+    return {index: pixels(folder / record.file_name) for (_, index), record in records.items()}
+
+
+def test_text_becomes_a_bank_that_prompt_templates_read(comfyui):
+    graph = json.loads((FOLDER / "bank_from_text.json").read_text(encoding="utf-8"))
+    entry = comfyui.run(graph)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    saved = comfyui.base / "output" / "synthgrid" / "bank.json"
+    bank = read_prompt_bank(saved)
+    assert {name: len(each.contexts) for name, each in bank.classes.items()} == {
+        "crane": 6,
+        "seal": 6,
+    }
+    assert entry["outputs"]["5"]["text"] == [saved.read_text(encoding="utf-8")]
+    assert "crane: 6 contexts, 3 styles" in entry["outputs"]["4"]["text"][0]
+    comfyui.run(graph)  # the same bank again is no other bank
+    graph["1"]["inputs"]["classes"] = "crane\nseal"
+    refused = comfyui.run(graph)
+    assert "turn overwrite on" in json.dumps(refused["status"])
+    assert read_prompt_bank(saved) == bank
 
 
 def test_an_image_from_a_real_one_is_the_same_alone_and_its_record_names_the_real_one(

@@ -6,10 +6,16 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 TITLES = {
+    "bank_from_text": "Prompt bank from text - SynthGrid",
     "sd15_class_prompts": "Images from class names - SynthGrid SD1.5",
     "sd15_class_prompts_banks": "Images with contexts and styles - SynthGrid SD1.5",
+    "sd15_diversified": "Images with a prompt bank - SynthGrid SD1.5",
     "sd15_from_real_images": "Images from real images - SynthGrid SD1.5",
+    "sd15_lora": "Images with a LoRA - SynthGrid SD1.5",
+    "sd15_lora_from_real_images": "Images from real images with a LoRA - SynthGrid SD1.5",
 }
+
+WITH_A_PLAN = sorted(set(TITLES) - {"bank_from_text"})  # that one makes no images
 
 
 def api(name: str) -> Path:

@@ -88,6 +88,18 @@ def test_widgets_are_in_the_order_in_which_the_node_declares_them(name):
             assert widgets == [each for each in order if each in widgets]
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "lora" in name])
+def test_a_workflow_with_a_lora_says_where_its_models_are_found(name):
+    folders = {"CheckpointLoaderSimple": "checkpoints", "LoraLoader": "loras"}
+    loaders = [node for node in load(editor(name))["nodes"] if node["type"] in folders]
+    assert {node["type"] for node in loaders} == set(folders)
+    for node in loaders:
+        (model,) = node["properties"]["models"]
+        assert model["name"] == node["widgets_values"][0]
+        assert model["directory"] == folders[node["type"]]
+        assert model["url"].startswith("https://")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_nodes_overlap_and_every_group_has_a_title(name):
     saved = load(editor(name))

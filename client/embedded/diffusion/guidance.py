@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +31,12 @@ class DiffusionModel:
         self._predicts_velocity = prediction == "v_prediction"
         parameter = next(unet.parameters())
         self.device, self._dtype = parameter.device, parameter.dtype
+
+    def with_unet(self, unet: Any) -> DiffusionModel:
+        """The same with another UNet of this kind."""
+        other = copy.copy(self)
+        other.unet = unet
+        return other
 
     def denoise(self, x: torch.Tensor, sigma: float, context: torch.Tensor) -> torch.Tensor:
         """The clean latent that the model sees in x [B, C, h, w] at noise level sigma.

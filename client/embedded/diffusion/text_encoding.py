@@ -18,8 +18,12 @@ class TextEncoder:
     """
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
-        self._tokenizer, self._model = tokenizer, model
+        self._tokenizer, self.model = tokenizer, model
         self.context_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+
+    def with_model(self, model: Any) -> TextEncoder:
+        """The same with other weights."""
+        return TextEncoder(self._tokenizer, model)
 
     def tokenize(self, text: str) -> list[list[Token]]:
         """Chunks of `context_length` (token, weight) pairs; at least one, for any prompt length."""
@@ -49,9 +53,9 @@ class TextEncoder:
         is_weighted = bool((weights != 1.0).any())
         chunks = [*tokens, self._framed([])] if is_weighted else tokens
         ids = torch.tensor(
-            [[token for token, _ in chunk] for chunk in chunks], device=self._model.device
+            [[token for token, _ in chunk] for chunk in chunks], device=self.model.device
         )
-        answer = self._model(ids)
+        answer = self.model(ids)
         states, pooled = answer.last_hidden_state.float().cpu(), answer.pooler_output.float().cpu()
         if is_weighted:
             states, empty = states[:-1], states[-1]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..diffusion.checkpoints import ImageCodec, Parts
+    from ..diffusion.guidance import DiffusionModel
     from ..diffusion.text_encoding import TextEncoder
 
 MAX_RESOLUTION = 16384
@@ -56,6 +57,50 @@ class CheckpointLoaderSimple:
                 f"available: {', '.join(available) or 'none'}"
             )
         return load(available[ckpt_name])
+
+
+class LoraLoader:
+    """A model and its text encoder with a LoRA."""
+
+    CATEGORY = "loaders"
+    DESCRIPTION = "Adds a LoRA to a model and its text encoder."
+    RETURN_TYPES = ("MODEL", "CLIP")
+    OUTPUT_TOOLTIPS = ("The model with the LoRA.", "The text encoder with the LoRA.")
+    FUNCTION = "load_lora"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        strength = {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The model that the LoRA changes."}),
+                "clip": ("CLIP", {"tooltip": "The text encoder that the LoRA changes."}),
+                "lora_name": (
+                    list(runtime.folders().list_loras()),
+                    {"tooltip": "A .safetensors file in models/loras."},
+                ),
+                "strength_model": ("FLOAT", strength | {"tooltip": "0: the model as it is."}),
+                "strength_clip": ("FLOAT", strength | {"tooltip": "0: the encoder as it is."}),
+            }
+        }
+
+    def load_lora(
+        self,
+        model: DiffusionModel,
+        clip: TextEncoder,
+        lora_name: str,
+        strength_model: float,
+        strength_clip: float,
+    ) -> tuple[DiffusionModel, TextEncoder]:
+        """Raises EmbeddedError: the file is gone, no plain LoRA, or for another kind of model."""
+        from ..diffusion.lora import with_lora
+
+        available = runtime.folders().list_loras()
+        if lora_name not in available:
+            raise EmbeddedError(
+                f"LoRA '{lora_name}' does not exist; available: {', '.join(available) or 'none'}"
+            )
+        return with_lora(model, clip, available[lora_name], strength_model, strength_clip)
 
 
 class CLIPTextEncode:
@@ -161,6 +206,7 @@ class VAEEncode:
 
 NODE_CLASS_MAPPINGS = {
     "CheckpointLoaderSimple": CheckpointLoaderSimple,
+    "LoraLoader": LoraLoader,
     "CLIPTextEncode": CLIPTextEncode,
     "EmptyLatentImage": EmptyLatentImage,
     "VAEDecode": VAEDecode,
@@ -168,6 +214,7 @@ NODE_CLASS_MAPPINGS = {
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "CheckpointLoaderSimple": "Load Checkpoint",
+    "LoraLoader": "Load LoRA (Model and CLIP)",
     "CLIPTextEncode": "CLIP Text Encode (Prompt)",
     "EmptyLatentImage": "Empty Latent Image",
     "VAEDecode": "VAE Decode",

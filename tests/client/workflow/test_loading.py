@@ -11,7 +11,7 @@ from client.workflow.loading import load_for, load_for_plan
 from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.workflow.test_replacements import INFO, RENAMED
-from tests.workflows.shipped import TITLES, api, editor
+from tests.workflows.shipped import WITH_A_PLAN, api, editor
 
 OLD = {
     "1": {"class_type": "Source", "inputs": {"width": 8}},
@@ -65,10 +65,10 @@ def test_no_server_is_asked_about_classes_that_have_kept_their_names():
     assert load_for(path, never, never)[0].graph == load_workflow(path).graph
 
 
-@pytest.mark.parametrize("name", TITLES)
+@pytest.mark.parametrize("name", WITH_A_PLAN)
 def test_a_file_in_editor_format_has_the_plan_of_its_twin(name, own_nodes):
     ours = {key: each for key, each in own_nodes.items() if key.startswith("SynthGrid")}
-    options = Options(classes=(ClassEntry("bat"), ClassEntry("bee")))
+    options = Options(classes=(ClassEntry("bat", "a mammal"), ClassEntry("bee", "an insect")))
     converted = patch(load_for_plan(editor(name), ours), options)
     twin = patch(load_workflow(api(name)), options)
     assert list(converted.plan()) == list(twin.plan())

@@ -78,7 +78,7 @@ def test_the_encoding_is_the_last_state_after_the_final_norm(clip):
     tokens = clip.tokenize("ab")
     ids = torch.tensor([[token for token, _ in tokens[0]]])
     with torch.no_grad():
-        expected = clip._model(ids, output_hidden_states=True)
+        expected = clip.model(ids, output_hidden_states=True)
         states, _ = clip.encode_from_tokens(tokens)
     assert torch.allclose(states, expected.last_hidden_state)
     assert not torch.allclose(states, expected.hidden_states[-1])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.prompts.filtering import LONGEST, Filter
+from comfy_nodes.phrases import LONGEST, Filter
 
 
 def taken(*phrases, label="bat", others=("bat", "polar bear", "bear")):

@@ -1,13 +1,13 @@
-"""Which phrases of a model may go into a bank."""
+"""Which phrases of a language model may go into a prompt bank. Standard library only."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-from comfy_nodes.alternatives import parse
-from comfy_nodes.errors import PlanError
-from comfy_nodes.prompt_bank import is_line
+from .alternatives import parse
+from .errors import PlanError
+from .prompt_bank import is_line
 
 LONGEST = 200  # characters
 NEAR = 0.8  # Jaccard index of the words from which two phrases are the same: our choice
