@@ -69,7 +69,8 @@ def lora(comfyui):
     }
     tensors = {}
     for layer, (rows, columns) in layers.items():
-        tensors[f"{layer}.lora_up.weight"] = torch.randn(rows, 2, generator=generator)
+        # As small as the weights themselves, so that twice the strength is about twice the change.
+        tensors[f"{layer}.lora_up.weight"] = 0.03 * torch.randn(rows, 2, generator=generator)
         tensors[f"{layer}.lora_down.weight"] = torch.randn(2, columns, generator=generator)
         tensors[f"{layer}.alpha"] = torch.tensor(2.0)
     save_file(tensors, path)
