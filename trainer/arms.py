@@ -219,11 +219,12 @@ def plain_arm(name: str) -> str:
 
 def control_of(name: str) -> str:
     """The arm that an arm is compared with because it differs in one thing alone: stratified
-    batches for auxiliary batch normalisation, the plain arm for one that ends on real images; ""
-    for any other."""
-    if ends_on_real(name):
-        return plain_arm(name)
-    return f"{plain_arm(name)}{_NORMS}{STRATIFIED}" if norms_of(name) == AUX else ""
+    batches for auxiliary batch normalisation, the plain arm for stratified batches and for an end
+    on real images; "" for a plain arm."""
+    plain = plain_arm(name)
+    if norms_of(name) == AUX:
+        return f"{plain}{_NORMS}{STRATIFIED}"
+    return plain if plain != name else ""
 
 
 def ends_on_real(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.arms import Arm, arm_of_ratio, parse_arm, resolved_source
+from trainer.arms import Arm, arm_of_ratio, control_of, parse_arm, resolved_source
 from trainer.errors import ConfigError
 
 
@@ -35,6 +35,14 @@ from trainer.errors import ConfigError
 def test_a_name_is_the_text_that_is_parsed(text: str, arm: Arm) -> None:
     assert parse_arm(text) == arm
     assert arm.name == text
+
+
+def test_an_arm_is_compared_with_the_one_that_differs_in_one_thing_alone() -> None:
+    aux = "add:2@a+b+augment:crop+norms:aux"
+    stratified, plain = control_of(aux), "add:2@a+b+augment:crop"
+    assert stratified == f"{plain}+norms:stratified"
+    assert control_of(stratified) == control_of(f"{plain}+then:real") == plain
+    assert control_of(plain) == control_of("real") == ""
 
 
 def test_one_amount_has_one_spelling() -> None:

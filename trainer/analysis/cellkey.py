@@ -43,8 +43,8 @@ def random_twin(key: CellKey, cells: Collection[CellKey]) -> CellKey | None:
 
 
 def control_cell(key: CellKey, cells: Collection[CellKey]) -> CellKey | None:
-    """The control of a cell with auxiliary batch normalisation, or of one that ends on real images,
-    if there is one: see `control_of`."""
+    """The control of a cell that tells real and synthetic images apart, if there is one: see
+    `control_of`."""
     wanted = (key.model, control_of(key.arm), key.budget)
     return next((each for each in cells if (each.model, each.arm, each.budget) == wanted), None)
 

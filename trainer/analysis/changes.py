@@ -145,8 +145,8 @@ def _from_real(scores: Scores, change: Change) -> dict[CellKey, dict[str, Estima
 def _duels(scores: Scores, headlines: set[CellKey], change: Change) -> dict[Pair, Estimate]:
     """Each headline cell against what costs less or is real: augmentation, copies, more images;
     against as many images of the source that the plan names first; each selection against as many
-    images at random; and auxiliary batch normalisation, and an end on real images, against their
-    controls.
+    images at random; and auxiliary batch normalisation, stratified batches and an end on real
+    images against their controls.
 
     Of copies and additional real images it is the arm with as many, else the one with the most.
     """

@@ -137,7 +137,7 @@ def model_card(config: PretrainConfig, source: Source, position: Position) -> st
     positives = f", positives by {config.positives}" if config.positives else ""
     return f"""# {config.spec.line.title}, pretrained without real images
 
-A backbone without its last layer, trained by SynthGrid with {config.method}{positives}, on
+A backbone without its last layer, trained by SynthGrid, method {config.method}{positives}, on
 {len(source.samples)} images of {len(source.captions)} captions and {len(source.classes)} classes,
 {config.image_size_px} pixels wide. {position.update} updates of {config.drawn * config.each} views;
 at the end loss {last["loss"]:.3f}{knn}.

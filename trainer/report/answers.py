@@ -11,7 +11,7 @@ from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.power import MOST_SEEDS, SeedPlan, plan_seeds
 from trainer.analysis.results import Results
-from trainer.arms import control_of, ends_on_real, plain_arm
+from trainer.arms import STRATIFIED, control_of, ends_on_real, norms_of, plain_arm
 from trainer.config.selection import RANDOM
 from trainer.report.wording import (
     BUDGET_SHORT,
@@ -113,12 +113,15 @@ def _between_sources(results: Results, duel: Duel) -> str:
 
 
 def _told_apart(results: Results, duel: Duel) -> str:
-    """What auxiliary batch normalisation, or an end on real images, gives beyond its control."""
+    """What auxiliary batch normalisation, stratified batches or an end on real images give beyond
+    their control."""
     change, noun = duel.change, model_noun(results.grid, duel.key.model)
     facts = f"{interval(change)}, {p_value(duel.p_holm)}, exploratory"
     deed, rival = "Auxiliary batch normalisation", "the same batches and loss without it"
     if ends_on_real(duel.key.arm):
         deed, rival = "Ending on the real images alone", "training on both to the end"
+    elif norms_of(duel.key.arm) == STRATIFIED:
+        deed, rival = "Stratified batches and their loss", "batches drawn from all images"
     return (
         f"{deed} changed the macro F1 of {noun}{on_test(results)} at "
         f"{plain_arm(duel.key.arm)}{budget_note(duel.key)} by {points(change.value)} points "

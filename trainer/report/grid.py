@@ -173,7 +173,7 @@ def duel_section(results: Results) -> str:
         "What synthetic images give beyond what costs nothing, beyond as many real images, or "
         "beyond as many of the source that was named first, what a selection gives beyond as many "
         "images at random, what auxiliary batch normalisation gives beyond the same batches and "
-        "loss without it, and an end on real images beyond none. "
+        "loss without it, and what these, or an end on real images, give beyond the plain arm. "
         "Exploratory: p-values are corrected together with those of the grid's exploratory "
         "comparisons."
     )

@@ -117,7 +117,8 @@ figure img{max-width:100%;image-rendering:pixelated;border:1px solid var(--line)
 @media(min-width:720px){
  main{padding:36px 24px 80px}header,section{padding:28px 30px}h1{font-size:2.1rem}
  .facts{grid-template-columns:repeat(4,1fr)}.curves,.pairs{grid-template-columns:1fr 1fr}
- .mistakes,.classes{grid-template-columns:1fr 1fr}
+ .mistakes{grid-template-columns:1fr 1fr}
+ .classes{grid-template-columns:repeat(auto-fit,minmax(460px,1fr))}
   .confusions{grid-template-columns:repeat(auto-fill,minmax(310px,1fr))}.sheet img{height:56px}
 }
 @media print{

@@ -219,9 +219,10 @@ def test_a_control_of_the_same_source_is_no_comparison_of_sources(results: Calla
         "add:1+norms:stratified/updates": [0.55] * 4,
         "add:1+norms:aux/updates": [0.9] * 4,
     }
-    (first, second) = answers(results(cells))
+    (first, second, third) = answers(results(cells))
     assert "adding" in first
-    assert second.startswith("Auxiliary batch normalisation changed the macro F1 of the small CNN")
+    assert second.startswith("Stratified batches and their loss changed the macro F1 of the small")
+    assert third.startswith("Auxiliary batch normalisation changed the macro F1 of the small CNN")
 
 
 def test_without_additive_cells_it_is_about_what_was_done(results: Callable) -> None:
