@@ -3,6 +3,36 @@ supervised training on the same images; StableRep+ with the words; and shuffled 
 
     python -m trainer.experiments.stablerep --images data/digits-synthetic --real data/digits \\
         --no-mirror --out runs/stablerep
+
+Every run has the same images, updates, views per update, learning rate and changes of the images;
+only --method differs. A fifth of the captions are held out of all runs: their words must find their
+images among themselves (R-precision). Features are judged by a logistic head on --shots real images
+per class, mean over five draws; differences are taken within a seed, with 95 % intervals over
+seeds. Test images and real training images are the same for all seeds. Learning rate and crop suit
+small images and few updates; they were chosen for StableRep, which may favour it over SimCLR.
+
+Measured with --seeds 5 on 800 images of 100 captions (10 digits, 10 templates, 8 images each, by
+the embedded engine and the bundled checkpoint at cfg 3), 300 real test images, accuracy in %:
+
+                                   1 per class   5 per class
+    supervised                            94.1          97.2
+    stablerep+                            89.6          96.6
+    supcon                                88.7          96.8
+    stablerep                             86.5          96.4
+    simclr                                67.3          90.2
+    stablerep+, captions shuffled         61.1          86.7
+    stablerep, captions shuffled          60.7          86.6
+    random initialisation                 53.9          80.5
+
+StableRep against SimCLR +19.2 points (15.2 to 23.2) at 1 and +6.2 (4.6 to 7.9) at 5; against
+supervised, which knows the classes that the test asks for, -7.6 (-9.4 to -5.8) and -0.8 (-1.7 to
+0.1). StableRep+ against StableRep +3.1 (1.4 to 4.9) and +0.2 (-1.2 to 1.5). Words of held-out
+captions find their images in 79.9 % (72.8 to 87.0; chance 5.0), after a shuffle in 5.4 % (3.8 to
+7.0). Shuffled captions still teach a little: +6.8 points (-0.2 to 13.9) above random initialisation
+at 1 and +6.1 (3.3 to 8.8) at 5. Batch normalisation that has seen the images does not explain it:
+that alone gives -4.8 (-10.2 to 0.7) and -0.2 (-3.4 to 3.0).
+
+35 runs of about 70 s in one thread of a busy machine.
 """
 
 from __future__ import annotations

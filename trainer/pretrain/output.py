@@ -110,8 +110,9 @@ def write_result(
         name: value.detach().cpu().contiguous()
         for name, value in learner.backbone.state_dict().items()
     }
-    told = {"format": "pt", "model": config.model, "method": config.method}
-    write_atomically(out / WEIGHTS_FILE, save(state, metadata=told))
+    # One entry only: safetensors writes several in random order, and the same weights would be
+    # another file.
+    write_atomically(out / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
 
 
 def read_finished(out: Path) -> Finished:

@@ -23,10 +23,10 @@ from synthgrid.__main__ import main
 from trainer.errors import ConfigError, DataError
 from trainer.models.registry import model_spec
 from trainer.models.weights import find_weights, given_weights, load_backbone, weights_file
-from trainer.pretrain.checkpoint import CHECKPOINT
+from trainer.pretrain.checkpoint import CHECKPOINT, Position
 from trainer.pretrain.config import PretrainConfig, new_config
 from trainer.pretrain.networks import Learner, Projector, new_optimiser
-from trainer.pretrain.output import locked, open_out
+from trainer.pretrain.output import locked, open_out, write_result
 from trainer.pretrain.source import read_source
 from trainer.pretrain.training import batch_of, pretrain
 
@@ -256,6 +256,16 @@ def test_a_run_from_before_there_was_a_text_tower_is_still_the_same_run(
     path = tmp_path / "pre" / "config.json"
     assert not [name for name in json.loads(path.read_text())["config"] if "text" in name]
     assert open_out(tmp_path / "pre", quick(text_width=512), source) is False
+
+
+def test_the_same_weights_are_the_same_file(captioned: Path, tmp_path: Path) -> None:
+    source, found = read_source([captioned]), set()
+    learner, position = Learner(quick()), Position(1, [{"loss": 1.0, "knn": None}])
+    for number in range(8):
+        (tmp_path / str(number)).mkdir()
+        write_result(tmp_path / str(number), quick(), source, learner, position)
+        found.add((tmp_path / str(number) / "model.safetensors").read_bytes())
+    assert len(found) == 1
 
 
 def test_a_folder_of_something_else_is_left_alone(
