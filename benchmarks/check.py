@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--embedder", default="lite0")
+    parser.add_argument("--rounds", type=int, default=2, help="of which the quickest counts")
     options = parser.parse_args()
     count = 120 if options.quick else options.images
     classes = 4 if options.quick else options.classes
@@ -89,7 +90,7 @@ def main() -> None:
         bare: list[float] = []
         whole: list[float] = []
         before = 0.0
-        for _ in range(1 if options.quick else 2):
+        for _ in range(1 if options.quick else options.rounds):
             bare.append(bare_pass(files, embedder))
             before = before or peak_mb()
             started = time.perf_counter()

@@ -20,11 +20,11 @@ LONG = "a very long prompt of a {class} " + "with many more words " * 30
 TEMPLATES = f"a photo of a {{class}}\n{LONG}"
 
 
-def batch_graph(sampler, *, batch_size, batch_index=0, templates=TEMPLATES):
+def batch_graph(sampler, *, batch_size, batch_index=0, templates=TEMPLATES, checkpoint=NAME):
     """Our workflow up to the latents, on the test checkpoint."""
     graph = copy.deepcopy(GRAPH)
     ids = {node["class_type"]: node_id for node_id, node in graph.items()}
-    graph[ids["CheckpointLoaderSimple"]]["inputs"]["ckpt_name"] = NAME
+    graph[ids["CheckpointLoaderSimple"]]["inputs"]["ckpt_name"] = checkpoint
     graph[ids["SynthGridBatchLatent"]]["inputs"] |= {"width": 64, "height": 64}
     graph[ids["SynthGridPromptTemplates"]]["inputs"]["templates"] = templates
     graph[ids["SynthGridClassPromptBatcher"]]["inputs"] |= {
@@ -40,7 +40,7 @@ def batch_graph(sampler, *, batch_size, batch_index=0, templates=TEMPLATES):
     return graph | {"save": save_latent(ids["SamplerCustomAdvanced"])}, plan
 
 
-def stock_graph(sampler, prompt, seed):
+def stock_graph(sampler, prompt, seed, *, checkpoint=NAME):
     """ComfyUI's own default workflow for one image."""
     links = {
         "model": ["1", 0],
@@ -57,7 +57,7 @@ def stock_graph(sampler, prompt, seed):
         "denoise": 1.0,
     }
     return {
-        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": NAME}},
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": checkpoint}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"text": prompt, "clip": ["1", 1]}},
         "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}},
         "4": {

@@ -196,11 +196,19 @@ _Glance = tuple[np.ndarray, np.ndarray, np.ndarray]
 def glance(image: Image.Image, *, common_px: int, size_px: int) -> _Glance:
     """(equalised pixels uint8 [size_px,size_px,3], grey thumbnail uint8 [32,32], float32 [3] of
     lowest, highest and standard deviation) of an upright RGB image."""
-    values = np.asarray(image)
-    span = np.array([values.min(), values.max(), values.std()], dtype=np.float32)
     smooth = Image.Resampling.BOX if min(image.size) >= THUMB_PX else Image.Resampling.BILINEAR
     thumb = np.asarray(image.resize((THUMB_PX, THUMB_PX), smooth).convert("L"))
-    return equalised(image, common_px=common_px, size_px=size_px), thumb, span
+    return equalised(image, common_px=common_px, size_px=size_px), thumb, _span(image)
+
+
+def _span(image: Image.Image) -> np.ndarray:
+    """From the histogram, which is quicker than the pixels."""
+    counts = np.array(image.histogram()).reshape(3, 256).sum(axis=0)
+    levels, total = np.arange(256), counts.sum()
+    mean, square = counts @ levels / total, counts @ levels**2 / total
+    found = np.flatnonzero(counts)
+    deviation = np.sqrt(max(square - mean**2, 0.0))
+    return np.array([found[0], found[-1], deviation], dtype=np.float32)
 
 
 def equalised(image: Image.Image, *, common_px: int, size_px: int) -> np.ndarray:
@@ -210,4 +218,6 @@ def equalised(image: Image.Image, *, common_px: int, size_px: int) -> np.ndarray
     small.save(buffer, format="JPEG", quality=_QUALITY)
     with Image.open(buffer, formats=("JPEG",)) as coded:
         plain = coded.convert("RGB")
-    return np.asarray(plain.resize((size_px, size_px), Image.Resampling.BICUBIC))
+    if plain.width != size_px:
+        plain = plain.resize((size_px, size_px), Image.Resampling.BICUBIC)
+    return np.asarray(plain)
