@@ -10,17 +10,11 @@ with a dot in the middle does not fool.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
-A = TypeVar("A")
-B = TypeVar("B")
 THUMB_PX = 32
 HASH_DISTANCE = 12  # of 63 bits: finds 98% of random 90% crops; proposes one chance pair in 70,000
 # Edge correlation; on CIFAR-10 pairs of the same photograph are above, chance pairs below 0.45.
@@ -106,28 +100,18 @@ def _matches(
     best: dict[tuple[int, int], Match] = {}
     for mirrored, pairs in proposed.items():
         other = second[:, :, ::-1] if mirrored else second
-        chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
-        for chunk, values in _in_threads(partial(_promising, first, other), chunks):
+        for start in range(0, len(pairs), _CHUNK):
+            chunk = pairs[start : start + _CHUNK]
+            chunk = chunk[
+                edge_correlation(first[chunk[:, 0]], other[chunk[:, 1]], windows=_ROUGH)
+                >= _PROMISING
+            ]
+            values = edge_correlation(first[chunk[:, 0]], other[chunk[:, 1]])
             for (row, column), value in zip(chunk.tolist(), values.tolist(), strict=True):
                 known = best.get((row, column))
                 if value >= threshold and (known is None or value > known.correlation):
                     best[row, column] = Match(row, column, mirrored, min(value, 1.0))
     return sorted(best.values(), key=lambda match: (-match.correlation, match.first, match.second))
-
-
-def _promising(
-    first: np.ndarray, second: np.ndarray, pairs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the pairs that a rough alignment leaves, and their correlations."""
-    rough = edge_correlation(first[pairs[:, 0]], second[pairs[:, 1]], windows=_ROUGH)
-    pairs = pairs[rough >= _PROMISING]
-    return pairs, edge_correlation(first[pairs[:, 0]], second[pairs[:, 1]])
-
-
-def _in_threads(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
-    """The function of each item, in order. NumPy leaves the interpreter free meanwhile."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))
 
 
 def proposed_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -141,15 +125,12 @@ def _pairs_of(first: np.ndarray, second: np.ndarray, *, both_ways: bool) -> np.n
     a set and itself leaves out the same pairs the other way round."""
     rows, columns = (np.flatnonzero(each.std(axis=(1, 2)) >= _FLAT) for each in (first, second))
     first, second = first[rows], second[columns]
+    found: list[np.ndarray] = []
     whole = hash_signs(first), hash_signs(second)
-
-    def near(window: Window) -> list[np.ndarray]:
-        if window == WHOLE:
-            return list(_near(*whole))
-        found = list(_near(whole[0], hash_signs(second, window)))
-        return found + (list(_near(hash_signs(first, window), whole[1])) if both_ways else [])
-
-    found = [pairs for part in _in_threads(near, _ROUGH) for pairs in part]
+    for window in _ROUGH:
+        found += _near(whole[0], whole[1] if window == WHOLE else hash_signs(second, window))
+        if window != WHOLE and both_ways:
+            found += _near(hash_signs(first, window), whole[1])
     pairs = np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
     return np.stack([rows[pairs[:, 0]], columns[pairs[:, 1]]], axis=1)
 
