@@ -80,14 +80,11 @@ def choose(options: argparse.Namespace) -> int:
 
 def _samples(folder: Path, bank: PromptBank) -> dict[str, list[Sample]]:
     """The real training images of the bank's classes, under the bank's names."""
-    from comfy_nodes.labelset import folder_name
-    from trainer.data.dataset import quoted
+    from trainer.data.dataset import by_folder_name, quoted
     from trainer.errors import DataError
     from trainer.quality.images import load_real
 
-    names = {folder_name(label): label for label in bank.classes} | {
-        label: label for label in bank.classes
-    }
+    names = by_folder_name(bank.classes)
     found: dict[str, list[Sample]] = {}
     real = load_real(folder)
     for sample in real.train:
@@ -164,17 +161,10 @@ def _json(found: Sequence[Resolved], facts: dict[str, Any]) -> str:
             "meaning": each.best,
             "runner_up": each.runner_up,
             "images": len(each.samples),
-            "decision": None if each.decision is None else _decision(each),
+            "decision": None
+            if each.decision is None
+            else each.decision.numbers | {"share_low": each.decision.share_low},
         }
         for each in found
     ]
     return json.dumps(facts | {"classes": values}, indent=1, ensure_ascii=False)
-
-
-def _decision(found: Resolved) -> dict[str, float]:
-    decision = found.decision
-    assert decision is not None
-    values = {"score": decision.score, "share": decision.share, "share_low": decision.share_low}
-    if decision.runner_up >= 0:
-        values |= {"margin": decision.margin, "low": decision.low, "high": decision.high}
-    return values

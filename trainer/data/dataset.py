@@ -335,7 +335,7 @@ def _under_real_names(
     samples: Iterable[Sample], classes: tuple[str, ...], root: Path, *, source: str
 ) -> tuple[Sample, ...]:
     """The samples with labels spelled as in the real folders, sorted by class and file."""
-    names = {folder_name(name): name for name in classes} | {name: name for name in classes}
+    names = by_folder_name(classes)
 
     def real_name(label: str) -> str:
         label = unicodedata.normalize("NFC", label)
@@ -346,6 +346,12 @@ def _under_real_names(
         set(classes), set(_labels(renamed)), first="the real images", second=f"{root}"
     )
     return tuple(sorted(renamed, key=lambda sample: (sample.label, sample.file)))
+
+
+def by_folder_name(classes: Iterable[str]) -> dict[str, str]:
+    """The name of each class by itself, and by the name of a folder for it."""
+    classes = tuple(classes)
+    return {folder_name(name): name for name in classes} | {name: name for name in classes}
 
 
 def read_labelled(root: Path) -> tuple[tuple[Sample, ...], tuple[ImageRecord | None, ...]]:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comfy_nodes.labelset import ImageRecord, folder_name
-from trainer.data.dataset import Sample, quoted, read_class_folders, read_labelled
+from trainer.data.dataset import (
+    Sample,
+    by_folder_name,
+    quoted,
+    read_class_folders,
+    read_labelled,
+)
 from trainer.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -79,7 +85,7 @@ def load_made(folder: Path, classes: tuple[str, ...]) -> MadeImages:
     """
     if not folder.is_dir():
         raise DataError(f"synthetic folder {folder} does not exist; make it with: synthgrid run")
-    names = {folder_name(name): name for name in classes} | {name: name for name in classes}
+    names = by_folder_name(classes)
     found: list[tuple[Sample, Origin]] = []
     others: list[Sample] = []
     for sample, record in zip(*read_labelled(folder), strict=True):

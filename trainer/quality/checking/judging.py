@@ -84,6 +84,11 @@ def judge(
     embedder: Embedder,
     config: CheckConfig,
 ) -> Judged:
+    """Every score of the images that `whole`, bool [n], says could be decoded.
+
+    `train`, `test` and `seen` are what is known of the real training and test images and of the n
+    synthetic ones.
+    """
     rows = np.flatnonzero(whole)
     samples, origins = [made.samples[row] for row in rows], [made.origins[row] for row in rows]
     seen = seen if len(rows) == len(seen) else seen.take(rows)

@@ -31,6 +31,14 @@ class Decision:
     images: int
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """What it rests on, for a file; the margin where there are two meanings."""
+        found = {"score": self.score, "share": self.share}
+        if self.runner_up < 0:
+            return found
+        return found | {"margin": self.margin, "low": self.low, "high": self.high}
+
+    @property
     def is_clear(self) -> bool:
         """Whether the images decide: the interval of the margin excludes 0, and more than two
         thirds of the images agree, at 95%."""

@@ -128,7 +128,7 @@ def with_definitions(
             **scorer,
             "images": len(each.samples),
             "fingerprint": fingerprint(each.samples),
-            **_numbers(each.decision),
+            **{name: round(value, 4) for name, value in each.decision.numbers.items()},
         }
         for each in results
         if each.outcome == "chosen" and each.decision is not None
@@ -139,10 +139,3 @@ def with_definitions(
         classes=dict(bank.classes) | classes,
         provenance=provenance | ({CHOSEN: chosen} if chosen else {}),
     )
-
-
-def _numbers(decision: Decision) -> dict[str, Any]:
-    values = {"score": decision.score, "share": decision.share}
-    if decision.runner_up >= 0:
-        values |= {"margin": decision.margin, "low": decision.low, "high": decision.high}
-    return {name: round(value, 4) for name, value in values.items()}
