@@ -54,6 +54,7 @@ def choose(options: argparse.Namespace) -> int:
     """Prints a table and writes the bank."""
     from comfy_nodes.labelset import write_atomically
     from comfy_nodes.prompt_bank import bank_text, read_prompt_bank
+    from trainer.errors import ConfigError
     from trainer.progress import Progress
     from trainer.quality.meanings.resolve import resolve, with_definitions
 
@@ -69,6 +70,8 @@ def choose(options: argparse.Namespace) -> int:
     out = options.out.expanduser() if options.out else path
     text = bank_text(with_definitions(bank, found, scorer=facts)).encode("utf-8")
     if not out.exists() or out.read_bytes() != text:
+        if options.out and out.exists() and not out.samefile(path):
+            raise ConfigError(f"{out} holds something else and is kept; give another --out")
         write_atomically(out, text)
     if options.page:
         from trainer.report.meanings import write_meanings_page

@@ -287,6 +287,17 @@ def test_out_leaves_the_bank_as_it_is(command: list[str], tmp_path: Path) -> Non
     assert read_prompt_bank(tmp_path / "new" / "bank.json").classes["crane"].definition == BIRD
 
 
+def test_out_never_replaces_another_file(
+    command: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "other.json").write_text("mine", encoding="utf-8")
+    assert main([*command, "--out", str(tmp_path / "other.json")]) == 1
+    assert "other.json holds something else and is kept" in caplog.text
+    assert (tmp_path / "other.json").read_text(encoding="utf-8") == "mine"
+    for _ in range(2):  # the same again is no other
+        assert main([*command, "--out", str(tmp_path / "new.json")]) == 0
+
+
 def test_usage_and_folders_without_these_classes_are_refused(
     command: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
