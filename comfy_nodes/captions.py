@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +35,7 @@ LONGEST_CAPTION = 20_000  # characters
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _HALF = re.compile("[\ud800-\udfff]")  # also what stands for a byte that is not UTF-8
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _EXPECTED = '{"caption": "...", "label": "..."}, the label optional'
 # (number of the line, caption, label or "")
 _Found = Iterable[tuple[int, str, str]]
@@ -59,20 +60,27 @@ class Captions:
         digest: str = "",
     ) -> None:
         """`pairs` are (caption, label), of whole characters."""
-        text, self._ends, self._label_numbers = bytearray(), array("Q"), array("I")
+        self._text, self._ends, self._label_numbers = bytearray(), array("Q"), array("I")
         numbers: dict[str, int] = {}
-        hashed = hashlib.sha256()
         for caption, label in pairs:
-            data, name = caption.encode("utf-8"), label.encode("utf-8")
-            hashed.update(b"%d %d " % (len(data), len(name)) + data + name)
-            text += data
-            self._ends.append(len(text))
+            self._text += caption.encode("utf-8")
+            self._ends.append(len(self._text))
             self._label_numbers.append(numbers.setdefault(label, len(numbers)))
-        self._text = bytes(text)
         self.labels = tuple(numbers)
         self.total = len(self._ends) if total is None else total
         self.first = first
-        self.digest = digest or hashed.hexdigest()
+        self.digest = digest or self._digest()
+
+    def _digest(self) -> str:
+        """The SHA-256 of captions, labels and order, equal on every machine."""
+        hashed = hashlib.sha256(json.dumps([len(self._ends), self.labels]).encode("ascii"))
+        hashed.update(self._text)
+        for numbers in (self._ends, self._label_numbers):
+            ordered = array(numbers.typecode, numbers)
+            if sys.byteorder == "big":
+                ordered.byteswap()
+            hashed.update(ordered)
+        return hashed.hexdigest()
 
     @property
     def held(self) -> int:
@@ -216,9 +224,9 @@ def _problem(caption: str, label: str) -> str:
         return "there is no caption; write one, or delete the line"
     if len(caption) > LONGEST_CAPTION:
         return f"{len(caption)} characters; a caption has at most {LONGEST_CAPTION}"
-    if _HALF.search(caption) or _HALF.search(label):
-        return "this is not UTF-8 text; save the file as UTF-8"
-    if odd := _CONTROL.search(caption) or _CONTROL.search(label):
+    if odd := _ODD.search(caption) or _ODD.search(label):
+        if _HALF.search(caption + label):
+            return "this is not UTF-8 text; save the file as UTF-8"
         return f"the control character {odd.group()!a}; give plain text"
     return ""
 
