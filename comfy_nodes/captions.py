@@ -91,8 +91,8 @@ class Captions:
         place = (number - self.first) % self.total
         if place >= self.held:
             raise PlanError(
-                f"caption {number} is not in this part of the captions, which has {self.held} "
-                f"from {self.first} on; queue the workflow again"
+                f"caption {number} is not in this part, which has {self.held} of {self.total} from "
+                f"{self.first} on, for one batch; give all captions, and leave part empty"
             )
         return place
 

@@ -227,8 +227,8 @@ def _existing(plan: AnyPlan, folder: str) -> set[int]:
 
 def _plan(asked: Any) -> tuple[AnyPlan, int, int]:
     """(plan, batch size, batch index) from widget values, read by the nodes themselves."""
-    batcher = _part(asked, "batcher")
     entries, texts = _sources(asked)
+    batcher = _part(asked, "batcher")
     plan = plan_of(
         entries,
         texts,

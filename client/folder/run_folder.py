@@ -311,7 +311,7 @@ class RunFolder:
         if captions is None:
             return
         if not path.exists():
-            write_atomically(path, b"".join(line.encode("utf-8") for line in captions.lines()))
+            write_atomically(path, (line.encode("utf-8") for line in captions.lines()))
         elif read_captions(path) != captions:
             raise FolderError(
                 f"{path} has other captions; move it away, or give another folder with --out"
