@@ -131,11 +131,13 @@ def _workflow_and_plan(root: Path, value: Mapping[str, Any]) -> tuple[Workflow, 
     workflow = parse_workflow(value["workflow"], source=str(root / GENERATION))
     if not is_caption_plan(value["plan"]):
         return workflow, GenerationPlan.from_dict(value["plan"])
-    if (root / CAPTIONS).exists():
+    if not workflow.has_typed_captions:
+        if not (root / CAPTIONS).exists():
+            raise PlanError(f"{CAPTIONS} beside it, with the captions of the plan, does not exist")
         workflow = replace(workflow, captions=read_captions(root / CAPTIONS))
-    planned = workflow.plan()  # with captions that are typed into the graph, or those of the file
+    planned = workflow.plan()
     if not isinstance(planned, CaptionPlan):
-        raise PlanError(f"its plan has captions and its workflow has none, without {CAPTIONS}")
+        raise PlanError("its plan has captions, and its workflow has none")
     return workflow, caption_plan_from(value["plan"], planned.captions)
 
 

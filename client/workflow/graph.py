@@ -99,6 +99,12 @@ class Workflow:
             return None
         return str(link[0])
 
+    @property
+    def has_typed_captions(self) -> bool:
+        """Whether the graph itself holds the captions."""
+        node_id = self.captions_id
+        return node_id is not None and bool(str(self.value(node_id, "captions", "")).strip())
+
     def check_nodes(self) -> None:
         """Raises WorkflowError if a node of the plan, or the saver, is missing or there twice."""
         texts = (CLASS_LIST, TEMPLATES) if self.captions_id is None else (CAPTIONS,)
@@ -221,6 +227,11 @@ class Workflow:
             raise WorkflowError(
                 f"{self.name_of(node_id)} reads the captions from a file on the server; "
                 "give them to the client: --captions FILE"
+            )
+        if self.graph[batcher]["inputs"].get("templates") != [node_id, 1]:
+            raise WorkflowError(
+                f"{self.name_of(batcher)} has captions and other templates; connect its "
+                f"'templates' to {self.name_of(node_id)}, too"
             )
         try:
             return CaptionPlan(

@@ -133,10 +133,23 @@ def test_a_folder_without_its_captions_or_with_others_is_damaged(files, server, 
     with pytest.raises(FolderError, match=r"captions\.jsonl has other captions; move it away"):
         run_plan(_workflow(), server, out)
     (out / "captions.jsonl").unlink()
-    with pytest.raises(FolderError, match="is damaged"):
+    with pytest.raises(FolderError, match=r"damaged \(captions\.jsonl beside it.* does not exist"):
         read_generation(out)
     assert run(files, server, out, "--per-prompt", "2") == 0
     assert (out / "captions.jsonl").read_bytes() == kept
+
+
+def test_a_folder_of_captions_typed_into_the_workflow_needs_no_file(server, tmp_path):
+    graph = json.loads(json.dumps(_workflow().graph))
+    (node,) = (node for node in graph.values() if node["class_type"] == "SynthGridCaptions")
+    node["inputs"] |= {"captions": "a fox\na hen", "label": "birds"}
+    out, path = tmp_path / "set", tmp_path / "typed.json"
+    path.write_text(json.dumps(graph), encoding="utf-8")
+    assert main(["run", str(path), "--server", server, "--out", str(out)]) == 0
+    assert main(["extend", str(out), "--per-prompt", "3", "--server", server]) == 0
+    assert not (out / "captions.jsonl").exists()
+    assert prompts(out) == ["a fox", "a hen"] * 3
+    assert main(["verify", str(out)]) == 0
 
 
 def _workflow():

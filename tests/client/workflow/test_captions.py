@@ -8,6 +8,7 @@ import pytest
 from client.errors import WorkflowError
 from client.workflow.graph import parse_workflow
 from client.workflow.options import Options, patch
+from client.workflow.overrides import with_settings
 from comfy_nodes.caption_plan import CaptionPlan
 from comfy_nodes.captions import Captions, parse_captions
 from comfy_nodes.nodes_captions import CaptionsNode
@@ -109,6 +110,26 @@ def test_what_belongs_to_classes_is_refused_beside_captions(option, value):
         Options(captions=CAPTIONS, **{option: value})
     with pytest.raises(WorkflowError, match="makes images of captions, which take no --"):
         patch(with_node(), Options(**{option: value}))
+
+
+def test_captions_with_the_templates_of_classes_are_refused():
+    graph = json.loads(json.dumps(with_node().graph))
+    graph["2"] = stub_workflow().graph["2"]
+    graph["3"]["inputs"]["templates"] = ["2", 0]
+    with pytest.raises(WorkflowError, match="node 3 has captions and other templates; connect"):
+        parse_workflow(graph).plan()
+
+
+def test_no_other_input_is_set_beside_a_file_of_captions():
+    workflow = patch(stub_workflow(), OPTIONS)
+    changed = with_settings(workflow, ["Captions.negative_prompt=text"])
+    assert changed.plan().negative_prompt == "text"
+    for name in ("captions", "label", "path"):
+        with pytest.raises(WorkflowError, match=f"--captions says what '{name}' is"):
+            with_settings(workflow, [f"Captions.{name}=x"])
+    assert with_settings(with_node(), ["1.captions=one"]).plan().captions.total == 1
+    with pytest.raises(WorkflowError, match="the client itself sets 'part'"):
+        with_settings(with_node(), ["1.part=x"])
 
 
 def test_a_node_that_needs_the_classes_is_named():
