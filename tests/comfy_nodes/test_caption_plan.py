@@ -15,6 +15,7 @@ from comfy_nodes.caption_plan import (
 from comfy_nodes.captions import Captions, parse_captions
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import MAX_SEED, GenerationPlan, PromptTemplates, parse_classes
+from comfy_nodes.subfolders import SubfolderPattern
 
 PAIRS = [("a dog", "dog"), ("{a|b} __x__", "odd"), ("a dog in snow", "dog")]
 
@@ -123,6 +124,11 @@ def test_a_plan_is_read_back_with_its_captions_and_with_no_others():
     assert again == plan(negative_prompt="text")
     with pytest.raises(PlanError, match="other captions: 2, SHA-256"):
         caption_plan_from(values, Captions(PAIRS[:2]))
+
+
+def test_a_folder_named_after_the_template_has_a_name_for_captions_too():
+    made = plan()
+    assert SubfolderPattern("{template}/{label}").parent(made.row(0), made.plan_id) == "no template"
 
 
 def test_a_batcher_takes_captions_with_their_own_prompts_alone():

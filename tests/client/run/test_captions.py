@@ -3,16 +3,20 @@
 Covers: client.workflow.captions.
 """
 
+import argparse
 import json
 
 import pytest
 
 from client.__main__ import main
+from client.commands.sweeping import add_sweep_options, make_samples
 from client.errors import FolderError
 from client.folder.run_folder import read_generation
+from client.run.regenerate import Failing, failing
 from client.run.runner import run_plan
 from client.run.status import status
 from client.workflow.options import Options, patch
+from comfy_nodes.caption_plan import CaptionPlan
 from comfy_nodes.captions import Captions, read_captions
 from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
 from tests.client.helpers import read_records, stub_workflow
@@ -150,6 +154,25 @@ def test_a_folder_of_captions_typed_into_the_workflow_needs_no_file(server, tmp_
     assert not (out / "captions.jsonl").exists()
     assert prompts(out) == ["a fox", "a hen"] * 3
     assert main(["verify", str(out)]) == 0
+
+
+def test_what_was_rejected_again_and_again_is_named_by_its_caption():
+    plan = CaptionPlan(Captions([("a fox", "fox"), ("a hen", "hen"), ("a cub", "fox")]), "", 4)
+    assert failing(plan, [0, 3, 1]) == [
+        Failing("fox", "a fox", 2, 8),
+        Failing("hen", "a hen", 1, 4),
+    ]
+
+
+def test_a_sweep_makes_an_image_of_each_caption_in_each_setting(files, server, tmp_path):
+    parser = argparse.ArgumentParser()
+    add_sweep_options(parser)
+    given = ["--sweep", str(files[0]), "--vary", "StubImages.seconds=0,0.001", "--server", server]
+    out = tmp_path / "sweep"
+    args = parser.parse_args([*given, "--captions", str(files[1]), "--out", str(out)])
+    made = make_samples(args)
+    assert len(made) == 2
+    assert all(prompts(folder) == ODD for folder in made.values())
 
 
 def _workflow():
