@@ -18,6 +18,7 @@ TITLES = {
 }
 
 WITH_A_PLAN = sorted(set(TITLES) - {"bank_from_text"})  # that one makes no images
+WITH_CAPTIONS = ("sd15_captions",)  # and no classes
 
 
 def api(name: str) -> Path:
