@@ -181,7 +181,9 @@ class RunFolder:
             names = {each.name for each in self.root.iterdir()} if self.exists else set()
         except OSError as error:
             raise FolderError(f"cannot read {self.root}: {error.strerror or error}") from error
-        visible = sorted(name for name in names if not name.startswith("."))
+        # Captions come first: without the rest, a run was killed, or somebody put them there.
+        ours = {CAPTIONS} if self.workflow.captions is not None else set()
+        visible = sorted(name for name in names - ours if not name.startswith("."))
         if GENERATION in names:
             self._refuse_other_run(self._read())
         elif visible and METADATA not in names:

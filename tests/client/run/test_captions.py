@@ -15,6 +15,7 @@ from client.folder.run_folder import read_generation
 from client.run.regenerate import Failing, failing
 from client.run.runner import run_plan
 from client.run.status import status
+from client.workflow.graph import parse_workflow
 from client.workflow.options import Options, patch
 from comfy_nodes.caption_plan import CaptionPlan
 from comfy_nodes.captions import Captions, read_captions
@@ -141,6 +142,20 @@ def test_a_folder_without_its_captions_or_with_others_is_damaged(files, server, 
         read_generation(out)
     assert run(files, server, out, "--per-prompt", "2") == 0
     assert (out / "captions.jsonl").read_bytes() == kept
+
+
+def test_captions_that_a_killed_run_left_alone_in_the_folder_are_its_own(files, server, tmp_path):
+    workflow = json.loads(files[0].read_text(encoding="utf-8"))
+    for name, made in (("set", 0), ("other", 1)):
+        out = tmp_path / name
+        out.mkdir()
+        text = "".join(_workflow().captions.lines()) if name == "set" else '{"caption": "a hen"}'
+        (out / "captions.jsonl").write_text(text, encoding="utf-8")
+        with pytest.raises(FolderError, match="holds 1 things that SynthGrid did not write"):
+            run_plan(parse_workflow(workflow), server, out)
+        assert run(files, server, out) == made
+        assert (out / "captions.jsonl").read_text(encoding="utf-8") == text
+    assert prompts(tmp_path / "set") == ODD
 
 
 def test_a_folder_of_captions_typed_into_the_workflow_needs_no_file(server, tmp_path):
