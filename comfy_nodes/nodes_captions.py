@@ -80,25 +80,20 @@ class CaptionsNode:
         if path is None or label is None:
             return float("nan")
         try:
-            return repr(_from_file(path, label)) if path.strip() else ""
+            return repr(queued_captions("", path, label)) if path.strip() else ""
         except SynthGridError as error:
             return str(error)
 
     @classmethod
-    def VALIDATE_INPUTS(
-        cls,
-        captions: str | None = None,
-        path: str | None = None,
-        label: str | None = None,
-        part: str | None = "",
-    ) -> bool | str:
-        """Refuses what cannot be read before anything is queued; None comes over a link."""
-        if path is None or label is None or part is None:
-            return True
-        if captions is None and not path.strip():
+    def VALIDATE_INPUTS(cls, captions: str | None = None, path: str | None = None) -> bool | str:
+        """Refuses what cannot be read before anything is queued; None comes over a link.
+
+        ComfyUI repeats the answer for every input that is named here, hence only these.
+        """
+        if path is None or (captions is None and not path.strip()):
             return True
         try:
-            queued_captions(captions or "", path, label, part)
+            queued_captions(captions or "", path, "")
         except SynthGridError as error:
             return str(error)
         return True
@@ -117,9 +112,10 @@ class CaptionsNode:
 
 def queued_captions(captions: str, path: str, label: str, part: str = "") -> Captions:
     """The captions that a node's values name. Raises as `CaptionsNode.read` does."""
-    if path.strip():
-        return _from_file(path, label)
-    return part_of(captions, part) if part.strip() else _typed(captions, label)
+    if part.strip() and not path.strip():
+        return part_of(captions, part)
+    label = label.strip() or DEFAULT_LABEL
+    return _from_file(path, label) if path.strip() else _typed(captions, label)
 
 
 @lru_cache(maxsize=2)

@@ -84,7 +84,7 @@ def test_a_file_in_the_input_folder_is_read_and_takes_the_place_of_the_text(inpu
     (inputs / "c.csv").write_text("caption,label\na fox,fox\n", encoding="utf-8")
     captions, _ = call("SynthGridCaptions", **widgets(path="c.csv"))
     assert captions == read_captions(inputs / "c.csv")
-    assert CaptionsNode.VALIDATE_INPUTS(captions="", path="c.csv", label="", part="") is True
+    assert CaptionsNode.VALIDATE_INPUTS(captions="", path="c.csv") is True
     before = CaptionsNode.IS_CHANGED(captions="", path="c.csv", label="", negative_prompt="")
     (inputs / "c.csv").write_text("caption,label\na cat,cat\n", encoding="utf-8")
     os.utime(inputs / "c.csv", ns=(1, 1))
@@ -99,7 +99,7 @@ def test_a_file_outside_the_input_folder_is_never_read(inputs, tmp_path, path):
     (inputs / "link.txt").symlink_to(tmp_path / "secret.txt")
     with pytest.raises(LabelsetError):
         call("SynthGridCaptions", **widgets(path=path))
-    answer = CaptionsNode.VALIDATE_INPUTS(captions="", path=path, label="", part="")
+    answer = CaptionsNode.VALIDATE_INPUTS(captions="", path=path)
     assert isinstance(answer, str)
     assert "secret\n" not in answer
 
@@ -115,12 +115,11 @@ def test_a_file_of_captions_may_be_larger_than_a_list_but_has_a_limit(inputs, mo
 
 def test_what_cannot_be_read_is_refused_before_it_is_queued():
     check = CaptionsNode.VALIDATE_INPUTS
-    assert check(captions=TEXT, path="", label="", part="") is True
-    assert check(captions=None, path="", label="") is True  # comes over a link
-    assert check(captions="", path=None, label="") is True
-    assert "no captions" in check(captions=" ", path="", label="")
-    assert "does not exist" in check(captions=TEXT, path="/nowhere/c.txt", label="")
-    assert "part is written by" in check(captions=TEXT, path="", label="", part="x")
+    assert check(captions=TEXT, path="") is True
+    assert check(captions=None, path="") is True  # comes over a link
+    assert check(captions="", path=None) is True
+    assert "no captions" in check(captions=" ", path="")
+    assert "does not exist" in check(captions=TEXT, path="/nowhere/c.txt")
 
 
 def asked(**more):
