@@ -5,12 +5,17 @@
 1,000 classes x 1,000 images: a million rows, each with one of its class's 200 contexts, beside a
 plan whose classes share 200. Memory is what the rows add to the plan at its peak: they are made one
 at a time, so it must not grow with their number.
+
+Then a file of a million captions, as text and as JSON lines: how long it takes to read, what it
+holds in memory beside its own size, rows per second, and what one job of 64 rows is sent.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import tempfile
 import time
 import tracemalloc
 from pathlib import Path
@@ -18,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from comfy_nodes.caption_plan import CaptionPlan  # noqa: E402
+from comfy_nodes.captions import read_captions  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates  # noqa: E402
 from comfy_nodes.prompt_bank import ClassBank  # noqa: E402
 
@@ -35,7 +42,7 @@ def make_plan(classes: int, per_class: int, contexts: int, *, own: bool) -> Gene
     return GenerationPlan(tuple(map(ClassEntry, names)), texts, per_class)
 
 
-def rows_per_s(plan: GenerationPlan) -> float:
+def rows_per_s(plan: GenerationPlan | CaptionPlan) -> float:
     """How many rows are made in a second, all of them once."""
     start = time.perf_counter()
     for _ in plan:
@@ -51,6 +58,40 @@ def memory(plan: GenerationPlan, rows: int) -> float:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 1e6
+
+
+def write_captions(folder: Path, count: int) -> tuple[Path, Path]:
+    """(text, JSON lines) of different captions of 60 characters; the lines have labels."""
+    captions = [
+        f"photo {number:09} of a market street in the rain, 街角, seen from above"
+        for number in range(count)
+    ]
+    text, lines = folder / "captions.txt", folder / "captions.jsonl"
+    text.write_text("\n".join(captions), encoding="utf-8")
+    pairs = ({"caption": each, "label": f"l{n % 100}"} for n, each in enumerate(captions))
+    with lines.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(each, ensure_ascii=False) + "\n" for each in pairs)
+    return text, lines
+
+
+def captions(count: int) -> None:
+    """Prints how files of captions are read and planned."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_captions(Path(folder), count):
+            start = time.perf_counter()
+            plan = CaptionPlan(read_captions(path))
+            seconds = time.perf_counter() - start
+            speed = rows_per_s(plan)
+            tracemalloc.start()
+            read_captions(path)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            sent = len("".join(plan.captions.part(count // 2, 64).lines()))
+            print(
+                f"{path.name:16} {count:9,} captions, {path.stat().st_size / 1e6:5.1f} MB, read in "
+                f"{seconds:4.1f} s, peak {peak / 1e6:5.1f} MB; {speed:8,.0f} rows/s; a job of 64: "
+                f"{sent:,} characters"
+            )
 
 
 def main() -> None:
@@ -73,6 +114,7 @@ def main() -> None:
     print(f"own / shared: {speeds['own contexts'] / speeds['shared contexts']:.2f}")
     for rows in (len(plan) // 10, len(plan) // 5):
         print(f"memory that the first {rows:,} rows add: {memory(plan, rows):.1f} MB")
+    captions(1000 if quick else 1_000_000)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 from . import (
     nodes_bank,
     nodes_batcher,
+    nodes_captions,
     nodes_images,
     nodes_prompts,
     nodes_real,
@@ -14,7 +15,15 @@ from . import (
     routes,
 )
 
-_MODULES = (nodes_prompts, nodes_batcher, nodes_sampling, nodes_real, nodes_images, nodes_bank)
+_MODULES = (
+    nodes_prompts,
+    nodes_batcher,
+    nodes_sampling,
+    nodes_real,
+    nodes_images,
+    nodes_bank,
+    nodes_captions,
+)
 
 NODE_CLASS_MAPPINGS = {
     name: node for module in _MODULES for name, node in module.NODE_CLASS_MAPPINGS.items()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 AVERAGE, CONCAT = "ConditioningAverage", "ConditioningConcat"
+MOST_TOKENS = 2**20  # of all rows of a batch together: 3 GiB in SD1.5's width of 768
 # Nodes after which no conditioning comes: what follows them in a graph works on latents and images.
 _LAST = ("Guider", "Sampler")
 
@@ -25,11 +26,21 @@ def stack_conditionings(conditionings: Sequence[list[Any]]) -> list[Any]:
 
     Rows of different lengths are repeated up to their least common multiple. For attention that is
     the same as the row by itself: repeating every key and value changes no weighted mean.
+
+    Raises:
+        PlanError: that makes more than MOST_TOKENS, as very long prompts of many lengths do.
     """
     import torch
 
     tensors = [conditioning[0][0] for conditioning in conditionings]
-    length = math.lcm(*(tensor.shape[1] for tensor in tensors))
+    lengths = sorted({tensor.shape[1] for tensor in tensors})
+    length = math.lcm(*lengths)
+    if len(lengths) > 1 and length * len(tensors) > MOST_TOKENS:
+        raise PlanError(
+            f"the prompts of this batch have {', '.join(map(str, lengths))} tokens, and repeating "
+            f"them to one length would take {length} for each image; shorten the longest prompts, "
+            "or set batch_size to 1"
+        )
     rows = torch.cat([tensor.repeat(1, length // tensor.shape[1], 1) for tensor in tensors])
     extras = dict(conditionings[0][0][1])
     pooled = [conditioning[0][1].get("pooled_output") for conditioning in conditionings]

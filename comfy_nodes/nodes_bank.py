@@ -8,7 +8,8 @@ from typing import Any
 
 from . import host, paths
 from .bank_answers import bank_from_text
-from .errors import LabelsetError, SynthGridError
+from .captions import Captions
+from .errors import LabelsetError, PlanError, SynthGridError
 from .labelset import write_atomically
 from .listing import listing
 from .nodes_prompts import CATEGORY
@@ -81,15 +82,20 @@ class SaveBank:
         return True
 
     def save(
-        self, text: str, classes: Sequence[ClassEntry], file: str, overwrite: bool
+        self, text: str, classes: Sequence[ClassEntry] | Captions, file: str, overwrite: bool
     ) -> dict[str, Any]:
         """(bank, summary), also for the browser.
 
         Raises:
-            PlanError: the text holds no bank and no answers about the classes.
+            PlanError: the text holds no bank and no answers about the classes, or there are
+                captions instead of classes.
             LabelsetError: the file is not inside the output folder, cannot be written, or holds
                 another bank and `overwrite` is off.
         """
+        if isinstance(classes, Captions):
+            raise PlanError(
+                "captions have no prompt bank; connect SynthGrid Class List to 'classes'"
+            )
         path = paths.file_in_output(file, SUFFIX)
         bank, dropped = bank_from_text(text, classes, {"made_by": "SynthGrid Save Bank"})
         written = bank_text(bank)

@@ -8,6 +8,8 @@ from typing import Any
 
 from . import host, paths
 from .attempts import parse_rows
+from .caption_plan import AnyPlan, CaptionPrompts, plan_of
+from .captions import Captions
 from .errors import LabelsetError, PlanError
 from .nodes_prompts import BATCHER, CATEGORY
 from .plan import (
@@ -16,7 +18,6 @@ from .plan import (
     MOST_PER_CLASS,
     MOST_PER_PROMPT,
     ClassEntry,
-    GenerationPlan,
     ImageSpec,
     PromptTemplates,
 )
@@ -34,7 +35,7 @@ class PromptBatch:
     noise.
     """
 
-    plan: GenerationPlan
+    plan: AnyPlan
     specs: tuple[ImageSpec, ...]
     batch_index: int
     batch_count: int
@@ -85,7 +86,8 @@ class ClassPromptBatcher:
             30,
             1,
             MOST_PER_CLASS,
-            "Images for each class. Raising it later keeps the existing images.",
+            "Images for each class. Raising it later keeps the existing images. Not used with "
+            "captions, of which images_per_prompt are made.",
         )
         size = number(
             8, 1, MOST_PER_BATCH, "Images per sampler call: as many as fit in the GPU's memory."
@@ -100,7 +102,8 @@ class ClassPromptBatcher:
             1,
             1,
             MOST_PER_PROMPT,
-            "Images that share a prompt, each with its own seed. 1 draws a prompt for every image.",
+            "Images that share a prompt, each with its own seed. 1 draws a prompt for every image. "
+            "With captions: images of each caption.",
         )
         only = (
             "Leave this empty for the whole batch. Numbers such as '3, 7' make only those images "
@@ -112,10 +115,13 @@ class ClassPromptBatcher:
             "only missing images are made: set batch_index to 0 and queue again to finish an "
             "interrupted run. Images that a check has set aside are made with other seeds."
         )
-        templates = "From SynthGrid Prompt Templates."
+        templates = "From SynthGrid Prompt Templates or Captions."
         return {
             "required": {
-                "classes": ("SYNTHGRID_CLASSES", {"tooltip": "From SynthGrid Class List."}),
+                "classes": (
+                    "SYNTHGRID_CLASSES",
+                    {"tooltip": "From SynthGrid Class List or Captions."},
+                ),
                 "templates": ("SYNTHGRID_TEMPLATES", {"tooltip": templates}),
                 "images_per_class": ("INT", per_class),
                 "batch_size": ("INT", size),
@@ -147,8 +153,8 @@ class ClassPromptBatcher:
 
     def select(
         self,
-        classes: tuple[ClassEntry, ...],
-        templates: PromptTemplates,
+        classes: tuple[ClassEntry, ...] | Captions,
+        templates: PromptTemplates | CaptionPrompts,
         images_per_class: int,
         batch_size: int,
         plan_seed: int,
@@ -163,7 +169,7 @@ class ClassPromptBatcher:
             PlanError: the classes or templates make no plan. Outside ComfyUI, which alone can skip
                 nodes, also if nothing is left to make.
         """
-        plan = GenerationPlan(classes, templates, images_per_class, plan_seed, images_per_prompt)
+        plan = plan_of(classes, templates, images_per_class, plan_seed, images_per_prompt)
         count = plan.batch_count(batch_size)
         if batch_index >= count:
             text = _past_the_end(plan, batch_index, count, resume_folder)
@@ -183,7 +189,7 @@ class ClassPromptBatcher:
         return {"ui": {"text": [summary]}, "result": (batch, summary)}
 
 
-def _past_the_end(plan: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:
+def _past_the_end(plan: AnyPlan, batch_index: int, count: int, resume_folder: str) -> str:
     """What is so after the last batch; what exists is known only of the folder to resume."""
     past = (
         f"batch_index {batch_index} is past the last batch "
@@ -205,9 +211,7 @@ def _nothing(text: str) -> dict[str, Any] | None:
     return None if blocker is None else {"ui": {"text": [text]}, "result": (blocker, text)}
 
 
-def _missing(
-    plan: GenerationPlan, specs: tuple[ImageSpec, ...], folder: str
-) -> tuple[ImageSpec, ...]:
+def _missing(plan: AnyPlan, specs: tuple[ImageSpec, ...], folder: str) -> tuple[ImageSpec, ...]:
     """The rows without an image anywhere below the folder; all rows if no folder is named.
 
     A row whose image was rejected there gets the attempt after that, or the one that `only` named
@@ -225,7 +229,7 @@ def _missing(
     )
 
 
-def _only(plan: GenerationPlan, specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
+def _only(plan: AnyPlan, specs: tuple[ImageSpec, ...], only: str) -> tuple[ImageSpec, ...]:
     """The rows of the batch that `only` names, at their attempts; all rows if it is blank."""
     if not only.strip():
         return specs

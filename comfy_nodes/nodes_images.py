@@ -166,7 +166,7 @@ class LabelledImageSaver:
                 "from this batch; connect SynthGrid Batch Latent to the sampler, with nothing in "
                 "between that repeats or drops images"
             )
-        folder_names(entry.name for entry in batch.plan.classes)
+        folder_names(batch.plan.labels)
         how = ImageFormat(format, compress_level, quality)
         target = _Target(paths.folder_in_output(folder), SubfolderPattern(subfolders), batch)
         settings = _settings(prompt or {}, unique_id, images)

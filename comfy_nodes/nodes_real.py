@@ -109,7 +109,7 @@ class RealImageLatent:
                 files[spec.label],
                 plan_seed=plan.seed,
                 label=spec.label,
-                position=spec.index // len(plan.classes),
+                position=plan.source_position(spec.index),
             )
             for spec in batch.specs
         ]

@@ -19,6 +19,7 @@ from .errors import LabelsetError
 
 ROOTS_VARIABLE = "SYNTHGRID_ROOTS"
 LARGEST_LIST = 4 * 2**20  # bytes of a list of classes, templates, contexts or styles
+LARGEST_CAPTIONS = 512 * 2**20  # bytes of a file of captions
 
 
 def folder_in_output(folder: str) -> Path:
@@ -79,11 +80,11 @@ def folder_in_input(folder: str) -> Path:
     return path
 
 
-def list_to_read(text: str) -> Path:
+def list_to_read(text: str, *, largest: int = LARGEST_LIST) -> Path:
     """The file or folder that a widget names as a list of classes, templates, contexts or styles.
 
     A relative path is looked up in the input folder. Outside any host, where nobody else's
-    workflow can come from, the path stays as it is.
+    workflow can come from, the path stays as it is. A file has at most `largest` bytes.
 
     Raises:
         LabelsetError: it is outside the folders that may be read, or is not a regular file or a
@@ -99,7 +100,7 @@ def list_to_read(text: str) -> Path:
     else:
         path = Path(name)
     refuse_outside(path)
-    _refuse_odd(path)
+    _refuse_odd(path, largest)
     return path
 
 
@@ -163,7 +164,7 @@ def _resolved(path: Path) -> Path:
         raise LabelsetError(f"cannot read {path}: {error}") from None
 
 
-def _refuse_odd(path: Path) -> None:
+def _refuse_odd(path: Path, largest: int) -> None:
     """A device or a pipe would never end, and a list is never large."""
     try:
         found = path.stat()
@@ -173,8 +174,7 @@ def _refuse_odd(path: Path) -> None:
         return
     if not stat.S_ISREG(found.st_mode):
         raise LabelsetError(f"{path} is not a regular file; give a text, JSON or CSV file")
-    if found.st_size > LARGEST_LIST:
+    if found.st_size > largest:
         raise LabelsetError(
-            f"{path} has {found.st_size} bytes, too many for a list; "
-            f"the limit is {LARGEST_LIST} bytes"
+            f"{path} has {found.st_size} bytes, too many for a list; the limit is {largest} bytes"
         )

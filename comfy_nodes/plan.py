@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from .alternatives import parse
 from .classes import ClassEntry, classes_from_json, parse_classes, read_classes, refuse_duplicates
@@ -35,6 +35,14 @@ from .draws import draw, hash_integer
 from .errors import PlanError
 from .listing import listing, parse_lines
 from .prompt_bank import ClassBank
+from .rows import (
+    MAX_SEED,
+    MOST_ATTEMPTS,
+    MOST_PER_PROMPT,
+    ImageSpec,
+    Rows,
+    refuse_numbers,
+)
 from .templates import (
     BANK_OF,
     DEFAULT_TEMPLATE,
@@ -57,6 +65,7 @@ __all__ = [
     "GenerationPlan",
     "ImageSpec",
     "PromptTemplates",
+    "Rows",
     "classes_from_json",
     "fill",
     "fingerprint",
@@ -66,43 +75,22 @@ __all__ = [
     "read_classes",
 ]
 
-MAX_SEED = 2**53 - 1  # browsers hold numbers as doubles and mangle larger integers
-MOST_ATTEMPTS = 9_999  # further ones, at one row
 MOST_PER_CLASS = 1_000_000  # images
 MOST_PER_BATCH = 4096  # images
-MOST_PER_PROMPT = 1_000_000  # images
 # In plans that have alternatives or wildcards: how to read them. Another way gets another name.
 SYNTAX = "alternatives and wildcards"
 
 
 @dataclass(frozen=True)
-class ImageSpec:
-    """One row of a plan: everything that decides one image, apart from the generator's settings.
-
-    `seed` is in [0, 2**53). `template`, `context` and `style` are the entries that the prompt was
-    made from, as they were written; the last two are None where the prompt does not use them.
-    `attempt` counts how often the row was made before and rejected.
-    """
-
-    index: int
-    label: str
-    prompt: str
-    negative_prompt: str
-    seed: int
-    template: str
-    context: str | None = None
-    style: str | None = None
-    attempt: int = 0
-
-
-@dataclass(frozen=True)
-class GenerationPlan:
+class GenerationPlan(Rows):
     """A pure function from (classes, templates, images per class, seed) to ImageSpec rows.
 
     Raises:
         PlanError: no classes, a class given twice, a count below 1, a seed outside [0, 2**53), or a
             template that uses {definition}, {context} or {style} where a class has none.
     """
+
+    length_key: ClassVar[str] = "images_per_class"
 
     classes: tuple[ClassEntry, ...]
     templates: PromptTemplates = field(default_factory=PromptTemplates)
@@ -118,12 +106,7 @@ class GenerationPlan:
             raise PlanError(
                 f"images per class is {self.images_per_class}; it must be 1 to {MOST_PER_CLASS}"
             )
-        if not 0 <= self.seed <= MAX_SEED:
-            raise PlanError(f"plan seed {self.seed} is outside 0..{MAX_SEED}")
-        if not 1 <= self.images_per_prompt <= MOST_PER_PROMPT:
-            raise PlanError(
-                f"images per prompt is {self.images_per_prompt}; it must be 1 to {MOST_PER_PROMPT}"
-            )
+        refuse_numbers(self.seed, self.images_per_prompt)
         # Entries of other classes change no row: they must not change the plan's id.
         labels = {entry.name for entry in self.classes}
         object.__setattr__(self, "templates", self.templates.for_classes(labels))
@@ -158,8 +141,18 @@ class GenerationPlan:
     def __len__(self) -> int:
         return len(self.classes) * self.images_per_class
 
-    def __iter__(self) -> Iterator[ImageSpec]:
-        return (self.row(index) for index in range(len(self)))
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(entry.name for entry in self.classes)
+
+    def label_of(self, index: int) -> str:
+        """The class of a row."""
+        return self.classes[index % len(self.classes)].name
+
+    def source_position(self, index: int) -> int:
+        """Which image of its class a row is, from 0."""
+        return index // len(self.classes)
 
     def row(self, index: int, *, attempt: int = 0) -> ImageSpec:
         """Row `index`, 0 <= index < len(self), in a time that does not grow with the index.
@@ -170,10 +163,7 @@ class GenerationPlan:
         Raises:
             PlanError: the index is outside the plan, or the attempt outside 0..MOST_ATTEMPTS.
         """
-        if not 0 <= index < len(self):
-            raise PlanError(f"row {index} is outside the plan, which has rows 0 to {len(self) - 1}")
-        if not 0 <= attempt <= MOST_ATTEMPTS:
-            raise PlanError(f"attempt {attempt} at row {index} is outside 0..{MOST_ATTEMPTS}")
+        self._refuse_outside(index, attempt)
         position, class_index = divmod(index, len(self.classes))
         entry = self.classes[class_index]
         texts = self.templates
@@ -208,34 +198,13 @@ class GenerationPlan:
     def _seed(self, label: str, position: int) -> int:
         return hash_integer(self.seed, label, "seed", position) >> 11
 
-    def batch_count(self, batch_size: int) -> int:
-        """How many batches of `batch_size` rows the plan has; the last one may be smaller.
-
-        Raises:
-            PlanError: the batch size is below 1.
-        """
-        if batch_size < 1:
-            raise PlanError(f"batch size is {batch_size}; it must be 1 or more")
-        return -(-len(self) // batch_size)
-
-    def batch(self, batch_index: int, batch_size: int) -> tuple[ImageSpec, ...]:
-        """The rows of batch `batch_index`, counted from 0.
-
-        Raises:
-            PlanError: the batch is past the end of the plan, or the batch size is below 1.
-        """
-        count = self.batch_count(batch_size)
-        if not 0 <= batch_index < count:
-            raise PlanError(
-                f"batch_index {batch_index} is past the end: this plan has {count} batches of "
-                f"{batch_size}, numbered 0 to {count - 1}; set batch_index back to 0"
-            )
-        start = batch_index * batch_size
-        return tuple(self.row(index) for index in range(start, min(start + batch_size, len(self))))
-
-    def counts(self) -> dict[str, int]:
-        """Images per label, in class order."""
-        return {entry.name: self.images_per_class for entry in self.classes}
+    def counts(self, rows: range | None = None) -> dict[str, int]:
+        """Images per label, in class order: of all rows, or of a range of them."""
+        if rows is None:
+            return dict.fromkeys(self.labels, self.images_per_class)
+        step = len(self.classes)
+        each = (range(rows.start + (n - rows.start) % step, rows.stop, step) for n in range(step))
+        return {label: len(own) for label, own in zip(self.labels, each, strict=True) if own}
 
     def to_dict(self) -> dict[str, Any]:
         """The plan's inputs as plain JSON values; `GenerationPlan.from_dict` reads them back.

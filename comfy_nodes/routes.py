@@ -16,13 +16,24 @@ from itertools import islice
 from typing import Any
 
 from . import paths
+from .caption_plan import AnyPlan, CaptionPlan, CaptionPrompts, plan_of
+from .captions import Captions
+from .classes import ClassEntry
 from .errors import PlanError, SynthGridError
+from .nodes_captions import CaptionsNode
 from .nodes_prompts import (
     BANKS,
     ClassList,
     PromptTemplatesNode,
 )
-from .plan import MAX_SEED, MOST_PER_BATCH, MOST_PER_CLASS, MOST_PER_PROMPT, GenerationPlan
+from .plan import (
+    MAX_SEED,
+    MOST_PER_BATCH,
+    MOST_PER_CLASS,
+    MOST_PER_PROMPT,
+    GenerationPlan,
+    PromptTemplates,
+)
 from .subfolders import images_below
 
 PATH = "/synthgrid/preview"
@@ -84,11 +95,15 @@ def preview(asked: Any) -> dict[str, Any]:
                      optionally "resume_folder", "images_per_prompt"},
          "folder": optional}
 
-    The answer has counts, and in "rows" the first rows of the next batch, none past the last batch.
-    With a resume folder only missing rows are listed; "batch_existing" is how many images
-    of the batch exist, and "missing" how many of the plan do not. With a "folder", "done" is
-    {label: existing images of this plan}. With a bank, "bank" says what it has (`_bank_counts`). If
-    something is wrong, the answer is {"error": sentence}.
+    or, in place of classes and templates, {"captions": {"captions", "path", "label",
+    "negative_prompt", optionally "part"}}.
+
+    The answer has counts, with captions also "captions" and "images_per_prompt", and in "rows" the
+    first rows of the next batch, none past the last batch. With a resume folder only missing rows
+    are listed; "batch_existing" is how many images of the batch exist, and "missing" how many of
+    the plan do not. With a "folder", "done" is {label: existing images of this plan}, and with
+    captions "planned" how many there should be. With a bank, "bank" says what it has
+    (`_bank_counts`). If something is wrong, the answer is {"error": sentence}.
     """
     return _or_error(_preview, asked)
 
@@ -112,8 +127,8 @@ def _preview(asked: Any) -> dict[str, Any]:
         existing = _existing(plan, resume_folder)
     left = [row for row in rows if row.index not in existing]
     answer = {
-        "classes": len(plan.classes),
-        "images_per_class": plan.images_per_class,
+        "classes": len(plan.labels),
+        **_amounts(plan),
         "images": len(plan),
         "batch_size": batch_size,
         "batches": batches,
@@ -127,12 +142,19 @@ def _preview(asked: Any) -> dict[str, Any]:
             "batch_existing": len(rows) - len(left),
             "missing": len(plan) - len(existing),
         }
-    if _has_bank(asked):
+    if isinstance(plan, GenerationPlan) and _has_bank(asked):
         answer["bank"] = _bank_counts(plan)
     if asked.get("folder") is None:
         return answer
     folder = _text(asked, "folder")
-    return answer | {"folder": folder.strip(), "done": _done(plan, folder)}
+    planned = {"planned": plan.counts()} if isinstance(plan, CaptionPlan) else {}
+    return answer | {"folder": folder.strip(), "done": _done(plan, folder)} | planned
+
+
+def _amounts(plan: AnyPlan) -> dict[str, int]:
+    if isinstance(plan, CaptionPlan):
+        return {"captions": plan.captions.total, "images_per_prompt": plan.images_per_caption}
+    return {"images_per_class": plan.images_per_class}
 
 
 def _has_bank(asked: Any) -> bool:
@@ -197,25 +219,17 @@ def _missing(asked: Any) -> dict[str, Any]:
     }
 
 
-def _existing(plan: GenerationPlan, folder: str) -> set[int]:
+def _existing(plan: AnyPlan, folder: str) -> set[int]:
     """The plan's images anywhere below a folder of the output folder."""
     found = images_below(paths.folder_in_output(folder), plan.plan_id)
     return {index for index in found if index < len(plan)}
 
 
-def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
+def _plan(asked: Any) -> tuple[AnyPlan, int, int]:
     """(plan, batch size, batch index) from widget values, read by the nodes themselves."""
-    classes, templates = _part(asked, "classes"), _part(asked, "templates")
+    entries, texts = _sources(asked)
     batcher = _part(asked, "batcher")
-    (entries,) = ClassList().read(_text(classes, "classes"), _text(classes, "path"))
-    (texts,) = PromptTemplatesNode().read(
-        **{
-            name: _text(templates, name)
-            for name in ("templates", "negative_prompt", "contexts", "styles")
-        },
-        **{name: _text(templates, name, "") for name in LATER_TEXTS},
-    )
-    plan = GenerationPlan(
+    plan = plan_of(
         entries,
         texts,
         _number(batcher, "images_per_class", most=MOST_PER_CLASS),
@@ -229,6 +243,28 @@ def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
         _number(batcher, "batch_size", most=MOST_PER_BATCH),
         _number(batcher, "batch_index"),
     )
+
+
+def _sources(
+    asked: Any,
+) -> tuple[tuple[ClassEntry, ...] | Captions, PromptTemplates | CaptionPrompts]:
+    """What the nodes before the batcher would hand it."""
+    if isinstance(asked, Mapping) and "captions" in asked:
+        captions, names = _part(asked, "captions"), CaptionsNode.INPUT_TYPES()
+        return CaptionsNode().read(
+            **{name: _text(captions, name) for name in names["required"]},
+            **{name: _text(captions, name, "") for name in names["optional"]},
+        )
+    classes, templates = _part(asked, "classes"), _part(asked, "templates")
+    (entries,) = ClassList().read(_text(classes, "classes"), _text(classes, "path"))
+    (texts,) = PromptTemplatesNode().read(
+        **{
+            name: _text(templates, name)
+            for name in ("templates", "negative_prompt", "contexts", "styles")
+        },
+        **{name: _text(templates, name, "") for name in LATER_TEXTS},
+    )
+    return entries, texts
 
 
 def _part(asked: Any, name: str) -> Mapping[str, Any]:
@@ -253,8 +289,7 @@ def _number(values: Mapping[str, Any], name: str, *, most: int = MAX_SEED) -> in
     return value
 
 
-def _done(plan: GenerationPlan, folder: str) -> dict[str, int]:
+def _done(plan: AnyPlan, folder: str) -> dict[str, int]:
     """Label -> existing images of the plan in a folder of the output folder, in class order."""
-    # Row i belongs to class i % len(classes), as plan.py promises.
-    counts = Counter(index % len(plan.classes) for index in _existing(plan, folder))
-    return {entry.name: counts[place] for place, entry in enumerate(plan.classes)}
+    counts = Counter(plan.label_of(index) for index in _existing(plan, folder))
+    return {label: counts[label] for label in plan.labels}

@@ -69,7 +69,7 @@ class SubfolderPattern:
         """
         values = {
             "plan_id": plan_id,
-            "template": spec.template,
+            "template": spec.template or "no template",
             "context": spec.context or "no context",
             "style": spec.style or "no style",
         }

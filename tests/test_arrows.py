@@ -26,6 +26,8 @@ ROOMS = (
 CORE = (
     "comfy_nodes.errors",
     "comfy_nodes.plan",
+    "comfy_nodes.captions",
+    "comfy_nodes.caption_plan",
     "comfy_nodes.attempts",
     "comfy_nodes.alternatives",
     "comfy_nodes.banks",

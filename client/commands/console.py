@@ -13,8 +13,8 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from comfy_nodes.caption_plan import AnyPlan, CaptionPlan
 from comfy_nodes.labelset import folder_names
-from comfy_nodes.plan import GenerationPlan
 
 from ..run.events import UP
 from ..run.runner import RunProgress
@@ -138,31 +138,28 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def plan_values(plan: GenerationPlan, batch_size: int, rows: range | None = None) -> dict[str, Any]:
+def plan_values(plan: AnyPlan, batch_size: int, rows: range | None = None) -> dict[str, Any]:
     """What `plan --json` prints: exact counts and the first prompts, of all rows or of these.
 
     Raises:
         LabelsetError: two classes would share a folder.
     """
-    folders, texts = folder_names(plan.counts()), plan.templates
+    folders = folder_names(plan.labels)
     rows = range(len(plan)) if rows is None else rows
     first = [plan.row(index) for index in rows[:FIRST_PROMPTS]]
-    step = len(plan.classes)
+    counts = plan.counts(rows)
     return {
         "plan_id": plan.plan_id,
         "classes": [
             {
-                "name": entry.name,
-                "definition": texts.definition(entry),
-                "contexts": len(texts.bank("context", entry.name)),
-                "styles": len(texts.bank("style", entry.name)),
-                "folder": folders[entry.name],
-                "images": len(range(rows.start + (number - rows.start) % step, rows.stop, step)),
+                "name": label,
+                **_entries(plan, place),
+                "folder": folders[label],
+                "images": counts.get(label, 0),
             }
-            for number, entry in enumerate(plan.classes)
+            for place, label in enumerate(plan.labels)
         ],
-        "images_per_class": plan.images_per_class,
-        "images_per_prompt": plan.images_per_prompt,
+        **_amounts(plan),
         "images": len(plan),
         "rows": [rows.start, rows.stop],
         "batch_size": batch_size,
@@ -175,7 +172,29 @@ def plan_values(plan: GenerationPlan, batch_size: int, rows: range | None = None
     }
 
 
-def plan_table(plan: GenerationPlan, batch_size: int, rows: range | None = None) -> str:
+def _entries(plan: AnyPlan, place: int) -> dict[str, Any]:
+    """What a class's prompts are made from; nothing for captions."""
+    if isinstance(plan, CaptionPlan):
+        return {}
+    entry, texts = plan.classes[place], plan.templates
+    return {
+        "definition": texts.definition(entry),
+        "contexts": len(texts.bank("context", entry.name)),
+        "styles": len(texts.bank("style", entry.name)),
+    }
+
+
+def _amounts(plan: AnyPlan) -> dict[str, int]:
+    if isinstance(plan, CaptionPlan):
+        total, per_caption = plan.captions.total, plan.images_per_caption
+        return {"captions": total, "images_per_prompt": per_caption}
+    return {
+        "images_per_class": plan.images_per_class,
+        "images_per_prompt": plan.images_per_prompt,
+    }
+
+
+def plan_table(plan: AnyPlan, batch_size: int, rows: range | None = None) -> str:
     """The same as text."""
     values = plan_values(plan, batch_size, rows)
     part = f"rows {rows.start}:{rows.stop} of them, " if rows is not None else ""
@@ -186,7 +205,7 @@ def plan_table(plan: GenerationPlan, batch_size: int, rows: range | None = None)
         lines.append(f"... and {len(values['classes']) - len(shown)} more classes")
     lines += [
         "",
-        f"{len(plan.classes)} classes x {plan.images_per_class} images = {len(plan)} images, {part}"
+        f"{_product(plan)} = {len(plan)} images, {part}"
         f"in {values['batches']} batch{'es' * (values['batches'] != 1)} of {batch_size} "
         f"(plan {plan.plan_id}, seed {plan.seed})",
         "",
@@ -194,6 +213,12 @@ def plan_table(plan: GenerationPlan, batch_size: int, rows: range | None = None)
         *(f"  {row['index']}: {row['prompt']}" for row in values["first_prompts"]),
     ]
     return "\n".join(lines)
+
+
+def _product(plan: AnyPlan) -> str:
+    if isinstance(plan, CaptionPlan):
+        return f"{plan.captions.total} captions x {plan.images_per_caption} images"
+    return f"{len(plan.classes)} classes x {plan.images_per_class} images"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

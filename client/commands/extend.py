@@ -22,12 +22,18 @@ def add_parser(commands: Any) -> None:
         examples=EXAMPLES,
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a labelled folder that run made")
-    parser.add_argument(
+    count = parser.add_mutually_exclusive_group(required=True)
+    count.add_argument(
         "--per-class",
         type=int,
-        required=True,
         metavar="N",
         help="total images per class, including the existing ones",
+    )
+    count.add_argument(
+        "--per-prompt",
+        type=int,
+        metavar="K",
+        help="total images per caption, in a folder made with --captions",
     )
     add_event_options(parser)
     add_fleet_options(parser)
@@ -41,4 +47,5 @@ def extend(args: argparse.Namespace) -> int:
     folder = args.folder.expanduser()
     with ExitStack() as stack:
         servers = fleet_of(args, stack)
-        return make(read_generation(folder).workflow_for(args.per_class), servers, folder, args)
+        workflow = read_generation(folder).workflow_for(args.per_class, args.per_prompt)
+        return make(workflow, servers, folder, args)

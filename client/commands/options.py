@@ -10,8 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comfy_nodes.caption_plan import AnyPlan
+from comfy_nodes.captions import DEFAULT_LABEL, Captions, read_captions
 from comfy_nodes.errors import PlanError
-from comfy_nodes.plan import GenerationPlan, parse_lines, read_classes
+from comfy_nodes.plan import parse_lines, read_classes
 from comfy_nodes.prompt_bank import read_prompt_bank
 
 from ..errors import AccessError, ClientError, ServerError, WorkflowError
@@ -48,7 +50,7 @@ def add_rows_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def rows_of(text: str | None, plan: GenerationPlan) -> range | None:
+def rows_of(text: str | None, plan: AnyPlan) -> range | None:
     """The rows that --rows names; None for all.
 
     Raises:
@@ -74,9 +76,24 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="text file, JSON file, or folder with one folder per class",
     )
+    group.add_argument(
+        "--captions",
+        type=Path,
+        metavar="FILE",
+        help="captions instead of classes and templates, each a prompt as it is: text with one per "
+        "line, CSV with a column caption (and label), or JSON lines; --per-prompt images of each",
+    )
+    group.add_argument(
+        "--captions-label",
+        metavar="NAME",
+        help=f"label of captions that have none (default: {DEFAULT_LABEL})",
+    )
     group.add_argument("--per-class", type=int, metavar="N", help="images per class")
     group.add_argument(
-        "--per-prompt", type=int, metavar="K", help="images that share a prompt (default: 1)"
+        "--per-prompt",
+        type=int,
+        metavar="K",
+        help="images that share a prompt, or a caption (default: 1)",
     )
     group.add_argument("--batch-size", type=int, metavar="N", help="images per queued job")
     group.add_argument(
@@ -415,6 +432,7 @@ def options_of(args: argparse.Namespace) -> Options:
             height or DEFAULT_SIZE,
         )
     return Options(
+        captions=_captions(args),
         classes=read_classes(args.classes) if args.classes else None,
         templates=tuple(args.template) if args.template else None,
         contexts=_lines(args.contexts),
@@ -434,6 +452,15 @@ def options_of(args: argparse.Namespace) -> Options:
             for name in ("steps", "cfg", "sampler", "scheduler", "strength", "real_folder")
         },
     )
+
+
+def _captions(args: argparse.Namespace) -> Captions | None:
+    label = args.captions_label
+    if args.captions is not None:
+        return read_captions(args.captions.expanduser(), label or "")
+    if label is not None:
+        raise PlanError("--captions-label is for captions; give --captions FILE as well")
+    return None
 
 
 def _lines(path: Path | None) -> tuple[str, ...] | None:

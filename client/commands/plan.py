@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comfy_nodes.caption_plan import AnyPlan, CaptionPlan
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import GenerationPlan, PromptTemplates
 from comfy_nodes.prompt_bank import PromptBank
@@ -24,6 +25,7 @@ SAMPLE_PER_CLASS = 16  # images from which `synthgrid estimate` can tell
 EXAMPLES = """  synthgrid plan --classes data/digits/train --per-class 30
   synthgrid plan --classes animals.txt --template "a photo of a {class}, {context}" \\
       --contexts contexts.txt
+  synthgrid plan --captions captions.txt --per-prompt 10
   synthgrid plan --workflow workflows/api/sd15_class_prompts.json --json"""
 
 
@@ -57,7 +59,7 @@ def show_plan(args: argparse.Namespace) -> int:
         print(json.dumps(plan_values(plan, batch_size, rows), indent=1))
         return 0
     print(plan_table(plan, batch_size, rows))
-    if plan.images_per_class > SAMPLE_PER_CLASS:
+    if isinstance(plan, GenerationPlan) and plan.images_per_class > SAMPLE_PER_CLASS:
         print(
             f"\nmake a sample first: synthgrid run WORKFLOW --per-class {SAMPLE_PER_CLASS} --out "
             "SAMPLE; then ask whether the rest will help: synthgrid estimate --real DIR "
@@ -75,11 +77,19 @@ def _workflow(path: Path) -> Workflow:
     return load_for_plan(path, {name: registry.describe(name) for name in ours})
 
 
-def _plan_of(options: Options) -> GenerationPlan:
+def _plan_of(options: Options) -> AnyPlan:
     """The plan of the options alone, with the nodes' defaults."""
+    if options.captions is not None:
+        return CaptionPlan(
+            options.captions,
+            (options.negative or "").strip(),
+            options.images_per_prompt or 1,
+            options.plan_seed or 0,
+        )
     if options.classes is None:
         raise PlanError(
-            "no classes; give --classes PATH (text file, JSON file or folder), or --workflow FILE"
+            "no classes; give --classes PATH (text file, JSON file or folder), --captions FILE, or "
+            "--workflow FILE"
         )
     defaults = PromptTemplates()
     templates = options.templates or defaults.templates

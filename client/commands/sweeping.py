@@ -57,7 +57,8 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
 
 
 def make_samples(args: argparse.Namespace) -> dict[str, Path]:
-    """{setting: labelled folder}; makes what is missing, by default eight images per class.
+    """{setting: labelled folder}; makes what is missing, by default eight images per class, or one
+    per caption.
 
     Raises:
         ClientError: a setting that the workflow does not take, or an image that was not made.
@@ -66,7 +67,8 @@ def make_samples(args: argparse.Namespace) -> dict[str, Path]:
 
     settings = settings_of(args.vary)
     args.servers_required = True
-    args.per_class = args.per_class or SAMPLE_PER_CLASS
+    if args.captions is None:
+        args.per_class = args.per_class or SAMPLE_PER_CLASS
     out = args.out.expanduser()
     with ExitStack() as stack:
         servers = fleet_of(args, stack)

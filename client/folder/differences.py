@@ -37,18 +37,27 @@ _LATER = ("syntax", "wildcards", "per_class", "images_per_prompt")
 
 
 def plan_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """How two `GenerationPlan.to_dict` values differ; images per class may differ freely."""
+    """How two `to_dict` values of plans differ; images per class or caption may differ freely."""
     found = []
     before = [(each["name"], each["definition"]) for each in old.get("classes", ())]
     after = [(each["name"], each["definition"]) for each in new.get("classes", ())]
     if before != after:
         found.append(_class_difference(before, after))
+    if old.get("captions") != new.get("captions"):
+        found.append(f"{_captions(old)} -> {_captions(new)}")
     for name in ("templates", "negative_prompt", "contexts", "styles", *_LATER, "seed"):
         if old.get(name) != new.get(name):
             found.append(
                 f"{name.replace('_', ' ')} {_shown(old.get(name))} -> {_shown(new.get(name))}"
             )
     return found
+
+
+def _captions(plan: Mapping[str, Any]) -> str:
+    captions = plan.get("captions")
+    if not captions:
+        return "no captions"
+    return f"{captions['count']} captions ({captions['sha256'][:8]})"
 
 
 def _class_difference(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfy_nodes.caption_plan import AnyPlan
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import (
     ImageRecord,
@@ -16,7 +17,7 @@ from comfy_nodes.labelset import (
     read_regular,
 )
 from comfy_nodes.labelset import sha256 as sha256_of
-from comfy_nodes.plan import MOST_ATTEMPTS, GenerationPlan
+from comfy_nodes.plan import MOST_ATTEMPTS
 
 from .report import Problem
 
@@ -37,7 +38,7 @@ class ImageChecker:
     """Checks one image at a time; safe for several threads."""
 
     root: Path
-    plan: GenerationPlan | None
+    plan: AnyPlan | None
 
     def check(self, name: str, record: ImageRecord | None) -> ImageCheck:
         """What is wrong with the image `name`; `record` is its line in metadata.jsonl, if any."""

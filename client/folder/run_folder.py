@@ -1,5 +1,6 @@
 """A run's labelled folder: who may write it, what it holds, and how it was made.
 
+    <root>/captions.jsonl      with --captions: all captions of the plan
     <root>/generation.json     plan, patched workflow, server and versions: written before images
     <root>/.synthgrid.lock     held while a client writes
 
@@ -14,13 +15,15 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.errors import SynthGridError
+from comfy_nodes.caption_plan import AnyPlan, CaptionPlan, caption_plan_from, is_caption_plan
+from comfy_nodes.captions import read_captions
+from comfy_nodes.errors import PlanError, SynthGridError
 from comfy_nodes.labelset import CLIENT_LOCK as LOCK
 from comfy_nodes.labelset import (
     METADATA,
@@ -46,32 +49,45 @@ from .differences import differences, plan_differences
 log = logging.getLogger(__name__)
 
 GENERATION = "generation.json"
+CAPTIONS = "captions.jsonl"
 
 
 @dataclass(frozen=True)
 class Generation:
     """What generation.json says of a folder: its longest plan, the workflow, and its run id."""
 
-    plan: GenerationPlan
+    plan: AnyPlan
     workflow: Workflow
     run_id: str
     urls: tuple[str, ...] = ()
 
-    def workflow_for(self, images_per_class: int | None = None) -> Workflow:
-        """The workflow with this many images per class; by default the most ever planned.
+    def workflow_for(
+        self, images_per_class: int | None = None, images_per_caption: int | None = None
+    ) -> Workflow:
+        """The workflow with this many images per class, or caption; by default the most planned.
 
         Raises:
-            FolderError: fewer than that: a plan only grows.
+            FolderError: fewer than that, as a plan only grows, or a number of the other kind.
         """
-        there = self.plan.images_per_class
-        wanted = there if images_per_class is None else images_per_class
+        captions = isinstance(self.plan, CaptionPlan)
+        there = self.plan.to_dict()[self.plan.length_key]
+        given, other = images_per_class, images_per_caption
+        kind, option = "class", "--per-class"
+        if captions:
+            given, other, kind, option = other, given, "caption", "--per-prompt"
+        if other is not None:
+            raise FolderError(f"the folder is planned by {kind}; give {option} N")
+        wanted = there if given is None else given
         if wanted < there:
             raise FolderError(
-                f"the folder is planned for {there} images per class, and {wanted} are fewer; "
-                "extending only adds images: for a smaller set, run the workflow with --per-class "
+                f"the folder is planned for {there} images per {kind}, and {wanted} are fewer; "
+                f"extending only adds images: for a smaller set, run the workflow with {option} "
                 "and another --out"
             )
-        return patch(self.workflow, Options(images_per_class=wanted))
+        options = (
+            Options(images_per_prompt=wanted) if captions else Options(images_per_class=wanted)
+        )
+        return patch(self.workflow, options)
 
 
 def read_generation(root: Path) -> Generation:
@@ -92,12 +108,11 @@ def read_generation(root: Path) -> Generation:
         )
     try:
         value = json.loads(read_regular(path))
-        plan = GenerationPlan.from_dict(value["plan"])
+        workflow, plan = _workflow_and_plan(root, value)
         server = value.get("server") or {}
         urls = tuple(
             str(each["url"]) for each in server.get("servers", [server]) if each.get("url")
         )
-        workflow = parse_workflow(value["workflow"], source=str(path))
         return Generation(plan, workflow, str(value["run_id"]), urls)
     except (
         OSError,
@@ -110,6 +125,20 @@ def read_generation(root: Path) -> Generation:
     ) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
         raise FolderError(f"{path} is damaged ({reason}); restore it from a copy") from error
+
+
+def _workflow_and_plan(root: Path, value: Mapping[str, Any]) -> tuple[Workflow, AnyPlan]:
+    workflow = parse_workflow(value["workflow"], source=str(root / GENERATION))
+    if not is_caption_plan(value["plan"]):
+        return workflow, GenerationPlan.from_dict(value["plan"])
+    if not workflow.has_typed_captions:
+        if not (root / CAPTIONS).exists():
+            raise PlanError(f"{CAPTIONS} beside it, with the captions of the plan, does not exist")
+        workflow = replace(workflow, captions=read_captions(root / CAPTIONS))
+    planned = workflow.plan()
+    if not isinstance(planned, CaptionPlan):
+        raise PlanError("its plan has captions, and its workflow has none")
+    return workflow, caption_plan_from(value["plan"], planned.captions)
 
 
 class RunFolder:
@@ -130,7 +159,7 @@ class RunFolder:
         self.run_id = ""
 
     @property
-    def plan(self) -> GenerationPlan:
+    def plan(self) -> AnyPlan:
         """The plan of the workflow. Raises as `Workflow.plan` does."""
         return self.workflow.plan()
 
@@ -152,7 +181,9 @@ class RunFolder:
             names = {each.name for each in self.root.iterdir()} if self.exists else set()
         except OSError as error:
             raise FolderError(f"cannot read {self.root}: {error.strerror or error}") from error
-        visible = sorted(name for name in names if not name.startswith("."))
+        # Captions come first: without the rest, a run was killed, or somebody put them there.
+        ours = {CAPTIONS} if self.workflow.captions is not None else set()
+        visible = sorted(name for name in names - ours if not name.startswith("."))
         if GENERATION in names:
             self._refuse_other_run(self._read())
         elif visible and METADATA not in names:
@@ -255,9 +286,9 @@ class RunFolder:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.run_id = str(before.get("run_id") or uuid.uuid4().hex[:8])
         plan = self.plan.to_dict()
-        plan["images_per_class"] = max(
-            plan["images_per_class"], (before.get("plan") or {}).get("images_per_class") or 0
-        )
+        length = self.plan.length_key
+        plan[length] = max(plan[length], (before.get("plan") or {}).get(length) or 0)
+        self._keep_captions()
         value = {
             "synthgrid_version": synthgrid_version(),
             "created": before.get("created", now),
@@ -273,6 +304,22 @@ class RunFolder:
         }
         write_atomically(self.root / GENERATION, _json_bytes(value))
         sync_folder(self.root)
+
+    def _keep_captions(self) -> None:
+        """Writes captions.jsonl, before generation.json, which means nothing without it.
+
+        Raises:
+            FolderError: there is such a file with other captions.
+        """
+        captions, path = self.workflow.captions, self.root / CAPTIONS
+        if captions is None:
+            return
+        if not path.exists():
+            write_atomically(path, (line.encode("utf-8") for line in captions.lines()))
+        elif read_captions(path) != captions:
+            raise FolderError(
+                f"{path} has other captions; move it away, or give another folder with --out"
+            )
 
     def _read(self) -> dict[str, Any]:
         path = self.root / GENERATION

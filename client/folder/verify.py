@@ -114,11 +114,9 @@ class Reading:
         """Label -> planned images that have to be made; empty if no plan is known."""
         if self.plan is None:
             return {}
-        labels = [entry.name for entry in self.plan.classes]
-        missing = (
-            index for index in range(len(self.plan)) if (self.plan.plan_id, index) not in self.rows
-        )
-        return dict(Counter(labels[index % len(labels)] for index in missing))
+        plan = self.plan
+        missing = (index for index in range(len(plan)) if (plan.plan_id, index) not in self.rows)
+        return dict(Counter(map(plan.label_of, missing)))
 
     def _single_lines(self) -> Iterator[tuple[Line, ImageRecord]]:
         """The lines with a row and a file of their own; the others go to `groups`."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from comfy_nodes.caption_plan import AnyPlan
 from comfy_nodes.labelset import ImageRecord, image_file_names, portable, read_regular
 from comfy_nodes.labelset import sha256 as sha256_of
-from comfy_nodes.plan import GenerationPlan
 
 from ..errors import ServerRefused, TransferError
 from ..folder.verify import ImageChecker
@@ -102,7 +102,7 @@ def local_path(output_directory: Path, location: Any) -> Path:
     return path
 
 
-def check_record(record: ImageRecord, plan: GenerationPlan, *, attempt: int = 0) -> None:
+def check_record(record: ImageRecord, plan: AnyPlan, *, attempt: int = 0) -> None:
     """Compares a server's record with the planned row, at this attempt.
 
     Raises:

@@ -129,13 +129,11 @@ class PlanWork:
 
     def label(self, index: int) -> str:
         """The class of a planned image."""
-        return self.plan.classes[index % len(self.plan.classes)].name
+        return self.plan.label_of(index)
 
     def planned_by_class(self) -> Counter[str]:
         """How many images of each class there will be."""
-        step = len(self.plan.classes)
-        firsts = self.rows[:step]  # every class comes once in so many rows
-        return Counter({self.label(row): len(range(row, self.rows.stop, step)) for row in firsts})
+        return Counter(self.plan.counts(self.rows))
 
     def missing_by_class(self) -> Counter[str]:
         """How many of these images of each class the folder lacks."""

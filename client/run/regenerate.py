@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfy_nodes.caption_plan import AnyPlan
 from comfy_nodes.labelset.verdicts import checks_of, quality_folder
-from comfy_nodes.plan import GenerationPlan
 
 from ..errors import FolderError
 from .runner import RunSummary
@@ -24,7 +24,7 @@ from .runner import RunSummary
 class Failing:
     """A class and a template of which `images` rows were rejected in every attempt.
 
-    `planned` is how many images the class should have.
+    The template of captions is the caption. `planned` is how many images the class should have.
     """
 
     label: str
@@ -33,11 +33,13 @@ class Failing:
     planned: int
 
 
-def failing(plan: GenerationPlan, used_up: Iterable[int]) -> list[Failing]:
+def failing(plan: AnyPlan, used_up: Iterable[int]) -> list[Failing]:
     """The classes and templates that these rows come from, the worst first."""
-    counts = Counter((row.label, row.template) for row in map(plan.row, used_up))
+    rows = map(plan.row, used_up)
+    counts = Counter((row.label, row.template or row.prompt) for row in rows)
+    planned = plan.counts() if counts else {}
     return [
-        Failing(label, template, count, plan.images_per_class)
+        Failing(label, template, count, planned[label])
         for (label, template), count in counts.most_common()
     ]
 

@@ -94,7 +94,7 @@ def adapt(
     adapted = parse_workflow(work.graph, source=workflow.source)
     where = workflow.name_of(stock.positive.encoders[0])
     try:
-        templates = adapted.plan().templates.templates
+        templates = adapted.class_plan().templates.templates
     except PlanError as error:
         why = error.__cause__ or error  # without the file's name
         raise WorkflowError(f"the prompt of {where} is no template: {why}") from None

@@ -18,6 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from comfy_nodes.caption_plan import AnyPlan, CaptionPlan
+from comfy_nodes.captions import Captions, parse_captions
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import (
     DEFAULT_TEMPLATE,
@@ -33,7 +35,18 @@ from comfy_nodes.wildcards import parse_wildcards
 
 from ..errors import WorkflowError
 from .library import find_workflow
-from .roles import BANKS, BATCHER, CLASS_LIST, LATENT, PLAN_NODES, SAVER, TARGETS, TEMPLATES, TITLES
+from .roles import (
+    BANKS,
+    BATCHER,
+    CAPTIONS,
+    CLASS_LIST,
+    LATENT,
+    PLAN_NODES,
+    SAVER,
+    TARGETS,
+    TEMPLATES,
+    TITLES,
+)
 
 # Where and how images are put, not what they look like.
 _WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level", "subfolders")}
@@ -41,10 +54,14 @@ _WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level", "subfolders")}
 
 @dataclass(frozen=True)
 class Workflow:
-    """A graph in API format, {node id: {"class_type", "inputs"}}, and its source. Immutable."""
+    """A graph in API format, {node id: {"class_type", "inputs"}}, and its source. Immutable.
+
+    `captions` are those of a file, which the graph does not hold (client.workflow.captions).
+    """
 
     graph: Mapping[str, Mapping[str, Any]]
     source: str = "workflow"
+    captions: Captions | None = None
 
     def ids_of(self, *class_types: str) -> list[str]:
         """Ids of the nodes of these classes, in file order."""
@@ -72,6 +89,27 @@ class Workflow:
                 "keep one"
             )
         return found[0]
+
+    @property
+    def captions_id(self) -> str | None:
+        """Id of the captions node, if one feeds the batcher; then classes and templates do not."""
+        batchers = self.ids_of(BATCHER)
+        link: Any = self.graph[batchers[0]]["inputs"].get("classes") if batchers else None
+        if not is_link(link) or self.graph[link[0]]["class_type"] != CAPTIONS:
+            return None
+        return str(link[0])
+
+    @property
+    def has_typed_captions(self) -> bool:
+        """Whether the graph itself holds the captions."""
+        node_id = self.captions_id
+        return node_id is not None and bool(str(self.value(node_id, "captions", "")).strip())
+
+    def check_nodes(self) -> None:
+        """Raises WorkflowError if a node of the plan, or the saver, is missing or there twice."""
+        texts = (CLASS_LIST, TEMPLATES) if self.captions_id is None else (CAPTIONS,)
+        for class_type in (*texts, BATCHER, SAVER):
+            self.only_id_of(class_type)
 
     def name_of(self, node_id: str) -> str:
         """For messages: "node 4 'Load Checkpoint'"."""
@@ -147,11 +185,11 @@ class Workflow:
                 else ""
             )
             raise WorkflowError(
-                f"{self.source} has no node that takes --{_flag(option)}; looked for {wanted}{hint}"
+                f"{self.source} has no node that takes --{flag(option)}; looked for {wanted}{hint}"
             )
         if len(places) > 1:
             raise WorkflowError(
-                f"--{_flag(option)} could go to {self._listed(places)} in {self.source}; "
+                f"--{flag(option)} could go to {self._listed(places)} in {self.source}; "
                 f"keep one, or choose with "
                 f"{_set_example(places)}"
             )
@@ -167,9 +205,9 @@ class Workflow:
         graph: dict[str, Any] = copy.deepcopy(dict(self.graph))
         for (node_id, name), value in changes.items():
             graph[node_id]["inputs"][name] = value
-        return Workflow(graph, self.source)
+        return Workflow(graph, self.source, self.captions)
 
-    def plan(self) -> GenerationPlan:
+    def plan(self) -> AnyPlan:
         """The plan that the nodes of this graph will make, row for row; computed once.
 
         Raises:
@@ -179,9 +217,46 @@ class Workflow:
         return self._plan
 
     @cached_property
-    def _plan(self) -> GenerationPlan:
-        classes, templates, batcher = (self.only_id_of(each) for each in PLAN_NODES)
-        self.only_id_of(SAVER)
+    def _plan(self) -> AnyPlan:
+        self.check_nodes()
+        return self.class_plan() if self.captions_id is None else self._caption_plan()
+
+    def _caption_plan(self) -> CaptionPlan:
+        node_id, batcher = self.only_id_of(CAPTIONS), self.only_id_of(BATCHER)
+        if str(self.value(node_id, "path", "")).strip():
+            raise WorkflowError(
+                f"{self.name_of(node_id)} reads the captions from a file on the server; "
+                "give them to the client: --captions FILE"
+            )
+        if self.graph[batcher]["inputs"].get("templates") != [node_id, 1]:
+            raise WorkflowError(
+                f"{self.name_of(batcher)} has captions and other templates; connect its "
+                f"'templates' to {self.name_of(node_id)}, too"
+            )
+        try:
+            return CaptionPlan(
+                self.captions or self._typed_captions(node_id),
+                str(self.value(node_id, "negative_prompt", "")).strip(),
+                self.number(batcher, "images_per_prompt", 1),
+                self.number(batcher, "plan_seed", 0),
+            )
+        except PlanError as error:
+            raise PlanError(f"{self.source}: {error}") from error
+
+    def _typed_captions(self, node_id: str) -> Captions:
+        if str(self.value(node_id, "part", "")).strip():
+            raise WorkflowError(
+                f"{self.name_of(node_id)} has only the captions of one batch, as the client sends "
+                "them; give all to the client: --captions FILE"
+            )
+        text, label = (str(self.value(node_id, name, "")) for name in ("captions", "label"))
+        return parse_captions(text, label)
+
+    def class_plan(self) -> GenerationPlan:
+        """The plan of a workflow with classes and templates; raises as `plan` does."""
+        classes, templates, batcher = (
+            self.only_id_of(each) for each in (CLASS_LIST, TEMPLATES, BATCHER)
+        )
         if str(self.value(classes, "path", "")).strip():
             raise WorkflowError(
                 f"{self.name_of(classes)} reads the classes from a path on the server; "
@@ -242,7 +317,7 @@ class Workflow:
                 read, them = ("a bank", "it") if bank == "bank" else (bank, "them")
                 raise WorkflowError(
                     f"{self.name_of(templates)} reads {read} from a file on the server; "
-                    f"give {them} to the client: --{_flag(bank)}"
+                    f"give {them} to the client: --{flag(bank)}"
                 )
 
     def number(self, node_id: str, name: str, default: int) -> int:
@@ -294,10 +369,15 @@ class Workflow:
             changes[saver, "subfolders"] = "{label}"
         if "resume_folder" in self.graph[batcher]["inputs"]:
             changes[batcher, "resume_folder"] = ""
+        plan = self.plan()
+        if isinstance(plan, CaptionPlan):
+            part = plan.captions.part(batch_index * self.batch_size, self.batch_size)
+            sent = {"captions": "".join(part.lines()), "part": part.part_text(), "path": ""}
+            changes |= {(self.only_id_of(CAPTIONS), name): text for name, text in sent.items()}
         return dict(self.with_values(changes).graph)
 
 
-def _flag(option: str) -> str:
+def flag(option: str) -> str:
     names = {
         "templates": "template",
         "images_per_class": "per-class",

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from comfy_nodes.captions import Captions
 from comfy_nodes.errors import PlanError
 from comfy_nodes.listing import listing
 from comfy_nodes.plan import (
@@ -23,8 +24,9 @@ from comfy_nodes.prompt_bank import PromptBank, bank_text
 from comfy_nodes.wildcards import read_wildcard, wildcards_text
 
 from ..errors import WorkflowError
-from .graph import Workflow
-from .roles import BANKS, CLASS_LIST, PLAN_NODES, SAVER, TEMPLATES
+from .captions import with_captions
+from .graph import Workflow, flag
+from .roles import BANKS, CLASS_LIST, TEMPLATES
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Options:
     real_folder: str | None = None
     wildcards: Path | None = None  # a folder of text files
     bank: PromptBank | None = None
+    captions: Captions | None = None
 
     def __post_init__(self) -> None:
         for name in ("images_per_class", "images_per_prompt", "batch_size", "steps"):
@@ -65,6 +68,7 @@ class Options:
             if value is not None and not 1 <= value <= most:
                 shown = name.replace("_", " ")
                 raise WorkflowError(f"{shown} is {value}; it must be 1 to {most}")
+        self._refuse_beside_captions()
         if self.strength is not None and not 0.0 < self.strength <= 1.0:
             raise WorkflowError(
                 f"strength is {self.strength}; "
@@ -83,6 +87,27 @@ class Options:
         for entry in self.classes or ():
             _refuse_undecodable("class", entry.name + entry.definition)
         _refuse_undecodable("negative prompt", self.negative or "")
+
+    def _refuse_beside_captions(self) -> None:
+        given = [name for name in BESIDE_CLASSES if getattr(self, name) is not None]
+        if self.captions is not None and given:
+            flags = ", ".join("--" + flag(name) for name in given)
+            raise WorkflowError(
+                f"captions are prompts as they are and cannot go with {flags}; leave that out, or "
+                "--captions; --per-prompt K makes K images of each caption"
+            )
+
+
+# What makes prompts out of classes; with captions there is none of it.
+BESIDE_CLASSES = (
+    "classes",
+    "templates",
+    "contexts",
+    "styles",
+    "wildcards",
+    "bank",
+    "images_per_class",
+)
 
 
 def _multiple(value: int) -> int:
@@ -113,8 +138,11 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
     Raises:
         WorkflowError: no node takes an option, or several do.
     """
-    for class_type in (*PLAN_NODES, SAVER):
-        workflow.only_id_of(class_type)
+    workflow.check_nodes()
+    if options.captions is not None:
+        workflow = with_captions(workflow, options.captions)
+    else:
+        _refuse_for_captions(workflow, options)
     changes: dict[tuple[str, str], Any] = {}
     if options.classes is not None:
         node_id = workflow.only_id_of(CLASS_LIST)
@@ -122,7 +150,7 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
         changes[node_id, "path"] = ""
     for each in fields(options):
         value = getattr(options, each.name)
-        if value is not None and each.name not in ("classes", "wildcards", "bank"):
+        if value is not None and each.name not in ("classes", "wildcards", "bank", "captions"):
             node_id, name = workflow.place(each.name)
             changes[node_id, name] = "\n".join(value) if isinstance(value, tuple) else value
             if each.name in BANKS and f"{name}_file" in workflow.graph[node_id]["inputs"]:
@@ -144,6 +172,15 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
     return patched.with_values(
         {(workflow.only_id_of(TEMPLATES), "wildcards"): wildcards_text(texts.wildcards)}
     )
+
+
+def _refuse_for_captions(workflow: Workflow, options: Options) -> None:
+    given = [name for name in BESIDE_CLASSES if getattr(options, name) is not None]
+    if workflow.captions_id is not None and given:
+        raise WorkflowError(
+            f"{workflow.source} makes images of captions, which take no --{flag(given[0])}; "
+            "leave that out, or give a workflow with SynthGrid Class List"
+        )
 
 
 def _with_bank(workflow: Workflow, options: Options, bank: PromptBank) -> Workflow:

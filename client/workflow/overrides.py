@@ -13,11 +13,15 @@ from typing import Any
 
 from ..errors import WorkflowError
 from .graph import Workflow, is_link
-from .roles import BATCHER, SAVER
+from .roles import BATCHER, CAPTIONS, SAVER
 
 MOST_LISTED = 10
 # What the client sets for every job.
-_OURS = {BATCHER: ("batch_index", "only", "resume_folder"), SAVER: ("folder", "overwrite")}
+_OURS = {
+    BATCHER: ("batch_index", "only", "resume_folder"),
+    SAVER: ("folder", "overwrite"),
+    CAPTIONS: ("part",),
+}
 
 
 def with_settings(workflow: Workflow, settings: Iterable[str]) -> Workflow:
@@ -44,6 +48,8 @@ def _resolved(workflow: Workflow, setting: str) -> tuple[tuple[str, str], Any]:
             f"--set '{place}': the client itself sets '{name}' of {workflow.name_of(node_id)} "
             "for every job"
         )
+    if node["class_type"] == CAPTIONS and workflow.captions and name != "negative_prompt":
+        raise WorkflowError(f"--set '{place}': --captions says what '{name}' is; leave one out")
     workflow.value(node_id, name)
     value = _value(text)
     if is_link(value):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 CLASS_LIST = "SynthGridClassList"
 TEMPLATES = "SynthGridPromptTemplates"
+CAPTIONS = "SynthGridCaptions"
 BATCHER = "SynthGridClassPromptBatcher"
 SAVER = "SynthGridLabelledImageSaver"
 LATENT = "SynthGridBatchLatent"
 REAL = "SynthGridRealImageLatent"
 BANKS = ("templates", "contexts", "styles")
-PLAN_NODES = (CLASS_LIST, TEMPLATES, BATCHER)
+# What decides the rows, not how they are made; captions take the place of the first two.
+PLAN_NODES = (CLASS_LIST, TEMPLATES, CAPTIONS, BATCHER)
 # option -> the (node class, input) pairs that can carry it
 TARGETS: dict[str, tuple[tuple[str, str], ...]] = {
     "templates": ((TEMPLATES, "templates"),),
-    "negative": ((TEMPLATES, "negative_prompt"),),
+    "negative": ((TEMPLATES, "negative_prompt"), (CAPTIONS, "negative_prompt")),
     "contexts": ((TEMPLATES, "contexts"),),
     "styles": ((TEMPLATES, "styles"),),
     "images_per_class": ((BATCHER, "images_per_class"),),

@@ -4,6 +4,7 @@ import { placesOf, slotOf, sourceOf, targetsOf } from "./walk.js";
 
 export const CLASS_LIST = "SynthGridClassList";
 export const TEMPLATES = "SynthGridPromptTemplates";
+export const CAPTIONS = "SynthGridCaptions"; // both of the above in one
 export const BATCHER = "SynthGridClassPromptBatcher";
 export const SAVER = "SynthGridLabelledImageSaver";
 const REAL_IMAGES = "SynthGridRealImageLatent"; // passes the batch on
@@ -24,6 +25,7 @@ const WIDGETS = {
     "bank",
     "bank_file",
   ],
+  [CAPTIONS]: ["captions", "path", "label", "negative_prompt", "part"],
   [BATCHER]: [
     "images_per_class",
     "batch_size",
@@ -36,6 +38,7 @@ const WIDGETS = {
 const TITLES = {
   [CLASS_LIST]: "SynthGrid Class List",
   [TEMPLATES]: "SynthGrid Prompt Templates",
+  [CAPTIONS]: "SynthGrid Captions",
   [BATCHER]: "SynthGrid Class-Prompt Batcher",
   [SAVER]: "SynthGrid Labelled Image Saver",
 };
@@ -74,7 +77,21 @@ function linked(place, name, kind) {
   throw new Unanswerable(`No preview: '${name}' does not come straight from ${TITLES[kind]}.`);
 }
 
+function takesCaptions(place) {
+  return sourceOf(place, "classes")?.node?.comfyClass === CAPTIONS;
+}
+
+function captionsOf(place) {
+  const captions = linked(place, "classes", CAPTIONS);
+  if (linked(place, "templates", CAPTIONS).node === captions.node) return captions;
+  const reason = "'classes' and 'templates' come from different captions";
+  throw new Unanswerable(`No preview: ${reason}.`);
+}
+
 function batcherRequest(place) {
+  if (takesCaptions(place)) {
+    return { captions: valuesOf(captionsOf(place)), batcher: valuesOf(place) };
+  }
   return {
     classes: valuesOf(linked(place, "classes", CLASS_LIST)),
     templates: valuesOf(linked(place, "templates", TEMPLATES)),

@@ -28,12 +28,17 @@ const total = (done) => Object.values(done).reduce((sum, count) => sum + count, 
 
 const isFinished = ({ done, images }) => Boolean(done) && total(done) === images;
 
+function amounts({ captions, classes, images_per_class, images_per_prompt }) {
+  if (!captions) return `${plural(classes, "class", "classes")} x ${images_per_class}`;
+  return `${plural(captions, "caption")} x ${images_per_prompt}`;
+}
+
 function batcherLines(answer, { ran, said }) {
   const lines = [
     {
       kind: "head",
       text:
-        `${plural(answer.classes, "class", "classes")} x ${answer.images_per_class} = ` +
+        `${amounts(answer)} = ` +
         `${plural(answer.images, "image")} in ${plural(answer.batches, "batch", "batches")}`,
     },
   ];
@@ -89,8 +94,8 @@ function saverLines(answer, { ran }) {
   lines.push(...warnings.map((text) => ({ text, kind: "warning" })));
   if (ran?.images?.length) lines.push({ figures: figures(ran) });
   for (const [label, count] of Object.entries(answer.done)) {
-    const kind = count === answer.images_per_class ? "dim" : undefined;
-    lines.push({ text: `${label} ${count} of ${answer.images_per_class}`, kind });
+    const planned = answer.planned?.[label] ?? answer.images_per_class;
+    lines.push({ text: `${label} ${count} of ${planned}`, kind: count === planned ? "dim" : undefined });
   }
   return lines;
 }

@@ -15,6 +15,14 @@ def encoded(text):
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
+def test_lengths_that_would_fill_the_memory_are_refused_with_a_way_out():
+    rows = [[[torch.zeros(1, 77 * chunks, 2), {}]] for chunks in (29, 31, 37)]
+    with pytest.raises(PlanError, match=r"2233, 2387, 2849 tokens, .* 2561251 .* batch_size to 1"):
+        stack_conditionings(rows)
+    alike = [[[torch.zeros(1, 2**18, 1), {}]]] * 5
+    assert stack_conditionings(alike)[0][0].shape == (5, 2**18, 1)
+
+
 def test_rows_of_different_length_are_repeated_to_a_common_one():
     short, long, longer = (encoded("word " * count) for count in (3, 9, 15))
     tensor = stack_conditionings([short, long, longer])[0][0]

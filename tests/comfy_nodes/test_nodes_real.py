@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from comfy_nodes import host, queued
+from comfy_nodes.caption_plan import CaptionPlan
+from comfy_nodes.captions import Captions
 from comfy_nodes.errors import LabelsetError, PlanError
 from comfy_nodes.nodes_batcher import PromptBatch
 from comfy_nodes.nodes_images import LabelledImageSaver
@@ -64,6 +66,15 @@ def test_every_row_is_an_image_of_its_own_class(base):
         red, green, blue = (image[8, 16] * 255).round().int().tolist()
         assert (red, green) == COLOURS[spec.label][:2]
         assert blue == 10 * int(source.file[-5])
+
+
+def test_a_caption_starts_from_real_images_of_its_label_drawn_in_turn(base):
+    captions = Captions([("a red bat", "bat"), ("a green cat", "cat"), ("a cat", "cat")])
+    plan = CaptionPlan(captions, images_per_caption=2)
+    _, batch, _ = load(PromptBatch(plan, plan.batch(0, 6), 0, 1))
+    files = [source.file for source in batch.sources]
+    assert [file.split("/")[0] for file in files] == ["bat", "cat", "cat"] * 2
+    assert files[0] != files[3]
 
 
 def test_a_row_does_not_depend_on_the_batch_size_or_on_more_images_per_class(base):

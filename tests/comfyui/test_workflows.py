@@ -15,11 +15,12 @@ from sd15_checkpoint import NAME
 from client.run.runner import run_plan
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
+from comfy_nodes.captions import parse_captions
 from comfy_nodes.labelset import folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry
 from comfy_nodes.prompt_bank import read_prompt_bank
 from tests.comfy_nodes.helpers import scanned_records
-from tests.workflows.shipped import WITH_A_PLAN
+from tests.workflows.shipped import WITH_A_PLAN, WITH_CAPTIONS
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,11 @@ CLASSES = (  # each with a definition, which a template may ask for
 
 
 def patched(name, **more):
-    options = dict(
-        classes=CLASSES,
-        images_per_class=3,
+    """The shipped workflow for nine images."""
+    options = {"classes": CLASSES, "images_per_class": 3}
+    if name in WITH_CAPTIONS:
+        options = {"captions": parse_captions("a bat\n{a|b} bear\na bee"), "images_per_prompt": 3}
+    options |= dict(
         batch_size=4,
         checkpoint=NAME,
         width=64,

@@ -7,6 +7,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 TITLES = {
     "bank_from_text": "Prompt bank from text - SynthGrid",
+    "sd15_captions": "Images from captions - SynthGrid SD1.5",
     "sd15_class_prompts": "Images from class names - SynthGrid SD1.5",
     "sd15_class_prompts_banks": "Images with contexts and styles - SynthGrid SD1.5",
     "sd15_diversified": "Images with a prompt bank - SynthGrid SD1.5",
@@ -17,6 +18,7 @@ TITLES = {
 }
 
 WITH_A_PLAN = sorted(set(TITLES) - {"bank_from_text"})  # that one makes no images
+WITH_CAPTIONS = ("sd15_captions",)  # and no classes
 
 
 def api(name: str) -> Path:

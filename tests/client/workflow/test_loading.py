@@ -11,7 +11,7 @@ from client.workflow.loading import load_for, load_for_plan
 from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.workflow.test_replacements import INFO, RENAMED
-from tests.workflows.shipped import WITH_A_PLAN, api, editor
+from tests.workflows.shipped import WITH_A_PLAN, WITH_CAPTIONS, api, editor
 
 OLD = {
     "1": {"class_type": "Source", "inputs": {"width": 8}},
@@ -69,6 +69,7 @@ def test_no_server_is_asked_about_classes_that_have_kept_their_names():
 def test_a_file_in_editor_format_has_the_plan_of_its_twin(name, own_nodes):
     ours = {key: each for key, each in own_nodes.items() if key.startswith("SynthGrid")}
     options = Options(classes=(ClassEntry("bat", "a mammal"), ClassEntry("bee", "an insect")))
+    options = Options(images_per_prompt=3) if name in WITH_CAPTIONS else options
     converted = patch(load_for_plan(editor(name), ours), options)
     twin = patch(load_workflow(api(name)), options)
     assert list(converted.plan()) == list(twin.plan())
