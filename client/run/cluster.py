@@ -1,0 +1,433 @@
+"""A Ray cluster makes the images: `run --executor ray`. No ComfyUI server is needed.
+
+    with RayCluster("10.0.0.1:6379") as cluster:
+        run_plan(workflow, cluster, "data/synthetic")
+
+An actor per GPU, or per `cores` CPU cores where the cluster has no GPU, holds one embedded engine.
+Batches in order, some at a time, are the actors' calls; their images come back to this process,
+which alone writes the labelled folder. So the folder needs no shared disk, and a killed actor or a
+lost machine costs the batches that it was making, which go to the next free actor. Ray places the
+actors, restarts them, and moves them to other machines; machines that join late get actors too.
+
+jobs.py decides which batch is where, as for servers. Ray is imported when a cluster is opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from ..errors import ClientError, ServerUnreachable
+from ..server.fleet import Patience
+from . import events
+from .jobs import Job, Jobs
+from .plan_jobs import PlanWork
+from .ray_worker import EngineWorker, Introduction, Made, Order
+from .run_state import SharedState
+
+log = logging.getLogger(__name__)
+
+CORES = 4  # of an actor on a cluster without GPUs, or as many as its largest machine has
+_ROWS = 64  # about as many rows a call: short beside a run, long beside the cost of a call
+_DEPTH = 2  # calls at a time on an actor: one runs, one waits
+_KNOCK_S = 5.0
+_LOOK_S = 5.0  # how often we look for machines that have joined
+_GOODBYE_S = 5.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+Check: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+
+
+@dataclass(eq=False)
+class _Hand:
+    """An actor. `state` is as in events.ServerDown, or "" before it is up."""
+
+    name: str
+    actor: Any
+    state: str = ""
+    host: str = ""
+    reason: str = ""
+
+
+class RayCluster:
+    """The engines on a Ray cluster. A context manager; leaving it stops the actors.
+
+    Args:
+        address: HOST:PORT of the cluster; None starts Ray on this machine, on loopback only.
+        cores: CPU cores that an actor reserves; by default 1 beside a GPU, else CORES.
+        checkpoint_directories, input_directory: as for EmbeddedServer, at the same path on every
+            machine.
+        start_s: the longest wait for the first actor.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        cores: int | None = None,
+        checkpoint_directories: tuple[Path, ...] = (),
+        input_directory: Path | None = None,
+        start_s: float = 300.0,
+    ) -> None:
+        if cores is not None and cores < 1:
+            raise ClientError(f"cores per worker is {cores}; expected a number from 1")
+        self._address = address
+        self._cores = cores
+        self._arguments = (checkpoint_directories, input_directory)
+        self._start_s = start_s
+        self._ray: Any = None
+        self._greetings: dict[Any, _Hand] = {}  # reference -> who was asked to introduce itself
+        self._looked = 0.0
+        self._first: Introduction | None = None
+        self.hands: list[_Hand] = []
+
+    def __enter__(self) -> RayCluster:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def ray(self) -> Any:
+        """The module `ray`, connected. Raises as `introduction` does."""
+        if self._ray is None:
+            self._ray = _connect(self._address)
+        return self._ray
+
+    def introduction(self) -> Introduction:
+        """What the first actor to be up says of its engine.
+
+        Raises:
+            ClientError: no cluster at this address, or no machine of it has room for an actor.
+            ModuleNotFoundError: Ray is not installed here.
+            ServerUnreachable: no actor came up.
+        """
+        deadline = time.monotonic() + self._start_s
+        while self._first is None:
+            self.hire()
+            for hand in self.greeted(timeout_s=1.0):
+                log.debug("%s is %s", hand.name, hand.state)
+            self.refuse_without_hands()
+            if self._first is None and time.monotonic() > deadline:
+                raise ServerUnreachable(
+                    f"no worker of the Ray cluster came up within {self._start_s:.0f} s; "
+                    "look at `ray status` for what it waits for"
+                )
+        return self._first
+
+    def hire(self) -> None:
+        """Starts an actor for every place that has none; now and then, since machines may join."""
+        if time.monotonic() - self._looked < _LOOK_S and self.hands:
+            return
+        self._looked = time.monotonic()
+        places, resources = self._places()
+        for number in range(len(self.hands), places):
+            worker = self.ray.remote(EngineWorker).options(max_restarts=-1, **resources)
+            hand = _Hand(f"ray-{number}", worker.remote(*self._arguments))
+            self.hands.append(hand)
+            self.greet(hand)
+
+    def greet(self, hand: _Hand) -> None:
+        """Asks an actor to introduce itself, once Ray has placed it or started it again."""
+        asked = hand.actor.introduce.options(max_task_retries=-1).remote()
+        self._greetings[asked] = hand
+
+    def greeted(self, *, timeout_s: float, beside: list[Any] | None = None) -> list[_Hand]:
+        """The actors that answered or ended since: `state` is UP, "" (asked again) or OUT.
+
+        Waits up to `timeout_s`, but only until one of these or a reference in `beside` is ready.
+        """
+        waiting = [*self._greetings, *(beside or ())]
+        if not waiting:
+            time.sleep(timeout_s)
+            return []
+        ready, _ = self.ray.wait(waiting, num_returns=1, timeout=timeout_s)
+        if ready:  # whatever else is ready by now
+            ready, _ = self.ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        answered = [each for each in ready if each in self._greetings]
+        return [self._answer(reference) for reference in answered]
+
+    def refuse_without_hands(self) -> None:
+        """Raises ServerUnreachable if no actor works or ever will."""
+        if self.hands and all(hand.state == events.OUT for hand in self.hands):
+            raise ServerUnreachable(
+                f"no worker of the Ray cluster can work: {self.hands[-1].reason}"
+            )
+
+    def close(self) -> None:
+        """Stops the actors, and Ray itself where it was started here."""
+        ray, self._ray = self._ray, None
+        if ray is None:
+            return
+        working = [hand.actor for hand in self.hands if hand.state == events.UP]
+        try:
+            ray.wait(
+                [actor.close.remote() for actor in working] or [ray.put(None)],
+                num_returns=max(1, len(working)),
+                timeout=_GOODBYE_S,
+            )
+            for hand in self.hands:
+                ray.kill(hand.actor)
+        except Exception as error:
+            log.debug("could not stop the workers: %s", error)
+        ray.shutdown()
+
+    def _answer(self, reference: Any) -> _Hand:
+        hand = self._greetings.pop(reference)
+        try:
+            found: Introduction = self.ray.get(reference)
+        except self.ray.exceptions.ActorUnavailableError:
+            hand.state = ""
+            self.greet(hand)
+        except self.ray.exceptions.RayError as error:
+            hand.state, hand.reason = events.OUT, reason_of(error)
+            log.warning("worker %s is out: %s", hand.name, hand.reason)
+        else:
+            hand.state, hand.host = events.UP, found.host
+            self._first = self._first or found
+        return hand
+
+    def _places(self) -> tuple[int, dict[str, int]]:
+        """How many actors the machines have room for, and what each reserves."""
+        machines = [each["Resources"] for each in self.ray.nodes() if each["Alive"]]
+        gpus = sum(int(each.get("GPU", 0)) for each in machines)
+        if gpus:
+            return gpus, {"num_gpus": 1, "num_cpus": self._cores or 1}
+        most = max((int(each.get("CPU", 0)) for each in machines), default=0)
+        cores = self._cores or max(1, min(CORES, most))
+        places = sum(int(each.get("CPU", 0)) // cores for each in machines)
+        if not places and not self.hands:
+            raise ClientError(
+                f"no machine of the Ray cluster has {cores} cores for a worker; the largest has "
+                f"{most}: give fewer with --cores-per-worker"
+            )
+        return places, {"num_gpus": 0, "num_cpus": cores}
+
+
+class Crew:
+    """Does one run's work on a cluster, as Dispatcher does on servers; good for one `run`."""
+
+    def __init__(
+        self,
+        cluster: RayCluster,
+        *,
+        tries: int = 3,
+        patience: Patience | None = None,
+        on_event: Callable[[events.AnyEvent], None] | None = None,
+        on_step: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._tries = tries
+        self._patience = patience or Patience()
+        self._on_event = on_event
+        self._on_step = on_step
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """The cluster is its owner's to close."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The actors' names."""
+        return tuple(hand.name for hand in self._cluster.hands)
+
+    def connect(self, check: Check) -> list[dict[str, Any]]:
+        """Waits for the first actor and describes its engine. Raises what `check` does."""
+        found = self._cluster.introduction()
+        check(found.object_info, found.stats)
+        return [{"name": "ray", **found.description}]
+
+    def run(self, work: PlanWork, *, resumed: bool = False) -> None:
+        """Does the work; raises as `Dispatcher.run` does."""
+        jobs = Jobs(work.missing_jobs(), tries=self._tries)
+        shared = SharedState(
+            work, jobs, patience=self._patience, on_event=self._on_event, on_step=self._on_step
+        )
+        shift = _Shift(self._cluster, work, shared)
+        try:
+            shift.work()
+        except BaseException as error:
+            shared.fail(error)
+        finally:
+            shared.close()
+        if shared.error is not None:
+            raise shared.error
+
+
+class _Shift:
+    """One run's calls to the actors, on one thread."""
+
+    def __init__(self, cluster: RayCluster, work: PlanWork, shared: SharedState) -> None:
+        self._cluster, self._work, self._shared = cluster, work, shared
+        self._jobs = shared.jobs
+        self._ray = cluster.ray
+        self._workflow = self._ray.put(work.workflow)
+        self._batches = max(1, _ROWS // work.workflow.batch_size)  # a call
+        self._calls: dict[Any, tuple[_Hand, tuple[Job, ...]]] = {}
+
+    def work(self) -> None:
+        """Until every image is saved or given up. Raises ServerUnreachable: no actor is left."""
+        for hand in self._cluster.hands:
+            if hand.state == events.UP:
+                self._join(hand)
+        last_up = time.monotonic()
+        while not self._shared.ended:
+            self._cluster.hire()
+            for hand in self._cluster.hands:
+                if hand.state == events.UP:
+                    last_up = time.monotonic()
+                    self._fill(hand)
+            for hand in self._cluster.greeted(timeout_s=0.5, beside=list(self._calls)):
+                if hand.state == events.UP:
+                    self._join(hand)
+                elif hand.state == events.OUT:
+                    self._tell_down(hand)
+            self._collect()
+            self._cluster.refuse_without_hands()
+            if time.monotonic() - last_up > self._shared.patience.give_up_s:
+                raise ServerUnreachable("the Ray cluster has had no worker for too long")
+
+    def _join(self, hand: _Hand) -> None:
+        self._jobs.join(hand.name)
+        self._shared.tell(events.ServerUp(server=hand.name, url=hand.host))
+
+    def _fill(self, hand: _Hand) -> None:
+        """Keeps calls waiting at an actor, so that its engine never waits for us."""
+        busy = sum(each is hand for each, _ in self._calls.values())
+        for _ in range(busy, _DEPTH):
+            taken = (self._jobs.take(hand.name) for _ in range(self._batches))
+            jobs = tuple(job for job in taken if job is not None)
+            if not jobs:
+                return
+            order = Order(self._work.folder.run_id, jobs, self._rejected(jobs))
+            self._calls[hand.actor.make.remote(self._workflow, order)] = (hand, jobs)
+            for job in jobs:
+                posted = self._jobs.posted(hand.name, job)
+                self._shared.tell_posted(hand.name, posted, found=False)
+
+    def _rejected(self, jobs: tuple[Job, ...]) -> dict[int, int]:
+        rejected = self._work.folder.rejected
+        return {
+            index: rejected[index] for job in jobs for index in job.indices if index in rejected
+        }
+
+    def _collect(self) -> None:
+        """Takes what the actors have finished, and hands on what a lost actor had."""
+        ready = (
+            self._ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)[0]
+            if self._calls
+            else []
+        )
+        for reference in ready:
+            if reference not in self._calls:  # of an actor that was lost a moment ago
+                continue
+            hand, jobs = self._calls.pop(reference)
+            try:
+                made: Made = self._ray.get(reference)
+            except self._ray.exceptions.RayActorError as error:
+                self._lose(hand, error)
+                continue
+            except self._ray.exceptions.RayError as error:
+                made = Made(problem=reason_of(error))
+            self._take(hand, jobs, made)
+
+    def _take(self, hand: _Hand, jobs: tuple[Job, ...], made: Made) -> None:
+        images = {record.index: (record, data) for record, data in made.images}
+        on_it = {job.batch_index: job for job in self._jobs.on(hand.name)}
+        for job in jobs:
+            job = on_it[job.batch_index]
+            saved = 0
+            for index in sorted(self._jobs.wanted(job) & images.keys()):
+                record, data = images[index]
+                self._work.save(record, data)
+                self._jobs.deliver(job, index)
+                saved += 1
+                self._shared.tell(
+                    events.ImageSaved(
+                        server=hand.name,
+                        index=index,
+                        label=record.label,
+                        file_name=record.file_name,
+                    )
+                )
+            outcome = self._jobs.finish(hand.name, job)
+            self._shared.tell(
+                events.JobFinished(
+                    server=hand.name,
+                    prompt_id=self._work.prompt_id(job),
+                    batch_index=job.batch_index,
+                    images=saved,
+                )
+            )
+            problem = made.problem or "the worker returned no image"
+            self._shared.tell_outcome(hand.name, job, outcome, problem)
+
+    def _lose(self, hand: _Hand, error: BaseException) -> None:
+        """The actor was lost: its batches go to the next free one, while Ray starts it again."""
+        self._calls = {ref: call for ref, call in self._calls.items() if call[0] is not hand}
+        hand.state, hand.reason = events.DOWN, reason_of(error)
+        log.warning("worker %s was lost; its batches go to the next: %s", hand.name, hand.reason)
+        self._tell_down(hand)
+        self._cluster.greet(hand)
+
+    def _tell_down(self, hand: _Hand) -> None:
+        moved, outcome = self._jobs.leave(hand.name)
+        self._shared.tell(events.ServerDown(server=hand.name, state=hand.state, reason=hand.reason))
+        for job in moved:
+            self._jobs.settle(hand.name, job)  # nothing comes from a lost actor any more
+            self._shared.tell_moved(hand.name, job)
+        if outcome.failed:
+            reason = f"the worker was lost every time it ran; last: {hand.reason}"
+            self._shared.tell_outcome(hand.name, moved[0], outcome, reason)
+
+
+def reason_of(error: BaseException) -> str:
+    """Ray's message in one line: the last one, which has the cause."""
+    lines = [_COLOURS.sub("", line).strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line), type(error).__name__)
+
+
+def _connect(address: str | None) -> Any:
+    """The module `ray`, connected, without its dashboard and its usage report."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        _knock(address)
+        ray.init(address=address or "local", **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ClientError(
+            f"cannot reach a Ray cluster at {address or 'this machine'}: {reason}; check --address"
+        ) from error
+    return ray
+
+
+def _knock(address: str | None) -> None:
+    """Raises OSError if nothing answers at HOST:PORT: Ray itself would wait for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
