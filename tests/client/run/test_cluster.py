@@ -245,7 +245,7 @@ def test_an_actor_that_cannot_start_is_named(url, connect, tmp_path):
     workflow = stub_workflow(per_class=1)
     with (
         RayCluster() as cluster,
-        pytest.raises(ServerUnreachable, match="No module named 'client'$"),
+        pytest.raises(ServerUnreachable, match=r"No module named 'client'$"),
     ):
         run_plan(workflow, cluster, tmp_path / "out")
     assert not (tmp_path / "out").exists()
