@@ -47,9 +47,9 @@ from comfy_nodes.labelset import (  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates  # noqa: E402
 
 DAY_S = 86_400
-# Images/s of SD 1.5 at 512 x 512, half precision, guidance, 50 steps: 16 images x steps/s / 50, from
-# the table "batch size: 16", torch nightly with compile, of "PyTorch 2.0" in the documentation of
-# Hugging Face diffusers. Denoising only: neither text encoder nor VAE is in it.
+# Images/s of SD 1.5 at 512 x 512, half precision, guidance, 50 steps: 16 images x steps/s / 50,
+# from the table "batch size: 16", torch nightly with compile, of "PyTorch 2.0" in the
+# documentation of Hugging Face diffusers. Denoising only: neither text encoder nor VAE is in it.
 PUBLISHED = {"RTX 3090": 16 * 1.91 / 50, "RTX 4090": 16 * 3.85 / 50, "A100": 16 * 4.68 / 50}
 
 

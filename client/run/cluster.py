@@ -410,11 +410,13 @@ def reason_of(error: BaseException) -> str:
 def _connect(address: str | None) -> Any:
     """The module `ray`, connected, without its dashboard and its usage report."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        # A Ray of one machine then listens on loopback only, as it does on Windows and macOS.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        options["include_dashboard"] = False
+    import ray
+
     try:
         _knock(address)
         ray.init(address=address or "local", **options)

@@ -9,6 +9,8 @@ import logging
 import pytest
 
 from client.__main__ import main
+from client.embedded import runtime
+from client.embedded.errors import EmbeddedError
 from client.errors import ClientError
 from client.run import events
 from client.run.runner import run_plan
@@ -116,6 +118,7 @@ def test_what_is_no_device_is_refused(device):
         embedded_device(f"embedded:{device}")
 
 
+@pytest.mark.slow
 def test_a_device_that_this_machine_lacks_is_one_line(tmp_path, caplog):
     (tmp_path / "classes.txt").write_text("cat\n", encoding="utf-8")
     asked = ["run", "sd15_class_prompts", "--classes", str(tmp_path / "classes.txt"),
@@ -141,6 +144,30 @@ def test_two_engines_on_one_device_share_the_work(tmp_path):
     made = {each["name"]: each["images"] for each in state["servers"]}
     assert made.keys() == {"embedded:cpu", "embedded:cpu-2"}
     assert min(made.values()) >= 8
+
+
+@pytest.fixture
+def any_device():
+    yield
+    runtime.use_device("")
+
+
+def test_an_engine_runs_on_the_device_that_it_is_given(any_device, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from client.embedded.diffusion.checkpoints import device
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, found in [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("cuda", "cuda:0")]:
+        runtime.use_device(name)
+        assert device() == torch.device(found)
+    for name in ("cuda:2", "cuda:999"):
+        with pytest.raises(EmbeddedError, match="does not exist: this machine has cuda:0 to cuda"):
+            runtime.use_device(name)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(EmbeddedError, match="has no CUDA GPU"):
+        runtime.use_device("cuda")
+    with pytest.raises(EmbeddedError, match="device 'gpu' is none of cpu, cuda"):
+        runtime.use_device("gpu")
 
 
 def test_an_engine_is_named_after_its_place():
