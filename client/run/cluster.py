@@ -40,6 +40,7 @@ _ROWS = 64  # about as many rows a call: short beside a run, long beside the cos
 _DEPTH = 2  # calls at a time on an actor: one runs, one waits
 _KNOCK_S = 5.0
 _LOOK_S = 5.0  # how often we look for machines that have joined
+_ASK_AGAIN_S = 0.5
 _GOODBYE_S = 5.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -85,6 +86,7 @@ class RayCluster:
         self._start_s = start_s
         self._ray: Any = None
         self._greetings: dict[Any, _Hand] = {}  # reference -> who was asked to introduce itself
+        self._absent: dict[_Hand, float] = {}  # who was not there -> when
         self._looked = 0.0
         self._first: Introduction | None = None
         self.hands: list[_Hand] = []
@@ -129,7 +131,14 @@ class RayCluster:
         return self._first
 
     def hire(self) -> None:
-        """Starts an actor for every place that has none; now and then, since machines may join."""
+        """Starts an actor for every place that has none; now and then, since machines may join.
+
+        Actors that Ray is starting again are asked whether they are there.
+        """
+        for hand, since in list(self._absent.items()):
+            if time.monotonic() - since > _ASK_AGAIN_S:
+                del self._absent[hand]
+                self.greet(hand)
         if time.monotonic() - self._looked < _LOOK_S and self.hands:
             return
         self._looked = time.monotonic()
@@ -141,12 +150,11 @@ class RayCluster:
             self.greet(hand)
 
     def greet(self, hand: _Hand) -> None:
-        """Asks an actor to introduce itself, once Ray has placed it or started it again."""
-        asked = hand.actor.introduce.options(max_task_retries=-1).remote()
-        self._greetings[asked] = hand
+        """Asks an actor to introduce itself, as soon as Ray has placed it."""
+        self._greetings[hand.actor.introduce.remote()] = hand
 
     def greeted(self, *, timeout_s: float, beside: list[Any] | None = None) -> list[_Hand]:
-        """The actors that answered or ended since: `state` is UP, "" (asked again) or OUT.
+        """The actors that answered or ended since: `state` is UP or OUT, or as before.
 
         Waits up to `timeout_s`, but only until one of these or a reference in `beside` is ready.
         """
@@ -190,8 +198,7 @@ class RayCluster:
         try:
             found: Introduction = self.ray.get(reference)
         except self.ray.exceptions.ActorUnavailableError:
-            hand.state = ""
-            self.greet(hand)
+            self._absent[hand] = time.monotonic()
         except self.ray.exceptions.RayError as error:
             hand.state, hand.reason = events.OUT, reason_of(error)
             log.warning("worker %s is out: %s", hand.name, hand.reason)

@@ -254,6 +254,33 @@ def test_an_actor_that_cannot_start_is_named(url, connect, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_actor_that_ray_is_still_starting_again_is_asked_later(
+    url, connect, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(module, "_ASK_AGAIN_S", 0.02)
+    asked, made, seen = [], [], []
+
+    def die_once_and_come_back_slowly(actor, name):
+        if name == "make":
+            made.append(name)
+            if len(made) == 2:
+                actor.die()
+                raise RayActorError("The actor died unexpectedly")
+        elif len(made) >= 2:
+            asked.append(name)
+            if len(asked) < 4:
+                raise ActorUnavailableError("The actor is restarting")
+
+    connect(StandIn(url, machines=[{"CPU": 4.0}], before=die_once_and_come_back_slowly))
+    workflow = stub_workflow(per_class=8, batch_size=4, seconds=0.0)
+    with RayCluster() as cluster:
+        run_plan(workflow, cluster, tmp_path / "out", on_event=seen.append)
+    assert_exact(tmp_path / "out", workflow)
+    assert asked[:4] == ["introduce"] * 4
+    states = [e for e in seen if isinstance(e, (events.ServerUp, events.ServerDown))]
+    assert [type(each).__name__ for each in states] == ["ServerUp", "ServerDown", "ServerUp"]
+
+
 def test_machines_that_join_late_get_actors(url, connect, tmp_path):
     ray = connect(StandIn(url, machines=[{"CPU": 2.0}]))
     seen = []
