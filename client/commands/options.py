@@ -346,7 +346,7 @@ def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
         SystemExit: wrong usage: no server, or `--collect` is neither "view" nor "local:DIR".
     """
     from ..server.fleet import ServerSpec, read_servers
-    from ..server.launch import embedded_device
+    from ..server.launch import embedded_device, engine_name
 
     folder = _collect_from(args)
     servers: list[AnyServer] = []
@@ -355,8 +355,7 @@ def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
     access = _access_for(urls, args)
     for number, (url, device) in enumerate(zip(args.server, devices, strict=True)):
         if device is not None:
-            again = args.server[:number].count(url)
-            name = f"{url}-{again + 1}" if again else url
+            name = engine_name(url, args.server[: number + 1].count(url))
             servers.append(_embedded_server(args, stack, device, name))
         else:
             servers.append(ServerSpec(url, access=access, output_directory=folder))

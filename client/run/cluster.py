@@ -316,7 +316,7 @@ class _Shift:
 
     def _join(self, hand: _Hand) -> None:
         self._jobs.join(hand.name)
-        self._shared.tell(events.ServerUp(server=hand.name, url=hand.host))
+        self._shared.tell(events.ServerUp(server=hand.name, url=f"ray://{hand.host}"))
 
     def _fill(self, hand: _Hand) -> None:
         """Keeps calls waiting at an actor, so that its engine never waits for us."""

@@ -46,6 +46,16 @@ def embedded_device(server: str) -> str | None:
     return found[1] or ""
 
 
+def engine_name(server: str, number: int) -> str:
+    """The name of the `number`-th engine, from 1, that is given as "embedded[:DEVICE]"."""
+    return server if number == 1 else f"{server} ({number})"
+
+
+def is_engine_name(name: str) -> bool:
+    """Whether `engine_name` makes this name: such an engine ends with its client."""
+    return bool(_EMBEDDED.fullmatch(re.sub(r" \(\d+\)$", "", name)))
+
+
 class EmbeddedServer:
     """The embedded engine on a free loopback port; a context manager.
 

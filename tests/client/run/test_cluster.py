@@ -17,9 +17,11 @@ from client.__main__ import main
 from client.errors import ClientError, JobFailed, RunIncomplete, ServerUnreachable
 from client.run import cluster as module
 from client.run import events
+from client.run.cancel import cancel
 from client.run.cluster import RayCluster, reason_of
 from client.run.ray_worker import EngineWorker
 from client.run.runner import run_plan
+from client.run.status import StateKeeper, read_state
 from client.server.server import ComfyServer
 from tests.client.helpers import assert_exact, read_records, stub_workflow
 
@@ -195,8 +197,17 @@ def test_the_folder_is_that_of_a_run_on_servers(url, connect, tmp_path):
 def test_only_a_range_is_made(url, connect, tmp_path):
     connect(StandIn(url))
     workflow = stub_workflow(per_class=10, batch_size=4, seconds=0.0)
-    with RayCluster() as cluster:
-        run_plan(workflow, cluster, tmp_path / "out", rows=range(5, 21))
+    with RayCluster() as cluster, StateKeeper(tmp_path / "out") as keeper:
+        run_plan(
+            workflow, cluster, tmp_path / "out", rows=range(5, 21),
+            on_event=keeper.take, on_progress=keeper.see,
+        )  # fmt: skip
+    state = read_state(tmp_path / "out")
+    assert [(each.name, each.url[:6], each.images) for each in state.servers] == [
+        ("ray-0", "ray://", 8), ("ray-1", "ray://", 8),
+    ]  # fmt: skip
+    nothing = cancel(tmp_path / "out")  # no server holds a job of it
+    assert (nothing.stopped, nothing.jobs, nothing.unreached) == (False, {}, {})
     assert [each["index"] for each in read_records(tmp_path / "out")] == list(range(5, 21))
 
 

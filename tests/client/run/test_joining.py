@@ -15,7 +15,12 @@ from client.errors import ClientError
 from client.run import events
 from client.run.runner import run_plan
 from client.server.fleet import ServersFile, read_servers
-from client.server.launch import EmbeddedServer, embedded_device
+from client.server.launch import (
+    EmbeddedServer,
+    embedded_device,
+    engine_name,
+    is_engine_name,
+)
 from tests.client.helpers import assert_exact, read_records, stub_workflow
 
 
@@ -142,7 +147,7 @@ def test_two_engines_on_one_device_share_the_work(tmp_path):
     assert len(read_records(tmp_path / "out")) == 48
     state = json.loads((tmp_path / "out" / ".synthgrid-state.json").read_text(encoding="utf-8"))
     made = {each["name"]: each["images"] for each in state["servers"]}
-    assert made.keys() == {"embedded:cpu", "embedded:cpu-2"}
+    assert made.keys() == {"embedded:cpu", "embedded:cpu (2)"}
     assert min(made.values()) >= 8
 
 
@@ -170,5 +175,9 @@ def test_an_engine_runs_on_the_device_that_it_is_given(any_device, monkeypatch):
         runtime.use_device("gpu")
 
 
-def test_an_engine_is_named_after_its_place():
-    assert EmbeddedServer(device="cpu", name="embedded:cpu-2").name == "embedded:cpu-2"
+def test_an_engine_is_named_after_its_place_and_known_by_its_name():
+    names = [engine_name("embedded", 1), engine_name("embedded:cpu", 2)]
+    assert names == ["embedded", "embedded:cpu (2)"]
+    assert all(map(is_engine_name, [*names, "embedded:cuda:1", "embedded:cuda (12)"]))
+    assert not any(map(is_engine_name, ["embedded.example:80", "embedded-1", "ray-0", "(2)"]))
+    assert EmbeddedServer(device="cpu", name=names[1]).name == "embedded:cpu (2)"
