@@ -300,10 +300,11 @@ class _Shift:
         last_up = time.monotonic()
         while not self._shared.ended:
             self._cluster.hire()
-            for hand in self._cluster.hands:
-                if hand.state == events.UP:
-                    last_up = time.monotonic()
-                    self._fill(hand)
+            up = [hand for hand in self._cluster.hands if hand.state == events.UP]
+            last_up = time.monotonic() if up else last_up
+            for depth in range(1, _DEPTH + 1):  # first one call for each
+                for hand in up:
+                    self._post(hand, depth)
             for hand in self._cluster.greeted(timeout_s=0.5, beside=list(self._calls)):
                 if hand.state == events.UP:
                     self._join(hand)
@@ -318,19 +319,19 @@ class _Shift:
         self._jobs.join(hand.name)
         self._shared.tell(events.ServerUp(server=hand.name, url=f"ray://{hand.host}"))
 
-    def _fill(self, hand: _Hand) -> None:
-        """Keeps calls waiting at an actor, so that its engine never waits for us."""
-        busy = sum(each is hand for each, _ in self._calls.values())
-        for _ in range(busy, _DEPTH):
-            taken = (self._jobs.take(hand.name) for _ in range(self._batches))
-            jobs = tuple(job for job in taken if job is not None)
-            if not jobs:
-                return
-            order = Order(self._work.folder.run_id, jobs, self._rejected(jobs))
-            self._calls[hand.actor.make.remote(self._workflow, order)] = (hand, jobs)
-            for job in jobs:
-                posted = self._jobs.posted(hand.name, job)
-                self._shared.tell_posted(hand.name, posted, found=False)
+    def _post(self, hand: _Hand, depth: int) -> None:
+        """Posts a call to an actor that has fewer than `depth`; one waits while another runs."""
+        if sum(each is hand for each, _ in self._calls.values()) >= depth:
+            return
+        taken = (self._jobs.take(hand.name) for _ in range(self._batches))
+        jobs = tuple(job for job in taken if job is not None)
+        if not jobs:
+            return
+        order = Order(self._work.folder.run_id, jobs, self._rejected(jobs))
+        self._calls[hand.actor.make.remote(self._workflow, order)] = (hand, jobs)
+        for job in jobs:
+            posted = self._jobs.posted(hand.name, job)
+            self._shared.tell_posted(hand.name, posted, found=False)
 
     def _rejected(self, jobs: tuple[Job, ...]) -> dict[int, int]:
         rejected = self._work.folder.rejected
