@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from comfy_nodes.labelset import ImageRecord
+
 from ..errors import ClientError, ServerUnreachable
 from ..server.fleet import Patience
 from . import events
@@ -360,35 +362,37 @@ class _Shift:
             self._take(hand, jobs, made)
 
     def _take(self, hand: _Hand, jobs: tuple[Job, ...], made: Made) -> None:
-        images = {record.index: (record, data) for record, data in made.images}
+        """Saves the images of a call in one go, which costs one wait for the disk."""
+        wanted = frozenset[int]().union(*map(self._jobs.wanted, jobs))
+        images = {each[0].index: each for each in made.images if each[0].index in wanted}
+        self._work.save_all([images[index] for index in sorted(images)])
         on_it = {job.batch_index: job for job in self._jobs.on(hand.name)}
         for job in jobs:
-            job = on_it[job.batch_index]
-            saved = 0
-            for index in sorted(self._jobs.wanted(job) & images.keys()):
-                record, data = images[index]
-                self._work.save(record, data)
-                self._jobs.deliver(job, index)
-                saved += 1
-                self._shared.tell(
-                    events.ImageSaved(
-                        server=hand.name,
-                        index=index,
-                        label=record.label,
-                        file_name=record.file_name,
-                    )
-                )
-            outcome = self._jobs.finish(hand.name, job)
+            saved = [images[index][0] for index in job.indices if index in images]
+            for record in saved:
+                self._jobs.deliver(job, record.index)
+                self._tell_saved(hand, record)
+            outcome = self._jobs.finish(hand.name, on_it[job.batch_index])
             self._shared.tell(
                 events.JobFinished(
                     server=hand.name,
                     prompt_id=self._work.prompt_id(job),
                     batch_index=job.batch_index,
-                    images=saved,
+                    images=len(saved),
                 )
             )
             problem = made.problem or "the worker returned no image"
             self._shared.tell_outcome(hand.name, job, outcome, problem)
+
+    def _tell_saved(self, hand: _Hand, record: ImageRecord) -> None:
+        self._shared.tell(
+            events.ImageSaved(
+                server=hand.name,
+                index=record.index,
+                label=record.label,
+                file_name=record.file_name,
+            )
+        )
 
     def _lose(self, hand: _Hand, error: BaseException) -> None:
         """The actor was lost: its batches go to the next free one, while Ray starts it again."""

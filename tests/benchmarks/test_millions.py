@@ -17,6 +17,8 @@ def test_the_benchmark_prints_bytes_speeds_days_and_dollars(tmp_path):
     command = [sys.executable, str(SCRIPT), "--images", str(tmp_path), "--size", "16"]
     command += ["--rows", "100", "--count", "1000000", "--dollars-per-hour", "A100=2"]
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    assert len(re.findall(r"(?:png|jpg) +[\d,]+ bytes +x 1,000,000 = [\d.]+ TB", out)) == 2
-    assert len(re.findall(r"plan [\d,]+  check [\d,]+  save [\d,]+  shards [\d,]+", out)) == 2
+    assert len(re.findall(r"(?:PNG|JPEG) +[\d,]+ bytes +x 1,000,000 = [\d.]+ TB", out)) == 2
+    names = ("plan", "check", "save", "save 64", "scan", "shards")
+    steps = "  ".join(f"{each} [\\d,]+" for each in names)
+    assert len(re.findall(steps, out)) == 2
     assert "A100      1.50  8 GPU days  $370 at $2 an hour" in out
