@@ -1,4 +1,5 @@
-"""The commands in docs/several-machines.md are commands, and the recipe for SLURM works."""
+"""The commands of the pages on several machines and on millions of images are commands, and the
+recipe for SLURM works."""
 
 import os
 import re
@@ -13,12 +14,18 @@ from client.__main__ import main
 from synthgrid.__main__ import build_parser
 from tests.client.helpers import ROOT, environment, read_records
 
-PAGE = (ROOT / "docs" / "several-machines.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)
+PAGES = ("several-machines.md", "millions.md")
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(
+        r"```(\w*)\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL
+    )
+]
 
 
 def commands():
-    """The arguments of each `synthgrid` command of the page, in its code blocks."""
+    """The arguments of each `synthgrid` command of the pages, in their code blocks."""
     for _, block in BLOCKS:
         # In place of what the shell works out.
         plain = re.sub(r"\$\(\(.*?\)\)|\$\w+", "7", block.replace("\\\n", " "))
@@ -29,12 +36,12 @@ def commands():
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
-def test_a_command_of_the_page_is_understood(words):
+def test_a_command_of_a_page_is_understood(words):
     assert callable(build_parser(words).parse_args(words).command)
 
 
-def test_the_page_has_its_commands():
-    assert len(list(commands())) >= 6
+def test_the_pages_have_their_commands():
+    assert len(list(commands())) >= 8
 
 
 @pytest.mark.slow
