@@ -21,4 +21,4 @@ def test_the_benchmark_prints_bytes_speeds_days_and_dollars(tmp_path):
     names = ("plan", "check", "save", "save 64", "scan", "shards")
     steps = "  ".join(f"{each} [\\d,]+" for each in names)
     assert len(re.findall(steps, out)) == 2
-    assert "A100      1.50  8 GPU days  $370 at $2 an hour" in out
+    assert "A100      1.50  8 GPU days  $371 at $2 an hour" in out

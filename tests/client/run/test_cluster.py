@@ -1,7 +1,7 @@
 """A Ray cluster makes the images, and lost actors lose nothing. Most tests have no Ray: a stand-in
 with the calls that we use runs everything in this process, in order.
 
-Covers: client.run.cluster, client.run.ray_worker.
+Covers: client.run.cluster, client.run.crew, client.run.ray_worker.
 """
 
 import logging
@@ -16,7 +16,7 @@ import pytest
 from client.__main__ import main
 from client.errors import ClientError, JobFailed, RunIncomplete, ServerUnreachable
 from client.run import cluster as module
-from client.run import events
+from client.run import crew, events
 from client.run.cancel import cancel
 from client.run.cluster import RayCluster, reason_of
 from client.run.ray_worker import EngineWorker
@@ -165,7 +165,7 @@ def connect(monkeypatch):
     def use(ray):
         monkeypatch.setattr(module, "_connect", lambda address: ray)
         monkeypatch.setattr(module, "_LOOK_S", 0.0)
-        monkeypatch.setattr(module, "_ROWS", 8)
+        monkeypatch.setattr(crew, "_ROWS", 8)
         return ray
 
     return use
