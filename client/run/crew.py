@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 from comfy_nodes.labelset import ImageRecord
 
@@ -18,6 +18,7 @@ from ..errors import ServerUnreachable
 from ..server.fleet import Patience
 from . import events
 from .cluster import Hand, RayCluster, reason_of
+from .dispatch import Check
 from .jobs import Job, Jobs
 from .plan_jobs import PlanWork
 from .ray_worker import Made, Order
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 
 _ROWS = 64  # about as many rows a call: short beside a run, long beside the cost of a call
 _DEPTH = 2  # calls at a time on an actor: one runs, one waits
-
-Check: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 
 
 class Crew:
