@@ -23,6 +23,8 @@ from client.run.ray_worker import EngineWorker
 from client.run.runner import run_plan
 from client.run.status import StateKeeper, read_state
 from client.server.server import ComfyServer
+from comfy_nodes.labelset import set_aside
+from comfy_nodes.labelset.verdicts import Verdict
 from tests.client.helpers import assert_exact, read_records, stub_workflow
 
 
@@ -209,6 +211,23 @@ def test_only_a_range_is_made(url, connect, tmp_path):
     nothing = cancel(tmp_path / "out")  # no server holds a job of it
     assert (nothing.stopped, nothing.jobs, nothing.unreached) == (False, {}, {})
     assert [each["index"] for each in read_records(tmp_path / "out")] == list(range(5, 21))
+
+
+def test_a_rejected_row_is_made_again_with_another_seed(url, connect, tmp_path):
+    connect(StandIn(url))
+    workflow = stub_workflow(per_class=4, batch_size=3, seconds=0.0)
+    with RayCluster() as cluster:
+        run_plan(workflow, cluster, tmp_path / "out")
+        bad = [each for each in read_records(tmp_path / "out") if each["index"] in (2, 7)]
+        set_aside(
+            tmp_path / "out",
+            [Verdict(each["sha256"], each["file_name"], each["label"], "bad") for each in bad],
+            scorer="scripted.csv",
+        )
+        found = run_plan(workflow, cluster, tmp_path / "out")
+    assert (found.made, found.existing) == (2, 10)
+    attempts = {each["index"]: each.get("attempt", 0) for each in read_records(tmp_path / "out")}
+    assert attempts == {index: int(index in (2, 7)) for index in range(12)}
 
 
 def test_every_row_is_made_once_although_actors_die(url, connect, tmp_path):
