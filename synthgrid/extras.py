@@ -23,7 +23,7 @@ EXTRAS = {
     "onnxruntime": "export",
     "pyarrow": "data",
     "timm": "lite0",
-    "ray": "scale",
+    "ray": "ray",
 }
 _ROOT = Path(__file__).resolve().parents[1]
 

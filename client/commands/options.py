@@ -22,6 +22,7 @@ from ..workflow.options import Options, patch
 from . import COMMANDS
 
 if TYPE_CHECKING:
+    from ..run.cluster import RayCluster
     from ..server.access import Access
     from ..server.fleet import AnyServer, ServerSource
     from ..server.launch import EmbeddedServer
@@ -164,7 +165,10 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         "workflow", type=Path, metavar="WORKFLOW", help="a workflow, in API or editor format"
     )
     parser.add_argument(
-        "--server", required=True, metavar="URL|embedded", help="a ComfyUI, or the built-in engine"
+        "--server",
+        required=True,
+        metavar="URL|embedded[:DEVICE]",
+        help="a ComfyUI, or the built-in engine",
     )
     _add_embedded_options(parser)
     add_access_options(parser)
@@ -269,14 +273,16 @@ def add_fleet_options(parser: argparse.ArgumentParser, *, required: bool = True)
         "--server",
         action="append",
         default=[],
-        metavar="URL|embedded",
-        help="a ComfyUI, or the built-in engine (repeatable: the servers share the work)",
+        metavar="URL|embedded[:DEVICE]",
+        help="a ComfyUI, or the built-in engine, on a device such as embedded:cuda:1 (repeatable: "
+        "the servers share the work)",
     )
     group.add_argument(
         "--servers",
         type=Path,
         metavar="FILE",
-        help="JSON or TOML list of servers with url, name, weight, token_env, output_directory",
+        help="JSON or TOML list of servers with url, name, weight, token_env, output_directory; "
+        "read again when it changes, so that servers may join and leave during a run",
     )
     group.add_argument(
         "--collect",
@@ -288,6 +294,53 @@ def add_fleet_options(parser: argparse.ArgumentParser, *, required: bool = True)
     _add_embedded_options(group)
     add_access_options(parser)
     parser.set_defaults(servers_required=required, wrong_usage=parser.error)
+
+
+def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    """A cluster instead of servers; `cluster_of` reads these options."""
+    group = parser.add_argument_group("a Ray cluster instead of servers")
+    group.add_argument(
+        "--executor",
+        choices=("servers", "ray"),
+        default="servers",
+        help="ray: one built-in engine per GPU of a Ray cluster, or per some CPU cores",
+    )
+    group.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="address of the Ray cluster (default: start Ray on this machine)",
+    )
+    group.add_argument(
+        "--cores-per-worker",
+        type=int,
+        metavar="N",
+        help="CPU cores that an engine reserves (default: 1 beside a GPU, else 4)",
+    )
+
+
+def cluster_of(args: argparse.Namespace, stack: ExitStack) -> RayCluster | None:
+    """The Ray cluster that was asked for, if any; nothing is started or connected yet.
+
+    Raises:
+        ClientError: a number of cores below 1.
+        SystemExit: wrong usage: options of a cluster without --executor ray, or servers with it.
+    """
+    from ..run.cluster import RayCluster
+
+    if args.executor != "ray":
+        for name in ("address", "cores_per_worker"):
+            if getattr(args, name) is not None:
+                args.wrong_usage(f"--{name.replace('_', '-')} needs --executor ray")
+        return None
+    if args.server or args.servers or args.collect != "view":
+        args.wrong_usage("--executor ray takes no --server, --servers or --collect")
+    cluster = RayCluster(
+        args.address,
+        cores=args.cores_per_worker,
+        checkpoint_directories=tuple(each.expanduser().resolve() for each in args.checkpoint_dir),
+        input_directory=args.input_directory and args.input_directory.expanduser().resolve(),
+    )
+    return stack.enter_context(cluster)
 
 
 def add_event_options(parser: argparse.ArgumentParser) -> None:
@@ -302,19 +355,25 @@ def add_event_options(parser: argparse.ArgumentParser) -> None:
 def fleet_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer]:
     """The servers that were asked for; nothing is started or connected yet.
 
+    "embedded" given twice is two engines.
+
     Raises:
-        ClientError: an invalid address, a folder to collect from that does not exist, or one token
-            (password, header) for several servers.
+        ClientError: an invalid device or address, a folder to collect from that does not exist, or
+            one token (password, header) for several servers.
         SystemExit: wrong usage: no server, or `--collect` is neither "view" nor "local:DIR".
     """
     from ..server.fleet import ServerSpec, read_servers
+    from ..server.launch import embedded_device, engine_name
 
     folder = _collect_from(args)
     servers: list[AnyServer] = []
-    access = _access_for([url for url in args.server if url != "embedded"], args)
-    for url in args.server:
-        if url == "embedded":
-            servers.append(_embedded_server(args, stack))
+    devices = [embedded_device(url) for url in args.server]
+    urls = [url for url, device in zip(args.server, devices, strict=True) if device is None]
+    access = _access_for(urls, args)
+    for number, (url, device) in enumerate(zip(args.server, devices, strict=True)):
+        if device is not None:
+            name = engine_name(url, args.server[: number + 1].count(url))
+            servers.append(_embedded_server(args, stack, device, name))
         else:
             servers.append(ServerSpec(url, access=access, output_directory=folder))
     servers += read_servers(args.servers) if args.servers else ()
@@ -423,7 +482,7 @@ def options_of(args: argparse.Namespace) -> Options:
     checkpoint, width, height = (
         getattr(args, name, None) for name in ("checkpoint", "width", "height")
     )
-    if getattr(args, "server", None) in ("embedded", ["embedded"]) and checkpoint is None:
+    if _is_embedded(args) and checkpoint is None:
         from ..embedded import DEFAULT_CHECKPOINT, DEFAULT_SIZE
 
         checkpoint, width, height = (
@@ -463,6 +522,15 @@ def _captions(args: argparse.Namespace) -> Captions | None:
     return None
 
 
+def _is_embedded(args: argparse.Namespace) -> bool:
+    """Whether only embedded engines make the images."""
+    if getattr(args, "executor", None) == "ray":
+        return True
+    given = getattr(args, "server", None) or []
+    servers = [given] if isinstance(given, str) else given
+    return bool(servers) and all(each.partition(":")[0] == "embedded" for each in servers)
+
+
 def _lines(path: Path | None) -> tuple[str, ...] | None:
     if path is None:
         return None
@@ -499,18 +567,26 @@ def workflow_of(
 
 def server_of(args: argparse.Namespace, stack: ExitStack) -> ServerSource:
     """The server that was asked for; nothing is started or connected yet."""
-    if args.server == "embedded":
-        return _embedded_server(args, stack)
+    from ..server.launch import embedded_device
+
+    device = embedded_device(args.server)
+    if device is not None:
+        return _embedded_server(args, stack, device, args.server)
     from ..server.fleet import GivenServer
     from ..server.server import ComfyServer
 
     return GivenServer(stack.enter_context(ComfyServer(args.server, access=access_of(args))))
 
 
-def _embedded_server(args: argparse.Namespace, stack: ExitStack) -> EmbeddedServer:
+def _embedded_server(
+    args: argparse.Namespace, stack: ExitStack, device: str, name: str
+) -> EmbeddedServer:
     from ..server.launch import EmbeddedServer
 
     server = EmbeddedServer(
-        checkpoint_directories=args.checkpoint_dir, input_directory=args.input_directory
+        checkpoint_directories=args.checkpoint_dir,
+        input_directory=args.input_directory,
+        device=device,
+        name=name,
     )
     return stack.enter_context(server)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from .options import (
     add_event_options,
+    add_executor_options,
     add_fleet_options,
     add_image_options,
     add_plan_options,
     add_rows_option,
+    cluster_of,
     fleet_of,
     new_parser,
     object_info_of,
@@ -25,6 +27,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..run.cluster import RayCluster
     from ..run.events import AnyEvent
     from ..run.runner import RunProgress, RunSummary
     from ..server.fleet import AnyServer
@@ -37,7 +40,10 @@ EXAMPLES = """  synthgrid run workflows/api/sd15_class_prompts.json --server emb
       --contexts contexts.txt --steps 30 --out data/synthetic
   synthgrid run workflows/api/sd15_class_prompts.json --server http://10.0.0.5:8188 \\
       --server http://10.0.0.6:8188 --classes classes.txt --out data/synthetic \\
-      --json-events > events.jsonl"""
+      --json-events > events.jsonl
+  synthgrid run sd15_class_prompts --executor ray --address 10.0.0.1:6379 \\
+      --checkpoint-dir /shared/models --checkpoint sd15 --classes classes.txt \\
+      --out data/synthetic"""
 
 
 def add_parser(commands: Any) -> None:
@@ -55,6 +61,7 @@ def add_parser(commands: Any) -> None:
     )
     add_event_options(parser)
     add_fleet_options(parser)
+    add_executor_options(parser)
     add_plan_options(parser)
     add_rows_option(parser)
     add_image_options(parser)
@@ -64,6 +71,14 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the plan and reports the result in one line."""
     with ExitStack() as stack:
+        cluster = cluster_of(args, stack)
+        if cluster is not None:
+            workflow = workflow_of(
+                args,
+                lambda: cluster.introduction().object_info,
+                lambda: cluster.introduction().replacements,
+            )
+            return make(workflow, cluster, args.out, args)
         servers = fleet_of(args, stack)
         workflow = workflow_of(
             args, lambda: object_info_of(servers), lambda: replacements_of(servers)
@@ -73,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 def make(
     workflow: Workflow,
-    servers: Sequence[AnyServer],
+    servers: Sequence[AnyServer] | RayCluster,
     out: Path,
     args: argparse.Namespace,
     *,
@@ -86,7 +101,7 @@ def make(
 
 def generate(
     workflow: Workflow,
-    servers: Sequence[AnyServer],
+    servers: Sequence[AnyServer] | RayCluster,
     out: Path,
     args: argparse.Namespace,
     *,
@@ -98,6 +113,7 @@ def generate(
     """
     from ..run.runner import run_plan
     from ..run.status import StateKeeper
+    from ..server.fleet import ServersFile
     from .console import ProgressBar
 
     json_events = getattr(args, "json_events", False)
@@ -114,7 +130,14 @@ def generate(
                 _print_event(event)
 
         return run_plan(
-            workflow, servers, out, on_progress=show, on_event=tell, attempts=attempts, rows=rows
+            workflow,
+            servers,
+            out,
+            on_progress=show,
+            on_event=tell,
+            attempts=attempts,
+            rows=rows,
+            listed=ServersFile(args.servers) if getattr(args, "servers", None) else None,
         )
 
 

@@ -40,6 +40,12 @@ def add_parser(commands: Any) -> None:
         help="where real images are (default: BASE_DIRECTORY/input)",
     )
     add(
+        "--device",
+        default="",
+        metavar="cpu|cuda|cuda:N",
+        help="where models run (default: a GPU, if there is one)",
+    )
+    add(
         "--node-pack",
         type=Path,
         action="append",
@@ -70,6 +76,7 @@ def serve(args: argparse.Namespace) -> int:
         checkpoint_directories=tuple(args.checkpoint_dir),
         input_directory=args.input_directory,
         node_packs=tuple(args.node_pack),
+        device=args.device,
         exit_with_parent=args.exit_with_parent,
         temporary=args.temporary,
     )

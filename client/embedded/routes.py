@@ -219,7 +219,7 @@ def _system_stats() -> dict[str, Any]:
     from .diffusion.checkpoints import device
 
     where = device()
-    free, total = torch.cuda.mem_get_info() if where.type == "cuda" else _memory()
+    free, total = torch.cuda.mem_get_info(where) if where.type == "cuda" else _memory()
     ram_free, ram_total = _memory()
     return {
         "system": {
@@ -235,7 +235,7 @@ def _system_stats() -> dict[str, Any]:
         },
         "devices": [
             {
-                "name": torch.cuda.get_device_name() if where.type == "cuda" else "cpu",
+                "name": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
                 "type": where.type,
                 "index": where.index,
                 "vram_total": total,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -123,6 +124,7 @@ class Folders:
 
 
 _folders: Folders | None = None
+_device = ""
 _on_progress: Callable[[float, float], None] | None = None
 _on_image: Callable[[bytes], None] | None = None
 _LOOK_S = 0.05  # how often an interruption is looked for while coroutines wait
@@ -136,6 +138,34 @@ def use_folders(folders: Folders) -> None:
     _folders = folders
     host.use_output_directory(folders.output)
     host.use_input_directory(folders.input)
+
+
+def use_device(name: str) -> None:
+    """Sets where models run: "cpu", "cuda" or "cuda:N"; "" is a GPU if there is one.
+
+    Raises:
+        EmbeddedError: the name is none of these, or this machine has no such GPU.
+    """
+    global _device
+    if not name or name == "cpu":
+        _device = name
+        return
+    found = re.fullmatch(r"cuda(?::(\d{1,4}))?", name)
+    if not found:
+        raise EmbeddedError(f"device '{name}' is none of cpu, cuda, cuda:0, cuda:1, ...")
+    import torch
+
+    count, number = torch.cuda.device_count(), int(found[1] or 0)
+    if number >= count:
+        last = f"cuda:{count - 1}"
+        has = {0: "no CUDA GPU", 1: "only cuda:0"}.get(count, f"cuda:0 to {last}")
+        raise EmbeddedError(f"device '{name}' does not exist: this machine has {has}")
+    _device = f"cuda:{number}"
+
+
+def device() -> str:
+    """What `use_device` has set."""
+    return _device
 
 
 def folders() -> Folders:

@@ -46,6 +46,7 @@ def serve(
     checkpoint_directories: Sequence[Path] = (),
     input_directory: Path | None = None,
     node_packs: Sequence[Path] = (),
+    device: str = "",
     exit_with_parent: bool = False,
     temporary: bool = False,
 ) -> None:
@@ -57,19 +58,21 @@ def serve(
         checkpoint_directories: further folders of diffusers folders.
         input_directory: replaces <base_directory>/input.
         node_packs: folders or files of V1 nodes, whose code is run; see packs.py.
+        device: "cpu", "cuda" or "cuda:N"; by default a GPU, if there is one.
         exit_with_parent: exit as soon as standard input ends, as it does when the process at its
             other end is gone for whatever reason.
         temporary: remove the base directory at the end, unless Ctrl-C is the end.
 
     Raises:
-        EmbeddedError: the folders cannot be created, a pack cannot be loaded, or the address is
-            taken.
+        EmbeddedError: the folders cannot be created, a pack cannot be loaded, the device does not
+            exist, or the address is taken.
         KeyboardInterrupt: Ctrl-C, after everything is closed. Once torch is loaded, both ends end
             the process here, with code 130 after Ctrl-C, else 0.
     """
     runtime.use_folders(
         runtime.Folders.create(base_directory, checkpoint_directories, input_directory)
     )
+    runtime.use_device(device)
     registry = Registry()
     for pack in node_packs:
         load_pack(registry, pack)

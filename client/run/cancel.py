@@ -18,6 +18,7 @@ from ..errors import AccessError, FolderError, ServerError
 from ..folder.run_folder import is_locked, read_generation
 from ..server.access import Access
 from ..server.fleet import Patience, Seat, ServerSpec, seats_of
+from ..server.launch import is_engine_name
 from ..wording import printable
 from ..workflow.roles import SAVER
 from .status import CANCEL, read_state
@@ -69,7 +70,11 @@ def _used(root: Path, urls: Sequence[str], access: Access) -> list[ServerSpec]:
     """The servers of the last run, by their addresses without secrets."""
     state = read_state(root)
     if state is not None:  # an embedded engine ends with its client, and its jobs with it
-        urls = [each.url for each in state.servers if each.url and each.name != "embedded"]
+        urls = [
+            each.url
+            for each in state.servers
+            if each.url.startswith("http") and not is_engine_name(each.name)
+        ]
     if access.sent_headers():
         raise AccessError(
             "a token, password or header goes only to a server that you name, and not to those "

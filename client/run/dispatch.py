@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from ..errors import ServerError, ServerUnreachable, WorkflowError
+from ..errors import ClientError, ServerError, ServerUnreachable, WorkflowError
 from ..server.fleet import (
     AnyServer,
     Patience,
     Seat,
+    ServersFile,
     seats_of,
 )
 from ..server.protocol import JobResult
@@ -62,6 +63,8 @@ class Dispatcher:
         patience: how long to wait for what.
         on_event: called with every event, one at a time, on the thread on which it happened. What
             it raises ends the run.
+        listed: a servers file, whose servers may change during the run: new ones join, and those
+            that are taken out finish their jobs and get no more. They are given in `servers` too.
         on_step: called with (server name, value, total) when a server's running job moves.
 
     Raises:
@@ -75,6 +78,7 @@ class Dispatcher:
         tries: int = 3,
         depth: int = DEPTH,
         patience: Patience | None = None,
+        listed: ServersFile | None = None,
         on_event: Callable[[events.AnyEvent], None] | None = None,
         on_step: Callable[[str, int, int], None] | None = None,
     ) -> None:
@@ -82,9 +86,11 @@ class Dispatcher:
         self._seats = seats_of(servers, patience=self._patience)
         self._tries = tries
         self._depth = depth
+        self._listed = listed
         self._on_event = on_event
         self._on_step = on_step
         self._connected: list[_Connected] = []
+        self._from_list = {spec.name for spec in listed.specs} if listed is not None else set()
 
     def __enter__(self) -> Dispatcher:
         return self
@@ -153,20 +159,11 @@ class Dispatcher:
         )
         if resumed and len(self._seats) > 1:
             self._reserve(shared)
-        workers = [
-            Worker(
-                each.seat,
-                shared,
-                each.server,
-                each.error,
-                depth=max(1, round(self._depth * each.seat.weight)),
-            )
-            for each in self._connected
-        ]
+        workers = [self._worker(each, shared) for each in self._connected]
         try:
             for worker in workers:
                 worker.start()
-            _watch(shared, workers)
+            _watch(shared, workers, lambda: self._follow_list(shared, workers))
         except BaseException as error:
             shared.fail(error)
             log.warning("stopping: cancelling own jobs; press Ctrl-C again to quit at once")
@@ -177,6 +174,30 @@ class Dispatcher:
             shared.close()
         if shared.error is not None:
             raise shared.error
+
+    def _worker(self, of: _Connected, shared: SharedState) -> Worker:
+        depth = max(1, round(self._depth * of.seat.weight))
+        return Worker(of.seat, shared, of.server, of.error, depth=depth)
+
+    def _follow_list(self, shared: SharedState, workers: list[Worker]) -> None:
+        """Starts a worker for a server that has joined the list; those taken out retire."""
+        specs = self._listed.changed() if self._listed is not None else None
+        if specs is None:
+            return
+        try:
+            seats = {seat.name: seat for seat in seats_of(specs, patience=self._patience)}
+        except ClientError as error:
+            log.warning("warning: %s; the servers stay as they are", error)
+            return
+        for worker in workers:
+            if worker.name_of_server in self._from_list:
+                worker.retire(worker.name_of_server not in seats)
+        present = {worker.name_of_server for worker in workers if worker.is_alive()}
+        for name in seats.keys() - present:
+            log.info("server %s joins: the servers file lists it now", name)
+            workers.append(self._worker(_Connected(seats[name]), shared))
+            workers[-1].start()
+        self._from_list = set(seats)
 
     def _reserve(self, shared: SharedState) -> None:
         """What an earlier client left on a server stays with that server, and is not made twice."""
@@ -213,10 +234,11 @@ def _connect(seat: Seat, check: Check) -> _Connected:
         return _Connected(seat, error=error)
 
 
-def _watch(shared: SharedState, workers: Sequence[Worker]) -> None:
+def _watch(shared: SharedState, workers: Sequence[Worker], follow_list: Callable[[], None]) -> None:
     """Waits until the run has ended, all servers are out, or none was usable for too long."""
     last_up = time.monotonic()
     while not shared.ended and any(worker.is_alive() for worker in workers):
+        follow_list()
         with shared.lock:
             shared.lock.wait(0.1)
             _relieve_silent(shared.patience.silent_s, workers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from comfy_nodes.attempts import rows_text
@@ -177,15 +177,22 @@ class PlanWork:
         return entries
 
     def save(self, record: ImageRecord, data: bytes) -> None:
-        """Writes an image and its record.
+        """Writes an image and its record; raises as `save_all` does."""
+        self.save_all([(record, data)])
+
+    def save_all(self, images: Sequence[tuple[ImageRecord, bytes]]) -> None:
+        """Writes images and their records with one wait for the disk.
 
         Raises:
-            LabelsetError: something has its place since, or the folder cannot be written.
+            LabelsetError: something has the place of one since, and none is written; or the folder
+                cannot be written.
         """
-        path = self.folder.labelled.find(record)
-        if path is not None:
-            raise LabelsetError(
-                f"{path} appeared during the run and is kept; move it out with: "
-                f"synthgrid verify {self.folder.root} --repair"
-            )
-        self.folder.labelled.add(record, data)
+        for record, _ in images:
+            path = self.folder.labelled.find(record)
+            if path is not None:
+                raise LabelsetError(
+                    f"{path} appeared during the run and is kept; move it out with: "
+                    f"synthgrid verify {self.folder.root} --repair"
+                )
+        if images:
+            self.folder.labelled.add_all(images)

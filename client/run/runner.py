@@ -25,9 +25,11 @@ from comfy_nodes.labelset.verdicts import quarantine_folder
 
 from ..errors import JobFailed, RunIncomplete, ServerUnreachable
 from ..folder.run_folder import RunFolder
-from ..server.fleet import AnyServer, Patience
+from ..server.fleet import AnyServer, Patience, ServersFile
 from ..workflow.graph import Workflow
 from . import events
+from .cluster import RayCluster
+from .crew import Crew
 from .dispatch import DEPTH, Dispatcher
 from .plan_jobs import PlanWork
 from .throughput import ServerThroughput, Throughput
@@ -75,7 +77,7 @@ class RunSummary:
 
 def run_plan(
     workflow: Workflow,
-    servers: AnyServer | Sequence[AnyServer],
+    servers: AnyServer | Sequence[AnyServer] | RayCluster,
     out: Path | str,
     *,
     on_progress: Callable[[RunProgress], None] | None = None,
@@ -85,6 +87,7 @@ def run_plan(
     patience: Patience | None = None,
     attempts: int | None = None,
     rows: range | None = None,
+    listed: ServersFile | None = None,
 ) -> RunSummary:
     """Makes every image of the workflow's plan that the folder lacks, on one or more servers.
 
@@ -92,7 +95,7 @@ def run_plan(
 
     Args:
         servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one
-            or a list of them.
+            or a list of them; or a RayCluster.
         on_progress, on_event: called one at a time, but on the threads of the servers. What they
             raise ends the run.
         tries: how often a job may fail before its images have failed and the rest goes on.
@@ -101,6 +104,7 @@ def run_plan(
         attempts: how often a row whose image a check rejected is made again; by default without a
             limit, each time with another seed.
         rows: the rows of the plan to make, by default all. The folder is that of the whole plan.
+        listed: the file that lists some of the servers, to follow its changes during the run.
 
     Raises:
         PlanError, WorkflowError: the workflow makes no plan, or cannot run on any of the servers.
@@ -122,14 +126,12 @@ def run_plan(
         run = _Run(folder, rows, attempts=attempts, on_progress=on_progress, on_event=on_event)
         if resumed and run.is_done():
             return run.nothing_to_do()
-        dispatcher = Dispatcher(
-            servers,
-            tries=tries,
-            depth=queue_depth,
-            patience=patience,
-            on_event=run.take,
-            on_step=run.step,
-        )
+        told: dict[str, Any] = {"patience": patience, "on_event": run.take, "on_step": run.step}
+        dispatcher: Dispatcher | Crew
+        if isinstance(servers, RayCluster):
+            dispatcher = Crew(servers, tries=tries, **told)
+        else:
+            dispatcher = Dispatcher(servers, tries=tries, depth=queue_depth, listed=listed, **told)
         stack.enter_context(dispatcher)
         found = dispatcher.connect(run.work.check)
         if not resumed:
@@ -190,7 +192,7 @@ class _Run:
             used_up=self._used_up,
         )
 
-    def execute(self, dispatcher: Dispatcher, *, resumed: bool) -> RunSummary:
+    def execute(self, dispatcher: Dispatcher | Crew, *, resumed: bool) -> RunSummary:
         """Runs until nothing is missing or nothing more can be done."""
         planned = self.work.planned_by_class()
         existing = Counter(planned)

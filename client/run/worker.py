@@ -66,7 +66,17 @@ class Worker(threading.Thread):
         self._strikes = 0
         self._proven = False  # whether it ever delivered an image
         self._hung_queue: QueueState | None = None
+        self._retired = False
         self._lost: ServerHung | None = None  # why the jobs were taken from it, until it notices
+
+    @property
+    def name_of_server(self) -> str:
+        """The server's name."""
+        return self._seat.name
+
+    def retire(self, retired: bool) -> None:
+        """Another thread says whether the server gets no more jobs; those on it are collected."""
+        self._retired = retired
 
     @property
     def silence_s(self) -> float:
@@ -93,6 +103,9 @@ class Worker(threading.Thread):
             if self._server is None and self.error is not None:
                 self._step_back(self.error)
             while self.state != events.OUT and not self._shared.ended:
+                if self._retired:
+                    self._step_out()
+                    break
                 try:
                     self._join_in()
                     self._serve()
@@ -163,6 +176,12 @@ class Worker(threading.Thread):
         if state != events.OUT:
             self._rest(error)
 
+    def _step_out(self) -> None:
+        """The server was retired, and nothing that it has is still wanted from it."""
+        self.error = ServerUnreachable(f"server {self._seat.name} was taken out of the list")
+        with self._shared.lock:
+            self._leave(self.error, events.OUT)
+
     def _leave(self, error: Trouble, state: str) -> None:
         """Under the lock: the jobs of this server wait for the next free one."""
         moved, outcome = self._shared.jobs.leave(
@@ -229,8 +248,11 @@ class Worker(threading.Thread):
     def _serve(self) -> None:
         """Posts jobs to the server and collects from it, until there is nothing left to do."""
         while not self._shared.ended:
-            self._fill()
+            if not self._retired:
+                self._fill()
             flying = self._flying()
+            if self._retired and not flying:
+                return
             if not flying:
                 with self._shared.lock:
                     if not self._shared.ended and not self._shared.jobs.has_work_for(
@@ -254,7 +276,8 @@ class Worker(threading.Thread):
         with self._shared.lock:
             jobs = self._shared.jobs
             room = len(jobs.on(self._seat.name)) < self._depth
-            return self._shared.ended or (room and jobs.has_work_for(self._seat.name))
+            free = room and not self._retired
+            return self._shared.ended or (free and jobs.has_work_for(self._seat.name))
 
     def _fill(self, *, busy: int = 0) -> None:
         """Keeps `depth` jobs on the server; `busy` of those listed as its own are already over."""
@@ -291,7 +314,8 @@ class Worker(threading.Thread):
             self._shared.tell_posted(self._seat.name, job, found=found is not False)
 
     def _take(self, job: Job, result: JobResult | None) -> None:
-        self._fill(busy=1)  # first the next job, so that the server works while we collect
+        if not self._retired:
+            self._fill(busy=1)  # first the next job, so that the server works while we collect
         if result is None:
             self._forgotten(job)
         elif result.outcome != SUCCESS:

@@ -14,8 +14,10 @@ An entry may also have "output_directory", "token", and every setting of access.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -30,6 +32,8 @@ from .access import Access, access_from
 from .address import checked_url, without_secrets
 from .server import ComfyServer
 from .transport import backoff
+
+log = logging.getLogger(__name__)
 
 _OWN_KEYS = {"url", "name", "weight", "token", "output_directory"}
 
@@ -208,7 +212,7 @@ def _seat(server: AnyServer, patience: Patience) -> Seat:
         return Seat(urlsplit(spec.url).netloc, GivenServer(spec))
     if isinstance(spec, GivenServer):
         return Seat(urlsplit(spec.server.url).netloc, spec)
-    return Seat("embedded", spec)
+    return Seat(getattr(spec, "name", "embedded"), spec)
 
 
 def read_servers(path: Path | str) -> tuple[ServerSpec, ...]:
@@ -236,6 +240,47 @@ def read_servers(path: Path | str) -> tuple[ServerSpec, ...]:
     if not isinstance(entries, list) or not entries:
         raise ClientError(f'{path} lists no servers; expected [{{"url": "http://127.0.0.1:8188"}}]')
     return tuple(_spec(path, number, entry) for number, entry in enumerate(entries, 1))
+
+
+class ServersFile:
+    """A servers file that may change while a run goes on. Good for one thread.
+
+    `every_s` is how often it is looked at; only a changed file is read.
+    """
+
+    def __init__(self, path: Path | str, *, every_s: float = 2.0) -> None:
+        self.path = Path(path).expanduser()
+        self._every_s = every_s
+        self._looked = time.monotonic()
+        self._stamp = self._now()
+        self.specs = read_servers(self.path)
+
+    def changed(self) -> tuple[ServerSpec, ...] | None:
+        """The servers that it lists now, if it changed since the last look; else None.
+
+        A file that cannot be read, as while somebody saves it, counts as unchanged: a warning
+        says so, and the next look tries again once it has changed.
+        """
+        if time.monotonic() - self._looked < self._every_s:
+            return None
+        self._looked = time.monotonic()
+        stamp = self._now()
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        try:
+            self.specs = read_servers(self.path)
+        except ClientError as error:
+            log.warning("warning: %s; the servers stay as they are", error)
+            return None
+        return self.specs
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
 
 def _parsed(path: Path, text: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import ServerUnreachable
+from ..errors import ClientError, ServerUnreachable
 from .server import ComfyServer
 from .transport import backoff
 from .workplace import Workplace, remove_abandoned
@@ -24,14 +25,43 @@ from .workplace import Workplace, remove_abandoned
 log = logging.getLogger(__name__)
 
 _LISTENING = re.compile(r"listening on (http://\S+)")
+_EMBEDDED = re.compile(r"embedded(?::(cpu|cuda(?::\d{1,4})?))?")
 _ROOT = Path(__file__).resolve().parents[2]
+
+
+def embedded_device(server: str) -> str | None:
+    """The device of "embedded[:DEVICE]", "" where none is named; None for a server's address.
+
+    Raises:
+        ClientError: "embedded:" with something that is no device.
+    """
+    if server != "embedded" and not server.startswith("embedded:"):
+        return None
+    found = _EMBEDDED.fullmatch(server)
+    if not found:
+        raise ClientError(
+            f"server {server}: '{server.removeprefix('embedded:')}' is no device; "
+            "write embedded, embedded:cpu, embedded:cuda:0, embedded:cuda:1, ..."
+        )
+    return found[1] or ""
+
+
+def engine_name(server: str, number: int) -> str:
+    """The name of the `number`-th engine, from 1, that is given as "embedded[:DEVICE]"."""
+    return server if number == 1 else f"{server} ({number})"
+
+
+def is_engine_name(name: str) -> bool:
+    """Whether `engine_name` makes this name: such an engine ends with its client."""
+    return bool(_EMBEDDED.fullmatch(re.sub(r" \(\d+\)$", "", name)))
 
 
 class EmbeddedServer:
     """The embedded engine on a free loopback port; a context manager.
 
     `open` starts it and `close` stops it. A server that died is restarted up to `restarts` times;
-    a start may take `start_s` seconds.
+    a start may take `start_s` seconds. `device` is "cpu", "cuda" or "cuda:N", by default a GPU if
+    there is one; `name` tells several engines of a run apart.
     """
 
     def __init__(
@@ -39,12 +69,16 @@ class EmbeddedServer:
         *,
         checkpoint_directories: Sequence[Path] = (),
         input_directory: Path | None = None,
+        device: str = "",
+        name: str = "embedded",
         restarts: int = 3,
         start_s: float = 180.0,
     ) -> None:
         self._checkpoint_directories = [Path(each) for each in checkpoint_directories]
         self._input_directory = input_directory
-        self._restarts = restarts
+        self._device = device
+        self.name = name
+        self._restarts = self._most_restarts = restarts
         self._start_s = start_s
         self._process: subprocess.Popen[bytes] | None = None
         self._server: ComfyServer | None = None
@@ -99,6 +133,16 @@ class EmbeddedServer:
         self._stop()
         return self.open()
 
+    def renew(self) -> None:
+        """Stops an engine that is of no more use; `open` starts a new one, with new restarts."""
+        self._stop()
+        self._restarts = self._most_restarts
+
+    def clear_output(self) -> None:
+        """Removes the images that the engine has saved, now that they were collected."""
+        if self._workplace is not None:
+            shutil.rmtree(self._workplace.path / "output" / "synthgrid", ignore_errors=True)
+
     def close(self) -> None:
         """Stops the engine and removes its working folder."""
         self._stop()
@@ -118,6 +162,8 @@ class EmbeddedServer:
             command += ["--checkpoint-dir", str(each.expanduser().resolve())]
         if self._input_directory is not None:
             command += ["--input-directory", str(self._input_directory.expanduser().resolve())]
+        if self._device:
+            command += ["--device", self._device]
         with self._log_path.open("ab") as output:
             return subprocess.Popen(
                 [*command, "--exit-with-parent", "--temporary"],

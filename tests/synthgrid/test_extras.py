@@ -27,7 +27,7 @@ def test_a_checkout_is_installed_in_place_and_a_wheel_by_name(
     assert re.search(r'pip install -e ".*\[train\]"$', extras.what_to_install("torch.nn") or "")
     monkeypatch.setattr(extras, "_ROOT", tmp_path)
     assert (
-        extras.what_to_install("ray") == 'install it with: python -m pip install "synthgrid[scale]"'
+        extras.what_to_install("ray") == 'install it with: python -m pip install "synthgrid[ray]"'
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from .. import runtime
 from ..errors import EmbeddedError
 from .guidance import DiffusionModel
 from .schedules import NoiseLevels
@@ -81,6 +82,8 @@ def forget() -> None:
 
 def device() -> torch.device:
     """Where models run."""
+    if runtime.device():
+        return torch.device(runtime.device())
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
