@@ -46,6 +46,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from comfy_nodes.errors import SynthGridError
 from trainer.data.torchvision_sets import real_folder
@@ -55,24 +56,43 @@ from trainer.pretrain.networks import Learner
 from trainer.pretrain.output import locked, open_out, write_result
 from trainer.pretrain.probe import Features, check_shots, interval_of, probe
 from trainer.pretrain.retrieval import Retrieval, retrieve
-from trainer.pretrain.source import Pixels, Source, hold_out, read_source, shuffle_captions
+from trainer.pretrain.source import (
+    Pixels,
+    Source,
+    hold_out,
+    read_source,
+    redeal_captions,
+    shuffle_captions,
+)
 from trainer.pretrain.training import pretrain
+from trainer.pretrain.views import Changes, change, generator_at
 from trainer.quality.images import RealImages, load_real
 from trainer.runs import to_json, write_file
 from trainer.training.compute import pick_device
 
 logger = logging.getLogger("trainer")
 RANDOM, SHUFFLED = "random initialisation", ", captions shuffled"
+REDEALT, STILL = ", captions redealt in every update", ", learning rate 0"
 PLUS = "stablerep+"
-ARMS = (*METHODS, "stablerep" + SHUFFLED, PLUS + SHUFFLED)
-# What is compared with what; the last two are controls, expected to be alike.
+CONTROLS = {SHUFFLED: "-shuffled", REDEALT: "-redealt", STILL: "-still"}
+ARMS = (
+    *METHODS,
+    *("stablerep" + each for each in CONTROLS),
+    PLUS + SHUFFLED,
+)
+_NO_RATE = 1e-12  # AdamW moves no weight by more than this per update
+# What is compared with what.
 COMPARED = (
     ("stablerep", RANDOM),
     ("stablerep", "simclr"),
     ("stablerep", "supervised"),
+    ("stablerep", "stablerep" + SHUFFLED),
     (PLUS, "stablerep"),
     ("stablerep" + SHUFFLED, RANDOM),
     (PLUS + SHUFFLED, RANDOM),
+    ("stablerep" + SHUFFLED, "stablerep" + REDEALT),
+    ("stablerep" + REDEALT, RANDOM),
+    ("stablerep" + STILL, RANDOM),
 )
 
 
@@ -92,22 +112,24 @@ class Setting:
 @dataclass(frozen=True)
 class Found:
     """Of one arm and seed: accuracy per number of shots, mean over draws of the shots, with a
-    logistic head; and what words find among images of captions that were held out."""
+    logistic head; what words find among images of captions that were held out; and how often an
+    image is recognised (see `recognised`)."""
 
     arm: str
     seed: int
     accuracy: dict[int, float]
     words: Retrieval | None = None
+    recognised: float = float("nan")
 
 
 def config_of(options: argparse.Namespace, arm: str, seed: int) -> PretrainConfig:
-    """The same for every arm, but for its method."""
+    """The same for every arm, but for its method, and the learning rate of one control."""
     return new_config(
         model=options.model,
-        method=arm.removesuffix(SHUFFLED),
+        method=arm.partition(",")[0],
         updates=4 if options.quick else options.updates,
         batch_views=24 if options.quick else options.batch,
-        base_rate=options.base_rate,
+        base_rate=_NO_RATE if arm.endswith(STILL) else options.base_rate,
         crop=options.crop,
         mirror=not options.no_mirror,
         image_size_px=options.image_size,
@@ -143,11 +165,13 @@ def setting_of(options: argparse.Namespace) -> Setting:
 
 def one_run(setting: Setting, config: PretrainConfig, arm: str) -> Found:
     """Trains, or goes on, or reads what is there, and measures."""
-    shuffled = arm.endswith(SHUFFLED)
     source = setting.source
-    if shuffled:
+    if arm.endswith(SHUFFLED):
         source = shuffle_captions(source, seed=config.seed)
-    name = f"{config.method}{'-shuffled' * shuffled}-s{config.seed}"
+    elif arm.endswith(REDEALT):
+        source = redeal_captions(source, seed=config.seed)
+    control = next((name for each, name in CONTROLS.items() if arm.endswith(each)), "")
+    name = f"{config.method}{control}-s{config.seed}"
     out, seldom = setting.out / name, config.updates
     finished = open_out(out, config, source)
     with locked(out):
@@ -159,7 +183,18 @@ def one_run(setting: Setting, config: PretrainConfig, arm: str) -> Found:
     words = None
     if config.method == PLUS:
         words = retrieve(learner, setting.held, config.image_size_px, setting.device)
-    return Found(arm, config.seed, accuracies(setting, learner, config), words)
+    return _found(setting, learner, config, arm, words)
+
+
+def _found(
+    setting: Setting,
+    learner: Learner,
+    config: PretrainConfig,
+    arm: str,
+    words: Retrieval | None = None,
+) -> Found:
+    accuracy = accuracies(setting, learner, config)
+    return Found(arm, config.seed, accuracy, words, recognised(setting, learner, config))
 
 
 def untrained(setting: Setting, config: PretrainConfig) -> Found:
@@ -167,7 +202,7 @@ def untrained(setting: Setting, config: PretrainConfig) -> Found:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         learner = Learner(config, len(setting.source.classes)).to(setting.device).eval()
-    return Found(RANDOM, config.seed, accuracies(setting, learner, config))
+    return _found(setting, learner, config, RANDOM)
 
 
 @torch.no_grad()
@@ -194,6 +229,23 @@ def accuracies(setting: Setting, learner: Learner, config: PretrainConfig) -> di
     return {each.shots: each.mean for each in scores if each.head == "logistic"}
 
 
+@torch.no_grad()
+def recognised(setting: Setting, learner: Learner, config: PretrainConfig) -> float:
+    """How often a changed image is nearest, by the cosine of its features, to the same image changed
+    otherwise, among all images that were learnt from: a share."""
+    samples = setting.source.samples
+    pixels, changes = Pixels(samples, config.image_size_px), Changes(config.crop, config.mirror)
+    views = []
+    for turn in range(2):
+        random, blocks = generator_at(0, "recognised", turn), []
+        for rows in torch.split(torch.arange(len(samples)), 64):
+            changed = change(pixels.take(rows).to(setting.device), changes, random)
+            blocks.append(learner.features(changed).cpu())
+        views.append(functional.normalize(torch.cat(blocks).float(), dim=1))
+    nearest = (views[0] @ views[1].T).argmax(dim=1)
+    return (nearest == torch.arange(len(samples))).float().mean().item()
+
+
 def conclusions(found: Sequence[Found]) -> list[str]:
     """A line per arm, a line per comparison, and what words find."""
     of = {(each.arm, each.seed): each for each in found}
@@ -204,7 +256,8 @@ def conclusions(found: Sequence[Found]) -> list[str]:
         cells = [
             f"{100 * mean:.1f} % at {number}" for mean, number in zip(means, shots, strict=True)
         ]
-        lines.append(f"{arm}: {', '.join(cells)} per class")
+        seen = 100 * _mean([of[arm, seed].recognised for seed in seeds])
+        lines.append(f"{arm}: {', '.join(cells)} per class; recognises {seen:.1f} %")
     for arm, rival in COMPARED:
         cells = []
         for number in shots:

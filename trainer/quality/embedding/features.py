@@ -25,7 +25,8 @@ from PIL import Image, ImageOps
 
 from comfy_nodes.labelset.openimage import open_image
 from trainer.data.dataset import Sample
-from trainer.data.images import read_image
+from trainer.data.images import read_bytes, read_image
+from trainer.data.shards import ImageFile, Member
 from trainer.data.similarity import THUMB_PX
 from trainer.errors import DataError
 from trainer.models.row_file import read_rows, write_rows
@@ -79,10 +80,11 @@ def _small_side(samples: Sequence[Sample]) -> int:
     return sides[int(_SHARE * len(sides))] if sides else _ANY_SIDE
 
 
-def _side(path: Path) -> int | None:
+def _side(path: ImageFile) -> int | None:
     """The shorter side in pixels; None if the file is not an image, which decoding will report."""
     try:
-        with open_image(path) as image:
+        source = io.BytesIO(read_bytes(path)) if isinstance(path, Member) else path
+        with open_image(source) as image:
             return min(image.size)
     except (OSError, ValueError):
         return None
@@ -151,7 +153,7 @@ def _key(embedder: Embedder, common_px: int) -> str:
 
 
 def _look(
-    files: dict[str, Path], embedder: Embedder, common_px: int, damaged: dict[str, str] | None
+    files: dict[str, ImageFile], embedder: Embedder, common_px: int, damaged: dict[str, str] | None
 ) -> Iterator[tuple[int, list[str], dict[str, torch.Tensor]]]:
     """Chunks of at most 64 files: how many were looked at, the hashes of those that could be
     decoded, and their columns."""
