@@ -231,8 +231,8 @@ def accuracies(setting: Setting, learner: Learner, config: PretrainConfig) -> di
 
 @torch.no_grad()
 def recognised(setting: Setting, learner: Learner, config: PretrainConfig) -> float:
-    """How often a changed image is nearest, by the cosine of its features, to the same image changed
-    otherwise, among all images that were learnt from: a share."""
+    """How often a changed image is nearest, by the cosine of its features, to the same image
+    changed otherwise, among all images that were learnt from: a share."""
     samples = setting.source.samples
     pixels, changes = Pixels(samples, config.image_size_px), Changes(config.crop, config.mirror)
     views = []

@@ -1,10 +1,13 @@
-"""Tar shards are read in place, and give what the labelled folder gives that they were made from."""
+"""Tar shards are read in place, and give what the labelled folder gives that they come from."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import re
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +27,11 @@ from trainer.data.dataset import fingerprint, read_labelled
 from trainer.data.images import read_bytes, read_image
 from trainer.data.shards import Member, record_of
 from trainer.errors import DataError
+from trainer.models.row_file import read_rows
 from trainer.quality.embedding.embedders import load_embedder
-from trainer.quality.embedding.features import common_size, see
+from trainer.quality.embedding.features import COLUMNS, common_size, see
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 SHAPES = ("circle", "cross", "square")
 
 
@@ -86,7 +91,7 @@ def test_features_are_the_same_to_the_bit(folder: Path, shards: Path, tmp_path: 
         size = common_size([samples], pixels)
         found.append((size, see(samples, pixels, common_px=size, cache=tmp_path / "c", what="")))
         (tmp_path / "c").rename(tmp_path / f"c {len(found)}")
-    assert found[0][0] == found[1][0] == 48
+    assert found[0][0] == found[1][0] == 16
     for name in ("features", "thumbs", "range"):
         assert np.array_equal(getattr(found[0][1], name), getattr(found[1][1], name))
 
@@ -236,3 +241,36 @@ def test_reading_holds_one_image_of_a_shard_at_a_time(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 3 * 2**20
+
+
+@pytest.mark.slow
+def test_the_documented_ray_script_finds_the_features_that_a_check_then_takes(
+    folder: Path, shards: Path, real: Path, tmp_path: Path
+) -> None:
+    for library in ("ray", "pandas", "pyarrow"):
+        pytest.importorskip(library)
+    text = (REPOSITORY / "docs" / "shards.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "features.py").write_text(code, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "features.py", str(shards), str(real), "pixels", "2"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    cache = quality_folder(shards) / "features"
+    (file,) = cache.glob("*.safetensors")
+    found = read_rows(file, COLUMNS)
+    assert found is not None
+    for root in (shards, folder):
+        assert main(["check", str(root), "--real", str(real), "--embedder", "pixels"]) == 0
+    assert list(cache.glob("*.safetensors")) == [file]  # it was this file that check went on with
+    again = read_rows(file, COLUMNS)
+    assert again is not None
+    assert list(again[0])[:12] == list(found[0])
+    ((one,), (other,)) = (list(quality_folder(each).glob("*.csv")) for each in (folder, shards))
+    assert one.read_bytes() == other.read_bytes()

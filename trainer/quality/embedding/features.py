@@ -39,7 +39,7 @@ _SIZES_READ = 500
 _ANY_SIDE = 1 << 16
 _CHUNK = 64
 _SAVE_EVERY_S = 60.0
-_COLUMNS = ("features", "thumbs", "range")
+COLUMNS = ("features", "thumbs", "range")
 _VERSION = 1  # raise it when the same image would get other features
 
 
@@ -108,25 +108,25 @@ def see(
     Raises:
         DataError: an image cannot be decoded, and `damaged` was not given.
     """
-    file = cache / f"{_key(embedder, common_px)}.safetensors"
-    known = read_rows(file, _COLUMNS)
+    file = features_file(cache, embedder, common_px)
+    known = read_rows(file, COLUMNS)
     rows, columns = known or ({}, {})
     missing = {each.sha256: each.path for each in samples if each.sha256 not in rows}
     if missing:
-        blocks = {name: [columns[name]] if known else [] for name in _COLUMNS}
+        blocks = {name: [columns[name]] if known else [] for name in COLUMNS}
         rows = dict(rows)
         saved_at = time.monotonic()
         with Progress(what, total=len(missing), unit="images") as progress:
             for looked_at, digests, seen in _look(missing, embedder, common_px, damaged):
                 rows |= {digest: len(rows) + number for number, digest in enumerate(digests)}
-                for name in _COLUMNS:
+                for name in COLUMNS:
                     blocks[name].append(seen[name])
                 progress.advance(looked_at)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
                     blocks = {name: [torch.cat(each)] for name, each in blocks.items()}
-                    write_rows(file, list(rows), {name: blocks[name][0] for name in _COLUMNS})
+                    write_rows(file, list(rows), {name: blocks[name][0] for name in COLUMNS})
                     saved_at = time.monotonic()
-        columns = {name: torch.cat(blocks.pop(name)) for name in _COLUMNS if blocks[name]}
+        columns = {name: torch.cat(blocks.pop(name)) for name in COLUMNS if blocks[name]}
         if columns:
             write_rows(file, list(rows), columns)
     return _ordered([rows.get(each.sha256, -1) for each in samples], columns)
@@ -138,18 +138,18 @@ def _ordered(rows: Sequence[int], columns: Mapping[str, torch.Tensor]) -> Seen:
         nothing = np.full((len(rows), 3), np.nan, dtype=np.float32)
         return Seen(nothing, np.zeros((len(rows), THUMB_PX, THUMB_PX), np.uint8), nothing)
     order = torch.tensor(rows, dtype=torch.long)
-    features, thumbs, spans = (columns[name][order].numpy() for name in _COLUMNS)
+    features, thumbs, spans = (columns[name][order].numpy() for name in COLUMNS)
     unknown = order.numpy() < 0
     features[unknown], thumbs[unknown], spans[unknown] = np.nan, 0, np.nan
     return Seen(features, thumbs, spans)
 
 
-def _key(embedder: Embedder, common_px: int) -> str:
+def features_file(cache: Path, embedder: Embedder, common_px: int) -> Path:
+    """Where `see` keeps what it knows of images: COLUMNS, by hash, as `row_file` writes them."""
     text = f"{_VERSION} {embedder.fingerprint} {common_px} {_QUALITY}"
-    return (
-        f"{embedder.name.replace(':', '-').replace('/', '-')}-{common_px}px-"
-        + (hashlib.sha256(text.encode()).hexdigest()[:12])
-    )
+    name = embedder.name.replace(":", "-").replace("/", "-")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return cache / f"{name}-{common_px}px-{digest}.safetensors"
 
 
 def _look(
