@@ -46,12 +46,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from comfy_nodes.errors import SynthGridError
 from trainer.data.torchvision_sets import real_folder
 from trainer.errors import ConfigError
 from trainer.pretrain.config import METHODS, PretrainConfig, new_config
+from trainer.pretrain.loss import multi_positive_loss
 from trainer.pretrain.networks import Learner
 from trainer.pretrain.output import locked, open_out, write_result
 from trainer.pretrain.probe import Features, check_shots, interval_of, probe
@@ -64,7 +64,7 @@ from trainer.pretrain.source import (
     redeal_captions,
     shuffle_captions,
 )
-from trainer.pretrain.training import pretrain
+from trainer.pretrain.training import batch_of, pretrain
 from trainer.pretrain.views import Changes, change, generator_at
 from trainer.quality.images import RealImages, load_real
 from trainer.runs import to_json, write_file
@@ -80,6 +80,7 @@ ARMS = (
     *("stablerep" + each for each in CONTROLS),
     PLUS + SHUFFLED,
 )
+_OTHERS, _FRESH = 100, 8  # seeds between two shuffles, and updates measured on new views
 _NO_RATE = 1e-12  # AdamW moves no weight by more than this per update
 # What is compared with what.
 COMPARED = (
@@ -112,14 +113,14 @@ class Setting:
 @dataclass(frozen=True)
 class Found:
     """Of one arm and seed: accuracy per number of shots, mean over draws of the shots, with a
-    logistic head; what words find among images of captions that were held out; and how often an
-    image is recognised (see `recognised`)."""
+    logistic head; what words find among images of captions that were held out; and how well the
+    captions of this seed's shuffle are known (see `learnt_groups`)."""
 
     arm: str
     seed: int
     accuracy: dict[int, float]
     words: Retrieval | None = None
-    recognised: float = float("nan")
+    learnt: float | None = None
 
 
 def config_of(options: argparse.Namespace, arm: str, seed: int) -> PretrainConfig:
@@ -183,18 +184,10 @@ def one_run(setting: Setting, config: PretrainConfig, arm: str) -> Found:
     words = None
     if config.method == PLUS:
         words = retrieve(learner, setting.held, config.image_size_px, setting.device)
-    return _found(setting, learner, config, arm, words)
-
-
-def _found(
-    setting: Setting,
-    learner: Learner,
-    config: PretrainConfig,
-    arm: str,
-    words: Retrieval | None = None,
-) -> Found:
     accuracy = accuracies(setting, learner, config)
-    return Found(arm, config.seed, accuracy, words, recognised(setting, learner, config))
+    asked = arm in ("stablerep" + SHUFFLED, "stablerep" + REDEALT)
+    learnt = learnt_groups(setting, learner, config) if asked else None
+    return Found(arm, config.seed, accuracy, words, learnt)
 
 
 def untrained(setting: Setting, config: PretrainConfig) -> Found:
@@ -202,7 +195,7 @@ def untrained(setting: Setting, config: PretrainConfig) -> Found:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         learner = Learner(config, len(setting.source.classes)).to(setting.device).eval()
-    return _found(setting, learner, config, RANDOM)
+    return Found(RANDOM, config.seed, accuracies(setting, learner, config))
 
 
 @torch.no_grad()
@@ -230,20 +223,29 @@ def accuracies(setting: Setting, learner: Learner, config: PretrainConfig) -> di
 
 
 @torch.no_grad()
-def recognised(setting: Setting, learner: Learner, config: PretrainConfig) -> float:
-    """How often a changed image is nearest, by the cosine of its features, to the same image
-    changed otherwise, among all images that were learnt from: a share."""
-    samples = setting.source.samples
-    pixels, changes = Pixels(samples, config.image_size_px), Changes(config.crop, config.mirror)
-    views = []
-    for turn in range(2):
-        random, blocks = generator_at(0, "recognised", turn), []
-        for rows in torch.split(torch.arange(len(samples)), 64):
-            changed = change(pixels.take(rows).to(setting.device), changes, random)
-            blocks.append(learner.features(changed).cpu())
-        views.append(functional.normalize(torch.cat(blocks).float(), dim=1))
-    nearest = (views[0] @ views[1].T).argmax(dim=1)
-    return (nearest == torch.arange(len(samples))).float().mean().item()
+def learnt_groups(setting: Setting, learner: Learner, config: PretrainConfig) -> float:
+    """How much better the shuffled captions that a run was trained with fit than others, on views
+    that it has not seen: loss of the others less its own, in nats. About 0 if none were learnt.
+
+    A loss of log(views - 1) is that of a network to which all images are alike.
+    """
+    pixels = Pixels(setting.source.samples, config.image_size_px)
+    changes = Changes(config.crop, config.mirror)
+    means = []
+    learner.train()
+    for seed in (config.seed, config.seed + _OTHERS):
+        source, losses = shuffle_captions(setting.source, seed=seed), []
+        for step in range(config.updates, config.updates + _FRESH):
+            rows, ids = batch_of(config, source, step)
+            random = generator_at(config.seed, "fresh views", step)
+            views = change(pixels.take(rows).to(setting.device), changes, random)
+            projected = learner(views, config.each).projected
+            loss = multi_positive_loss(
+                projected, ids.to(setting.device), temperature=config.temperature
+            )
+            losses.append(loss.item())
+        means.append(_mean(losses))
+    return means[1] - means[0]
 
 
 def conclusions(found: Sequence[Found]) -> list[str]:
@@ -256,8 +258,7 @@ def conclusions(found: Sequence[Found]) -> list[str]:
         cells = [
             f"{100 * mean:.1f} % at {number}" for mean, number in zip(means, shots, strict=True)
         ]
-        seen = 100 * _mean([of[arm, seed].recognised for seed in seeds])
-        lines.append(f"{arm}: {', '.join(cells)} per class; recognises {seen:.1f} %")
+        lines.append(f"{arm}: {', '.join(cells)} per class")
     for arm, rival in COMPARED:
         cells = []
         for number in shots:
@@ -267,7 +268,15 @@ def conclusions(found: Sequence[Found]) -> list[str]:
             ]
             cells.append(f"{_mean(steps):+.1f} points{_around(steps)} at {number}")
         lines.append(f"{arm} against {rival}: {', '.join(cells)}")
+    lines += [_learnt_line("stablerep" + each, found) for each in (SHUFFLED, REDEALT)]
     return lines + [_words_line(arm, found) for arm in (PLUS, PLUS + SHUFFLED)]
+
+
+def _learnt_line(arm: str, found: Sequence[Found]) -> str:
+    nats = [each.learnt for each in found if each.arm == arm and each.learnt is not None]
+    within = interval_of(nats)
+    around = "" if within is None else f" ({within[0]:.4f} to {within[1]:.4f})"
+    return f"{arm}: the seed's shuffle fits better than another by {_mean(nats):.4f} nats{around}"
 
 
 def _words_line(arm: str, found: Sequence[Found]) -> str:
