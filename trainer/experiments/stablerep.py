@@ -35,13 +35,13 @@ captions find their images in 79.9 % (72.8 to 87.0; chance 5.0), after a shuffle
 What captions are worth is StableRep against its own shuffle: +26.1 points (21.3 to 31.0; 4 seeds)
 at 1 and +10.4 (7.7 to 13.1) at 5. A shuffle is not the same as no training. One that stays for a
 whole run is a set of random groups, which can be learnt by heart: on views that the network has
-not seen they fit by 0.046 nats (0.028 to 0.065; 5 seeds) better than those of another shuffle. To
+not seen they fit by 0.048 nats (0.036 to 0.060; 8 seeds) better than those of another shuffle. To
 know them it has to recognise single images however they are changed, which is what SimCLR learns
 directly, and random labels are known to teach something of the images (Maennel et al. 2020). Hence
-8.3 points (4.0 to 12.7; 8 seeds) at 1 and 6.2 (4.2 to 8.2) at 5 above random initialisation.
+8.3 points (4.0 to 12.7) at 1 and 6.2 (4.2 to 8.2) at 5 above random initialisation.
 
 The control with nothing to learn deals the captions out anew in every update. It learns no groups:
-0.0000 nats (-0.0007 to 0.0006). Over 8 seeds it is +0.6 points (-3.7 to 4.9) from random
+-0.0002 nats (-0.0007 to 0.0003). Over 8 seeds it is +0.6 points (-3.7 to 4.9) from random
 initialisation at 1, and +3.4 (1.0 to 5.8) at 5; a fixed shuffle is above it by 7.7 (3.9 to 11.5)
 and 2.8 (1.6 to 4.0). So "within 3 points of random initialisation" holds at 1 and not quite at 5.
 What is left there needs no captions; our guess is that the loss, which draws all views together,
