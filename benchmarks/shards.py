@@ -1,10 +1,13 @@
-"""Tar shards of a labelled folder against plain tar: seconds, and the growth of memory.
+"""Tar shards of a labelled folder against plain tar, and against the folder: seconds, and the
+growth of memory.
 
     python benchmarks/shards.py --quick
 
 Writing is compared with `tarfile` putting the same folder into one tar, and reading with `tarfile`
 taking that tar apart again; both only copy, while `export-data` compares every image with its
-SHA-256 and every shard with the manifest. All rounds alternate and the smallest time counts. The
+SHA-256 and every shard with the manifest. Listing is what the trainer does before it reads any
+image: it hashes every image and keeps its place and record, of the folder and of the shards. All
+rounds alternate and the smallest time counts. The
 growth is that of the process's peak resident set, in a process of its own, for all images and for
 a tenth of them: flat means that both are about equal. Waiting for the disk at the end is part of
 neither.
@@ -32,6 +35,7 @@ from benchmarks.folder import MIB, peak_bytes  # noqa: E402
 from client.folder.exports import shards, unpack  # noqa: E402
 from client.folder.exports.source import Source  # noqa: E402
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name, sha256  # noqa: E402
+from trainer.data.dataset import read_labelled  # noqa: E402
 
 CLASSES = 100
 PLAN = "3f1c09b2a4de"
@@ -87,9 +91,20 @@ def unpack_shards(packed: Path, out: Path) -> None:
     unpack.unpack(packed, out)
 
 
+def list_folder(root: Path, out: Path) -> None:
+    """What the trainer keeps of a labelled folder."""
+    read_labelled(root)
+
+
+def list_shards(packed: Path, out: Path) -> None:
+    """What it keeps of shards."""
+    read_labelled(packed)
+
+
 TASKS: dict[str, tuple[Callable[[Path, Path], None], Callable[[Path, Path], None]]] = {
     "write": (pack_plain, pack_shards),
     "read": (unpack_plain, unpack_shards),
+    "list": (list_folder, list_shards),
 }
 _BY_NAME = {each.__name__: each for pair in TASKS.values() for each in pair}
 
@@ -118,16 +133,18 @@ def compare(where: Path, images: int, rounds: int) -> dict[str, float]:
         for _ in range(rounds):
             for each in found:
                 kind = each.partition("_")[2]
-                source = where / ("set" if task == "write" else f"packed {kind}")
+                from_set = task == "write" or kind == "folder"
+                source = where / ("set" if from_set else f"packed {kind}")
                 out = where / (f"packed {kind}" if task == "write" else f"again {kind}")
                 found[each].append(in_child(each, source, out))
         seconds = {each: min(one["seconds"] for one in many) for each, many in found.items()}
         ratio = seconds[ours.__name__] / seconds[plain.__name__]
-        growth[task] = min(one["bytes"] for one in found[ours.__name__])
+        least = {each: min(one["bytes"] for one in many) for each, many in found.items()}
+        growth[task], rival = least[ours.__name__], "folder" if task == "list" else "tar"
         print(
-            f"{task:5} {images:9,} images: tar {seconds[plain.__name__]:7.2f} s, shards "
-            f"{seconds[ours.__name__]:7.2f} s, shards / tar: {ratio:.2f}, "
-            f"+{growth[task] / MIB:.1f} MiB",
+            f"{task:5} {images:9,} images: {rival} {seconds[plain.__name__]:7.2f} s, shards "
+            f"{seconds[ours.__name__]:7.2f} s, shards / {rival}: {ratio:.2f}, "
+            f"+{least[plain.__name__] / MIB:.1f} and +{least[ours.__name__] / MIB:.1f} MiB",
             flush=True,
         )
     return growth

@@ -33,6 +33,7 @@ from trainer.analysis.results import Results, results_of
 from trainer.analysis.tracing import FIELDS, nearest_of_class, trace
 from trainer.data.dataset import Dataset, Sample
 from trainer.data.images import read_image, square
+from trainer.data.shards import ImageFile, Member, record_of
 from trainer.errors import TrainerError
 from trainer.runs import MISTAKES_FILE, MISTAKES_SHEET, Grid, read_predictions, to_json, write_file
 
@@ -108,7 +109,7 @@ def _cell_mistakes(
     results: Results,
     key: CellKey,
     dataset: Dataset,
-    records: Mapping[str, ImageRecord],
+    records: Mapping[ImageFile, ImageRecord],
     sheet: _Sheet,
 ) -> dict[str, Any]:
     """One cell's worst mistakes, with the neighbours of each among the synthetic images that any of
@@ -150,7 +151,7 @@ def _traced(
     dataset: Dataset,
     made: Sequence[Sample],
     features: Mapping[str, np.ndarray],
-    records: Mapping[str, ImageRecord],
+    records: Mapping[ImageFile, ImageRecord],
 ) -> list[dict[str, Any]]:
     """The templates, contexts and styles behind wrong answers; a test image counts once, with the
     class that most seeds take it for."""
@@ -167,7 +168,7 @@ def _traced(
         np.stack([features[each.sha256] for each in made]),
         np.array([number[each.label] for each in made]),
     )
-    origins = [_origin(records.get(each.path.as_posix())) for each in made]
+    origins = [_origin(records.get(each.path)) for each in made]
     found = trace(predicted != results.true, predicted, nearest, origins)
     return [each.to_dict() for each in found]
 
@@ -218,7 +219,7 @@ def _neighbours(
     test: Sample,
     made: Sequence[Sample],
     features: Mapping[str, np.ndarray],
-    records: Mapping[str, ImageRecord],
+    records: Mapping[ImageFile, ImageRecord],
     sheet: _Sheet,
 ) -> list[dict[str, Any]]:
     if not made:
@@ -229,9 +230,9 @@ def _neighbours(
 
 
 def _neighbour(
-    sample: Sample, likeness: float, records: Mapping[str, ImageRecord], sheet: _Sheet
+    sample: Sample, likeness: float, records: Mapping[ImageFile, ImageRecord], sheet: _Sheet
 ) -> dict[str, Any]:
-    record = records.get(sample.path.as_posix())
+    record = records.get(sample.path)
     return {
         "file": sample.file,
         "source": sample.source,
@@ -277,9 +278,10 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
-def _records(dataset: Dataset) -> dict[str, ImageRecord]:
+def _records(dataset: Dataset) -> dict[ImageFile, ImageRecord]:
     """The records of the synthetic images, by path."""
-    found = {}
+    packed = [each.path for each in dataset.synthetic if isinstance(each.path, Member)]
+    found: dict[ImageFile, ImageRecord] = {each: record_of(each) for each in packed}
     for root in _roots(dataset.synthetic):
         path = root / METADATA
         if not path.is_file():
@@ -290,12 +292,16 @@ def _records(dataset: Dataset) -> dict[str, ImageRecord]:
             except LabelsetError:
                 # An empty or unfinished last line; the data set was checked when it was read.
                 continue
-            found[(root / record.file_name).as_posix()] = record
+            found[root / record.file_name] = record
     return found
 
 
 def _roots(samples: Iterable[Sample]) -> list[Path]:
-    """The folders that these samples' names are relative to."""
+    """The folders that these samples' names are relative to; none for images in shards."""
     return list(
-        dict.fromkeys(sample.path.parents[len(Path(sample.file).parts) - 1] for sample in samples)
+        dict.fromkeys(
+            sample.path.parents[len(Path(sample.file).parts) - 1]
+            for sample in samples
+            if isinstance(sample.path, Path)
+        )
     )

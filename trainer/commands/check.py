@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
     """Declares the command."""
     parser = new_parser(commands, "check", examples=EXAMPLES)
     add = parser.add_argument
-    add("synthetic", type=Path, metavar="SYN", help="a folder of synthetic images")
+    add("synthetic", type=Path, metavar="SYN", help="synthetic images: a folder, or tar shards")
     add_check_options(parser, required=True)
     add("--quarantine", action="store_true", help="move rejected images to SYN.quarantine/")
     add("--json", action="store_true", help="print the summary as JSON")
@@ -62,6 +62,8 @@ def add_check_options(parser: Any, *, required: bool = False) -> None:
 
 def show(options: argparse.Namespace) -> int:
     """Prints what the check found. The exit code is 0 either way."""
+    if options.quarantine:
+        _refuse_shards(options.synthetic)
     check = judge(options, as_json=options.json)
     if options.quarantine:
         _set_aside(options.synthetic, check)
@@ -77,7 +79,7 @@ def judge(options: argparse.Namespace, *, as_json: bool = False) -> Check:
     check = checked(options, real=real_folder(options.real))
     from trainer.report.check import write_check_report
 
-    page = write_check_report(check.path)
+    page = write_check_report(check.path, check.packed)
     if as_json:
         print(json.dumps(check.summary, indent=2, ensure_ascii=False))
     else:
@@ -99,6 +101,17 @@ def checked(options: argparse.Namespace, *, real: Path) -> Check:
     config = CheckConfig(options.outlier, reasons, options.seed)
     embedder, images = embedder_for(options, load_real(real))
     return run_check(images, load_made(options.synthetic, images.classes), embedder, config)
+
+
+def _refuse_shards(folder: Path) -> None:
+    from comfy_nodes.labelset.shards import holds_shards
+    from trainer.errors import ConfigError
+
+    if holds_shards(folder):
+        raise ConfigError(
+            f"--quarantine moves image files, and {folder} has tar shards; make a labelled folder "
+            f"of them with: synthgrid export-data {folder} --to folder --out DIR, or leave it out"
+        )
 
 
 def _set_aside(folder: Path, check: Check) -> None:

@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="labelled folders; the prompts of their images are the captions",
+        help="labelled folders or tar shards; the prompts of their images are the captions",
     )
     add("--model", default="cnn", metavar="NAME", help="cnn, resnet18, vit_s, timm:ARCH, ...")
     add("--out", type=Path, required=True, metavar="DIR", help="the run; again to go on with it")

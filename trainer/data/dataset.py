@@ -3,6 +3,7 @@
     <real>/train/<class>/...     <real>/test/<class>/...     <real>/groups.csv, from `split`
     <synthetic>/<class>/...      with metadata.jsonl (labels verbatim) or without (labels are folder
                                  names)
+    <synthetic>/train-*.tar      with manifest.json: the same, as tar shards
 
 Additional real images and further test sets are in class folders too. Files are read in sorted
 order; trainer.data.cells draws from them.
@@ -32,8 +33,10 @@ from comfy_nodes.labelset import (
     read_regular,
 )
 from comfy_nodes.labelset.files import whole_characters
+from comfy_nodes.labelset.shards import holds_shards
 from comfy_nodes.labelset.to_rgb import IMAGE_SUFFIXES
 from trainer.config import DEFAULT_SOURCE
+from trainer.data.shards import ImageFile, read_shards
 from trainer.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -45,21 +48,30 @@ _TEST = "test:"  # before the name of a further test set, in the name of its par
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file. `file` is relative to its folder's root, with forward slashes; `sha256` is of
-    its bytes.
+    """One image file, on its own or inside a tar shard. `file` is relative to its folder's root,
+    with forward slashes; `sha256` is of its bytes.
 
     `source` is "real", the name of a synthetic source, "more" for an additional real image, or
     "copy". A copy has the `turn` that makes it (see trainer.data.copies), and its own `file` and
     `sha256`. `group` is what it is held out together with, if groups.csv says so.
     """
 
-    path: Path
+    path: ImageFile
     file: str
     label: str
     sha256: str
     source: str = REAL
     turn: str = ""
     group: str = ""
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """The images of one folder, with their records; those of plain class folders have None. A
+    labelled folder and the tar shards that were made from it differ in nothing but `path`."""
+
+    samples: tuple[Sample, ...]
+    records: tuple[ImageRecord | None, ...]
 
 
 @dataclass(frozen=True)
@@ -327,7 +339,7 @@ def _read_source(root: Path, classes: tuple[str, ...], *, source: str) -> tuple[
     """The images of one synthetic source under the real classes' names."""
     if not root.is_dir():
         raise DataError(f"synthetic folder {root} does not exist; make it with: synthgrid run")
-    samples = read_labelled(root)[0]
+    samples = read_labelled(root).samples
     return _under_real_names(samples, classes, root, source=source)
 
 
@@ -354,18 +366,27 @@ def by_folder_name(classes: Iterable[str]) -> dict[str, str]:
     return {folder_name(name): name for name in classes} | {name: name for name in classes}
 
 
-def read_labelled(root: Path) -> tuple[tuple[Sample, ...], tuple[ImageRecord | None, ...]]:
-    """The images of a labelled folder with their records, or of plain class folders with None.
+def read_labelled(root: Path) -> SampleSource:
+    """The images of a labelled folder, of tar shards, or of plain class folders.
 
     Raises:
-        DataError: as `read_records` and `read_class_folders`.
+        DataError: as `read_records`, `read_shards` and `read_class_folders`.
     """
+    if holds_shards(root):
+        packed = read_shards(root)
+        return SampleSource(
+            tuple(
+                Sample(each.member, each.member.name, each.record.label, each.record.sha256)
+                for each in packed
+            ),
+            tuple(each.record for each in packed),
+        )
     if not (root / METADATA).is_file():
         samples = read_class_folders(root)
-        return samples, (None,) * len(samples)
+        return SampleSource(samples, (None,) * len(samples))
     found = read_records(root)
     samples = _hashed(root, [(path, record.label) for path, record in found])
-    return samples, tuple(record for _, record in found)
+    return SampleSource(samples, tuple(record for _, record in found))
 
 
 def read_records(root: Path) -> list[tuple[Path, ImageRecord]]:

@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from comfy_nodes.labelset import LabelsetError, read_regular
 from comfy_nodes.labelset.to_rgb import decode_rgb
+from trainer.data.shards import ImageFile, Member, read_member
 from trainer.errors import DataError
 
 _CHUNK = 64
 
 
-def read_image(path: Path, *, at_least_px: int | None = None) -> Image.Image:
+def read_bytes(file: ImageFile) -> bytes:
+    """The bytes of an image file, wherever it lies.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return read_member(file) if isinstance(file, Member) else read_regular(file)
+
+
+def read_image(path: ImageFile, *, at_least_px: int | None = None) -> Image.Image:
     """The image as upright RGB. With `at_least_px` the shorter side may be reduced to no less than
     that.
 
@@ -26,14 +35,14 @@ def read_image(path: Path, *, at_least_px: int | None = None) -> Image.Image:
             8-bit reading.
     """
     try:
-        return decode_rgb(read_regular(path), name=str(path), at_least_px=at_least_px)
+        return decode_rgb(read_bytes(path), name=str(path), at_least_px=at_least_px)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except LabelsetError as error:
         raise DataError(str(error)) from error
 
 
-def read_thumbnail(path: Path, size_px: int) -> np.ndarray:
+def read_thumbnail(path: ImageFile, size_px: int) -> np.ndarray:
     """The image squeezed to a square, in grey: uint8 [size_px, size_px]. A large JPEG is decoded at
     a fraction of its size.
 
@@ -53,7 +62,7 @@ def square(image: Image.Image, size_px: int) -> np.ndarray:
 
 
 def iter_pixels(
-    paths: Sequence[Path], sizes_px: Iterable[int], *, workers: int | None = None
+    paths: Sequence[ImageFile], sizes_px: Iterable[int], *, workers: int | None = None
 ) -> Iterator[dict[int, np.ndarray]]:
     """Decodes each file once, in order, a chunk at a time: {size: uint8 [n, size, size, 3]} for up
     to 64 files.
@@ -63,7 +72,7 @@ def iter_pixels(
     """
     sizes = sorted(set(sizes_px))
 
-    def decode(path: Path) -> list[np.ndarray]:
+    def decode(path: ImageFile) -> list[np.ndarray]:
         image = read_image(path)
         return [square(image, size) for size in sizes]
 

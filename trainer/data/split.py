@@ -27,6 +27,7 @@ from pathlib import Path
 
 from trainer.data.dataset import GROUPS_FILE, Sample, quoted, read_class_folders
 from trainer.data.groups import find_groups
+from trainer.data.shards import Member, read_member
 from trainer.data.torchvision_sets import PREFIX, real_folder
 from trainer.errors import ConfigError, DataError
 from trainer.runs import to_csv
@@ -359,7 +360,9 @@ def _write_files(split: Split, root: Path) -> None:
         for sample in samples:
             path = root / part / sample.file
             path.parent.mkdir(parents=True, exist_ok=True)
-            if split.config.link:
+            if isinstance(sample.path, Member):
+                path.write_bytes(read_member(sample.path))
+            elif split.config.link:
                 _link(sample.path, path)
             else:
                 shutil.copy2(sample.path, path)

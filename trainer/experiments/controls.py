@@ -28,7 +28,6 @@ near-copy among the training images and were kept.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +40,7 @@ from trainer.analysis.results import results_of
 from trainer.config import GridConfig
 from trainer.data.cells import shuffled
 from trainer.data.dataset import Sample, read_class_folders
+from trainer.data.images import read_bytes
 from trainer.data.torchvision_sets import real_folder
 from trainer.errors import ConfigError, DataError
 from trainer.experiments.running import new_parser, run_experiment, shared_values
@@ -119,7 +119,7 @@ def _copy(sample: Sample, root: Path, label: str) -> None:
     path = root / label / f"{sample.label}-{sample.file.rpartition('/')[2]}"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        shutil.copyfile(sample.path, path)
+        path.write_bytes(read_bytes(sample.path))
 
 
 def conclusions(grid: Grid) -> list[str]:

@@ -1,11 +1,11 @@
-"""What is learnt from: the images of labelled folders, and which of them belong together."""
+"""What is learnt from: the images of labelled folders or shards, and which belong together."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ _KEPT_BYTES = 2 << 30  # decoded pixels up to this stay in memory
 @dataclass(frozen=True)
 class Source:
     """Images with the number of their caption and of their class. `groups` has the rows of each
-    caption; `fingerprints` one hash per folder, over names, labels and contents."""
+    caption; `fingerprints` one hash per folder, over names, labels and contents. With `redealt`,
+    a seed, every step deals its captions out to its images anew (see `redeal_captions`)."""
 
     samples: tuple[Sample, ...]
     captions: tuple[str, ...]
@@ -31,10 +32,19 @@ class Source:
     class_ids: torch.Tensor
     groups: tuple[tuple[int, ...], ...]
     fingerprints: dict[str, str]
+    redealt: int | None = None
+
+    def ids_of(self, rows: torch.Tensor, step: int, *, by_class: bool) -> torch.Tensor:
+        """The numbers of the classes or captions of these rows, as `step` sees them."""
+        found = (self.class_ids if by_class else self.caption_ids)[rows]
+        if self.redealt is None:
+            return found
+        generator = generator_at(self.redealt, "redealt", step)
+        return found[torch.randperm(len(rows), generator=generator)]
 
 
 def read_source(folders: Sequence[Path]) -> Source:
-    """The images of labelled folders; the prompt in their records is the caption.
+    """The images of labelled folders or tar shards; the prompt in their records is the caption.
 
     One caption in two folders is one caption. An image of plain class folders has no prompt, and
     takes its class for it.
@@ -51,13 +61,13 @@ def read_source(folders: Sequence[Path]) -> Source:
             raise DataError(f"{folder} does not exist; make images with: synthgrid run")
         if str(folder.resolve()) in prints:
             raise DataError(f"{folder} is given twice with --images; name each folder once")
-        found, records = read_labelled(folder)
-        samples += found
+        found = read_labelled(folder)
+        samples += found.samples
         captions += [
             record.prompt if record is not None and record.prompt else sample.label
-            for sample, record in zip(found, records, strict=True)
+            for sample, record in zip(found.samples, found.records, strict=True)
         ]
-        prints[str(folder.resolve())] = fingerprint(found)
+        prints[str(folder.resolve())] = fingerprint(found.samples)
     names = sorted(set(captions))
     if len(names) < 2:
         raise DataError(
@@ -115,6 +125,13 @@ def shuffle_captions(source: Source, *, seed: int) -> Source:
         [source.captions[int(source.caption_ids[row])] for row in order.tolist()],
         {folder: f"{each} shuffled {seed}" for folder, each in source.fingerprints.items()},
     )
+
+
+def redeal_captions(source: Source, *, seed: int) -> Source:
+    """A control: what belongs together is drawn at random in every step, so that no two images ever
+    belong together for longer. Images are drawn as they are of `source`."""
+    told = {folder: f"{each} redealt {seed}" for folder, each in source.fingerprints.items()}
+    return replace(source, fingerprints=told, redealt=seed)
 
 
 class Pixels:

@@ -180,8 +180,7 @@ def batch_of(
     if config.method == SIMCLR:
         return rows, rows
     by_class = config.method == SUPERVISED or config.positives == CLASS
-    ids = source.class_ids if by_class else source.caption_ids
-    return rows, ids[rows]
+    return rows, source.ids_of(rows, step, by_class=by_class)
 
 
 def _extend_curve(

@@ -78,7 +78,8 @@ def load_real(folder: Path) -> RealImages:
 
 
 def load_made(folder: Path, classes: tuple[str, ...]) -> MadeImages:
-    """The images of a labelled folder or of plain class folders, under the real classes' names.
+    """The images of a labelled folder, tar shards or plain class folders, under the real classes'
+    names.
 
     Raises:
         DataError: the folder is missing, empty or damaged, or shares no class with `classes`.
@@ -88,7 +89,8 @@ def load_made(folder: Path, classes: tuple[str, ...]) -> MadeImages:
     names = by_folder_name(classes)
     found: list[tuple[Sample, Origin]] = []
     others: list[Sample] = []
-    for sample, record in zip(*read_labelled(folder), strict=True):
+    read = read_labelled(folder)
+    for sample, record in zip(read.samples, read.records, strict=True):
         label = unicodedata.normalize("NFC", sample.label)
         real_name = names.get(label) or names.get(folder_name(label))
         if real_name is None:

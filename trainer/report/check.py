@@ -4,7 +4,8 @@
     <folder>.quality/report/<class>.html   all images of a class, the least likely first
 
 No script and no external request. The page holds small pictures of the worst images itself; the
-pages of the classes show the files of the labelled folder, which must stay beside it.
+pages of the classes show the files of the labelled folder, which must stay beside it, or small
+pictures of the first images if these lie in tar shards.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import numpy as np
 
 from comfy_nodes.labelset import folder_names
 from comfy_nodes.labelset.verdicts import Verdict, checked_folder, read_verdicts
+from trainer.data.shards import ImageFile
 from trainer.report.html import document, section, table, text
 from trainer.report.pictures import thumbnail
 from trainer.runs import read_json_file, write_file
 
 _PROMPTS_SHOWN = 30
 _BINS = 24
+_EMBEDDED = 500  # small pictures in the page of a class whose images lie in shards
 _SCORES = {
     "label": ("Probability of its own class", "below"),
     "outlier": ("Outlier score", "above"),
@@ -32,9 +35,9 @@ _SCORES = {
 }
 
 
-def write_check_report(check: Path) -> Path:
+def write_check_report(check: Path, packed: Mapping[str, ImageFile] | None = None) -> Path:
     """Writes the pages of a check's CSV file, which lies beside its JSON file; the first page's
-    path.
+    path. `packed` are the images that lie in tar shards, by file name.
 
     Raises:
         LabelsetError: the CSV file is damaged.
@@ -49,12 +52,12 @@ def write_check_report(check: Path) -> Path:
         _groups(summary),
         _thresholds(summary, verdicts),
         _acceptance(summary, names),
-        _worst(summary, images),
+        _worst(summary, images, packed or {}),
         _provenance(summary, check),
     )
     for label, name in names.items():
         of_class = [each for each in verdicts if each.label == label]
-        page = _class_page(label, of_class, images.name)
+        page = _class_page(label, of_class, images.name, packed or {})
         write_file(folder / "report" / f"{name}.html", _encoded(page))
     path = folder / "report.html"
     write_file(path, _encoded(document(f"SynthGrid check: {images.name}", "".join(sections))))
@@ -193,14 +196,14 @@ def _accepted(count: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _worst(summary: Mapping[str, Any], images: Path) -> str:
+def _worst(summary: Mapping[str, Any], images: Path, packed: Mapping[str, ImageFile]) -> str:
     cells = []
     for each in summary["worst"]:
         why = each["reason"] or f"kept; own class {each['own']:.3f}"
         near = "".join(
             f"<div>{thumbnail(Path(path), 'a real image')}</div>" for path in each["nearest"]
         )
-        shown = thumbnail(images / each["file"], each["label"])
+        shown = thumbnail(packed.get(each["file"], images / each["file"]), each["label"])
         cells.append(
             f'<div class="mistake"><div class="test">{shown}'
             f"<p><b>{text(each['label'])}</b><br>{text(why)}<br>{text(each['file'])}</p></div>"
@@ -213,27 +216,38 @@ def _worst(summary: Mapping[str, Any], images: Path) -> str:
     )
 
 
-def _class_page(label: str, verdicts: Sequence[Verdict], folder: str) -> str:
+def _class_page(
+    label: str, verdicts: Sequence[Verdict], folder: str, packed: Mapping[str, ImageFile]
+) -> str:
     def order(each: Verdict) -> tuple[bool, float]:
         return not each.rejected, each.scores.get("label", 0.0)
 
     tiles = []
-    for each in sorted(verdicts, key=order):
-        source = quote(f"../../{folder}/{each.file_name}", errors="surrogatepass")
+    ordered = sorted(verdicts, key=order)
+    for each in ordered[:_EMBEDDED] if packed else ordered:
         own = each.scores.get("label", math.nan)
         words = each.reason or ("" if math.isnan(own) else f"{own:.3f}")
         tiles.append(
-            f'<figure class="tile{" out" * each.rejected}"><img loading="lazy" src="{source}" '
-            f'alt="{text(each.file_name)}"><figcaption>{text(words)}</figcaption></figure>'
+            f'<figure class="tile{" out" * each.rejected}">{_tile(each, folder, packed)}'
+            f"<figcaption>{text(words)}</figcaption></figure>"
         )
     kept = sum(not each.rejected for each in verdicts)
+    more = f" Only the first {_EMBEDDED} are shown." * (bool(packed) and len(ordered) > _EMBEDDED)
     return document(
         f"{label}: {folder}",
         f'<header><p class="kicker"><a href="../report.html">SynthGrid check · {text(folder)}</a>'
         f"</p><h1>{text(label)}</h1><p>{kept} of {len(verdicts)} images accepted. Rejected ones "
         "come first, then the least likely; the number is the probability of the image's own "
-        f'class.</p></header><section><div class="tiles">{"".join(tiles)}</div></section>',
+        f'class.{more}</p></header><section><div class="tiles">{"".join(tiles)}</div></section>',
     )
+
+
+def _tile(verdict: Verdict, folder: str, packed: Mapping[str, ImageFile]) -> str:
+    """A file of the labelled folder, or a small picture from a shard, which no page can show."""
+    if verdict.file_name in packed:
+        return thumbnail(packed[verdict.file_name], verdict.file_name)
+    source = quote(f"../../{folder}/{verdict.file_name}", errors="surrogatepass")
+    return f'<img loading="lazy" src="{source}" alt="{text(verdict.file_name)}">'
 
 
 def _provenance(summary: Mapping[str, Any], check: Path) -> str:

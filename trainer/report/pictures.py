@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from comfy_nodes.labelset.openimage import open_image
 from trainer.analysis.results import Results
 from trainer.data.images import read_image
+from trainer.data.shards import ImageFile
 from trainer.errors import DataError, ReportError
 from trainer.report.grid import model_name
 from trainer.report.html import crop, picture, section, table, text
@@ -140,7 +141,7 @@ def _open(path: Path) -> Image.Image:
         ) from error
 
 
-def thumbnail(path: Path, label: str) -> str:
+def thumbnail(path: ImageFile, label: str) -> str:
     """A file's centred square as a small picture inside the page."""
     try:
         image = read_image(path, at_least_px=_TILE_PX)

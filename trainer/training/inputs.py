@@ -21,6 +21,7 @@ from trainer.config import RunConfig, TrainingConfig
 from trainer.data.copies import turned
 from trainer.data.dataset import Sample
 from trainer.data.images import iter_pixels
+from trainer.data.shards import ImageFile
 from trainer.models.backbone import Backbone
 from trainer.models.registry import model_spec
 from trainer.models.row_file import read_rows, write_rows
@@ -247,7 +248,7 @@ def _collector(
 
 def _collect(collectors: Sequence[_Collector], samples: Mapping[str, Sample]) -> None:
     """Decodes every file that any collector still needs, once, for all of them."""
-    files: dict[Path, dict[str, Sample]] = {}
+    files: dict[ImageFile, dict[str, Sample]] = {}
     for digest in dict.fromkeys(digest for collector in collectors for digest in collector.missing):
         files.setdefault(samples[digest].path, {})[digest] = samples[digest]
     of_file, start = [list(each.values()) for each in files.values()], 0

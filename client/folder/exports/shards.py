@@ -18,9 +18,9 @@ import tarfile
 from pathlib import Path
 
 from comfy_nodes.labelset import read_regular, sha256
+from comfy_nodes.labelset.shards import CARRIED, DONE, MANIFEST, Manifest, Shard
 
 from ...errors import FolderError
-from .manifest import CARRIED, DONE, MANIFEST, Manifest, Shard
 from .source import Entry, Source
 
 MOST_IMAGES = 10_000  # in a shard

@@ -1,4 +1,4 @@
-"""Two processes that train together are one process with the joint batch.
+"""Two processes that train together are one process with the joint batch, also after a kill.
 
 Covers: trainer.pretrain.processes.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load, load_file
 
 from synthgrid.__main__ import main
 from trainer.pretrain.checkpoint import CHECKPOINT
@@ -93,18 +96,63 @@ with p.joined(torch.device("cpu")):
 """
 
 
-def torchrun(arguments: list[str], processes: int = 2) -> None:
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def torchrun(arguments: list[str]) -> None:
     done = subprocess.run(
-        [*line, "--nproc-per-node", str(processes), *arguments],
+        [*TORCHRUN, *arguments],
         cwd=REPOSITORY,
-        env=environment,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def killed_at(arguments: list[str], checkpoint: Path, update: int, *, all_of_them: bool) -> None:
+    """Starts two processes, and kills them with their torchrun, or only the second one, once
+    `checkpoint` is that of `update` or later."""
+    with subprocess.Popen(
+        [*TORCHRUN, *arguments],
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as parent:
+        while updates_of(checkpoint) < update:
+            assert parent.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        assert len(children) == 2
+        # torchrun first: it would stop its processes in order.
+        for number in [parent.pid, *map(int, children)] if all_of_them else [int(children[1])]:
+            os.kill(number, signal.SIGKILL)
+        assert parent.wait(timeout=60) != 0
+    for number in children:
+        wait_for_the_end_of(int(number))
+
+
+def updates_of(checkpoint: Path) -> int:
+    if not checkpoint.is_file():
+        return 0
+    with safe_open(checkpoint, framework="pt") as file:
+        return int(json.loads(file.metadata()["position"])["update"])
+
+
+def wait_for_the_end_of(number: int) -> None:
+    """An orphan that was killed is gone, or a zombie that nobody has asked for."""
+    for _ in range(1500):
+        try:
+            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {number} lives on")
 
 
 @pytest.mark.slow
@@ -138,3 +186,31 @@ def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(
         assert apart <= 1e-7 + 5e-4 * float(one[name].double().abs().max()), (name, apart)
     curves = [json.loads((tmp_path / each / "curve.json").read_text()) for each in ("one", "two")]
     assert curves[0][0]["loss"] == pytest.approx(curves[1][0]["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="children are found in /proc")
+@pytest.mark.parametrize("method", ["stablerep", "stablerep+"])
+def test_two_processes_killed_twice_end_with_the_weights_of_an_undisturbed_run(
+    captioned: Path, tmp_path: Path, method: str
+) -> None:
+    given = ["-m", "synthgrid", "pretrain", "--images", str(captioned), "--method", method]
+    given += ["--device", "cpu", "--updates", "60", "--checkpoint-every", "1"]
+    given += ["--batch", "12", "--per-caption", "3", "--image-size", "32", "--base-rate", "0.01"]
+    given += ["--text-width", "64", "--text-layers", "1", "--curve-every", "50"]
+    killed, whole = ([*given, "--out", str(tmp_path / each)] for each in ("killed", "whole"))
+    checkpoint = tmp_path / "killed" / CHECKPOINT
+    killed_at(killed, checkpoint, 3, all_of_them=True)
+    first = updates_of(checkpoint)
+    killed_at(killed, checkpoint, first + 3, all_of_them=False)
+    assert 3 <= first < updates_of(checkpoint) < 60
+    torchrun(killed)
+    torchrun(whole)
+    for name in ("model.safetensors", "curve.json", CHECKPOINT):
+        one, other = ((tmp_path / each / name).read_bytes() for each in ("killed", "whole"))
+        if name == CHECKPOINT:  # safetensors writes its entries in any order
+            one, other = (
+                {key: value.numpy().tobytes() for key, value in load(each).items()}
+                for each in (one, other)
+            )
+        assert one == other, name

@@ -27,7 +27,7 @@ from trainer.pretrain.checkpoint import CHECKPOINT, Position
 from trainer.pretrain.config import PretrainConfig, new_config
 from trainer.pretrain.networks import Learner, Projector, new_optimiser
 from trainer.pretrain.output import locked, open_out, write_result
-from trainer.pretrain.source import read_source
+from trainer.pretrain.source import read_source, redeal_captions
 from trainer.pretrain.training import batch_of, pretrain
 
 CPU = torch.device("cpu")
@@ -79,6 +79,21 @@ def test_what_belongs_together_follows_the_method(captioned: Path) -> None:
     assert len(set(rows.tolist())) == 6
     rows, ids = batch_of(quick(), source, 0)
     assert torch.equal(ids, source.caption_ids[rows])
+
+
+def test_redealt_captions_are_others_in_every_update_for_the_same_images(captioned: Path) -> None:
+    source = read_source([captioned])
+    dealt = redeal_captions(source, seed=3)
+    assert dealt.fingerprints != source.fingerprints
+    seen = []
+    for step in range(4):
+        rows, ids = batch_of(quick(), source, step)
+        again, other = batch_of(quick(), dealt, step)
+        assert torch.equal(rows, again)
+        assert torch.equal(ids.sort().values, other.sort().values)
+        assert torch.equal(other, batch_of(quick(), dealt, step)[1])
+        seen.append(tuple((other == ids).tolist()))
+    assert len(set(seen)) == 4
 
 
 def test_the_learning_rate_grows_with_the_views_that_are_really_drawn() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
 from trainer.data.dataset import fingerprint
+from trainer.data.shards import Member
 from trainer.errors import DataError
 from trainer.quality.checking.groups import GroupFinding
 from trainer.quality.checking.judging import CheckConfig, Judged, judge
@@ -36,12 +38,14 @@ DAMAGED = "damaged"  # always a reason
 
 @dataclass(frozen=True)
 class Check:
-    """What a check found; `summary` is what its JSON file holds."""
+    """What a check found; `summary` is what its JSON file holds. `packed` are the images that lie
+    in tar shards, by file name."""
 
     path: Path
     verdicts: tuple[Verdict, ...]
     groups: tuple[GroupFinding, ...]
     summary: dict[str, Any] = field(repr=False)
+    packed: Mapping[str, Member] = field(default_factory=dict, repr=False)
 
     @property
     def rejected(self) -> int:
@@ -79,7 +83,8 @@ def run_check(
     path = folder / f"{name}.csv"
     write_verdicts(path, verdicts)
     write_file(path.with_suffix(".json"), to_json(summary))
-    return Check(path, tuple(verdicts), tuple(judged.groups), summary)
+    packed = {each.file: each.path for each in made.samples if isinstance(each.path, Member)}
+    return Check(path, tuple(verdicts), tuple(judged.groups), summary, packed)
 
 
 def _check_counts(real: RealImages) -> None:

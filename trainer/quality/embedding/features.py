@@ -25,7 +25,8 @@ from PIL import Image, ImageOps
 
 from comfy_nodes.labelset.openimage import open_image
 from trainer.data.dataset import Sample
-from trainer.data.images import read_image
+from trainer.data.images import read_bytes, read_image
+from trainer.data.shards import ImageFile, Member
 from trainer.data.similarity import THUMB_PX
 from trainer.errors import DataError
 from trainer.models.row_file import read_rows, write_rows
@@ -38,7 +39,7 @@ _SIZES_READ = 500
 _ANY_SIDE = 1 << 16
 _CHUNK = 64
 _SAVE_EVERY_S = 60.0
-_COLUMNS = ("features", "thumbs", "range")
+COLUMNS = ("features", "thumbs", "range")
 _VERSION = 1  # raise it when the same image would get other features
 
 
@@ -79,10 +80,11 @@ def _small_side(samples: Sequence[Sample]) -> int:
     return sides[int(_SHARE * len(sides))] if sides else _ANY_SIDE
 
 
-def _side(path: Path) -> int | None:
+def _side(path: ImageFile) -> int | None:
     """The shorter side in pixels; None if the file is not an image, which decoding will report."""
     try:
-        with open_image(path) as image:
+        source = io.BytesIO(read_bytes(path)) if isinstance(path, Member) else path
+        with open_image(source) as image:
             return min(image.size)
     except (OSError, ValueError):
         return None
@@ -106,25 +108,25 @@ def see(
     Raises:
         DataError: an image cannot be decoded, and `damaged` was not given.
     """
-    file = cache / f"{_key(embedder, common_px)}.safetensors"
-    known = read_rows(file, _COLUMNS)
+    file = features_file(cache, embedder, common_px)
+    known = read_rows(file, COLUMNS)
     rows, columns = known or ({}, {})
     missing = {each.sha256: each.path for each in samples if each.sha256 not in rows}
     if missing:
-        blocks = {name: [columns[name]] if known else [] for name in _COLUMNS}
+        blocks = {name: [columns[name]] if known else [] for name in COLUMNS}
         rows = dict(rows)
         saved_at = time.monotonic()
         with Progress(what, total=len(missing), unit="images") as progress:
             for looked_at, digests, seen in _look(missing, embedder, common_px, damaged):
                 rows |= {digest: len(rows) + number for number, digest in enumerate(digests)}
-                for name in _COLUMNS:
+                for name in COLUMNS:
                     blocks[name].append(seen[name])
                 progress.advance(looked_at)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
                     blocks = {name: [torch.cat(each)] for name, each in blocks.items()}
-                    write_rows(file, list(rows), {name: blocks[name][0] for name in _COLUMNS})
+                    write_rows(file, list(rows), {name: blocks[name][0] for name in COLUMNS})
                     saved_at = time.monotonic()
-        columns = {name: torch.cat(blocks.pop(name)) for name in _COLUMNS if blocks[name]}
+        columns = {name: torch.cat(blocks.pop(name)) for name in COLUMNS if blocks[name]}
         if columns:
             write_rows(file, list(rows), columns)
     return _ordered([rows.get(each.sha256, -1) for each in samples], columns)
@@ -136,22 +138,22 @@ def _ordered(rows: Sequence[int], columns: Mapping[str, torch.Tensor]) -> Seen:
         nothing = np.full((len(rows), 3), np.nan, dtype=np.float32)
         return Seen(nothing, np.zeros((len(rows), THUMB_PX, THUMB_PX), np.uint8), nothing)
     order = torch.tensor(rows, dtype=torch.long)
-    features, thumbs, spans = (columns[name][order].numpy() for name in _COLUMNS)
+    features, thumbs, spans = (columns[name][order].numpy() for name in COLUMNS)
     unknown = order.numpy() < 0
     features[unknown], thumbs[unknown], spans[unknown] = np.nan, 0, np.nan
     return Seen(features, thumbs, spans)
 
 
-def _key(embedder: Embedder, common_px: int) -> str:
+def features_file(cache: Path, embedder: Embedder, common_px: int) -> Path:
+    """Where `see` keeps what it knows of images: COLUMNS, by hash, as `row_file` writes them."""
     text = f"{_VERSION} {embedder.fingerprint} {common_px} {_QUALITY}"
-    return (
-        f"{embedder.name.replace(':', '-').replace('/', '-')}-{common_px}px-"
-        + (hashlib.sha256(text.encode()).hexdigest()[:12])
-    )
+    name = embedder.name.replace(":", "-").replace("/", "-")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return cache / f"{name}-{common_px}px-{digest}.safetensors"
 
 
 def _look(
-    files: dict[str, Path], embedder: Embedder, common_px: int, damaged: dict[str, str] | None
+    files: dict[str, ImageFile], embedder: Embedder, common_px: int, damaged: dict[str, str] | None
 ) -> Iterator[tuple[int, list[str], dict[str, torch.Tensor]]]:
     """Chunks of at most 64 files: how many were looked at, the hashes of those that could be
     decoded, and their columns."""

@@ -1,7 +1,7 @@
 """Tar shards: the way there and back is byte for byte; a shard that is truncated, altered or made
 to do harm is named and set aside, and the rest is taken.
 
-Covers: client.folder.exports.shards, client.folder.exports.unpack, client.folder.exports.manifest.
+Covers: client.folder.exports.shards, client.folder.exports.unpack, comfy_nodes.labelset.shards.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from client.__main__ import main
-from client.folder.exports import manifest, unpack
 from client.folder.exports import shards as shards_module
 from client.folder.exports.shards import header
 from client.folder.exports.source import Source
+from comfy_nodes.labelset import shards as reading
 from tests.client.folder.exports.helpers import PLAN, export, fails, lines_of, tree
 
 
@@ -337,8 +337,8 @@ def test_a_shard_made_to_do_harm_is_set_aside_whole(
 def test_a_tar_that_ends_inside_a_file_is_not_taken_for_a_shorter_file() -> None:
     whole = header("a.png", 1024) + bytes(1024)
     for length in (512, 700, 1100):
-        with pytest.raises(unpack.ShardError, match=r"ends inside 'a\.png'"):
-            next(unpack.members(io.BytesIO(whole[:length])))
+        with pytest.raises(reading.ShardError, match=r"ends inside 'a\.png'"):
+            next(reading.members(io.BytesIO(whole[:length])))
 
 
 def test_sizes_are_bounded_before_anything_is_read(
@@ -349,7 +349,7 @@ def test_sizes_are_bounded_before_anything_is_read(
     _, out, said = back(shards, capsys)
     assert f"'{name}' in it has {8 * 2**30 - 1} bytes; allowed: {512 * 2**20}" in said
     out.rename(out.with_name("first"))
-    monkeypatch.setattr(unpack, "MOST_RECORD_BYTES", 10)
+    monkeypatch.setattr(reading, "MOST_RECORD_BYTES", 10)
     out = shards.with_name("second")
     assert "allowed: 10" in fails(capsys, shards, "--to", "folder", "--out", out)
 
@@ -396,7 +396,7 @@ def test_a_linked_generation_json_is_left_out(shards: Path, capsys: pytest.Captu
 def test_a_manifest_without_end_is_refused(
     shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(manifest, "MOST_BYTES", 100)
+    monkeypatch.setattr(reading, "MOST_BYTES", 100)
     said = fails(capsys, shards, "--to", "folder", "--out", shards.with_name("again"))
     assert "manifest.json has more than" in said
 
