@@ -480,3 +480,55 @@ def test_mixed_and_augmented_batches_train_and_the_same_seed_trains_the_same(
         fit(network, pixels, train=train, validation=none, config=config, seed=3, device=CPU)
         found.append(network[2].weight)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_share_of_the_start_stays_in_the_weights(keep: str) -> None:
+    points, train, validation = blobs()
+    states = {}
+    for share in (0.0, 0.5, 0.9):
+        torch.manual_seed(9)
+        network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        start = {name: value.clone() for name, value in network.state_dict().items()}
+        config = TrainingConfig(updates=20, checkpoints=1, keep=keep, start_share=share)
+        fit(
+            network,
+            points,
+            train=train,
+            validation=validation,
+            config=config,
+            seed=0,
+            device=CPU,
+        )
+        states[share] = network.state_dict()
+    for name, value in start.items():
+        moved = states[0.0][name] - value
+        assert moved.abs().max() > 0
+        for share in (0.5, 0.9):
+            assert torch.allclose(states[share][name] - value, (1 - share) * moved, atol=1e-6)
+
+
+def test_the_start_that_stays_has_the_head_that_was_fitted_first() -> None:
+    points, train, validation = blobs()
+    found = []
+    for share, updates in ((0.0, 1), (0.9, 300)):
+        torch.manual_seed(9)
+        network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        before = network[2].weight.detach().clone()
+        rate = 1e-9 if share == 0 else 0.1
+        config = TrainingConfig(
+            updates=updates, learning_rate=rate, head_first=True, keep="last", start_share=share
+        )
+        fit(
+            network,
+            points,
+            train=train,
+            validation=validation,
+            config=config,
+            seed=0,
+            device=CPU,
+            head="2",
+        )
+        found.append(network[2].weight.detach().clone())
+    fitted, mixed = found
+    assert (mixed - fitted).norm() < 0.5 * (mixed - before).norm()
