@@ -41,8 +41,8 @@ F1 in points (95% interval):
     modern     58.5    -0.4 (-1.9 to 1.1)     -3.6 (-5.1 to -2.0)      -6.6 (-8.1 to -5.1)
 
 So on top of all real images the synthetic ones change nothing that can be told under the stronger
-recipe, while they make up for about half of what the missing half of the real ones costs. Figures 6
-and 7 were not run. Draws share two fifths of their images, so intervals are too narrow for images
+recipe, while they make up for nearly half of what the missing half of the real ones costs. Figures
+6 and 7 were not run. Draws share two fifths of their images, so intervals are too narrow for images
 other than these. About 40 s of one core a run.
 
 Also: --quick with syn1 alone (10 classes, 26 real and 26 synthetic images each of a generator
