@@ -55,6 +55,7 @@ from trainer.training.fits import LabelledTensors  # noqa: E402
 
 CPU = torch.device("cpu")
 BATCH = 32
+QUICK_UPDATES = 40
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -119,11 +120,12 @@ def own_config(recipe: str, model: str, task: Task) -> TrainingConfig:
     return replace(training, updates=max(schedule.min_updates, passes))
 
 
-def ours(recipe: str) -> Way:
-    """Our recipe at its own length."""
+def ours(recipe: str, updates: int | None) -> Way:
+    """Our recipe at its own length, or so many updates."""
 
     def way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
         spec, config = model_spec(model), own_config(recipe, model, task)
+        config = replace(config, updates=updates or config.updates)
         rows, held = torch.arange(len(task.train)), torch.arange(0)
         if config.keep == "best":  # a fifth of each class chooses the checkpoint
             count = len(task.train) // task.classes // 5
@@ -256,15 +258,15 @@ def fastai_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int
     return net
 
 
-def ways() -> Iterator[tuple[str, Way]]:
+OPTIONAL: dict[str, Way] = {"timm": timm_way, "fastai": fastai_way}
+
+
+def ways(updates: int | None) -> Iterator[tuple[str, Way]]:
     """All that can be compared here, ours first, since it sets the time."""
-    yield "modern", ours("modern")
-    yield "classic", ours("classic")
+    yield "modern", ours("modern", updates)
+    yield "classic", ours("classic", updates)
     yield "torchvision", torchvision_way
-    if importlib.util.find_spec("timm"):
-        yield "timm", timm_way
-    if importlib.util.find_spec("fastai"):
-        yield "fastai", fastai_way
+    yield from ((name, way) for name, way in OPTIONAL.items() if importlib.util.find_spec(name))
 
 
 def accuracy(net: nn.Module, task: Task) -> float:
@@ -286,7 +288,7 @@ def compare(options: argparse.Namespace, model: str, per_class: int) -> None:
             seed=seed,
         )
         seconds = 0.0
-        for name, way in ways():
+        for name, way in ways(QUICK_UPDATES if options.quick else None):
             start = network(model, task, seed)
             started = time.process_time()
             trained = way(start, task, model, seconds, seed)
@@ -316,12 +318,15 @@ def main() -> None:
     add("--seeds", type=int, default=3)
     add("--size", type=int, default=32, metavar="PX")
     add("--test-per-class", type=int, default=100)
-    add("--quick", action="store_true", help="one seed, 5 per class, the small CNN")
+    add("--quick", action="store_true", help="a smoke run: one seed, few images, 40 updates")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)
     if options.quick:
         options.seeds, options.per_class, options.models = 1, "5", "cnn"
+    for name in OPTIONAL:
+        if not importlib.util.find_spec(name):
+            print(f"{name} is not installed, and left out")
     for model in options.models.split(","):
         for count in options.per_class.split(","):
             compare(options, model, int(count))
