@@ -49,8 +49,7 @@ class TrainingConfig:
     `norms` other than "shared" is for arms of real and synthetic images (trainer.training.norms);
     the loss is then that of the real images plus `synthetic_weight` times that of the synthetic
     ones. `real_last` is the share of the updates, the last ones, that take real images alone.
-    `drop_path` is the rate of stochastic depth, for models in which it can be set. `start_share` is
-    the share of the weights at the start, with a head that was fitted first, in the last ones.
+    `drop_path` is the rate of stochastic depth, for models in which it can be set.
     """
 
     updates: int | None = 300
@@ -80,7 +79,6 @@ class TrainingConfig:
     synthetic_weight: float = 1.0
     real_last: float = 0.0
     drop_path: float = 0.0
-    start_share: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
@@ -96,7 +94,7 @@ class TrainingConfig:
         check_number(
             "synthetic_weight", self.synthetic_weight, low=0.0, low_excluded=True, high=100.0
         )
-        for name in ("warmup", "label_smoothing", "average", "drop_path", "start_share"):
+        for name in ("warmup", "label_smoothing", "average", "drop_path"):
             check_number(name, getattr(self, name), low=0.0, high=0.9)
         for name in ("mirror", "head_first", "freeze_norms"):
             check_flag(name, getattr(self, name))

@@ -34,7 +34,6 @@ from trainer.training.norms import paired_norms, route_of
 from trainer.training.optimisation import (
     averaged,
     learning_rate_at,
-    mixed_with_start,
     new_optimiser,
     training_mode,
 )
@@ -209,7 +208,6 @@ class _Training:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == "float16")
         self.updates = self.config.total_updates(len(self.train))
         self.average = averaged(self.network, self.config, self.updates)
-        self.start = _copied(self.network) if self.config.start_share else None
         self.random = np.random.default_rng(self.seed)  # mixing
         self.route = route_of(self.network)
         self.unseen: list[torch.Tensor] = []  # losses still on the device
@@ -247,10 +245,6 @@ class _Training:
             self.network.load_state_dict(best.state)
         else:
             self._check_losses()
-        if self.start is not None:
-            share = self.config.start_share
-            self.network.load_state_dict(mixed_with_start(self.network, self.start, share))
-        if self.config.keep == "last":
             best = self._last()
         recent = self.losses[-max(1, self.updates // self.config.checkpoints) :]
         return Fit(

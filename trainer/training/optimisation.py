@@ -4,7 +4,6 @@ weights."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -79,18 +78,6 @@ def training_mode(network: nn.Module, *, freeze_norms: bool) -> None:
         for module in network.modules():
             if isinstance(module, BATCH_NORM):
                 module.eval()
-
-
-@torch.no_grad()
-def mixed_with_start(
-    network: nn.Module, start: Mapping[str, torch.Tensor], share: float
-) -> dict[str, torch.Tensor]:
-    """The network's weights, moved to those of `start` by that share of the way (Wortsman et al.
-    2022, "Robust fine-tuning of zero-shot models"). Counters stay as they are."""
-    return {
-        name: value.lerp(start[name], share) if value.is_floating_point() else value
-        for name, value in network.state_dict().items()
-    }
 
 
 def averaged(network: nn.Module, config: TrainingConfig, updates: int) -> AveragedModel | None:

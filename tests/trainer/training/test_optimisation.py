@@ -12,7 +12,6 @@ from trainer.config import TrainingConfig
 from trainer.training.optimisation import (
     averaged,
     learning_rate_at,
-    mixed_with_start,
     new_optimiser,
     training_mode,
 )
@@ -90,13 +89,3 @@ def test_the_average_follows_the_weights_over_its_share_of_the_updates() -> None
     average.update_parameters(net)
     assert average.module.weight.item() == pytest.approx(0.1)
     assert averaged(net, TrainingConfig(), 100) is None
-
-
-def test_a_mixture_with_the_start_is_that_share_of_the_way_and_counters_stay() -> None:
-    net = network()
-    start = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
-    net.state_dict()["1.num_batches_tracked"].fill_(7)
-    found = mixed_with_start(net, start, 0.25)
-    assert torch.allclose(found["0.weight"], 0.75 * net.state_dict()["0.weight"])
-    assert torch.allclose(found["1.running_var"], torch.full((3,), 0.75))
-    assert int(found["1.num_batches_tracked"]) == 7
