@@ -9,6 +9,16 @@ the grid's frozen row; `tuned` is the network after it, by the recipe `modern`. 
 mixtures of their weights, by the share of the tuned ones (Wortsman et al. 2022, "Robust fine-tuning
 of zero-shot models"). The difference to frozen is given with its 95% interval over the test images,
 of the mean over the seeds. Seconds are CPU time of one seed.
+
+Measured so far: 30 per class at 64 px, a single seed, accuracy in % and the difference to frozen in
+points (95%). One seed leaves out how much trainings vary.
+
+    data         test images   frozen   half of each            tuned
+    dogs17       679           72.0     73.6, +1.6 (-0.6, 3.8)  71.3, -0.7 (-3.7, 2.2)
+    flowers12    240           90.0     89.2, -0.8 (-3.7, 2.0)  90.4, +0.4 (-3.5, 4.3)
+
+So fine-tuning was not below its frozen head by more than the interval, nor above it. 110 s and 85 s
+of CPU time. Other data sets, and 5 per class, were not measured.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def timm_line(name: str) -> Architecture:
     )
 
 
-def _has(layer: type[nn.Module], name: str, **options: float) -> bool:
+def _has(layer: type[nn.Module], name: str, **options: Any) -> bool:
     """Whether the model has such a layer when built with these options; not if it refuses them."""
     try:
         with torch.device("meta"):  # no memory, no numbers
