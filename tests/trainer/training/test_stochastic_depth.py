@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 
 from trainer.config import RECIPES, GridConfig, RunConfig, TrainingConfig
 from trainer.errors import ConfigError
