@@ -6,14 +6,18 @@ Covers: trainer.models.timm_models, trainer.models.registry, trainer.config.run.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from timm.layers.drop import DropPath
+from torch import nn
 
 from trainer.config import RECIPES, GridConfig, RunConfig, TrainingConfig
 from trainer.errors import ConfigError
-from trainer.models.registry import MODELS, model_spec
+from trainer.grid.sequential import run_whole_grid
+from trainer.models.registry import MODELS, ModelSpec, model_spec
 
 RESNET, VIT, VGG = "timm:test_resnet.r160_in1k", "timm:test_vit", "timm:vgg11:scratch"
 RUN = RunConfig(
@@ -90,3 +94,23 @@ def test_classic_never_skips_a_block() -> None:
     for name in (*MODELS, VIT):
         spec = model_spec(f"{name}:scratch")
         assert "drop_path" not in RECIPES["classic"].schedule(spec).training
+
+
+def test_runs_and_folds_train_with_the_rate(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[float] = []
+
+    def spy(self: ModelSpec, classes: int, *, drop_path: float = 0.0, **rest: Any) -> nn.Module:
+        built.append(drop_path)
+        return build(self, classes, drop_path=drop_path, **rest)
+
+    build = ModelSpec.build
+    monkeypatch.setattr(ModelSpec, "build", spy)
+    out, model = str(tmp_path / "grid"), f"{RESNET}:scratch"
+    config = GridConfig(str(real), out, models=(model,), arms=("real",), seeds=1, updates=1)
+    config = replace(config, image_size_px=32, device="cpu", drop_path=0.2, validation="kfold")
+    run_whole_grid(config)
+    trained = [rate for rate in built if rate]
+    assert len(trained) > 2  # two folds or more, and the run
+    assert set(trained) == {0.2}
