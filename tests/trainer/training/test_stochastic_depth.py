@@ -5,6 +5,7 @@ Covers: trainer.models.timm_models, trainer.models.registry, trainer.config.run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from torch import nn
 from trainer.config import RECIPES, GridConfig, RunConfig, TrainingConfig
 from trainer.errors import ConfigError
 from trainer.grid.sequential import run_whole_grid
-from trainer.models.registry import MODELS, ModelSpec, model_spec
+from trainer.models.registry import MODELS, model_spec
+from trainer.training.classifier import new_network
 
 RESNET, VIT, VGG = "timm:test_resnet.r160_in1k", "timm:test_vit", "timm:vgg11:scratch"
 RUN = RunConfig(
@@ -96,21 +98,28 @@ def test_classic_never_skips_a_block() -> None:
         assert "drop_path" not in RECIPES["classic"].schedule(spec).training
 
 
+def spy(built: list[list[float]]) -> Callable[..., nn.Sequential]:
+    """Builds networks as training does, and notes their rates."""
+
+    def build(*positional: Any, **named: Any) -> nn.Sequential:
+        network = new_network(*positional, **named)
+        built.append([each.drop_prob for each in network.modules() if isinstance(each, DropPath)])
+        return network
+
+    return build
+
+
 def test_runs_and_folds_train_with_the_rate(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built: list[float] = []
-
-    def spy(self: ModelSpec, classes: int, *, drop_path: float = 0.0, **rest: Any) -> nn.Module:
-        built.append(drop_path)
-        return build(self, classes, drop_path=drop_path, **rest)
-
-    build = ModelSpec.build
-    monkeypatch.setattr(ModelSpec, "build", spy)
+    found: dict[str, list[list[float]]] = {"run": [], "folds": []}
+    for home in found:
+        monkeypatch.setattr(f"trainer.training.{home}.new_network", spy(found[home]))
     out, model = str(tmp_path / "grid"), f"{RESNET}:scratch"
     config = GridConfig(str(real), out, models=(model,), arms=("real",), seeds=1, updates=1)
     config = replace(config, image_size_px=32, device="cpu", drop_path=0.2, validation="kfold")
     run_whole_grid(config)
-    trained = [rate for rate in built if rate]
-    assert len(trained) > 2  # two folds or more, and the run
-    assert set(trained) == {0.2}
+    assert len(found["run"]) == 1
+    assert len(found["folds"]) > 1
+    highest = [max(rates, default=0.0) for each in found.values() for rates in each]
+    assert highest == pytest.approx([0.2] * len(highest))
