@@ -4,13 +4,17 @@
     [--seeds N] [--size PX] [--quick]
 
 DIR has train/ and test/ with class folders, or class folders in which files named test* are the
-test images. Our `modern` recipe trains first; the others then get the same number of seconds, as
-whole epochs, decoding excluded on all sides:
+test images. Our `modern` recipe trains first; the others then get the same number of seconds,
+decoding excluded on all sides. Seconds are CPU time of one thread, so that a busy machine is as
+fair as an idle one:
 
     timm          timm's parts as its training script joins them: RandAugment and random erasing
                   through create_transform, Mixup, AdamW, cosine schedule with a warm-up
     torchvision   the recipe of its references: SGD with momentum, TrivialAugment, label smoothing,
                   random erasing, an exponential average of the weights
+    fastai        its Learner, where it is installed: its augmentation on batches, Adam, and with
+                  its default rates `fit_one_cycle` from scratch and `fine_tune` from pretrained
+                  weights, for as many epochs as fit into the time
     classic       our recipe of the papers, at its own length
 
 They see the same decoded pixels, network and initial weights. Test images are looked at once, with
@@ -20,13 +24,14 @@ the last weights.
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import logging
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +55,7 @@ from trainer.training.fits import LabelledTensors  # noqa: E402
 
 CPU = torch.device("cpu")
 BATCH = 32
+QUICK_UPDATES = 40
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -106,17 +112,20 @@ def network(model: str, task: Task, seed: int) -> nn.Sequential:
     return nn.Sequential(Standardise(mean, std), built)
 
 
-def ours(recipe: str) -> Way:
-    """Our recipe at its own length."""
+def own_config(recipe: str, model: str, task: Task) -> TrainingConfig:
+    """What a recipe of ours says for the model, at its own length."""
+    schedule = RECIPES[recipe].schedule(model_spec(model))
+    training = TrainingConfig(**{**schedule.training, "updates": 1})
+    passes = -(-schedule.passes * len(task.train) // training.batch_size)
+    return replace(training, updates=max(schedule.min_updates, passes))
+
+
+def ours(recipe: str, updates: int | None) -> Way:
+    """Our recipe at its own length, or so many updates."""
 
     def way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
-        spec = model_spec(model)
-        schedule = RECIPES[recipe].schedule(spec)
-        training = TrainingConfig(**{**schedule.training, "updates": 1})
-        passes = -(-schedule.passes * len(task.train) // training.batch_size)
-        config = TrainingConfig(
-            **{**schedule.training, "updates": max(schedule.min_updates, passes)}
-        )
+        spec, config = model_spec(model), own_config(recipe, model, task)
+        config = replace(config, updates=updates or config.updates)
         rows, held = torch.arange(len(task.train)), torch.arange(0)
         if config.keep == "best":  # a fifth of each class chooses the checkpoint
             count = len(task.train) // task.classes // 5
@@ -141,10 +150,10 @@ def ours(recipe: str) -> Way:
 
 def _epochs(task: Task, seconds: float, train: Callable[[torch.Tensor, float], None]) -> None:
     """Whole epochs for as long as asked; `train` gets a batch's rows and the share of time used."""
-    started, generator = time.perf_counter(), torch.Generator().manual_seed(0)
+    started, generator = time.process_time(), torch.Generator().manual_seed(0)
     while True:
         for rows in torch.randperm(len(task.train), generator=generator).split(BATCH):
-            share = (time.perf_counter() - started) / seconds
+            share = (time.process_time() - started) / seconds
             if share >= 1:
                 return
             if len(rows) > 1:
@@ -227,13 +236,37 @@ def torchvision_way(net: nn.Module, task: Task, model: str, seconds: float, seed
     return average.module
 
 
-def ways() -> Iterator[tuple[str, Way]]:
+def fastai_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
+    """fastai's Learner with its defaults. An epoch on a copy, which is not counted, says how many
+    epochs fit."""
+    from benchmarks.fastai_learner import learner
+
+    spec = model_spec(model)
+    head = None if spec.mode == "scratch" else f"1.{spec.head}"
+    torch.manual_seed(seed)
+    with learner(copy.deepcopy(net), task, head=head, batch_size=BATCH) as trial:
+        trial.fit_one_cycle(1)
+        started = time.process_time()
+        trial.fit_one_cycle(1)
+        epochs = max(1, round(seconds / (time.process_time() - started)))
+    torch.manual_seed(seed)
+    with learner(net, task, head=head, batch_size=BATCH) as final:
+        if head is None:
+            final.fit_one_cycle(epochs)
+        else:
+            final.fine_tune(max(1, epochs - 1))
+    return net
+
+
+OPTIONAL: dict[str, Way] = {"timm": timm_way, "fastai": fastai_way}
+
+
+def ways(updates: int | None) -> Iterator[tuple[str, Way]]:
     """All that can be compared here, ours first, since it sets the time."""
-    yield "modern", ours("modern")
-    yield "classic", ours("classic")
+    yield "modern", ours("modern", updates)
+    yield "classic", ours("classic", updates)
     yield "torchvision", torchvision_way
-    if importlib.util.find_spec("timm"):
-        yield "timm", timm_way
+    yield from ((name, way) for name, way in OPTIONAL.items() if importlib.util.find_spec(name))
 
 
 def accuracy(net: nn.Module, task: Task) -> float:
@@ -255,10 +288,11 @@ def compare(options: argparse.Namespace, model: str, per_class: int) -> None:
             seed=seed,
         )
         seconds = 0.0
-        for name, way in ways():
-            started = time.perf_counter()
-            trained = way(network(model, task, seed), task, model, seconds, seed)
-            took = time.perf_counter() - started
+        for name, way in ways(QUICK_UPDATES if options.quick else None):
+            start = network(model, task, seed)
+            started = time.process_time()
+            trained = way(start, task, model, seconds, seed)
+            took = time.process_time() - started
             seconds = seconds or took
             found.setdefault(name, []).append((accuracy(trained, task), took))
     for name, results in found.items():
@@ -284,12 +318,15 @@ def main() -> None:
     add("--seeds", type=int, default=3)
     add("--size", type=int, default=32, metavar="PX")
     add("--test-per-class", type=int, default=100)
-    add("--quick", action="store_true", help="one seed, 5 per class, the small CNN")
+    add("--quick", action="store_true", help="a smoke run: one seed, few images, 40 updates")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(1)
     if options.quick:
         options.seeds, options.per_class, options.models = 1, "5", "cnn"
+    for name in OPTIONAL:
+        if not importlib.util.find_spec(name):
+            print(f"{name} is not installed, and left out")
     for model in options.models.split(","):
         for count in options.per_class.split(","):
             compare(options, model, int(count))

@@ -310,6 +310,12 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         help="how a frozen backbone's last layer is fitted (default: the recipe's)",
     )
     group.add_argument(
+        "--drop-path",
+        type=float,
+        metavar="RATE",
+        help="stochastic depth, for models of timm that have it (default: the recipe's)",
+    )
+    group.add_argument(
         "--validation",
         choices=VALIDATIONS,
         help=(

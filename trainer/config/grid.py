@@ -57,6 +57,7 @@ _OVERRIDES = (
     "augment",
     "mirror",
     "head",
+    "drop_path",
 )
 # Two real and two synthetic images: batch normalisation cannot be trained on fewer.
 _SMALLEST_STRATIFIED = 4
@@ -137,6 +138,7 @@ class GridConfig:
     augment: str | None = None
     mirror: bool | None = None
     head: str | None = None
+    drop_path: float | None = None
     tuned: tuple[str, ...] = ()
     dtype: str = "auto"
     weights: str | tuple[str, ...] | None = None
@@ -461,8 +463,11 @@ class GridConfig:
         given = {
             name: getattr(self, name) for name in _OVERRIDES if getattr(self, name) is not None
         }
-        if not model_spec(model).frozen:
+        spec = model_spec(model)
+        if not spec.frozen:
             given.pop("head", None)
+        if spec.frozen or not spec.line.stochastic_depth:
+            given.pop("drop_path", None)
         given |= {"dtype": self.dtype} if self.dtype != "auto" else {}
         both = sorted(given.keys() & tuned.keys())
         if both:

@@ -49,6 +49,7 @@ class TrainingConfig:
     `norms` other than "shared" is for arms of real and synthetic images (trainer.training.norms);
     the loss is then that of the real images plus `synthetic_weight` times that of the synthetic
     ones. `real_last` is the share of the updates, the last ones, that take real images alone.
+    `drop_path` is the rate of stochastic depth, for models in which it can be set.
     """
 
     updates: int | None = 300
@@ -77,6 +78,7 @@ class TrainingConfig:
     norms: str = SHARED
     synthetic_weight: float = 1.0
     real_last: float = 0.0
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
@@ -92,7 +94,7 @@ class TrainingConfig:
         check_number(
             "synthetic_weight", self.synthetic_weight, low=0.0, low_excluded=True, high=100.0
         )
-        for name in ("warmup", "label_smoothing", "average"):
+        for name in ("warmup", "label_smoothing", "average", "drop_path"):
             check_number(name, getattr(self, name), low=0.0, high=0.9)
         for name in ("mirror", "head_first", "freeze_norms"):
             check_flag(name, getattr(self, name))
@@ -175,6 +177,8 @@ class RunConfig:
         check_choice("budget", self.budget, arm.budgets)
         check_whole("seed", self.seed, low=0)
         check_image_size(self.image_size_px)
+        if not spec.frozen:
+            spec.check_drop_path(self.training.drop_path)
 
     @property
     def run_id(self) -> str:

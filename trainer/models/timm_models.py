@@ -8,6 +8,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.drop import DropPath
 from torch import nn
 
 from trainer.errors import ConfigError
@@ -45,27 +46,37 @@ def timm_line(name: str) -> Architecture:
         quick_image_size_px=side if config.fixed_input_size else 64,
         mean=config.mean,
         std=config.std,
-        batch_norm=_has_batch_norm(name),
+        batch_norm=_has(nn.BatchNorm2d, name),
+        stochastic_depth=_has(DropPath, name, drop_path_rate=0.1),
     )
 
 
-def _has_batch_norm(name: str) -> bool:
-    with torch.device("meta"):  # no memory, no numbers
-        network = timm.create_model(name, pretrained=False)
-    return any(isinstance(each, nn.BatchNorm2d) for each in network.modules())
+def _has(layer: type[nn.Module], name: str, **options: Any) -> bool:
+    """Whether the model has such a layer when built with these options; not if it refuses them."""
+    try:
+        with torch.device("meta"):  # no memory, no numbers
+            network = timm.create_model(name, pretrained=False, **options)
+    except TypeError:
+        return False
+    return any(isinstance(each, layer) for each in network.modules())
 
 
-def build_timm(name: str, num_classes: int, image_size_px: int) -> nn.Module:
-    """A timm model with random weights.
+def build_timm(
+    name: str, num_classes: int, image_size_px: int, *, drop_path: float = 0.0
+) -> nn.Module:
+    """A timm model with random weights; `drop_path` is the rate of stochastic depth, 0 for the
+    model's own.
 
     Raises:
         ConfigError: it does not take images of that size, or its last layer is not linear.
     """
     config: Any = timm.get_pretrained_cfg(name)
-    size: dict[str, Any] = {"img_size": image_size_px} if config.fixed_input_size else {}
+    further: dict[str, Any] = {"img_size": image_size_px} if config.fixed_input_size else {}
+    if drop_path:
+        further["drop_path_rate"] = drop_path
     try:
         network: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=num_classes, **size
+            name, pretrained=False, num_classes=num_classes, **further
         )
         last = network.get_submodule(str(config.classifier))
     except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:

@@ -124,6 +124,7 @@ def new_network(
     inputs: ModelInputs,
     standardise_on: torch.Tensor,
     head: str = "linear",
+    drop_path: float = 0.0,
 ) -> nn.Sequential:
     """The part of a model that is trained: normalisation and the whole network, or a frozen model's
     standardisation and head.
@@ -136,7 +137,7 @@ def new_network(
     spec = model_spec(model)
     torch.manual_seed(seed)
     if not spec.frozen:
-        network = spec.build(num_classes, image_size_px=image_size_px)
+        network = spec.build(num_classes, image_size_px=image_size_px, drop_path=drop_path)
         if inputs.weights is not None:
             load_pretrained(network, model, inputs.weights)
         return nn.Sequential(_normalise(spec), network)

@@ -81,6 +81,7 @@ class Folds:
             image_size_px=self.image_size_px,
             inputs=self.inputs,
             head=training.head,
+            drop_path=training.drop_path,
             standardise_on=self.rows[train],
         )
         fit(

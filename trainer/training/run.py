@@ -97,6 +97,7 @@ def train_run(
         image_size_px=config.image_size_px,
         inputs=inputs,
         head=config.training.head,
+        drop_path=config.training.drop_path,
         standardise_on=inputs.index(
             images.real or images.train
         ),  # `train` for an arm without any real ones

@@ -1,0 +1,47 @@
+"""The benchmarks of recipes and of fine-tuning run, and print a line for each way."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for part in ("train", "test"):
+        for number, label in enumerate(("dark", "light")):
+            folder = tmp_path / "made" / "real" / part / label
+            folder.mkdir(parents=True)
+            for each in range(4):
+                Image.new("RGB", (32, 32), (120 * number + each,) * 3).save(folder / f"{each}.png")
+    return tmp_path / "made" / "real"
+
+
+def output(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_every_installed_way_gets_a_line_and_the_others_are_named(data: Path) -> None:
+    out = output("recipe.py", "--data", str(data), "--quick", "--models", "cnn")
+    for name in ("modern", "classic", "torchvision", "timm"):
+        assert re.search(rf"5 per class  cnn +{name} +[\d.]+ \+- 0\.0 % +[\d.]+ s", out)
+    if importlib.util.find_spec("fastai") is None:
+        assert "fastai is not installed, and left out" in out
+
+
+@pytest.mark.slow
+def test_frozen_mixed_and_tuned_networks_get_a_line_each(data: Path) -> None:
+    given = ("--data", str(data), "--per-class", "3", "--size", "32", "--seeds", "1")
+    out = output("finetune.py", *given, "--set", "updates=2", "--model", "lite0")
+    names = re.findall(r"3 per class  (\S+) +[\d.]+ \+-", out)
+    assert names == ["frozen", "0.25", "0.5", "0.75", "tuned"]
