@@ -6,9 +6,10 @@ import argparse
 import logging
 import os
 import re
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.arms import BUDGETS, NORMS, SOURCE_NAME
 from trainer.commands.parsing import named_folders, names, new_parser, numbers
@@ -30,6 +31,9 @@ from trainer.config import (
 )
 from trainer.errors import ConfigError
 from trainer.models.registry import MODELS, default_models
+
+if TYPE_CHECKING:
+    from trainer.grid.watching import Watcher
 
 logger = logging.getLogger(__name__)
 SOURCE_GIVEN = re.compile(rf"{SOURCE_NAME.pattern}=")
@@ -239,6 +243,11 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         help="smoke run: few and small images, few updates",
     )
     add("--json", action="store_true", help="print the results as JSON instead of a table")
+    add(
+        "--live",
+        action="store_true",
+        help="while the grid trains, report.html shows how far it is and loads itself again",
+    )
 
 
 def _add_weights_options(parser: argparse.ArgumentParser) -> None:
@@ -370,13 +379,27 @@ def run(options: argparse.Namespace) -> int:
     from trainer.grid.sequential import run_whole_grid
     from trainer.report import write_report
 
-    grid = run_whole_grid(config)
-    path = write_report(grid.root)
+    with ExitStack() as stack:
+        watchers = _watchers(options, Path(config.out), stack)
+        grid = run_whole_grid(config, watchers)
+        path = write_report(grid.root)
     print_results(grid, path, as_json=options.json)
     failed = grid.failed()
     for each in failed:
         logger.error("failed: %s: %s", each.run_id, each.error)
     return 1 if failed else 0
+
+
+def _watchers(options: argparse.Namespace, out: Path, stack: ExitStack) -> list[Watcher]:
+    """Who follows the grid, by the options."""
+    from trainer.report import REPORT_FILE
+    from trainer.report.live import LiveReport
+
+    found: list[Watcher] = []
+    if options.live:
+        logger.info("%s shows how far the grid is; open it in a browser", out / REPORT_FILE)
+        found.append(stack.enter_context(LiveReport(out)))
+    return found
 
 
 def _config(options: argparse.Namespace) -> GridConfig:
