@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import ExitStack
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ from trainer.config import (
 )
 from trainer.errors import ConfigError
 from trainer.models.registry import MODELS, default_models
+from trainer.runs import read_json_file
+from trainer.tracking import KINDS, Tracked, open_tracker
 
 if TYPE_CHECKING:
     from trainer.grid.watching import Watcher
@@ -248,6 +251,11 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="while the grid trains, report.html shows how far it is and loads itself again",
     )
+    add(
+        "--log",
+        choices=KINDS,
+        help="hand finished runs with configuration and scores, and the report, to a tracker",
+    )
 
 
 def _add_weights_options(parser: argparse.ArgumentParser) -> None:
@@ -377,12 +385,16 @@ def run(options: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # It imports torch, which the other commands do not need.
     from trainer.grid.sequential import run_whole_grid
-    from trainer.report import write_report
+    from trainer.report import JSON_FILE, write_report
 
     with ExitStack() as stack:
-        watchers = _watchers(options, Path(config.out), stack)
-        grid = run_whole_grid(config, watchers)
+        watchers: list[Watcher] = _live(options, Path(config.out), stack)
+        tracked = _tracked(options, Path(config.out))
+        grid = run_whole_grid(config, [*watchers, *tracked])
         path = write_report(grid.root)
+    for each in tracked:
+        found = read_json_file(grid.root / JSON_FILE)
+        each.report(path, "\n".join([*found["answers"], "", found["tables"]["text"]]))
     print_results(grid, path, as_json=options.json)
     failed = grid.failed()
     for each in failed:
@@ -390,16 +402,23 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _watchers(options: argparse.Namespace, out: Path, stack: ExitStack) -> list[Watcher]:
-    """Who follows the grid, by the options."""
+def _live(options: argparse.Namespace, out: Path, stack: ExitStack) -> list[Watcher]:
+    """The page of --live, if asked for."""
+    if not options.live:
+        return []
     from trainer.report import REPORT_FILE
     from trainer.report.live import LiveReport
 
-    found: list[Watcher] = []
-    if options.live:
-        logger.info("%s shows how far the grid is; open it in a browser", out / REPORT_FILE)
-        found.append(stack.enter_context(LiveReport(out)))
-    return found
+    logger.info("%s shows how far the grid is; open it in a browser", out / REPORT_FILE)
+    return [stack.enter_context(LiveReport(out))]
+
+
+def _tracked(options: argparse.Namespace, out: Path) -> list[Tracked]:
+    """What hands runs to the tracker of --log, if asked for; refuses one that is not installed."""
+    if options.log is None:
+        return []
+    import_module(options.log)
+    return [Tracked(options.log, lambda: open_tracker(options.log, out))]
 
 
 def _config(options: argparse.Namespace) -> GridConfig:
