@@ -392,9 +392,9 @@ def run(options: argparse.Namespace) -> int:
         tracked = _tracked(options, Path(config.out))
         grid = run_whole_grid(config, [*watchers, *tracked])
         path = write_report(grid.root)
-    for each in tracked:
+    for tracker in tracked:
         found = read_json_file(grid.root / JSON_FILE)
-        each.report(path, "\n".join([*found["answers"], "", found["tables"]["text"]]))
+        tracker.report(path, "\n".join([*found["answers"], "", found["tables"]["text"]]))
     print_results(grid, path, as_json=options.json)
     failed = grid.failed()
     for each in failed:
