@@ -24,6 +24,10 @@ EXTRAS = {
     "pyarrow": "data",
     "timm": "lite0",
     "ray": "ray",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
+    "trackio": "trackio",
 }
 _ROOT = Path(__file__).resolve().parents[1]
 

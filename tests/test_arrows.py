@@ -84,7 +84,7 @@ FLOORS = {
         ("trainer.analysis",),
         ("trainer.training",),
         ("trainer.quality", "trainer.pretrain"),
-        ("trainer.grid", "trainer.shipping", "trainer.report"),
+        ("trainer.grid", "trainer.shipping", "trainer.report", "trainer.tracking"),
         ("trainer.commands",),
         ("trainer.experiments", "trainer.__main__"),
     ),

@@ -182,7 +182,8 @@ def _add_embedded_options(group: Any) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="embedded only: a folder of checkpoints in diffusers format (repeatable)",
+        help="embedded only: a folder of checkpoints, diffusers folders or .safetensors files of "
+        "SD1.5 (repeatable)",
     )
     group.add_argument(
         "--input-directory",

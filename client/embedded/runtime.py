@@ -32,7 +32,8 @@ class Interrupted(Exception):
 class Folders:
     """Where the engine reads and writes: <base>/{output,input,temp,models/checkpoints}.
 
-    `checkpoint_directories` hold further diffusers folders, or are one themselves.
+    `checkpoint_directories` hold further checkpoints, diffusers folders or .safetensors files, or
+    are a diffusers folder themselves.
     `input_directory` replaces <base>/input.
     """
 
@@ -108,11 +109,13 @@ class Folders:
         return list(self.list_checkpoints()) if folder == "checkpoints" else []
 
     def list_checkpoints(self) -> dict[str, Path]:
-        """Name -> diffusers folder. The user's own win over bundled ones of the same name."""
+        """Name -> diffusers folder or .safetensors file. The user's own win over bundled ones of
+        the same name."""
         found: dict[str, Path] = {}
         for root in (self.checkpoints, *self.checkpoint_directories, BUNDLED_CHECKPOINTS):
             for folder in (root, *sorted(root.iterdir())) if root.is_dir() else ():
-                if all((folder / part).is_dir() for part in _CHECKPOINT_PARTS):
+                is_folder = all((folder / part).is_dir() for part in _CHECKPOINT_PARTS)
+                if is_folder or (folder.suffix == ".safetensors" and folder.is_file()):
                     found.setdefault(folder.name, folder)
         return dict(sorted(found.items()))
 

@@ -6,9 +6,11 @@ import argparse
 import logging
 import os
 import re
+from contextlib import ExitStack
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.arms import BUDGETS, NORMS, SOURCE_NAME
 from trainer.commands.parsing import named_folders, names, new_parser, numbers
@@ -30,6 +32,11 @@ from trainer.config import (
 )
 from trainer.errors import ConfigError
 from trainer.models.registry import MODELS, default_models
+from trainer.runs import read_json_file
+from trainer.tracking import KINDS, Tracked, open_tracker
+
+if TYPE_CHECKING:
+    from trainer.grid.watching import Watcher
 
 logger = logging.getLogger(__name__)
 SOURCE_GIVEN = re.compile(rf"{SOURCE_NAME.pattern}=")
@@ -239,6 +246,16 @@ def _add_cell_options(parser: argparse.ArgumentParser) -> None:
         help="smoke run: few and small images, few updates",
     )
     add("--json", action="store_true", help="print the results as JSON instead of a table")
+    add(
+        "--live",
+        action="store_true",
+        help="while the grid trains, report.html shows how far it is and loads itself again",
+    )
+    add(
+        "--log",
+        choices=KINDS,
+        help="hand finished runs with configuration and scores, and the report, to a tracker",
+    )
 
 
 def _add_weights_options(parser: argparse.ArgumentParser) -> None:
@@ -374,15 +391,40 @@ def run(options: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # It imports torch, which the other commands do not need.
     from trainer.grid.sequential import run_whole_grid
-    from trainer.report import write_report
+    from trainer.report import JSON_FILE, write_report
 
-    grid = run_whole_grid(config)
-    path = write_report(grid.root)
+    with ExitStack() as stack:
+        watchers: list[Watcher] = _live(options, Path(config.out), stack)
+        tracked = _tracked(options, Path(config.out))
+        grid = run_whole_grid(config, [*watchers, *tracked])
+        path = write_report(grid.root)
+    for tracker in tracked:
+        found = read_json_file(grid.root / JSON_FILE)
+        tracker.report(path, "\n".join([*found["answers"], "", found["tables"]["text"]]))
     print_results(grid, path, as_json=options.json)
     failed = grid.failed()
     for each in failed:
         logger.error("failed: %s: %s", each.run_id, each.error)
     return 1 if failed else 0
+
+
+def _live(options: argparse.Namespace, out: Path, stack: ExitStack) -> list[Watcher]:
+    """The page of --live, if asked for."""
+    if not options.live:
+        return []
+    from trainer.report import REPORT_FILE
+    from trainer.report.live import LiveReport
+
+    logger.info("%s shows how far the grid is; open it in a browser", out / REPORT_FILE)
+    return [stack.enter_context(LiveReport(out))]
+
+
+def _tracked(options: argparse.Namespace, out: Path) -> list[Tracked]:
+    """What hands runs to the tracker of --log, if asked for; refuses one that is not installed."""
+    if options.log is None:
+        return []
+    import_module(options.log)
+    return [Tracked(options.log, lambda: open_tracker(options.log, out))]
 
 
 def _config(options: argparse.Namespace) -> GridConfig:

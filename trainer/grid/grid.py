@@ -27,6 +27,7 @@ from trainer.grid.executors import Executor, executor_for
 from trainer.grid.kfold import chosen_rates
 from trainer.grid.lock import grid_locked, refuse_unfinished
 from trainer.grid.planning import images_of_seed, plan_runs, run_entry, training_configs
+from trainer.grid.watching import Watcher
 from trainer.models.cost import measured_cost
 from trainer.models.registry import model_spec
 from trainer.models.weights import Weights, check_fit, find_weights, given_weights
@@ -79,9 +80,9 @@ class PreparedGrid:
     capped: Sequence[Shortage] = ()
 
 
-def run_grid(config: GridConfig) -> Grid:
+def run_grid(config: GridConfig, watchers: Sequence[Watcher] = ()) -> Grid:
     """Trains the runs of the grid that are not done yet, and returns the whole grid, read back from
-    disk.
+    disk. `watchers` are told as runs end.
 
     All input is checked before anything is trained. A run that fails leaves error.txt, and the
     others continue.
@@ -111,8 +112,10 @@ def run_grid(config: GridConfig) -> Grid:
             len(grid.runs) - len(pending),
             len(pending),
         )
+        for watcher in watchers:
+            watcher.begins(out, [run.run_id for run in pending])
         if pending:
-            _train_all(pending, executor, out=out, weights=grid.weights, device=device)
+            _train_all(pending, executor, watchers, out=out, weights=grid.weights, device=device)
         finished = read_grid(out)
         if config.test_share is None:  # else every seed makes mistakes on other images
             write_mistakes(out, grid.dataset, finished)
@@ -242,6 +245,7 @@ def _checked_counts(
 def _train_all(
     pending: Sequence[PlannedRun],
     executor: Executor,
+    watchers: Sequence[Watcher],
     *,
     out: Path,
     weights: Mapping[str, Weights],
@@ -263,6 +267,8 @@ def _train_all(
         for run, files in executor.finished(pending, inputs):
             write_run(out, run.run_id, files)
             progress.advance(note=run.run_id)
+            for watcher in watchers:
+                watcher.run_ended(run.run_id)
 
 
 def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> None:

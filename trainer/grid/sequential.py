@@ -7,6 +7,7 @@ look would raise false alarms. The same command resumes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from trainer.analysis.results import Results, results_of
 from trainer.config import AUTO, PILOT_SEEDS, GridConfig
 from trainer.errors import ConfigError
 from trainer.grid.grid import run_grid
+from trainer.grid.watching import Watcher
 from trainer.runs import GRID_FILE, PLAN_FILE, Grid, read_json_file, to_json, write_file
 
 logger = logging.getLogger(__name__)
 
 
-def run_whole_grid(config: GridConfig) -> Grid:
+def run_whole_grid(config: GridConfig, watchers: Sequence[Watcher] = ()) -> Grid:
     """Trains what is missing of a grid, with a fixed number of seeds or one that it plans.
+    `watchers` are told as runs end.
 
     Raises:
         TrainerError: as `run_grid`; or the folder has a plan for another change.
@@ -35,21 +38,21 @@ def run_whole_grid(config: GridConfig) -> Grid:
                 "this grid was begun with --seeds auto and may have been looked at; with a fixed "
                 "number of seeds p-values do not allow for that"
             )
-        return run_grid(config)
+        return run_grid(config, watchers)
     plan = _stored_plan(config)
     if plan is None:
-        grid = run_grid(replace(config, seeds=PILOT_SEEDS))
+        grid = run_grid(replace(config, seeds=PILOT_SEEDS), watchers)
         if grid.failed():
             return grid
         plan = _new_plan(results_of(grid), config)
         write_file(out / PLAN_FILE, to_json(asdict(plan) | {"asked": config.detect}))
-    return _look_by_look(config, plan)
+    return _look_by_look(config, plan, watchers)
 
 
-def _look_by_look(config: GridConfig, plan: LookPlan) -> Grid:
+def _look_by_look(config: GridConfig, plan: LookPlan, watchers: Sequence[Watcher]) -> Grid:
     before = _seeds_before(Path(config.out), plan)
     for look in (each for each in plan.looks[1:] if each >= before):
-        grid = run_grid(replace(config, seeds=look, looks=plan.looks))
+        grid = run_grid(replace(config, seeds=look, looks=plan.looks), watchers)
         if grid.failed():
             break
         if results_of(grid).is_decided and look < plan.looks[-1]:

@@ -17,10 +17,11 @@ def text(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def document(title: str, body: str) -> str:
-    """A whole page; `body` is HTML."""
+def document(title: str, body: str, *, reload_s: int | None = None) -> str:
+    """A whole page; `body` is HTML. It loads itself again after `reload_s` seconds, if given."""
+    reload = "" if reload_s is None else f'<meta http-equiv="refresh" content="{reload_s}">'
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{reload}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{text(title)}</title><style>{STYLE}</style></head>"
         f"<body><main>{body}</main></body></html>\n"

@@ -1,4 +1,5 @@
-"""Loads a diffusers folder as MODEL, CLIP and VAE. safetensors only: a pickle can run code."""
+"""Loads a diffusers folder, or one .safetensors file, as MODEL, CLIP and VAE. safetensors only: a
+pickle can run code."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 
 from .. import runtime
 from ..errors import EmbeddedError
+from . import single_file
 from .guidance import DiffusionModel
 from .schedules import NoiseLevels
 from .text_encoding import TextEncoder
@@ -58,7 +60,8 @@ _kept: dict[Path, Parts] = {}
 
 
 def load(folder: Path) -> Parts:
-    """(MODEL, CLIP, VAE) of a diffusers folder of Stable Diffusion 1 or 2. Keeps the last one.
+    """(MODEL, CLIP, VAE) of a diffusers folder of Stable Diffusion 1 or 2, or of a .safetensors
+    file of SD1.5. Keeps the last one.
 
     float16 weights become float32 on the CPU; on a GPU all but the VAE runs in float16.
 
@@ -68,7 +71,7 @@ def load(folder: Path) -> Parts:
     """
     if folder not in _kept:
         forget()
-        _kept[folder] = _load(folder)
+        _kept[folder] = _load_file(folder) if folder.is_file() else _load(folder)
         log.info("loaded checkpoint %s", folder.name)
     return _kept[folder]
 
@@ -120,6 +123,33 @@ def _load(folder: Path) -> Parts:
     )
 
 
+def _load_file(path: Path) -> Parts:
+    tensors = single_file.read(path)
+    tokenizer = single_file.tokenizer(path)
+    unet = _ready(single_file.unet(tensors, path, _dtype("unet")), "unet")
+    vae = _ready(single_file.vae(tensors, path, _dtype("vae")), "vae")
+    text = single_file.text_encoder(tensors, path, _dtype("text_encoder"))
+    model = DiffusionModel(
+        unet,
+        NoiseLevels.from_config({}),  # that of SD1.5
+        prediction="epsilon",
+        latent_scale=vae.config.scaling_factor,
+    )
+    return model, TextEncoder(tokenizer, _ready(text, "text_encoder")), ImageCodec(vae)
+
+
+def _dtype(part: str) -> torch.dtype:
+    """Half precision overflows inside many VAEs."""
+    return torch.float16 if device().type == "cuda" and part != "vae" else torch.float32
+
+
+def _ready(model: Any, part: str) -> Any:
+    """A loaded part on the device, in the number format in which it runs."""
+    if part == "text_encoder":
+        return model.to(device(), _dtype(part)).eval()
+    return model.to(device()).to(memory_format=torch.channels_last).eval()
+
+
 def _model(kind: Any, folder: Path, part: str) -> Any:
     """One part, ready to run on the device."""
     name = _WEIGHT_FILES[part]
@@ -132,12 +162,10 @@ def _model(kind: Any, folder: Path, part: str) -> Any:
             "save the pipeline again with safe_serialization=True"
         )
     _refuse_other_shards(folder, part)
-    is_half = device().type == "cuda" and part != "vae"  # half precision overflows inside many VAEs
-    dtype = torch.float16 if is_half else torch.float32
     options: dict[str, Any] = {} if whole else {"variant": "fp16"}
     # transformers has renamed this option; there, `to` below does the same.
     if part != "text_encoder":
-        options |= {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+        options |= {"torch_dtype": _dtype(part), "low_cpu_mem_usage": False}
     try:
         model = kind.from_pretrained(
             folder / part, use_safetensors=True, local_files_only=True, **options
@@ -147,9 +175,7 @@ def _model(kind: Any, folder: Path, part: str) -> Any:
         raise EmbeddedError(
             f"checkpoint '{folder.name}': {part} cannot be loaded: {reason}"
         ) from error
-    if part == "text_encoder":
-        return model.to(device(), dtype).eval()
-    return model.to(device()).to(memory_format=torch.channels_last).eval()
+    return _ready(model, part)
 
 
 def _refuse_other_shards(folder: Path, part: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 from ..errors import EmbeddedError
 from .samplers import Sampler
 from .schedules import NoiseLevels
+
+log = logging.getLogger(__name__)
 
 Conditioning = list[Any]  # [[tensor [B, tokens, width], {"pooled_output": ...}]], as in ComfyUI
 
@@ -31,6 +35,7 @@ class DiffusionModel:
         self._predicts_velocity = prediction == "v_prediction"
         parameter = next(unet.parameters())
         self.device, self._dtype = parameter.device, parameter.dtype
+        self._most_rows = sys.maxsize  # that fit into the memory, as far as is known
 
     def with_unet(self, unet: Any) -> DiffusionModel:
         """The same with another UNet of this kind."""
@@ -45,13 +50,34 @@ class DiffusionModel:
         """
         scale = 1.0 / math.sqrt(sigma**2 + 1.0)
         timestep = torch.tensor(self.levels.timestep(sigma), device=self.device)
-        given = (x * scale).to(self._dtype)
-        predicted = self.unet(given, timestep, encoder_hidden_states=context, return_dict=False)[
-            0
-        ].float()
+        predicted = self._predict((x * scale).to(self._dtype), timestep, context).float()
         if self._predicts_velocity:
             return x * scale**2 - predicted * (sigma * scale)
         return x - predicted * sigma
+
+    def _predict(
+        self, given: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor
+    ) -> torch.Tensor:
+        """What the UNet says of [B, C, h, w], half as many rows at once each time the memory does
+        not hold them."""
+        while True:
+            rows = min(self._most_rows, len(given))
+            try:
+                if rows == len(given):
+                    return self._call(given, timestep, context)
+                pairs = zip(given.split(rows), context.split(rows), strict=True)
+                return torch.cat([self._call(part, timestep, words) for part, words in pairs])
+            except torch.OutOfMemoryError:
+                if rows == 1:
+                    raise
+                self._most_rows = rows // 2
+            torch.cuda.empty_cache()
+            log.info("the GPU's memory is full: %d latents at once from now on", self._most_rows)
+
+    def _call(
+        self, given: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor
+    ) -> torch.Tensor:
+        return self.unet(given, timestep, encoder_hidden_states=context, return_dict=False)[0]
 
     def context(self, conditioning: Conditioning, batch: int) -> torch.Tensor:
         """[batch, tokens, width] on the model's device; rows are repeated or cut off to fit."""

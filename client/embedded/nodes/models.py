@@ -23,12 +23,10 @@ Inputs = dict[str, dict[str, Any]]
 
 
 class CheckpointLoaderSimple:
-    """A diffusers folder by its name."""
+    """A diffusers folder or a .safetensors file by its name."""
 
     CATEGORY = "loaders"
-    DESCRIPTION = (
-        "Loads a diffusers folder: the model that removes noise, its text encoder and its VAE."
-    )
+    DESCRIPTION = "Loads a checkpoint: the model that removes noise, its text encoder and its VAE."
     RETURN_TYPES = ("MODEL", "CLIP", "VAE")
     OUTPUT_TOOLTIPS = (
         "The model that removes noise from latents.",
@@ -41,13 +39,11 @@ class CheckpointLoaderSimple:
     def INPUT_TYPES(cls) -> Inputs:
         names = list(runtime.folders().list_checkpoints())
         return {
-            "required": {
-                "ckpt_name": (names, {"tooltip": "A diffusers folder in models/checkpoints."})
-            }
+            "required": {"ckpt_name": (names, {"tooltip": "A checkpoint in models/checkpoints."})}
         }
 
     def load(self, ckpt_name: str) -> Parts:
-        """Raises EmbeddedError: the folder is gone or cannot be loaded."""
+        """Raises EmbeddedError: the checkpoint is gone or cannot be loaded."""
         from ..diffusion.checkpoints import load
 
         available = runtime.folders().list_checkpoints()
