@@ -10,6 +10,7 @@ from . import (
     nodes_prompts,
     nodes_real,
     nodes_sampling,
+    panel,
     queued,
     routes,
 )
@@ -26,5 +27,6 @@ WEB_DIRECTORY = "./web"
 
 queued.register()
 routes.register()
+panel.register()
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

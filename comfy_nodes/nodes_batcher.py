@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import host, paths
@@ -23,6 +23,7 @@ from .plan import (
 from .realimages import SourceImage
 from .subfolders import images_below, rejected_below
 
+TRY_ONE = "try_one_of_each"
 _TO_FINISH = "press 'Queue what is missing' on the batcher, or set batch_index back to 0"
 
 
@@ -31,7 +32,7 @@ class PromptBatch:
     """The value of a SYNTHGRID_BATCH link: the rows of one sampler call and their plan.
 
     `sources` are the real images that the rows start from, one per row; empty if they start from
-    noise.
+    noise. While one image of each class is tried, `batch_count` counts the batches of these.
     """
 
     plan: GenerationPlan
@@ -39,12 +40,14 @@ class PromptBatch:
     batch_index: int
     batch_count: int
     sources: tuple[SourceImage, ...] = ()
+    is_try: bool = False
 
     def summary(self) -> str:
         """The batch in words: "batch 3 of 19: badger x4, bat x4"."""
         counts = Counter(spec.label for spec in self.specs)
         listing = ", ".join(f"{label} x{count}" for label, count in counts.items())
-        return f"batch {self.batch_index + 1} of {self.batch_count}: {listing}"
+        what = "one image of each class, batch" if self.is_try else "batch"
+        return f"{what} {self.batch_index + 1} of {self.batch_count}: {listing}"
 
 
 class ClassPromptBatcher:
@@ -54,7 +57,8 @@ class ClassPromptBatcher:
     DESCRIPTION = (
         "Plans images_per_class images for every class and gives out one batch of them each time "
         "the workflow is queued. batch_index counts up by itself: set the queue count to the "
-        "number of batches and press Run. 'Queue what is missing' queues every batch of which the "
+        "number of batches and press Run. With try_one_of_each, only the first image of every "
+        "class is made. 'Queue what is missing' queues every batch of which the "
         "saver's folder lacks an image. Every image has its own label, prompt and seed, which "
         "depend neither on the batch size nor on the number of images."
     )
@@ -112,6 +116,12 @@ class ClassPromptBatcher:
             "only missing images are made: set batch_index to 0 and queue again to finish an "
             "interrupted run. Images that a check has set aside are made with other seeds."
         )
+        try_one = (
+            "On: only the first image of every class is made, to see whether the prompts work "
+            "before hundreds are made. Off: all images. Those that were tried count: they are the "
+            "first of the plan, and 'Queue what is missing' does not make them again. "
+            "The SynthGrid client always makes all images."
+        )
         templates = "From SynthGrid Prompt Templates."
         return {
             "required": {
@@ -127,6 +137,7 @@ class ClassPromptBatcher:
                 "only": ("STRING", {"default": "", "tooltip": only}),
                 "resume_folder": ("STRING", {"default": "", "tooltip": resume}),
                 "images_per_prompt": ("INT", per_prompt),
+                TRY_ONE: ("BOOLEAN", {"default": False, "tooltip": try_one}),
             },
         }
 
@@ -156,6 +167,7 @@ class ClassPromptBatcher:
         only: str = "",
         resume_folder: str = "",
         images_per_prompt: int = 1,
+        try_one_of_each: bool = False,
     ) -> dict[str, Any]:
         """The batch; where there is nothing to make, a message, and later nodes are skipped.
 
@@ -164,12 +176,13 @@ class ClassPromptBatcher:
                 nodes, also if nothing is left to make.
         """
         plan = GenerationPlan(classes, templates, images_per_class, plan_seed, images_per_prompt)
-        count = plan.batch_count(batch_size)
+        asked = one_of_each(plan) if try_one_of_each else plan
+        count = asked.batch_count(batch_size)
         if batch_index >= count:
-            text = _past_the_end(plan, batch_index, count, resume_folder)
-            if answer := _nothing(text):
+            past = _past_the_try if try_one_of_each else _past_the_end
+            if answer := _nothing(past(asked, batch_index, count, resume_folder)):
                 return answer
-        specs = _only(plan, plan.batch(batch_index, batch_size), only)
+        specs = _only(plan, asked.batch(batch_index, batch_size), only)
         missing = _missing(plan, specs, resume_folder)
         if not missing:
             where = f"batch {batch_index + 1} of {count}"
@@ -177,10 +190,34 @@ class ClassPromptBatcher:
             if answer := _nothing(text):
                 return answer
             raise PlanError(f"{text}; nothing is left to make")
-        batch = PromptBatch(plan, missing, batch_index, count)
+        batch = PromptBatch(plan, missing, batch_index, count, is_try=try_one_of_each)
         existing = len(specs) - len(missing)
         summary = batch.summary() + (f" ({existing} already exist)" if existing else "")
         return {"ui": {"text": [summary]}, "result": (batch, summary)}
+
+
+def one_of_each(plan: GenerationPlan) -> GenerationPlan:
+    """The plan's first image of every class: the same id, prompts and seeds, and nothing more."""
+    return replace(plan, images_per_class=1)
+
+
+def _past_the_try(tried: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:
+    """What is so after the last batch of a try; what exists is known only of a folder."""
+    name = resume_folder.strip()
+    done = 0
+    if name:
+        existing = images_below(paths.folder_in_output(name), tried.plan_id)
+        done = sum(index < len(tried) for index in existing)
+    if done == len(tried):
+        return (
+            f"one image of each of the {done} classes exists in '{name}'; if you like them, turn "
+            f"{TRY_ONE} off and press 'Queue what is missing' for the rest"
+        )
+    batches = "one batch" if count == 1 else f"{count} batches"
+    return (
+        f"{TRY_ONE} is on: one image of each class is {batches}, so batch {batch_index + 1} makes "
+        "nothing; turn it off for all images, and press 'Queue what is missing' on the batcher"
+    )
 
 
 def _past_the_end(plan: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:

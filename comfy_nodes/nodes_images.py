@@ -21,6 +21,7 @@ from .graph import generator_settings, reproducibility_warnings, upstream
 from .labelset import (
     CARD,
     METADATA,
+    TURNS,
     ImageRecord,
     LabelledFolder,
     encode_image,
@@ -171,17 +172,19 @@ class LabelledImageSaver:
         target = _Target(paths.folder_in_output(folder), SubfolderPattern(subfolders), batch)
         settings = _settings(prompt or {}, unique_id, images)
         wanted = _records(batch, settings, how.suffix)
-        kept, blocked = ({}, {}) if overwrite else target.existing(wanted)
-        missing = {
-            row: record
-            for row, record in enumerate(wanted)
-            if row not in kept and row not in blocked
-        }
         encode = partial(
             _encode, how=how, chunks=_chunks(prompt, extra_pnginfo), keep_bad=keep_bad_images
         )
-        written = target.write(missing, _encode_all(images, missing, encode), overwrite=overwrite)
-        target.write_cards()
+        with TURNS:  # the panel in the sidebar may set images of the same folder aside
+            kept, blocked = ({}, {}) if overwrite else target.existing(wanted)
+            missing = {
+                row: record
+                for row, record in enumerate(wanted)
+                if row not in kept and row not in blocked
+            }
+            encoded = _encode_all(images, missing, encode)
+            written = target.write(missing, encoded, overwrite=overwrite)
+            target.write_cards()
         if blocked:
             raise LabelsetError(_blocked_text(blocked, saved=len(written), kept=len(kept)))
         records = [(kept | written)[row] for row in range(len(wanted))]

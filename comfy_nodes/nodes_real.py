@@ -35,7 +35,7 @@ class RealImageLatent:
     RETURN_TYPES = ("LATENT", "SYNTHGRID_BATCH", "IMAGE")
     RETURN_NAMES = ("latent", "batch", "images")
     OUTPUT_TOOLTIPS = (
-        "The encoded images, one per row, for the sampler.",
+        "The encoded images, one for each image of the batch, for the sampler.",
         "The batch with the names of the real images: connect it to the saver.",
         "The real images as used, for a preview.",
     )

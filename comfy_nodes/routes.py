@@ -14,9 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sized
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import paths
 from .errors import PlanError, SynthGridError
+from .nodes_batcher import TRY_ONE, one_of_each
 from .nodes_prompts import (
     BANKS,
     ClassList,
@@ -47,15 +49,22 @@ def register() -> None:
     routes = getattr(getattr(prompt_server, "instance", None), "routes", None)
     if routes is None or any(getattr(route, "path", "") == PATH for route in routes):
         return
-    routes.post(PATH)(_answering(preview))
-    routes.post(MISSING_PATH)(_answering(missing))
+    routes.post(PATH)(answering(preview))
+    routes.post(MISSING_PATH)(answering(missing))
 
 
-def _answering(function: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any]:
-    """An aiohttp handler: the body, as JSON, to the function, and its answer as JSON."""
+def answering(
+    function: Callable[[Any], dict[str, Any]], *, changes: bool = False
+) -> Callable[[Any], Any]:
+    """An aiohttp handler: the body, as JSON, to the function, and its answer as JSON.
+
+    Where the function `changes` something, other pages that are open in the browser are refused.
+    """
     from aiohttp import web
 
     async def answer(request: web.Request) -> web.Response:
+        if changes and (problem := _foreign(request.headers, request.content_type)):
+            return web.json_response({"error": problem}, status=403)
         body = bytearray()
         async for chunk in request.content.iter_chunked(2**16):
             body += chunk
@@ -71,6 +80,21 @@ def _answering(function: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any
     return answer
 
 
+def _foreign(headers: Mapping[str, str], content_type: str) -> str:
+    """Why a request may come from another site's page; "" if it does not.
+
+    A page elsewhere cannot send JSON without asking first, and browsers name the page's origin.
+    """
+    if content_type != "application/json":
+        return "the body must be sent as application/json"
+    origin = headers.get("Origin", "")
+    if origin and urlsplit(origin).netloc != headers.get("Host", ""):
+        return "the request comes from a page of another site"
+    if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return "the request comes from a page of another site"
+    return ""
+
+
 def preview(asked: Any) -> dict[str, Any]:
     """What the plan would make, from the widget values in the browser.
 
@@ -81,19 +105,20 @@ def preview(asked: Any) -> dict[str, Any]:
                        optionally "templates_file", "contexts_file", "styles_file",
                        "wildcards", "wildcards_folder", "bank", "bank_file"},
          "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index",
-                     optionally "resume_folder", "images_per_prompt"},
+                     optionally "resume_folder", "images_per_prompt", "try_one_of_each"},
          "folder": optional}
 
     The answer has counts, and in "rows" the first rows of the next batch, none past the last batch.
     With a resume folder only missing rows are listed; "batch_existing" is how many images
     of the batch exist, and "missing" how many of the plan do not. With a "folder", "done" is
-    {label: existing images of this plan}. With a bank, "bank" says what it has (`_bank_counts`). If
-    something is wrong, the answer is {"error": sentence}.
+    {label: existing images of this plan}. With "try_one_of_each", all of it is about the first
+    image of every class, and "planned" is how many images the plan has. With a bank, "bank" says
+    what it has (`_bank_counts`). If something is wrong, the answer is {"error": sentence}.
     """
-    return _or_error(_preview, asked)
+    return or_error(_preview, asked)
 
 
-def _or_error(function: Callable[[Any], dict[str, Any]], asked: Any) -> dict[str, Any]:
+def or_error(function: Callable[[Any], dict[str, Any]], asked: Any) -> dict[str, Any]:
     try:
         return function(asked)
     except SynthGridError as error:
@@ -103,13 +128,13 @@ def _or_error(function: Callable[[Any], dict[str, Any]], asked: Any) -> dict[str
 
 
 def _preview(asked: Any) -> dict[str, Any]:
-    plan, batch_size, batch_index = _plan(asked)
+    plan, batch_size, batch_index = plan_of(asked)
     batches = plan.batch_count(batch_size)
     rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
-    resume_folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
+    resume_folder = text_of(part_of(asked, "batcher"), "resume_folder", "").strip()
     existing: set[int] = set()
     if resume_folder:
-        existing = _existing(plan, resume_folder)
+        existing = existing_images(plan, resume_folder)
     left = [row for row in rows if row.index not in existing]
     answer = {
         "classes": len(plan.classes),
@@ -121,6 +146,8 @@ def _preview(asked: Any) -> dict[str, Any]:
         "batch_images": len(left),
         "rows": [{"label": row.label, "prompt": row.prompt} for row in left[:MOST_ROWS]],
     }
+    if _tries(asked):
+        answer["planned"] = len(plan.classes) * _per_class(asked)
     if resume_folder:
         answer |= {
             "resume_folder": resume_folder,
@@ -131,13 +158,13 @@ def _preview(asked: Any) -> dict[str, Any]:
         answer["bank"] = _bank_counts(plan)
     if asked.get("folder") is None:
         return answer
-    folder = _text(asked, "folder")
+    folder = text_of(asked, "folder")
     return answer | {"folder": folder.strip(), "done": _done(plan, folder)}
 
 
 def _has_bank(asked: Any) -> bool:
-    templates = _part(asked, "templates")
-    return any(_text(templates, name, "").strip() for name in ("bank", "bank_file"))
+    templates = part_of(asked, "templates")
+    return any(text_of(templates, name, "").strip() for name in ("bank", "bank_file"))
 
 
 def _bank_counts(plan: GenerationPlan) -> dict[str, Any]:
@@ -172,14 +199,14 @@ def missing(asked: Any) -> dict[str, Any]:
     "images" and "missing", numbers of images; "batches", the indices of the first MOST_BATCHES
     unfinished batches; and "unfinished", how many there are. Or it is {"error": sentence}.
     """
-    return _or_error(_missing, asked)
+    return or_error(_missing, asked)
 
 
 def _missing(asked: Any) -> dict[str, Any]:
-    plan, batch_size, _ = _plan(asked)
-    folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
-    folder = folder or _text(asked, "folder").strip()
-    existing = _existing(plan, folder)
+    plan, batch_size, _ = plan_of(asked)
+    folder = text_of(part_of(asked, "batcher"), "resume_folder", "").strip()
+    folder = folder or text_of(asked, "folder").strip()
+    existing = existing_images(plan, folder)
     made = Counter(index // batch_size for index in existing)
     last = plan.batch_count(batch_size) - 1
     complete = {
@@ -197,48 +224,60 @@ def _missing(asked: Any) -> dict[str, Any]:
     }
 
 
-def _existing(plan: GenerationPlan, folder: str) -> set[int]:
+def existing_images(plan: GenerationPlan, folder: str) -> set[int]:
     """The plan's images anywhere below a folder of the output folder."""
     found = images_below(paths.folder_in_output(folder), plan.plan_id)
     return {index for index in found if index < len(plan)}
 
 
-def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
+def plan_of(asked: Any) -> tuple[GenerationPlan, int, int]:
     """(plan, batch size, batch index) from widget values, read by the nodes themselves."""
-    classes, templates = _part(asked, "classes"), _part(asked, "templates")
-    batcher = _part(asked, "batcher")
-    (entries,) = ClassList().read(_text(classes, "classes"), _text(classes, "path"))
+    classes, templates = part_of(asked, "classes"), part_of(asked, "templates")
+    batcher = part_of(asked, "batcher")
+    (entries,) = ClassList().read(text_of(classes, "classes"), text_of(classes, "path"))
     (texts,) = PromptTemplatesNode().read(
         **{
-            name: _text(templates, name)
+            name: text_of(templates, name)
             for name in ("templates", "negative_prompt", "contexts", "styles")
         },
-        **{name: _text(templates, name, "") for name in LATER_TEXTS},
+        **{name: text_of(templates, name, "") for name in LATER_TEXTS},
     )
     plan = GenerationPlan(
         entries,
         texts,
-        _number(batcher, "images_per_class", most=MOST_PER_CLASS),
+        _per_class(asked),
         _number(batcher, "plan_seed"),
         _number(
             {"images_per_prompt": 1} | dict(batcher), "images_per_prompt", most=MOST_PER_PROMPT
         ),
     )
     return (
-        plan,
+        one_of_each(plan) if _tries(asked) else plan,
         _number(batcher, "batch_size", most=MOST_PER_BATCH),
         _number(batcher, "batch_index"),
     )
 
 
-def _part(asked: Any, name: str) -> Mapping[str, Any]:
+def _tries(asked: Any) -> bool:
+    """Whether only the first image of every class is wanted."""
+    value = part_of(asked, "batcher").get(TRY_ONE, False)
+    if not isinstance(value, bool):
+        raise PlanError(f"{TRY_ONE} must be true or false, not {str(value)[:40]!r}")
+    return value
+
+
+def _per_class(asked: Any) -> int:
+    return _number(part_of(asked, "batcher"), "images_per_class", most=MOST_PER_CLASS)
+
+
+def part_of(asked: Any, name: str) -> Mapping[str, Any]:
     part = asked.get(name) if isinstance(asked, Mapping) else None
     if not isinstance(part, Mapping):
         raise PlanError(f"'{name}' must be an object of widget values")
     return part
 
 
-def _text(values: Mapping[str, Any], name: str, default: str | None = None) -> str:
+def text_of(values: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = values.get(name, default)
     if not isinstance(value, str):
         raise PlanError(f"{name} must be text, not {value!r}")
@@ -256,5 +295,5 @@ def _number(values: Mapping[str, Any], name: str, *, most: int = MAX_SEED) -> in
 def _done(plan: GenerationPlan, folder: str) -> dict[str, int]:
     """Label -> existing images of the plan in a folder of the output folder, in class order."""
     # Row i belongs to class i % len(classes), as plan.py promises.
-    counts = Counter(index % len(plan.classes) for index in _existing(plan, folder))
+    counts = Counter(index % len(plan.classes) for index in existing_images(plan, folder))
     return {entry.name: counts[place] for place, entry in enumerate(plan.classes)}

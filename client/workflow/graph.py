@@ -292,8 +292,9 @@ class Workflow:
         # The client itself sorts the images into folders, and knows what is missing.
         if "subfolders" in self.graph[saver]["inputs"]:
             changes[saver, "subfolders"] = "{label}"
-        if "resume_folder" in self.graph[batcher]["inputs"]:
-            changes[batcher, "resume_folder"] = ""
+        unset: dict[str, Any] = {"resume_folder": "", "try_one_of_each": False}
+        for name in unset.keys() & self.graph[batcher]["inputs"]:
+            changes[batcher, name] = unset[name]
         return dict(self.with_values(changes).graph)
 
 

@@ -17,7 +17,10 @@ from .roles import BATCHER, SAVER
 
 MOST_LISTED = 10
 # What the client sets for every job.
-_OURS = {BATCHER: ("batch_index", "only", "resume_folder"), SAVER: ("folder", "overwrite")}
+_OURS = {
+    BATCHER: ("batch_index", "only", "resume_folder", "try_one_of_each"),
+    SAVER: ("folder", "overwrite"),
+}
 
 
 def with_settings(workflow: Workflow, settings: Iterable[str]) -> Workflow:

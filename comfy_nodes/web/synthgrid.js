@@ -8,6 +8,7 @@ import { addPanel } from "./panel.js";
 import { BATCHER, SAVER, requestFor } from "./request.js";
 
 const BUTTON = "Queue what is missing";
+const TRY_ONE = "try_one_of_each";
 const LOOK_MS = 400; // a change is sent to the server once it has stayed the same for one interval
 const PANELS = {
   [BATCHER]: { name: "plan", show: batcherLines, minHeight: () => 150, maxHeight: () => 600 },
@@ -28,15 +29,16 @@ const total = (done) => Object.values(done).reduce((sum, count) => sum + count, 
 
 const isFinished = ({ done, images }) => Boolean(done) && total(done) === images;
 
+function sizeOf({ classes, images_per_class: each, images, batches }) {
+  const plan = `${plural(classes, "class", "classes")} x ${each} = ${plural(images, "image")}`;
+  return `${plan} in ${plural(batches, "batch", "batches")}`;
+}
+
 function batcherLines(answer, { ran, said }) {
-  const lines = [
-    {
-      kind: "head",
-      text:
-        `${plural(answer.classes, "class", "classes")} x ${answer.images_per_class} = ` +
-        `${plural(answer.images, "image")} in ${plural(answer.batches, "batch", "batches")}`,
-    },
-  ];
+  const lines = [{ kind: "head", text: sizeOf(answer) }];
+  if (answer.planned) {
+    lines.push({ text: `One of each is tried first; the plan has ${answer.planned} images.` });
+  }
   if (said) lines.push({ text: said });
   const done = answer.done && total(answer.done);
   if (answer.done) {
@@ -44,7 +46,9 @@ function batcherLines(answer, { ran, said }) {
   }
   if (ran) lines.push({ text: `Last run: ${ran.text?.[0] ?? ""}`, kind: "dim" });
   if (answer.bank) lines.push(...bankLines(answer.bank));
-  if (answer.batch_index >= answer.batches) return [...lines, pastTheEnd(answer, done)];
+  if (answer.batch_index >= answer.batches) {
+    return [...lines, answer.planned ? pastTheTry(answer) : pastTheEnd(answer, done)];
+  }
   const next = `Next: batch ${answer.batch_index + 1} of ${answer.batches}`;
   if (answer.batch_images === 0) {
     return [...lines, { text: `${next}: all of its images exist, nothing will be sampled` }];
@@ -79,6 +83,13 @@ function pastTheEnd(answer, done) {
   const past = `batch_index ${answer.batch_index} is past the last batch, ${answer.batches - 1}`;
   const next = `Press '${BUTTON}', or set batch_index to 0.`;
   return { text: `${past}, so Run makes nothing. ${next}`, kind: "warning" };
+}
+
+function pastTheTry({ batches }) {
+  const text =
+    `One of each is ${plural(batches, "batch", "batches")}, so Run makes nothing more. ` +
+    `Turn ${TRY_ONE} off, then press '${BUTTON}' for the rest.`;
+  return { text, kind: "warning" };
 }
 
 function saverLines(answer, { ran }) {

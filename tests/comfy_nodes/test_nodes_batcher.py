@@ -171,6 +171,58 @@ def test_batch_index_counts_up_by_itself_and_the_plan_seed_stays():
     assert widgets["plan_seed"][1]["max"] < 2**53
 
 
+def test_a_try_makes_the_plans_own_first_image_of_every_class_and_no_other():
+    value, summary = batch(try_one_of_each=True)["result"]
+    assert value.specs == value.plan.batch(0, 3)
+    assert value.plan == batch()["result"][0].plan  # the same plan, so that its images count
+    assert summary == "one image of each class, batch 1 of 1: badger x1, bat x1, bear x1"
+    assert (value.batch_index, value.batch_count) == (0, 1)
+
+
+def test_a_try_of_more_classes_than_a_batch_holds_goes_on_in_the_next_batches():
+    tried = [
+        batch(try_one_of_each=True, batch_size=2, batch_index=each)["result"][0].specs
+        for each in (0, 1)
+    ]
+    assert [[spec.index for spec in specs] for specs in tried] == [[0, 1], [2]]
+
+
+@pytest.mark.usefixtures("inside_comfyui")
+def test_after_a_try_the_next_run_makes_nothing_and_says_how_to_go_on(output):
+    text = batch(try_one_of_each=True, batch_index=1)["result"][1]
+    assert text == (
+        "try_one_of_each is on: one image of each class is one batch, so batch 2 makes nothing; "
+        "turn it off for all images, and press 'Queue what is missing' on the batcher"
+    )
+    text = batch(try_one_of_each=True, batch_size=2, batch_index=4)["result"][1]
+    assert "one image of each class is 2 batches, so batch 5 makes nothing" in text
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(3, 8, 8, 3), batch(try_one_of_each=True)["result"][0], "animals")
+    text = batch(try_one_of_each=True, batch_index=1, resume_folder="animals")["result"][1]
+    assert text.startswith("one image of each of the 3 classes exists in 'animals'; if you like")
+
+
+def test_what_was_tried_is_not_made_again(output):
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(3, 8, 8, 3), batch(try_one_of_each=True)["result"][0], "animals")
+    value, summary = batch(batch_index=0, resume_folder="animals")["result"]
+    assert [spec.index for spec in value.specs] == [3, 4, 5, 6, 7]
+    assert summary.endswith("(3 already exist)")
+
+
+def test_the_last_batch_of_a_try_writes_the_card(output):
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(3, 8, 8, 3), batch(try_one_of_each=True)["result"][0], "tried")
+    assert (output / "tried" / "README.md").is_file()
+
+
+def test_a_try_is_asked_for_by_the_last_input_and_off_by_default():
+    declared = NODE_CLASS_MAPPINGS["SynthGridClassPromptBatcher"].INPUT_TYPES()
+    assert [*declared["required"], *declared["optional"]][-1] == "try_one_of_each"
+    assert declared["optional"]["try_one_of_each"][1]["default"] is False
+    assert len(batch()["result"][0].specs) == 8
+
+
 def test_only_makes_exactly_the_images_that_are_missing():
     value, _ = batch(batch_index=1, only="11, 9")["result"]
     assert [spec.index for spec in value.specs] == [9, 11]
