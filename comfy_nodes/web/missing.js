@@ -29,10 +29,10 @@ async function queueAll(node, say, tryOne) {
   const asked = await post(request);
   const { batches, unfinished, images, missing, folder } = asked;
   const tries = Boolean(request.batcher.try_one_of_each);
-  const rest = tryOne === undefined ? REST : ""; // the switch of the node has asked for them
+  const rest = tryOne === undefined ? ` ${REST}` : ""; // the switch of the node has asked for them
   if (!batches.length) {
     return tries
-      ? `One image of each of the ${images} classes exists in '${folder}'. ${rest}`
+      ? `One image of each of the ${images} classes exists in '${folder}'.${rest}`
       : `Nothing is missing: all ${images} images exist in '${folder}'.`;
   }
   const prompt = await app.graphToPrompt();
@@ -48,7 +48,7 @@ async function queueAll(node, say, tryOne) {
   }
   const words = `Queued ${batches.length} of ${unfinished} unfinished batches`;
   if (batches.length < unfinished) return `${words}. Press again when they are done.`;
-  if (tries) return `${words}: one image of each class, ${missing} of ${images} to make. ${rest}`;
+  if (tries) return `${words}: one image of each class, ${missing} of ${images} to make.${rest}`;
   return `${words}: ${missing} of ${images} images are missing in '${folder}'.`;
 }
 

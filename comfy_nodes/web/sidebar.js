@@ -8,7 +8,7 @@ import { BATCHER, missingRequestFor } from "./request.js";
 
 const LOOK_MS = 1000;
 const SOON_MS = 300; // after a batch is saved; several at once are one question
-const DRAWN_FROM = 3; // batches, before anything is said about the time that is left
+const TIMED_FROM = 2; // batches, before anything is said about the time that is left
 
 // The open panel, or null: {element, parts, node, asked, answer, ...}
 let panel = null;
@@ -157,7 +157,7 @@ function showTime() {
   const waiting = `${queued} ${queued === 1 ? "batch" : "batches"} in the queue`;
   const [first, last] = [times[0], times.at(-1)];
   const missing = answer.images - answer.made;
-  if (times.length < DRAWN_FROM || !missing) {
+  if (times.length < TIMED_FROM || !missing) {
     parts.time.textContent = waiting;
     return;
   }
