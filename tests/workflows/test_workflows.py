@@ -142,6 +142,20 @@ def test_no_nodes_overlap_and_every_group_has_a_title(name):
     assert all(group["title"] for group in saved["groups"])
 
 
+@pytest.mark.parametrize("name", WITH_A_PLAN)
+def test_below_a_sampler_is_room_for_the_preview_that_it_shows_while_it_runs(name):
+    """The node grows by 200 pixels where ComfyUI shows previews."""
+    nodes = load(editor(name))["nodes"]
+    (sampler,) = [node for node in nodes if node["type"] == "SamplerCustomAdvanced"]
+    bottom = sampler["pos"][1] + sampler["size"][1]
+    below = [
+        node["pos"][1]
+        for node in nodes
+        if node["pos"][0] == sampler["pos"][0] and node["pos"][1] > sampler["pos"][1]
+    ]
+    assert min(below) - 30 >= bottom + 200
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_both_ends_of_a_link_name_it(name):
     saved = load(editor(name))
