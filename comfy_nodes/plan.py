@@ -173,7 +173,7 @@ class GenerationPlan:
         if not 0 <= index < len(self):
             raise PlanError(f"row {index} is outside the plan, which has rows 0 to {len(self) - 1}")
         if not 0 <= attempt <= MOST_ATTEMPTS:
-            raise PlanError(f"attempt {attempt} at row {index} is outside 0..{MOST_ATTEMPTS}")
+            raise PlanError(f"attempt {attempt} at image {index} is outside 0..{MOST_ATTEMPTS}")
         position, class_index = divmod(index, len(self.classes))
         entry = self.classes[class_index]
         texts = self.templates
