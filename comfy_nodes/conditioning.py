@@ -115,9 +115,9 @@ def refuse_mixers(
             len(set(lengths)) > 1 or (rows > 1 and not _joins_batches(prompt, node))
         ):
             raise PlanError(
-                f"{shown} cannot join the {rows} prompts of this batch ({mixed} tokens) with another "
-                "conditioning. Remove it, and connect the other conditioning to 'concat_with' of "
-                "SynthGrid Encode Class Prompts"
+                f"{shown} cannot join the {rows} prompts of this batch ({mixed} tokens) with "
+                "another conditioning. Remove it, and connect the other conditioning to 'concat_with' "
+                "of SynthGrid Encode Class Prompts"
             )
 
 

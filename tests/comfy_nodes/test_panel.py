@@ -2,17 +2,27 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
+import torch
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
 from comfy_nodes import host, panel, routes
-from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
+from comfy_nodes.labelset import (
+    TURNS,
+    ImageRecord,
+    LabelledFolder,
+    encode_image,
+    image_file_name,
+)
 from comfy_nodes.labelset.verdicts import Verdict, write_verdicts
 from comfy_nodes.nodes_batcher import ClassPromptBatcher
+from comfy_nodes.nodes_images import LabelledImageSaver
 from comfy_nodes.plan import GenerationPlan, PromptTemplates, parse_classes
+from tests.comfy_nodes.helpers import scanned_records
 
 CLASSES = "bat\nbear\n<b>蝙蝠</b>"
 PLAN = GenerationPlan(parse_classes(CLASSES), PromptTemplates(("a {class}",)), 4, 7)
@@ -276,6 +286,52 @@ def test_records_are_read_again_only_when_they_have_changed(output, monkeypatch)
 def test_records_too_large_for_the_panel_are_refused(output, monkeypatch):
     monkeypatch.setattr(panel, "LARGEST_FILE", 10)
     assert "too many for the panel" in panel.look(asked())["error"]
+
+
+def test_images_beyond_a_plan_that_was_made_shorter_are_others(output):
+    request = asked()
+    request["batcher"]["images_per_class"] = 2
+    answer = panel.look(request)
+    assert (answer["images"], answer["made"], answer["others"]) == (6, 6, 2)
+    assert [each["index"] for each in shown(answer)] == [3, 0]
+
+
+def test_the_resume_folder_of_the_batcher_comes_first(output):
+    request = asked(folder="elsewhere")
+    request["batcher"]["resume_folder"] = " animals "
+    assert (panel.look(request)["folder"], panel.look(request)["made"]) == ("animals", 8)
+
+
+def test_a_long_reason_is_cut(output):
+    images = to_move(panel.look(asked()), 3)
+    panel.reject({"folder": "animals", "images": images, "reason": "x" * 300})
+    assert panel.look(asked())["rejected"][0]["reason"] == "x" * panel.LONGEST_REASON
+
+
+def test_few_files_are_kept_in_memory(output, monkeypatch):
+    monkeypatch.setattr(panel, "_KEPT", 2)
+    panel._contents.clear()
+    for number in range(4):
+        fill(output / f"set {number}", (0,))
+        panel.look(asked(folder=f"set {number}"))
+    assert [path.parent.name for path, _ in panel._contents] == ["set 2", "set 3"]
+    panel.look(asked(folder="set 2"))
+    assert [path.parent.name for path, _ in panel._contents] == ["set 3", "set 2"]
+
+
+def test_the_saver_and_the_panel_take_turns(output):
+    images = to_move(panel.look(asked()), 3)
+    value, _ = ClassPromptBatcher().select(PLAN.classes, PLAN.templates, 4, 4, 7, 2)["result"]
+    saver = LabelledImageSaver()
+    with ThreadPoolExecutor(2) as pool:
+        with TURNS:
+            saving = pool.submit(saver.save, torch.rand(4, 8, 8, 3), value, "animals")
+            moving = pool.submit(panel.reject, {"folder": "animals", "images": images})
+            assert not wait((saving, moving), timeout=0.3).done
+            assert len(list(output.glob("animals/*/*.png"))) == 8
+        assert moving.result(timeout=30) == {"moved": 1, "gone": 0}
+        assert len(saving.result(timeout=30)["ui"]["images"]) == 4
+    assert len(scanned_records(output / "animals")) == 11
 
 
 HEADERS = {"Content-Type": "application/json"}
