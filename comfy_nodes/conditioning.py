@@ -116,8 +116,8 @@ def refuse_mixers(
         ):
             raise PlanError(
                 f"{shown} cannot join the {rows} prompts of this batch ({mixed} tokens) with "
-                "another conditioning. Remove it, and connect the other conditioning to 'concat_with' "
-                "of SynthGrid Encode Class Prompts"
+                "another conditioning. Remove it, and connect the other conditioning to "
+                "'concat_with' of SynthGrid Encode Class Prompts"
             )
 
 

@@ -1,5 +1,6 @@
 """An image that was set aside comes back as it was, or stays where it is."""
 
+import io
 from dataclasses import replace
 
 import pytest
@@ -132,6 +133,20 @@ def test_a_kill_at_any_step_loses_nothing_and_the_same_call_completes_it(root, s
         put_back(root, ASIDE)
         assert image_files(quarantine_folder(root)) == []
     assert contents(root) == before
+    assert by_index(root) == lines
+
+
+def test_a_kill_before_the_record_of_an_image_that_holds_none_is_completed_too(root, monkeypatch):
+    plain = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(plain, "PNG")
+    LabelledFolder(root).add(make_record(6), plain.getvalue())
+    lines = by_index(root)
+    reject(root, 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelledFolder, "append", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            put_back(root, f"bat/{PLAN}-000006@0.png")
+    put_back(root, f"bat/{PLAN}-000006@0.png")
     assert by_index(root) == lines
 
 
