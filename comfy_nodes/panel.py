@@ -14,7 +14,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,8 +107,8 @@ def _look(asked: Any) -> dict[str, Any]:
         raise PlanError("start must be a whole number from 0")
     root = paths.folder_in_output(name)
     roots = _labelled_folders(root)
-    found, others = _by_class(roots, plan)
     existing = existing_images(plan, name)
+    found, others = _by_class(roots, plan, existing)
     checks = {_name(each): _check_of(each) for each in roots}
     judged = {digest: each for _, verdicts in checks.values() for digest, each in verdicts.items()}
     rejected = [each for folder in roots or [root] for each in _rejected(folder, plan.plan_id)]
@@ -240,15 +240,17 @@ def _labelled_folders(root: Path) -> list[Path]:
     return found
 
 
-def _by_class(roots: Iterable[Path], plan: GenerationPlan) -> tuple[dict[str, list[_Found]], int]:
-    """Label -> the images of a plan; and how many images of other plans there are."""
+def _by_class(
+    roots: Iterable[Path], plan: GenerationPlan, existing: Container[int]
+) -> tuple[dict[str, list[_Found]], int]:
+    """Label -> the existing images of a plan; and how many images of other plans there are."""
     found: dict[str, list[_Found]] = {}
     others = 0
     for root in roots:
         for image in _kept(root / METADATA, _read_records) or ():
             if image.plan_id != plan.plan_id or image.index >= len(plan):
                 others += 1
-            elif (root / image.file_name).is_file():
+            elif image.index in existing:
                 found.setdefault(image.label, []).append((_name(root), image))
     return found, others
 

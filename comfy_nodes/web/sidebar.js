@@ -46,17 +46,15 @@ function open(element) {
     buttons: made("div", {}, { display: "flex", flexWrap: "wrap", gap: "6px", margin: "4px 0" }),
     said: made("div", {}, { whiteSpace: "pre-wrap", overflowWrap: "anywhere" }),
     reason: made("input", { type: "text", maxLength: 200 }, { width: "100%", font: "inherit" }),
+    hint: made("div", {}, { opacity: "0.75" }),
     gallery: made("div"),
   };
   parts.reason.placeholder = "Reason, if you like: wrong animal, two of them, blurred ...";
   parts.reason.setAttribute("aria-label", "Why the next picture is set aside");
   parts.choice.setAttribute("aria-label", "Batcher");
-  const hint = made("div", {
-    textContent: "Click a picture to set it aside. It can be put back below.",
-  });
-  hint.style.opacity = "0.75";
+  parts.hint.textContent = "Click a picture to set it aside. It can be put back below.";
   content.append(parts.choice, parts.head, parts.bar, parts.time, parts.buttons);
-  content.append(parts.said, parts.reason, hint, parts.gallery);
+  content.append(parts.said, parts.reason, parts.hint, parts.gallery);
   element.replaceChildren(content);
   panel = { element, parts, node: null, body: null, answer: null, opened: "", start: 0 };
   Object.assign(panel, { stale: true, busy: false, queued: 0, times: [], figures: new Map() });
@@ -125,8 +123,9 @@ function show(answer) {
   const { parts } = panel;
   panel.answer = answer.error ? null : answer;
   parts.head.textContent = answer.error ?? headOf(answer);
-  for (const each of [parts.bar, parts.buttons, parts.reason, parts.gallery]) {
-    each.style.display = answer.error ? "none" : "";
+  for (const name of ["bar", "buttons", "said", "reason", "hint", "gallery"]) {
+    const shown = name === "buttons" ? "flex" : "";
+    parts[name].style.display = answer.error ? "none" : shown;
   }
   if (answer.error) {
     parts.time.textContent = "";
