@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
@@ -43,21 +44,29 @@ def asked(**more):
 
 
 def fill(root, indices, plan=PLAN):
-    folder = LabelledFolder(root)
+    images = []
     for index in indices:
         spec = plan.row(index)
         record = ImageRecord(
             image_file_name(spec.label, plan.plan_id, index),
             *(spec.label, spec.prompt, "", spec.seed, index, plan.plan_id),
         )
-        folder.add(record, encode_image(Image.new("RGB", (8, 8), (index, 9, 9)), record))
+        images.append((record, encode_image(Image.new("RGB", (8, 8), (index, 9, 9)), record)))
+    LabelledFolder(root).add_all(images)
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    root = tmp_path_factory.mktemp("made") / "animals"
+    fill(root, range(8))
+    return root
 
 
 @pytest.fixture
-def output(tmp_path, monkeypatch):
+def output(tmp_path, monkeypatch, animals):
     """Images 0 to 7 of twelve in `animals`: three bats, three bears, two of the last class."""
     monkeypatch.setattr(host, "_output_directory", tmp_path / "output")
-    fill(tmp_path / "output" / "animals", range(8))
+    shutil.copytree(animals, tmp_path / "output" / "animals")
     return tmp_path / "output"
 
 
