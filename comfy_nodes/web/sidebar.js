@@ -49,7 +49,7 @@ function open(element) {
     hint: made("div", {}, { opacity: "0.75" }),
     gallery: made("div"),
   };
-  parts.reason.placeholder = "Reason, if you like: wrong animal, two of them, blurred ...";
+  parts.reason.placeholder = "Reason, if you like: blurred, a cat ...";
   parts.reason.setAttribute("aria-label", "Why the next picture is set aside");
   parts.choice.setAttribute("aria-label", "Batcher");
   parts.hint.textContent = "Click a picture to set it aside. It can be put back below.";
