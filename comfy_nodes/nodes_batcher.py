@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import host, paths
 from .attempts import parse_rows
 from .errors import LabelsetError, PlanError
+from .graph import Graph, is_link
 from .nodes_prompts import BATCHER, CATEGORY
 from .plan import (
     MAX_SEED,
@@ -24,6 +26,12 @@ from .realimages import SourceImage
 from .subfolders import images_below, rejected_below
 
 TRY_ONE = "try_one_of_each"
+SAVER = "SynthGridLabelledImageSaver"
+REAL_LATENT = "SynthGridRealImageLatent"  # passes the batch on
+_TRIED = (
+    "one image of each class, {}; if you like them, turn "
+    f"{TRY_ONE} off and press 'Queue what is missing' for the rest"
+)
 _TO_FINISH = "press 'Queue what is missing' on the batcher, or set batch_index back to 0"
 
 
@@ -139,12 +147,16 @@ class ClassPromptBatcher:
                 "images_per_prompt": ("INT", per_prompt),
                 TRY_ONE: ("BOOLEAN", {"default": False, "tooltip": try_one}),
             },
+            "hidden": {"prompt": "PROMPT", "unique_id": "UNIQUE_ID"},
         }
 
     @classmethod
-    def IS_CHANGED(cls, resume_folder: str | None = "", **_: Any) -> float | str:
+    def IS_CHANGED(
+        cls, resume_folder: str | None = "", try_one_of_each: bool | None = False, **_: Any
+    ) -> float | str:
         """Cached like any node, unless it depends on a folder; a linked one (None) is not known."""
-        return "" if resume_folder is not None and not resume_folder.strip() else float("nan")
+        is_free = resume_folder is not None and not resume_folder.strip()
+        return "" if is_free and try_one_of_each is False else float("nan")
 
     @classmethod
     def VALIDATE_INPUTS(cls, resume_folder: str | None = "") -> bool | str:
@@ -168,6 +180,8 @@ class ClassPromptBatcher:
         resume_folder: str = "",
         images_per_prompt: int = 1,
         try_one_of_each: bool = False,
+        prompt: Graph | None = None,
+        unique_id: str | None = None,
     ) -> dict[str, Any]:
         """The batch; where there is nothing to make, a message, and later nodes are skipped.
 
@@ -176,17 +190,23 @@ class ClassPromptBatcher:
                 nodes, also if nothing is left to make.
         """
         plan = GenerationPlan(classes, templates, images_per_class, plan_seed, images_per_prompt)
-        asked = one_of_each(plan) if try_one_of_each else plan
-        count = asked.batch_count(batch_size)
-        if batch_index >= count:
-            past = _past_the_try if try_one_of_each else _past_the_end
-            if answer := _nothing(past(asked, batch_index, count, resume_folder)):
+        asked, count = plan, plan.batch_count(batch_size)
+        if try_one_of_each:  # again and again, since the classes or templates may have changed
+            asked = one_of_each(plan)
+            count = asked.batch_count(batch_size)
+            batch_index %= count
+            resume_folder = resume_folder.strip() or saver_folder(prompt or {}, unique_id)
+        elif batch_index >= count:
+            text = _past_the_end(plan, batch_index, count, resume_folder)
+            if answer := _nothing(text):
                 return answer
         specs = _only(plan, asked.batch(batch_index, batch_size), only)
         missing = _missing(plan, specs, resume_folder)
         if not missing:
             where = f"batch {batch_index + 1} of {count}"
             text = f"{where}: all {len(specs)} images already exist in '{resume_folder.strip()}'"
+            if try_one_of_each:
+                text = _TRIED.format(text)
             if answer := _nothing(text):
                 return answer
             raise PlanError(f"{text}; nothing is left to make")
@@ -201,23 +221,34 @@ def one_of_each(plan: GenerationPlan) -> GenerationPlan:
     return replace(plan, images_per_class=1)
 
 
-def _past_the_try(tried: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:
-    """What is so after the last batch of a try; what exists is known only of a folder."""
-    name = resume_folder.strip()
-    done = 0
-    if name:
-        existing = images_below(paths.folder_in_output(name), tried.plan_id)
-        done = sum(index < len(tried) for index in existing)
-    if done == len(tried):
-        return (
-            f"one image of each of the {done} classes exists in '{name}'; if you like them, turn "
-            f"{TRY_ONE} off and press 'Queue what is missing' for the rest"
-        )
-    batches = "one batch" if count == 1 else f"{count} batches"
-    return (
-        f"{TRY_ONE} is on: one image of each class is {batches}, so batch {batch_index + 1} makes "
-        "nothing; turn it off for all images, and press 'Queue what is missing' on the batcher"
-    )
+def saver_folder(prompt: Graph, node_id: str | None) -> str:
+    """The folder in which the savers of a batcher keep existing images; "" if it is not known.
+
+    It is unknown where savers have several, replace existing images, or get theirs by a link.
+    """
+    inputs = [
+        node["inputs"]
+        for node in prompt.values()
+        if node["class_type"] == SAVER and _batcher_of(prompt, node["inputs"]) == node_id
+    ]
+    if not inputs or any(each.get("overwrite") for each in inputs):
+        return ""
+    first = inputs[0].get("folder")
+    is_one = all(each.get("folder") == first for each in inputs)
+    return first if is_one and isinstance(first, str) else ""
+
+
+def _batcher_of(prompt: Graph, inputs: Mapping[str, Any]) -> str | None:
+    """The id of the node that a batch comes from, also through nodes that pass it on."""
+    for _ in range(len(prompt) + 1):  # links in a circle end too
+        link: Any = inputs.get("batch")
+        if not is_link(link):
+            return None
+        node = prompt.get(link[0], {})
+        if node.get("class_type") != REAL_LATENT:
+            return str(link[0])
+        inputs = node["inputs"]
+    return None
 
 
 def _past_the_end(plan: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:

@@ -33,7 +33,7 @@ from .labelset.files import read_regular
 from .labelset.imagefile import PARAMETERS, SUFFIXES, ImageFormat
 from .labelset.parameters import parameters_text
 from .model_files import model_files
-from .nodes_batcher import PromptBatch
+from .nodes_batcher import SAVER, PromptBatch
 from .nodes_prompts import CATEGORY
 from .plan import ImageSpec
 from .subfolders import LABEL, SubfolderPattern
@@ -409,5 +409,5 @@ def _chunks(
     return chunks | {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
 
 
-NODE_CLASS_MAPPINGS = {"SynthGridLabelledImageSaver": LabelledImageSaver}
-NODE_DISPLAY_NAME_MAPPINGS = {"SynthGridLabelledImageSaver": "SynthGrid Labelled Image Saver"}
+NODE_CLASS_MAPPINGS = {SAVER: LabelledImageSaver}
+NODE_DISPLAY_NAME_MAPPINGS = {SAVER: "SynthGrid Labelled Image Saver"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import paths, queued
 from .errors import LabelsetError, PlanError
-from .nodes_batcher import PromptBatch
+from .nodes_batcher import REAL_LATENT, PromptBatch
 from .nodes_prompts import BATCHER, CATEGORY, queued_classes
 from .nodes_sampling import IMAGE_SIZE, refuse_huge
 from .realimages import RealFolder, source_of
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-REAL_LATENT = "SynthGridRealImageLatent"
 _READERS = 4  # threads that decode images
 
 

@@ -130,8 +130,12 @@ def or_error(function: Callable[[Any], dict[str, Any]], asked: Any) -> dict[str,
 def _preview(asked: Any) -> dict[str, Any]:
     plan, batch_size, batch_index = plan_of(asked)
     batches = plan.batch_count(batch_size)
+    if _tries(asked):  # as the node does
+        batch_index %= batches
     rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
     resume_folder = text_of(part_of(asked, "batcher"), "resume_folder", "").strip()
+    if _tries(asked) and asked.get("folder") is not None:
+        resume_folder = resume_folder or text_of(asked, "folder").strip()
     existing: set[int] = set()
     if resume_folder:
         existing = existing_images(plan, resume_folder)

@@ -9,6 +9,10 @@ import { BATCHER, SAVER, requestFor } from "./request.js";
 
 const BUTTON = "Queue what is missing";
 const TRY_ONE = "try_one_of_each";
+const TRIED = {
+  text: `If you like them, turn ${TRY_ONE} off, then press '${BUTTON}' for the rest.`,
+  kind: "warning",
+};
 const LOOK_MS = 400; // a change is sent to the server once it has stayed the same for one interval
 const PANELS = {
   [BATCHER]: { name: "plan", show: batcherLines, minHeight: () => 150, maxHeight: () => 600 },
@@ -46,9 +50,8 @@ function batcherLines(answer, { ran, said }) {
   }
   if (ran) lines.push({ text: `Last run: ${ran.text?.[0] ?? ""}`, kind: "dim" });
   if (answer.bank) lines.push(...bankLines(answer.bank));
-  if (answer.batch_index >= answer.batches) {
-    return [...lines, answer.planned ? pastTheTry(answer) : pastTheEnd(answer, done)];
-  }
+  if (answer.planned && done === answer.images) return [...lines, TRIED];
+  if (answer.batch_index >= answer.batches) return [...lines, pastTheEnd(answer, done)];
   const next = `Next: batch ${answer.batch_index + 1} of ${answer.batches}`;
   if (answer.batch_images === 0) {
     return [...lines, { text: `${next}: all of its images exist, nothing will be sampled` }];
@@ -83,13 +86,6 @@ function pastTheEnd(answer, done) {
   const past = `batch_index ${answer.batch_index} is past the last batch, ${answer.batches - 1}`;
   const next = `Press '${BUTTON}', or set batch_index to 0.`;
   return { text: `${past}, so Run makes nothing. ${next}`, kind: "warning" };
-}
-
-function pastTheTry({ batches }) {
-  const text =
-    `One of each is ${plural(batches, "batch", "batches")}, so Run makes nothing more. ` +
-    `Turn ${TRY_ONE} off, then press '${BUTTON}' for the rest.`;
-  return { text, kind: "warning" };
 }
 
 function saverLines(answer, { ran }) {

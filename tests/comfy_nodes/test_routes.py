@@ -70,6 +70,13 @@ def test_while_one_of_each_is_tried_counts_rows_and_batches_are_those_of_the_try
     image = output / "animals" / first.label / f"{plan().plan_id}-000000.png"
     image.parent.mkdir(parents=True)
     image.write_bytes(b"image")
+    request["batcher"]["batch_index"] = 7  # it counts up with every run; a try goes round
+    answer = routes.preview(request)
+    assert [row["label"] for row in answer["rows"]] == ["bear", "bee"]
+    assert (answer["batch_index"], answer["batch_existing"]) == (0, 1)
+    del request["folder"]
+    assert len(routes.preview(request)["rows"]) == 3
+    request["folder"] = "animals"
     answer = routes.missing(request)
     assert (answer["images"], answer["missing"], answer["batches"]) == (3, 2, [0])
     request["batcher"]["try_one_of_each"] = False
