@@ -11,6 +11,7 @@ from . import (
     nodes_prompts,
     nodes_real,
     nodes_sampling,
+    panel,
     queued,
     routes,
 )
@@ -35,5 +36,6 @@ WEB_DIRECTORY = "./web"
 
 queued.register()
 routes.register()
+panel.register()
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

@@ -95,7 +95,7 @@ def _one_row(conditioning: list[Any], name: str) -> tuple[torch.Tensor, dict[str
     tensor, extras = conditioning[0]
     if tensor.shape[0] != 1:
         raise PlanError(
-            f"'{name}' has {tensor.shape[0]} rows, but every image of the batch gets the same "
+            f"'{name}' has {tensor.shape[0]} prompts, but every image of the batch gets the same "
             "one; connect CLIP Text Encode to it"
         )
     return tensor, extras
@@ -126,9 +126,9 @@ def refuse_mixers(
             len(set(lengths)) > 1 or (rows > 1 and not _joins_batches(prompt, node))
         ):
             raise PlanError(
-                f"{shown} cannot join the {rows} rows of this batch ({mixed} tokens) with another "
-                "conditioning. Remove it, and connect the other conditioning to 'concat_with' of "
-                "SynthGrid Encode Class Prompts"
+                f"{shown} cannot join the {rows} prompts of this batch ({mixed} tokens) with "
+                "another conditioning. Remove it, and connect the other conditioning to "
+                "'concat_with' of SynthGrid Encode Class Prompts"
             )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import host, paths
 from .attempts import parse_rows
-from .caption_plan import AnyPlan, CaptionPrompts, plan_of
+from .caption_plan import AnyPlan, CaptionPlan, CaptionPrompts, plan_of
 from .captions import Captions
 from .errors import LabelsetError, PlanError
+from .graph import Graph, is_link
 from .nodes_prompts import BATCHER, CATEGORY
 from .plan import (
     MAX_SEED,
@@ -24,6 +26,13 @@ from .plan import (
 from .realimages import SourceImage
 from .subfolders import images_below, rejected_below
 
+TRY_ONE = "try_one_of_each"
+SAVER = "SynthGridLabelledImageSaver"
+REAL_LATENT = "SynthGridRealImageLatent"  # passes the batch on
+_TRIED = (
+    "one image of each class, {}; if you like them, turn "
+    f"{TRY_ONE} off and press 'Queue what is missing' for the rest"
+)
 _TO_FINISH = "press 'Queue what is missing' on the batcher, or set batch_index back to 0"
 
 
@@ -32,7 +41,7 @@ class PromptBatch:
     """The value of a SYNTHGRID_BATCH link: the rows of one sampler call and their plan.
 
     `sources` are the real images that the rows start from, one per row; empty if they start from
-    noise.
+    noise. While one image of each class is tried, `batch_count` counts the batches of these.
     """
 
     plan: AnyPlan
@@ -40,12 +49,14 @@ class PromptBatch:
     batch_index: int
     batch_count: int
     sources: tuple[SourceImage, ...] = ()
+    is_try: bool = False
 
     def summary(self) -> str:
         """The batch in words: "batch 3 of 19: badger x4, bat x4"."""
         counts = Counter(spec.label for spec in self.specs)
         listing = ", ".join(f"{label} x{count}" for label, count in counts.items())
-        return f"batch {self.batch_index + 1} of {self.batch_count}: {listing}"
+        what = "one image of each class, batch" if self.is_try else "batch"
+        return f"{what} {self.batch_index + 1} of {self.batch_count}: {listing}"
 
 
 class ClassPromptBatcher:
@@ -55,7 +66,8 @@ class ClassPromptBatcher:
     DESCRIPTION = (
         "Plans images_per_class images for every class and gives out one batch of them each time "
         "the workflow is queued. batch_index counts up by itself: set the queue count to the "
-        "number of batches and press Run. 'Queue what is missing' queues every batch of which the "
+        "number of batches and press Run. With try_one_of_each, only the first image of every "
+        "class is made. 'Queue what is missing' queues every batch of which the "
         "saver's folder lacks an image. Every image has its own label, prompt and seed, which "
         "depend neither on the batch size nor on the number of images."
     )
@@ -115,6 +127,12 @@ class ClassPromptBatcher:
             "only missing images are made: set batch_index to 0 and queue again to finish an "
             "interrupted run. Images that a check has set aside are made with other seeds."
         )
+        try_one = (
+            "On: only the first image of every class is made, to see whether the prompts work "
+            "before hundreds are made. Off: all images. Those that were tried count: they are the "
+            "first of the plan, and 'Queue what is missing' does not make them again. With "
+            "captions: one image of each. The SynthGrid client always makes all images."
+        )
         templates = "From SynthGrid Prompt Templates or Captions."
         return {
             "required": {
@@ -133,13 +151,18 @@ class ClassPromptBatcher:
                 "only": ("STRING", {"default": "", "tooltip": only}),
                 "resume_folder": ("STRING", {"default": "", "tooltip": resume}),
                 "images_per_prompt": ("INT", per_prompt),
+                TRY_ONE: ("BOOLEAN", {"default": False, "tooltip": try_one}),
             },
+            "hidden": {"prompt": "PROMPT", "unique_id": "UNIQUE_ID"},
         }
 
     @classmethod
-    def IS_CHANGED(cls, resume_folder: str | None = "", **_: Any) -> float | str:
+    def IS_CHANGED(
+        cls, resume_folder: str | None = "", try_one_of_each: bool | None = False, **_: Any
+    ) -> float | str:
         """Cached like any node, unless it depends on a folder; a linked one (None) is not known."""
-        return "" if resume_folder is not None and not resume_folder.strip() else float("nan")
+        is_free = resume_folder is not None and not resume_folder.strip()
+        return "" if is_free and try_one_of_each is False else float("nan")
 
     @classmethod
     def VALIDATE_INPUTS(cls, resume_folder: str | None = "") -> bool | str:
@@ -162,6 +185,9 @@ class ClassPromptBatcher:
         only: str = "",
         resume_folder: str = "",
         images_per_prompt: int = 1,
+        try_one_of_each: bool = False,
+        prompt: Graph | None = None,
+        unique_id: str | None = None,
     ) -> dict[str, Any]:
         """The batch; where there is nothing to make, a message, and later nodes are skipped.
 
@@ -170,23 +196,68 @@ class ClassPromptBatcher:
                 nodes, also if nothing is left to make.
         """
         plan = plan_of(classes, templates, images_per_class, plan_seed, images_per_prompt)
-        count = plan.batch_count(batch_size)
-        if batch_index >= count:
+        asked, count = plan, plan.batch_count(batch_size)
+        if try_one_of_each:  # again and again, since the classes or templates may have changed
+            asked = one_of_each(plan)
+            count = asked.batch_count(batch_size)
+            batch_index %= count
+            resume_folder = resume_folder.strip() or saver_folder(prompt or {}, unique_id)
+        elif batch_index >= count:
             text = _past_the_end(plan, batch_index, count, resume_folder)
             if answer := _nothing(text):
                 return answer
-        specs = _only(plan, plan.batch(batch_index, batch_size), only)
+        specs = _only(plan, asked.batch(batch_index, batch_size), only)
         missing = _missing(plan, specs, resume_folder)
         if not missing:
             where = f"batch {batch_index + 1} of {count}"
             text = f"{where}: all {len(specs)} images already exist in '{resume_folder.strip()}'"
+            if try_one_of_each:
+                text = _TRIED.format(text)
             if answer := _nothing(text):
                 return answer
             raise PlanError(f"{text}; nothing is left to make")
-        batch = PromptBatch(plan, missing, batch_index, count)
+        batch = PromptBatch(plan, missing, batch_index, count, is_try=try_one_of_each)
         existing = len(specs) - len(missing)
         summary = batch.summary() + (f" ({existing} already exist)" if existing else "")
         return {"ui": {"text": [summary]}, "result": (batch, summary)}
+
+
+def one_of_each(plan: AnyPlan) -> AnyPlan:
+    """The plan's first image of every class, or of every caption: the same id, prompts and seeds,
+    and nothing more."""
+    if isinstance(plan, CaptionPlan):
+        return replace(plan, images_per_caption=1)
+    return replace(plan, images_per_class=1)
+
+
+def saver_folder(prompt: Graph, node_id: str | None) -> str:
+    """The folder in which the savers of a batcher keep existing images; "" if it is not known.
+
+    It is unknown where savers have several, replace existing images, or get theirs by a link.
+    """
+    inputs = [
+        node["inputs"]
+        for node in prompt.values()
+        if node["class_type"] == SAVER and _batcher_of(prompt, node["inputs"]) == node_id
+    ]
+    if not inputs or any(each.get("overwrite") for each in inputs):
+        return ""
+    first = inputs[0].get("folder")
+    is_one = all(each.get("folder") == first for each in inputs)
+    return first if is_one and isinstance(first, str) else ""
+
+
+def _batcher_of(prompt: Graph, inputs: Mapping[str, Any]) -> str | None:
+    """The id of the node that a batch comes from, also through nodes that pass it on."""
+    for _ in range(len(prompt) + 1):  # links in a circle end too
+        link: Any = inputs.get("batch")
+        if not is_link(link):
+            return None
+        node = prompt.get(link[0], {})
+        if node.get("class_type") != REAL_LATENT:
+            return str(link[0])
+        inputs = node["inputs"]
+    return None
 
 
 def _past_the_end(plan: AnyPlan, batch_index: int, count: int, resume_folder: str) -> str:

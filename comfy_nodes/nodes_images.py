@@ -21,6 +21,7 @@ from .graph import generator_settings, reproducibility_warnings, upstream
 from .labelset import (
     CARD,
     METADATA,
+    TURNS,
     ImageRecord,
     LabelledFolder,
     encode_image,
@@ -32,7 +33,7 @@ from .labelset.files import read_regular
 from .labelset.imagefile import PARAMETERS, SUFFIXES, ImageFormat
 from .labelset.parameters import parameters_text
 from .model_files import model_files
-from .nodes_batcher import PromptBatch
+from .nodes_batcher import SAVER, PromptBatch
 from .nodes_prompts import CATEGORY
 from .plan import ImageSpec
 from .subfolders import LABEL, SubfolderPattern
@@ -171,17 +172,19 @@ class LabelledImageSaver:
         target = _Target(paths.folder_in_output(folder), SubfolderPattern(subfolders), batch)
         settings = _settings(prompt or {}, unique_id, images)
         wanted = _records(batch, settings, how.suffix)
-        kept, blocked = ({}, {}) if overwrite else target.existing(wanted)
-        missing = {
-            row: record
-            for row, record in enumerate(wanted)
-            if row not in kept and row not in blocked
-        }
         encode = partial(
             _encode, how=how, chunks=_chunks(prompt, extra_pnginfo), keep_bad=keep_bad_images
         )
-        written = target.write(missing, _encode_all(images, missing, encode), overwrite=overwrite)
-        target.write_cards()
+        with TURNS:  # the panel in the sidebar may set images of the same folder aside
+            kept, blocked = ({}, {}) if overwrite else target.existing(wanted)
+            missing = {
+                row: record
+                for row, record in enumerate(wanted)
+                if row not in kept and row not in blocked
+            }
+            encoded = _encode_all(images, missing, encode)
+            written = target.write(missing, encoded, overwrite=overwrite)
+            target.write_cards()
         if blocked:
             raise LabelsetError(_blocked_text(blocked, saved=len(written), kept=len(kept)))
         records = [(kept | written)[row] for row in range(len(wanted))]
@@ -406,5 +409,5 @@ def _chunks(
     return chunks | {key: json.dumps(value) for key, value in (extra_pnginfo or {}).items()}
 
 
-NODE_CLASS_MAPPINGS = {"SynthGridLabelledImageSaver": LabelledImageSaver}
-NODE_DISPLAY_NAME_MAPPINGS = {"SynthGridLabelledImageSaver": "SynthGrid Labelled Image Saver"}
+NODE_CLASS_MAPPINGS = {SAVER: LabelledImageSaver}
+NODE_DISPLAY_NAME_MAPPINGS = {SAVER: "SynthGrid Labelled Image Saver"}

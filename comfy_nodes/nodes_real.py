@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import paths, queued
 from .errors import LabelsetError, PlanError
-from .nodes_batcher import PromptBatch
+from .nodes_batcher import REAL_LATENT, PromptBatch
 from .nodes_prompts import BATCHER, CATEGORY, queued_classes
 from .nodes_sampling import IMAGE_SIZE, refuse_huge
 from .realimages import RealFolder, source_of
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-REAL_LATENT = "SynthGridRealImageLatent"
 _READERS = 4  # threads that decode images
 
 
@@ -35,7 +34,7 @@ class RealImageLatent:
     RETURN_TYPES = ("LATENT", "SYNTHGRID_BATCH", "IMAGE")
     RETURN_NAMES = ("latent", "batch", "images")
     OUTPUT_TOOLTIPS = (
-        "The encoded images, one per row, for the sampler.",
+        "The encoded images, one for each image of the batch, for the sampler.",
         "The batch with the names of the real images: connect it to the saver.",
         "The real images as used, for a preview.",
     )

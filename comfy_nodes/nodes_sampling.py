@@ -39,14 +39,14 @@ class EncodeClassPrompts:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Encodes every prompt of the batch with CLIP into one conditioning with one row per image. "
-        "Prompts may have any length."
+        "Encodes every prompt of the batch with CLIP into one conditioning, which has one for each "
+        "image. Prompts may have any length."
     )
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
     OUTPUT_TOOLTIPS = (
-        "One row per image, [B, tokens, width].",
-        "The negative prompt, one row for all images.",
+        "One for each image, [B, tokens, width].",
+        "The negative prompt, one for all images.",
     )
     FUNCTION = "encode"
     SEARCH_ALIASES = [
@@ -58,7 +58,7 @@ class EncodeClassPrompts:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        other = "Optional: a conditioning with one row, such as from CLIP Text Encode"
+        other = "Optional: a conditioning of one prompt, such as from CLIP Text Encode"
         averaged = (
             f"{other}. Every prompt is averaged with it, as ConditioningAverage does for one image."
         )
@@ -129,7 +129,7 @@ class BatchLatent:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "An empty latent image with one row per image of the batch, also for a smaller last batch."
+        "An empty latent image for each image of the batch, also for a smaller last batch."
     )
     RETURN_TYPES = ("LATENT",)
     RETURN_NAMES = ("latent",)
@@ -214,8 +214,8 @@ class RowNoise:
         samples = latent["samples"]
         if samples.shape[0] != len(self.seeds):
             raise PlanError(
-                f"the latent has {samples.shape[0]} rows but the batch has {len(self.seeds)} "
-                "images; connect SynthGrid Batch Latent to the sampler's latent_image"
+                f"the latent has {samples.shape[0]} images but the batch has {len(self.seeds)}"
+                "; connect SynthGrid Batch Latent to the sampler's latent_image"
             )
         rows = [self._row(seed, samples) for seed in self.seeds]
         return torch.cat(rows)

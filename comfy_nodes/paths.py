@@ -59,6 +59,13 @@ def file_in_output(name: str, suffix: str) -> Path:
     return path
 
 
+def refuse_outside_output(path: Path) -> None:
+    """Raises LabelsetError if a path, its links followed, is outside the output folder."""
+    output = _resolved(host.output_directory())
+    if not _resolved(path).is_relative_to(output):
+        raise LabelsetError(f"{path} is a link out of {output}; it is left alone")
+
+
 def folder_in_input(folder: str) -> Path:
     """A folder inside the input folder, as named in a widget.
 

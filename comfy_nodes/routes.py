@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sized
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import paths
 from .caption_plan import AnyPlan, CaptionPlan, CaptionPrompts, plan_of
 from .captions import Captions
 from .classes import ClassEntry
 from .errors import PlanError, SynthGridError
+from .nodes_batcher import TRY_ONE, one_of_each
 from .nodes_captions import CaptionsNode
 from .nodes_prompts import (
     BANKS,
@@ -58,15 +60,22 @@ def register() -> None:
     routes = getattr(getattr(prompt_server, "instance", None), "routes", None)
     if routes is None or any(getattr(route, "path", "") == PATH for route in routes):
         return
-    routes.post(PATH)(_answering(preview))
-    routes.post(MISSING_PATH)(_answering(missing))
+    routes.post(PATH)(answering(preview))
+    routes.post(MISSING_PATH)(answering(missing))
 
 
-def _answering(function: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any]:
-    """An aiohttp handler: the body, as JSON, to the function, and its answer as JSON."""
+def answering(
+    function: Callable[[Any], dict[str, Any]], *, changes: bool = False
+) -> Callable[[Any], Any]:
+    """An aiohttp handler: the body, as JSON, to the function, and its answer as JSON.
+
+    Where the function `changes` something, other pages that are open in the browser are refused.
+    """
     from aiohttp import web
 
     async def answer(request: web.Request) -> web.Response:
+        if changes and (problem := _foreign(request.headers, request.content_type)):
+            return web.json_response({"error": problem}, status=403)
         body = bytearray()
         async for chunk in request.content.iter_chunked(2**16):
             body += chunk
@@ -82,6 +91,21 @@ def _answering(function: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Any
     return answer
 
 
+def _foreign(headers: Mapping[str, str], content_type: str) -> str:
+    """Why a request may come from another site's page; "" if it does not.
+
+    A page elsewhere cannot send JSON without asking first, and browsers name the page's origin.
+    """
+    if content_type != "application/json":
+        return "the body must be sent as application/json"
+    origin = headers.get("Origin", "")
+    if origin and urlsplit(origin).netloc != headers.get("Host", ""):
+        return "the request comes from a page of another site"
+    if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return "the request comes from a page of another site"
+    return ""
+
+
 def preview(asked: Any) -> dict[str, Any]:
     """What the plan would make, from the widget values in the browser.
 
@@ -92,7 +116,7 @@ def preview(asked: Any) -> dict[str, Any]:
                        optionally "templates_file", "contexts_file", "styles_file",
                        "wildcards", "wildcards_folder", "bank", "bank_file"},
          "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index",
-                     optionally "resume_folder", "images_per_prompt"},
+                     optionally "resume_folder", "images_per_prompt", "try_one_of_each"},
          "folder": optional}
 
     or, in place of classes and templates, {"captions": {"captions", "path", "label",
@@ -102,13 +126,15 @@ def preview(asked: Any) -> dict[str, Any]:
     first rows of the next batch, none past the last batch. With a resume folder only missing rows
     are listed; "batch_existing" is how many images of the batch exist, and "missing" how many of
     the plan do not. With a "folder", "done" is {label: existing images of this plan}, and with
-    captions "planned" how many there should be. With a bank, "bank" says what it has
-    (`_bank_counts`). If something is wrong, the answer is {"error": sentence}.
+    captions "planned" how many there should be. With "try_one_of_each", all of it is about the
+    first image of every class or caption, and "whole" is how many images the plan has. With a bank,
+    "bank" says what it has (`_bank_counts`). If something is wrong, the answer is
+    {"error": sentence}.
     """
-    return _or_error(_preview, asked)
+    return or_error(_preview, asked)
 
 
-def _or_error(function: Callable[[Any], dict[str, Any]], asked: Any) -> dict[str, Any]:
+def or_error(function: Callable[[Any], dict[str, Any]], asked: Any) -> dict[str, Any]:
     try:
         return function(asked)
     except SynthGridError as error:
@@ -118,13 +144,18 @@ def _or_error(function: Callable[[Any], dict[str, Any]], asked: Any) -> dict[str
 
 
 def _preview(asked: Any) -> dict[str, Any]:
-    plan, batch_size, batch_index = _plan(asked)
+    whole, batch_size, batch_index = _whole_plan(asked)
+    plan = one_of_each(whole) if _tries(asked) else whole
     batches = plan.batch_count(batch_size)
+    if _tries(asked):  # as the node does
+        batch_index %= batches
     rows = plan.batch(batch_index, batch_size) if batch_index < batches else ()
-    resume_folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
+    resume_folder = text_of(part_of(asked, "batcher"), "resume_folder", "").strip()
+    if _tries(asked) and asked.get("folder") is not None:
+        resume_folder = resume_folder or text_of(asked, "folder").strip()
     existing: set[int] = set()
     if resume_folder:
-        existing = _existing(plan, resume_folder)
+        existing = existing_images(plan, resume_folder)
     left = [row for row in rows if row.index not in existing]
     answer = {
         "classes": len(plan.labels),
@@ -136,6 +167,8 @@ def _preview(asked: Any) -> dict[str, Any]:
         "batch_images": len(left),
         "rows": [{"label": row.label, "prompt": row.prompt} for row in left[:MOST_ROWS]],
     }
+    if _tries(asked):
+        answer["whole"] = len(whole)
     if resume_folder:
         answer |= {
             "resume_folder": resume_folder,
@@ -146,7 +179,7 @@ def _preview(asked: Any) -> dict[str, Any]:
         answer["bank"] = _bank_counts(plan)
     if asked.get("folder") is None:
         return answer
-    folder = _text(asked, "folder")
+    folder = text_of(asked, "folder")
     planned = {"planned": plan.counts()} if isinstance(plan, CaptionPlan) else {}
     return answer | {"folder": folder.strip(), "done": _done(plan, folder)} | planned
 
@@ -158,8 +191,8 @@ def _amounts(plan: AnyPlan) -> dict[str, int]:
 
 
 def _has_bank(asked: Any) -> bool:
-    templates = _part(asked, "templates")
-    return any(_text(templates, name, "").strip() for name in ("bank", "bank_file"))
+    templates = part_of(asked, "templates")
+    return any(text_of(templates, name, "").strip() for name in ("bank", "bank_file"))
 
 
 def _bank_counts(plan: GenerationPlan) -> dict[str, Any]:
@@ -194,14 +227,14 @@ def missing(asked: Any) -> dict[str, Any]:
     "images" and "missing", numbers of images; "batches", the indices of the first MOST_BATCHES
     unfinished batches; and "unfinished", how many there are. Or it is {"error": sentence}.
     """
-    return _or_error(_missing, asked)
+    return or_error(_missing, asked)
 
 
 def _missing(asked: Any) -> dict[str, Any]:
-    plan, batch_size, _ = _plan(asked)
-    folder = _text(_part(asked, "batcher"), "resume_folder", "").strip()
-    folder = folder or _text(asked, "folder").strip()
-    existing = _existing(plan, folder)
+    plan, batch_size, _ = asked_plan(asked)
+    folder = text_of(part_of(asked, "batcher"), "resume_folder", "").strip()
+    folder = folder or text_of(asked, "folder").strip()
+    existing = existing_images(plan, folder)
     made = Counter(index // batch_size for index in existing)
     last = plan.batch_count(batch_size) - 1
     complete = {
@@ -219,16 +252,22 @@ def _missing(asked: Any) -> dict[str, Any]:
     }
 
 
-def _existing(plan: AnyPlan, folder: str) -> set[int]:
+def existing_images(plan: AnyPlan, folder: str) -> set[int]:
     """The plan's images anywhere below a folder of the output folder."""
     found = images_below(paths.folder_in_output(folder), plan.plan_id)
     return {index for index in found if index < len(plan)}
 
 
-def _plan(asked: Any) -> tuple[AnyPlan, int, int]:
-    """(plan, batch size, batch index) from widget values, read by the nodes themselves."""
+def asked_plan(asked: Any) -> tuple[AnyPlan, int, int]:
+    """(plan, batch size, batch index) from widget values, read by the nodes themselves. While one
+    of each is tried, the plan has the first images alone."""
+    plan, batch_size, batch_index = _whole_plan(asked)
+    return one_of_each(plan) if _tries(asked) else plan, batch_size, batch_index
+
+
+def _whole_plan(asked: Any) -> tuple[AnyPlan, int, int]:
     entries, texts = _sources(asked)
-    batcher = _part(asked, "batcher")
+    batcher = part_of(asked, "batcher")
     plan = plan_of(
         entries,
         texts,
@@ -250,31 +289,39 @@ def _sources(
 ) -> tuple[tuple[ClassEntry, ...] | Captions, PromptTemplates | CaptionPrompts]:
     """What the nodes before the batcher would hand it."""
     if isinstance(asked, Mapping) and "captions" in asked:
-        captions, names = _part(asked, "captions"), CaptionsNode.INPUT_TYPES()
+        captions, names = part_of(asked, "captions"), CaptionsNode.INPUT_TYPES()
         return CaptionsNode().read(
-            **{name: _text(captions, name) for name in names["required"]},
-            **{name: _text(captions, name, "") for name in names["optional"]},
+            **{name: text_of(captions, name) for name in names["required"]},
+            **{name: text_of(captions, name, "") for name in names["optional"]},
         )
-    classes, templates = _part(asked, "classes"), _part(asked, "templates")
-    (entries,) = ClassList().read(_text(classes, "classes"), _text(classes, "path"))
+    classes, templates = part_of(asked, "classes"), part_of(asked, "templates")
+    (entries,) = ClassList().read(text_of(classes, "classes"), text_of(classes, "path"))
     (texts,) = PromptTemplatesNode().read(
         **{
-            name: _text(templates, name)
+            name: text_of(templates, name)
             for name in ("templates", "negative_prompt", "contexts", "styles")
         },
-        **{name: _text(templates, name, "") for name in LATER_TEXTS},
+        **{name: text_of(templates, name, "") for name in LATER_TEXTS},
     )
     return entries, texts
 
 
-def _part(asked: Any, name: str) -> Mapping[str, Any]:
+def _tries(asked: Any) -> bool:
+    """Whether only the first image of every class is wanted."""
+    value = part_of(asked, "batcher").get(TRY_ONE, False)
+    if not isinstance(value, bool):
+        raise PlanError(f"{TRY_ONE} must be true or false, not {str(value)[:40]!r}")
+    return value
+
+
+def part_of(asked: Any, name: str) -> Mapping[str, Any]:
     part = asked.get(name) if isinstance(asked, Mapping) else None
     if not isinstance(part, Mapping):
         raise PlanError(f"'{name}' must be an object of widget values")
     return part
 
 
-def _text(values: Mapping[str, Any], name: str, default: str | None = None) -> str:
+def text_of(values: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = values.get(name, default)
     if not isinstance(value, str):
         raise PlanError(f"{name} must be text, not {value!r}")
@@ -291,5 +338,5 @@ def _number(values: Mapping[str, Any], name: str, *, most: int = MAX_SEED) -> in
 
 def _done(plan: AnyPlan, folder: str) -> dict[str, int]:
     """Label -> existing images of the plan in a folder of the output folder, in class order."""
-    counts = Counter(plan.label_of(index) for index in _existing(plan, folder))
+    counts = Counter(plan.label_of(index) for index in existing_images(plan, folder))
     return {label: counts[label] for label in plan.labels}

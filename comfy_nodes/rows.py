@@ -111,7 +111,7 @@ class Rows(ABC):
         if not 0 <= index < len(self):
             raise PlanError(f"row {index} is outside the plan, which has rows 0 to {len(self) - 1}")
         if not 0 <= attempt <= MOST_ATTEMPTS:
-            raise PlanError(f"attempt {attempt} at row {index} is outside 0..{MOST_ATTEMPTS}")
+            raise PlanError(f"attempt {attempt} at image {index} is outside 0..{MOST_ATTEMPTS}")
 
 
 def refuse_numbers(seed: int, images_per_prompt: int) -> None:

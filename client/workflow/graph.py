@@ -367,8 +367,9 @@ class Workflow:
         # The client itself sorts the images into folders, and knows what is missing.
         if "subfolders" in self.graph[saver]["inputs"]:
             changes[saver, "subfolders"] = "{label}"
-        if "resume_folder" in self.graph[batcher]["inputs"]:
-            changes[batcher, "resume_folder"] = ""
+        unset: dict[str, Any] = {"resume_folder": "", "try_one_of_each": False}
+        for name in unset.keys() & self.graph[batcher]["inputs"]:
+            changes[batcher, name] = unset[name]
         plan = self.plan()
         if isinstance(plan, CaptionPlan):
             part = plan.captions.part(batch_index * self.batch_size, self.batch_size)

@@ -18,7 +18,7 @@ from .roles import BATCHER, CAPTIONS, SAVER
 MOST_LISTED = 10
 # What the client sets for every job.
 _OURS = {
-    BATCHER: ("batch_index", "only", "resume_folder"),
+    BATCHER: ("batch_index", "only", "resume_folder", "try_one_of_each"),
     SAVER: ("folder", "overwrite"),
     CAPTIONS: ("part",),
 }

@@ -15,15 +15,17 @@ from .files import open_regular, read_regular, sha256, sync_folder, write_atomic
 from .folder import CARD, METADATA, LabelledFolder
 from .index import FileNames, RowSet, holds_something
 from .line import Line
-from .lock import CLIENT_LOCK, is_locked, try_lock
+from .lock import CLIENT_LOCK, TURNS, is_locked, try_lock
 from .names import folder_name, folder_names, image_file_name, image_file_names
 from .quarantine import SetAside, rejected_attempts, set_aside
 from .record import ImageRecord, encode_image, inspect_image, portable, read_record
+from .undo import put_back
 
 __all__ = [
     "CARD",
     "CLIENT_LOCK",
     "METADATA",
+    "TURNS",
     "FileNames",
     "ImageRecord",
     "LabelledFolder",
@@ -42,6 +44,7 @@ __all__ = [
     "is_locked",
     "open_regular",
     "portable",
+    "put_back",
     "read_record",
     "read_regular",
     "rejected_attempts",

@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from .files import open_regular
 log = logging.getLogger(__name__)
 
 CLIENT_LOCK = ".synthgrid.lock"  # in a labelled folder; a client holds it while it writes there
+# Within this process: ComfyUI's saver and the panel in its sidebar change folders in turn.
+TURNS = threading.Lock()
 _READERS_S = 0.5  # how long a writer waits for those who only look whether the folder is locked
 
 

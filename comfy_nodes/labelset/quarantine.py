@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -95,7 +95,7 @@ def rejected_attempts(root: Path, plan_id: str) -> dict[int, int]:
         LabelsetError: the quarantine's records cannot be read.
     """
     highest: dict[int, int] = {}
-    for record in _records(LabelledFolder(quarantine_folder(root))):
+    for record in records_of(LabelledFolder(quarantine_folder(root))):
         if record.plan_id == plan_id:
             highest[record.index] = max(record.attempt, highest.get(record.index, 0))
     return highest
@@ -107,7 +107,7 @@ def rejected_images(root: Path, plan_id: str) -> Counter[str]:
     Raises:
         LabelsetError: the quarantine's records cannot be read.
     """
-    records = _records(LabelledFolder(quarantine_folder(root)))
+    records = records_of(LabelledFolder(quarantine_folder(root)))
     return Counter(record.label for record in records if record.plan_id == plan_id)
 
 
@@ -115,14 +115,19 @@ def _recorded(
     labelled: LabelledFolder, rejected: Mapping[tuple[str, str], Verdict]
 ) -> list[tuple[ImageRecord, Verdict]]:
     found = []
-    for record in _records(labelled):
+    for record in records_of(labelled):
         verdict = rejected.get((record.file_name, record.sha256))
         if verdict is not None:
             found.append((record, verdict))
     return found
 
 
-def _records(labelled: LabelledFolder) -> Iterable[ImageRecord]:
+def records_of(labelled: LabelledFolder) -> Iterator[ImageRecord]:
+    """The records of a folder, without a last one that a kill cut off.
+
+    Raises:
+        LabelsetError: a line is not a record.
+    """
     for line in labelled.lines():
         if line.blank:
             continue
@@ -143,7 +148,7 @@ class _Quarantine:
         self._scorer = scorer
         self._at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         image_names(place, clear=True)  # removes what a kill left half-written
-        self._listed = {record.file_name for record in _records(self._labelled)}
+        self._listed = {record.file_name for record in records_of(self._labelled)}
         if any(line.torn for line in self._labelled.lines()):
             self._labelled.rewrite(lambda *_: True)
 

@@ -3,35 +3,44 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { BATCHER, missingRequestFor } from "./request.js";
 
+const REST = "If you like them, turn try_one_of_each off and press again for the rest.";
+
 /** Something that keeps batches from being queued, as a sentence for the artist. */
 class Refused extends Error {}
 
 /**
  * Queues the missing batches of a batcher and returns what was queued, as a sentence. `say(text)`
  * is called meanwhile. The graph itself stays as it is; only what is queued has another batch_index,
- * and the folder as resume_folder, so that a batch queued twice is made once.
+ * and the folder as resume_folder, so that a batch queued twice is made once. With `tryOne` true or
+ * false, it is the first image of every class that counts, or all, whatever the node says.
  */
-export async function queueMissing(node, say) {
+export async function queueMissing(node, say, tryOne) {
   try {
-    return await queueAll(node, say);
+    return await queueAll(node, say, tryOne);
   } catch (error) {
     if (error instanceof Refused) return error.message;
     throw error;
   }
 }
 
-async function queueAll(node, say) {
-  const { request, problem } = missingRequestFor(node, app.rootGraph ?? app.graph);
+async function queueAll(node, say, tryOne) {
+  const { request, problem } = missingRequestFor(node, app.rootGraph ?? app.graph, tryOne);
   if (problem) throw new Refused(problem);
   const asked = await post(request);
   const { batches, unfinished, images, missing, folder } = asked;
-  if (!batches.length) return `Nothing is missing: all ${images} images exist in '${folder}'.`;
+  const tries = Boolean(request.batcher.try_one_of_each);
+  const rest = tryOne === undefined ? ` ${REST}` : ""; // the switch of the node has asked for them
+  if (!batches.length) {
+    return tries
+      ? `One image of each of the ${images} classes exists in '${folder}'.${rest}`
+      : `Nothing is missing: all ${images} images exist in '${folder}'.`;
+  }
   const prompt = await app.graphToPrompt();
   const id = idIn(prompt.output, node);
   for (const [done, batch] of batches.entries()) {
     say(`Queueing ${done + 1} of ${batches.length} ...`);
     try {
-      await api.queuePrompt(0, forBatch(prompt, id, batch, folder));
+      await api.queuePrompt(0, forBatch(prompt, id, { batch, folder, tries }));
     } catch (error) {
       const reason = reasonOf(error);
       throw new Refused(`${done} of ${batches.length} batches were queued. Then: ${reason}`);
@@ -39,6 +48,7 @@ async function queueAll(node, say) {
   }
   const words = `Queued ${batches.length} of ${unfinished} unfinished batches`;
   if (batches.length < unfinished) return `${words}. Press again when they are done.`;
+  if (tries) return `${words}: one image of each class, ${missing} of ${images} to make.${rest}`;
   return `${words}: ${missing} of ${images} images are missing in '${folder}'.`;
 }
 
@@ -67,8 +77,8 @@ function idIn(output, node) {
   );
 }
 
-function forBatch(prompt, id, batch, folder) {
-  const inputs = { ...prompt.output[id].inputs };
+function forBatch(prompt, id, { batch, folder, tries }) {
+  const inputs = { ...prompt.output[id].inputs, try_one_of_each: tries };
   Object.assign(inputs, { batch_index: batch, resume_folder: folder, only: "" });
   return { ...prompt, output: { ...prompt.output, [id]: { ...prompt.output[id], inputs } } };
 }

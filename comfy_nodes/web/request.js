@@ -33,6 +33,7 @@ const WIDGETS = {
     "batch_index",
     "resume_folder",
     "images_per_prompt",
+    "try_one_of_each",
   ],
 };
 const TITLES = {
@@ -99,6 +100,11 @@ function batcherRequest(place) {
   };
 }
 
+/** The same question about all images, also while one of each class is tried. */
+function wholePlan(asked) {
+  return { ...asked, batcher: { ...asked.batcher, try_one_of_each: false } };
+}
+
 function saversOf(place) {
   return targetsOf(place, place.node.comfyClass === REAL_IMAGES ? REAL_IMAGES_BATCH : 0).flatMap(
     (target) => {
@@ -141,7 +147,7 @@ export function requestFor(node, root) {
     const place = placeOf(node, root);
     if (node.comfyClass === SAVER) {
       const batcher = linked(place, "batch", BATCHER);
-      return { ...batcherRequest(batcher), folder: valueOf(place, "folder") };
+      return { ...wholePlan(batcherRequest(batcher)), folder: valueOf(place, "folder") };
     }
     const asked = batcherRequest(place);
     const { request: folder } = orProblem(() => folderOf(place, asked.batcher.resume_folder));
@@ -149,11 +155,15 @@ export function requestFor(node, root) {
   });
 }
 
-/** As requestFor, for a batcher; the folder has to be known. */
-export function missingRequestFor(node, root) {
+/**
+ * As requestFor, for a batcher; the folder has to be known. With `tryOne` true or false, the
+ * question is about the first image of every class or about all, whatever the node says.
+ */
+export function missingRequestFor(node, root, tryOne) {
   return orProblem(() => {
     const place = placeOf(node, root);
     const asked = batcherRequest(place);
+    if (tryOne !== undefined) asked.batcher.try_one_of_each = tryOne;
     return { ...asked, folder: folderOf(place, asked.batcher.resume_folder) };
   });
 }

@@ -8,6 +8,11 @@ import { addPanel } from "./panel.js";
 import { BATCHER, SAVER, requestFor } from "./request.js";
 
 const BUTTON = "Queue what is missing";
+const TRY_ONE = "try_one_of_each";
+const TRIED = {
+  text: `If you like them, turn ${TRY_ONE} off, then press '${BUTTON}' for the rest.`,
+  kind: "warning",
+};
 const LOOK_MS = 400; // a change is sent to the server once it has stayed the same for one interval
 const PANELS = {
   [BATCHER]: { name: "plan", show: batcherLines, minHeight: () => 150, maxHeight: () => 600 },
@@ -33,15 +38,16 @@ function amounts({ captions, classes, images_per_class, images_per_prompt }) {
   return `${plural(captions, "caption")} x ${images_per_prompt}`;
 }
 
+function sizeOf(answer) {
+  const plan = `${amounts(answer)} = ${plural(answer.images, "image")}`;
+  return `${plan} in ${plural(answer.batches, "batch", "batches")}`;
+}
+
 function batcherLines(answer, { ran, said }) {
-  const lines = [
-    {
-      kind: "head",
-      text:
-        `${amounts(answer)} = ` +
-        `${plural(answer.images, "image")} in ${plural(answer.batches, "batch", "batches")}`,
-    },
-  ];
+  const lines = [{ kind: "head", text: sizeOf(answer) }];
+  if (answer.whole) {
+    lines.push({ text: `One of each is tried first; the plan has ${answer.whole} images.` });
+  }
   if (said) lines.push({ text: said });
   const done = answer.done && total(answer.done);
   if (answer.done) {
@@ -49,6 +55,7 @@ function batcherLines(answer, { ran, said }) {
   }
   if (ran) lines.push({ text: `Last run: ${ran.text?.[0] ?? ""}`, kind: "dim" });
   if (answer.bank) lines.push(...bankLines(answer.bank));
+  if (answer.whole && done === answer.images) return [...lines, TRIED];
   if (answer.batch_index >= answer.batches) return [...lines, pastTheEnd(answer, done)];
   const next = `Next: batch ${answer.batch_index + 1} of ${answer.batches}`;
   if (answer.batch_images === 0) {

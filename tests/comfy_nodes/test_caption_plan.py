@@ -75,7 +75,7 @@ def test_another_attempt_changes_the_seed_alone():
     rows = [made.row(4, attempt=attempt) for attempt in range(3)]
     assert len({row.seed for row in rows}) == 3
     assert {(row.prompt, row.label, row.index) for row in rows} == {("{a|b} __x__", "odd", 4)}
-    with pytest.raises(PlanError, match="attempt 10000 at row 4"):
+    with pytest.raises(PlanError, match="attempt 10000 at image 4"):
         made.row(4, attempt=10_000)
 
 

@@ -76,7 +76,7 @@ def test_every_prompt_is_averaged_and_joined_before_rows_get_one_length():
 @pytest.mark.parametrize("name", ["average_with", "concat_with"])
 def test_another_conditioning_has_one_row(name):
     rows = stack_conditionings([encoded("a"), encoded("b")])
-    with pytest.raises(PlanError, match=f"'{name}' has 2 rows"):
+    with pytest.raises(PlanError, match=f"'{name}' has 2 prompts"):
         EncodeClassPrompts().encode(WordClip(), make_batch(), **{name: rows})
 
 
@@ -109,7 +109,7 @@ def test_averaging_rows_of_one_length_stays_with_the_stock_node_and_mixed_length
 
 def test_joining_is_refused_unless_both_sides_have_the_rows():
     check(graph("ConditioningConcat"), 1, 77)
-    with pytest.raises(PlanError, match=r"node mix, ConditioningConcat.*8 rows.*concat_with"):
+    with pytest.raises(PlanError, match=r"node mix, ConditioningConcat.*8 prompts.*concat_with"):
         check(graph("ConditioningConcat"), 8, 77)
     both = graph("ConditioningConcat", other=("second", 0))
     both["mix"]["inputs"]["conditioning_to"] = ["encode", 0]

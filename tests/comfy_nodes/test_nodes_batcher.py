@@ -154,6 +154,8 @@ def test_only_a_resuming_batcher_looks_again_at_every_run():
     assert node.IS_CHANGED(batch_index=0) == node.IS_CHANGED(batch_index=0, resume_folder=" ") == ""
     assert math.isnan(node.IS_CHANGED(batch_index=0, resume_folder="animals"))
     assert math.isnan(node.IS_CHANGED(batch_index=0, resume_folder=None))
+    assert math.isnan(node.IS_CHANGED(batch_index=0, try_one_of_each=True))
+    assert math.isnan(node.IS_CHANGED(batch_index=0, try_one_of_each=None))
 
 
 def test_a_resume_folder_outside_the_output_folder_is_refused_before_sampling(output):
@@ -169,6 +171,93 @@ def test_batch_index_counts_up_by_itself_and_the_plan_seed_stays():
     assert widgets["batch_index"][1]["control_after_generate"] == "increment"
     assert "seed" not in widgets  # the browser randomises a widget of that name
     assert widgets["plan_seed"][1]["max"] < 2**53
+
+
+def test_a_try_makes_the_plans_own_first_image_of_every_class_and_no_other():
+    value, summary = batch(try_one_of_each=True)["result"]
+    assert value.specs == value.plan.batch(0, 3)
+    assert value.plan == batch()["result"][0].plan  # the same plan, so that its images count
+    assert summary == "one image of each class, batch 1 of 1: badger x1, bat x1, bear x1"
+    assert (value.batch_index, value.batch_count) == (0, 1)
+
+
+def test_a_try_of_more_classes_than_a_batch_holds_goes_on_in_the_next_batches():
+    tried = [
+        batch(try_one_of_each=True, batch_size=2, batch_index=each)["result"][0].specs
+        for each in (0, 1)
+    ]
+    assert [[spec.index for spec in specs] for specs in tried] == [[0, 1], [2]]
+
+
+def test_a_try_goes_round_since_classes_and_templates_change_between_two():
+    """batch_index counts up with every run, and the second try is of other prompts."""
+    other = PromptTemplates(("a drawing of a {class}",))
+    value, summary = batch(try_one_of_each=True, batch_index=1, templates=other)["result"]
+    assert value.specs == value.plan.batch(0, 3)
+    assert summary.startswith("one image of each class, batch 1 of 1")
+    value, _ = batch(try_one_of_each=True, batch_index=3, batch_size=2)["result"]
+    assert ([spec.index for spec in value.specs], value.batch_index) == ([2], 1)
+
+
+def graph(**saver):
+    """A batcher, 4, whose batch reaches a saver, 13, through a real image latent, 6."""
+    inputs = {"batch": ["6", 1], "folder": "animals", "overwrite": False} | saver
+    return {
+        "4": {"class_type": "SynthGridClassPromptBatcher", "inputs": {}},
+        "5": {"class_type": "SynthGridClassPromptBatcher", "inputs": {}},
+        "6": {"class_type": "SynthGridRealImageLatent", "inputs": {"batch": ["4", 0]}},
+        "13": {"class_type": "SynthGridLabelledImageSaver", "inputs": inputs},
+    }
+
+
+@pytest.mark.usefixtures("inside_comfyui")
+def test_a_try_that_exists_in_the_savers_folder_is_not_made_again_and_says_how_to_go_on(output):
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(3, 8, 8, 3), batch(try_one_of_each=True)["result"][0], "animals")
+    tried = dict(try_one_of_each=True, batch_index=1, unique_id="4")
+    blocker, text = batch(**tried, prompt=graph())["result"]
+    assert type(blocker) is Blocker
+    assert text == (
+        "one image of each class, batch 1 of 1: all 3 images already exist in 'animals'; if you "
+        "like them, turn try_one_of_each off and press 'Queue what is missing' for the rest"
+    )
+    (gone,) = output.glob("animals/bat/*-000001.png")
+    gone.unlink()
+    value, _ = batch(**tried, prompt=graph())["result"]
+    assert [spec.index for spec in value.specs] == [1]
+    for unknown in ({"overwrite": True}, {"folder": ["9", 0]}, {"batch": ["5", 0]}, {"batch": "x"}):
+        value, _ = batch(**tried, prompt=graph(**unknown))["result"]
+        assert len(value.specs) == 3
+    several = graph() | {"14": graph(folder="others")["13"]}
+    assert len(batch(**tried, prompt=several)["result"][0].specs) == 3
+    value, _ = batch(batch_index=0, unique_id="4", prompt=graph())["result"]
+    assert len(value.specs) == 8  # without a try, only a resume_folder leaves images out
+
+
+def test_links_in_a_circle_end():
+    circle = {"6": {"class_type": "SynthGridRealImageLatent", "inputs": {"batch": ["6", 1]}}}
+    assert len(batch(try_one_of_each=True, prompt=graph() | circle, unique_id="4")["result"]) == 2
+
+
+def test_what_was_tried_is_not_made_again(output):
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(3, 8, 8, 3), batch(try_one_of_each=True)["result"][0], "animals")
+    value, summary = batch(batch_index=0, resume_folder="animals")["result"]
+    assert [spec.index for spec in value.specs] == [3, 4, 5, 6, 7]
+    assert summary.endswith("(3 already exist)")
+
+
+def test_the_last_batch_of_a_try_writes_the_card(output):
+    saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
+    saver.save(torch.rand(3, 8, 8, 3), batch(try_one_of_each=True)["result"][0], "tried")
+    assert (output / "tried" / "README.md").is_file()
+
+
+def test_a_try_is_asked_for_by_the_last_input_and_off_by_default():
+    declared = NODE_CLASS_MAPPINGS["SynthGridClassPromptBatcher"].INPUT_TYPES()
+    assert [*declared["required"], *declared["optional"]][-1] == "try_one_of_each"
+    assert declared["optional"]["try_one_of_each"][1]["default"] is False
+    assert len(batch()["result"][0].specs) == 8
 
 
 def test_only_makes_exactly_the_images_that_are_missing():

@@ -106,5 +106,5 @@ def test_drawing_noise_leaves_the_global_random_state_alone():
 
 def test_a_latent_of_another_size_is_refused_instead_of_dropping_prompts():
     (noise,) = PerImageNoise().create(make_batch())
-    with pytest.raises(PlanError, match="3 rows but the batch has 4 images"):
+    with pytest.raises(PlanError, match="3 images but the batch has 4; connect"):
         noise.generate_noise({"samples": torch.zeros(3, 4, 8, 8)})

@@ -147,7 +147,7 @@ def test_every_attempt_at_every_row_has_a_seed_of_its_own():
 
 @pytest.mark.parametrize("attempt", [-1, MOST_ATTEMPTS + 1])
 def test_an_attempt_out_of_range_is_refused(attempt):
-    with pytest.raises(PlanError, match=f"attempt {attempt} at row 1 is outside"):
+    with pytest.raises(PlanError, match=f"attempt {attempt} at image 1 is outside"):
         make_plan().row(1, attempt=attempt)
 
 

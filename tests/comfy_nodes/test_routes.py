@@ -59,6 +59,37 @@ def test_counts_and_rows_are_those_of_the_plan():
     assert "done" not in answer
 
 
+def test_while_one_of_each_is_tried_counts_rows_and_batches_are_those_of_the_try(output):
+    request = asked(folder="animals")
+    request["batcher"]["try_one_of_each"] = True
+    answer = routes.preview(request)
+    assert (answer["images_per_class"], answer["images"], answer["batches"]) == (1, 3, 1)
+    assert answer["whole"] == 12
+    assert [row["prompt"] for row in answer["rows"]] == [row.prompt for row in plan().batch(0, 3)]
+    first = plan().row(0)
+    image = output / "animals" / first.label / f"{plan().plan_id}-000000.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"image")
+    request["batcher"]["batch_index"] = 7  # it counts up with every run; a try goes round
+    answer = routes.preview(request)
+    assert [row["label"] for row in answer["rows"]] == ["bear", "bee"]
+    assert (answer["batch_index"], answer["batch_existing"]) == (0, 1)
+    del request["folder"]
+    assert len(routes.preview(request)["rows"]) == 3
+    request["folder"] = "animals"
+    answer = routes.missing(request)
+    assert (answer["images"], answer["missing"], answer["batches"]) == (3, 2, [0])
+    request["batcher"]["try_one_of_each"] = False
+    assert routes.missing(request)["missing"] == 11
+    assert "whole" not in routes.preview(request)
+
+
+def test_a_switch_is_true_or_false():
+    request = asked()
+    request["batcher"]["try_one_of_each"] = "yes"
+    assert "must be true or false, not 'yes'" in routes.preview(request)["error"]
+
+
 BANK = {
     "shared": {"contexts": ["at night", "at noon"], "styles": ["an etching"]},
     "classes": {

@@ -105,3 +105,24 @@ def test_each_format_holds_record_and_graph(comfyui, name, suffix):
                 else image.getexif()[0x0110].removeprefix("prompt:")
             )
         assert json.loads(text) == graph(**changes)
+
+
+def test_a_try_makes_one_of_each_once_and_again_after_another_template(comfyui):
+    saver = {"folder": "tried"}
+    tried = {"try_one_of_each": True}
+    text, saved = run(comfyui, batcher=tried, saver=saver)
+    assert text == "one image of each class, batch 1 of 1: bat x1, 蝙蝠 x1"
+    assert [record["index"] for record in saved["synthgrid_records"]] == [0, 1]
+    text, saved = run(comfyui, batcher=tried | {"batch_index": 1}, saver=saver)
+    assert "all 2 images already exist in 'tried'; if you like them" in text
+    assert saved is None
+    changed = graph(batcher=tried | {"batch_index": 2}, saver=saver)
+    changed[IDS["SynthGridPromptTemplates"]]["inputs"]["templates"] = "a drawing of a {class}"
+    saved = comfyui.run(changed)["outputs"][SAVER]
+    assert [record["prompt"] for record in saved["synthgrid_records"]] == [
+        "a drawing of a bat",
+        "a drawing of a 蝙蝠",
+    ]
+    text, saved = run(comfyui, batcher={"resume_folder": "tried"}, saver=saver)
+    assert text.endswith("(2 already exist)")
+    assert [record["index"] for record in saved["synthgrid_records"]] == [2, 3]

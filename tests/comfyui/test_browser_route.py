@@ -29,6 +29,27 @@ def test_the_server_says_which_batches_are_missing(comfyui):
     assert (answer["missing"], answer["batches"], answer["folder"]) == (6, [0, 1], "not there yet")
 
 
+def test_only_the_page_of_this_server_may_move_images(comfyui):
+    for path in ("reject", "restore"):
+        address = f"{comfyui.url}/api/synthgrid/{path}"
+        asked = {"folder": "not there yet", "images": [{"file_name": "bat/x.png", "sha256": ""}]}
+        answer = requests.post(address, json=asked, timeout=30)
+        assert (answer.status_code, "give a labelled folder" in answer.text) == (200, True)
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://elsewhere.example"}):
+            answer = requests.post(address, json=asked, headers=headers, timeout=30)
+            assert answer.status_code == 403
+        answer = requests.post(address, data=json.dumps(asked), timeout=30)  # as a form would
+        assert answer.status_code == 403
+
+
+def test_the_server_lists_the_images_of_a_plan(comfyui):
+    answer = requests.post(f"{comfyui.url}/api/synthgrid/folder", json=ASKED, timeout=30).json()
+    assert [(each["label"], each["made"]) for each in answer["classes"]] == [
+        ("badger", 0),
+        ("bat", 0),
+    ]
+
+
 def test_the_frontend_gets_the_translations(comfyui):
     found = requests.get(f"{comfyui.url}/i18n", timeout=30).json()
     for language in ("en", "zh"):
@@ -54,6 +75,8 @@ def test_the_frontend_gets_the_blueprint(comfyui):
         "walk.js",
         "missing.js",
         "compare.js",
+        "sidebar.js",
+        "gallery.js",
         *(f"docs/{n}.md" for n in NODE_CLASS_MAPPINGS),
     ],
 )

@@ -2,7 +2,9 @@
 else, so files in editor format are named for people; those in API format for the command line.
 """
 
+import copy
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 TITLES = {
@@ -27,3 +29,13 @@ def api(name: str) -> Path:
 
 def editor(name: str) -> Path:
     return FOLDER / f"{TITLES[name]}.json"
+
+
+def whole(graph: dict[str, Any]) -> dict[str, Any]:
+    """A graph in API format with the batcher's switch off: in editor format it is on, so that the
+    first Run in the browser makes one image of each class."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if "try_one_of_each" in node["inputs"]:
+            node["inputs"]["try_one_of_each"] = False
+    return graph

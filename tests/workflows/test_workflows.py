@@ -5,11 +5,13 @@ from itertools import combinations
 
 import pytest
 
+from client.workflow.graph import Workflow, load_workflow
 from comfy_nodes import NODE_CLASS_MAPPINGS
 from tests.workflows.shipped import FOLDER, TITLES, WITH_A_PLAN, api, editor
 
 APPS = sorted(FOLDER.glob("*.app.json"))  # opened by the browser as a form, in app mode
 NAMES = sorted(TITLES)
+BATCHER = "SynthGridClassPromptBatcher"
 CONTROL = ("batch_index", "noise_seed", "seed")
 
 
@@ -52,8 +54,31 @@ def test_every_workflow_is_there_in_both_formats_and_has_a_picture():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_editor_and_api_format_are_the_same_graph(name):
-    assert api_of(load(editor(name))) == load(api(name))
+def test_editor_and_api_format_are_the_same_graph_but_for_the_first_try(name):
+    """In the browser, the first Run makes one image of each class; posted as it is, a batch."""
+    shown, posted = api_of(load(editor(name))), load(api(name))
+    switches = [
+        [node["inputs"] for node in graph.values() if node["class_type"] == BATCHER]
+        for graph in (shown, posted)
+    ]
+    for tried, whole in zip(*switches, strict=True):
+        assert tried["try_one_of_each"] is True
+        assert whole["try_one_of_each"] is False
+        tried["try_one_of_each"] = False
+    assert len(switches[0]) == (name in WITH_A_PLAN)
+    assert shown == posted
+
+
+@pytest.mark.parametrize("name", WITH_A_PLAN)
+def test_the_client_makes_all_images_also_of_the_graph_in_the_browser(name):
+    shown = api_of(load(editor(name)))
+    for each in (Workflow(shown), load_workflow(api(name))):
+        (batcher,) = [
+            node for node in each.for_batch(2, folder="f").values() if node["class_type"] == BATCHER
+        ]
+        assert batcher["inputs"]["try_one_of_each"] is False
+        assert batcher["inputs"]["batch_index"] == 2
+    assert Workflow(shown).content == load_workflow(api(name)).content  # nothing is made anew
 
 
 @pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
@@ -115,6 +140,20 @@ def test_no_nodes_overlap_and_every_group_has_a_title(name):
         assert apart, f"nodes {first} and {second} overlap"
     assert saved["groups"]
     assert all(group["title"] for group in saved["groups"])
+
+
+@pytest.mark.parametrize("name", WITH_A_PLAN)
+def test_below_a_sampler_is_room_for_the_preview_that_it_shows_while_it_runs(name):
+    """The node grows by 200 pixels where ComfyUI shows previews."""
+    nodes = load(editor(name))["nodes"]
+    (sampler,) = [node for node in nodes if node["type"] == "SamplerCustomAdvanced"]
+    bottom = sampler["pos"][1] + sampler["size"][1]
+    below = [
+        node["pos"][1]
+        for node in nodes
+        if node["pos"][0] == sampler["pos"][0] and node["pos"][1] > sampler["pos"][1]
+    ]
+    assert min(below) - 30 >= bottom + 200
 
 
 @pytest.mark.parametrize("name", NAMES)
