@@ -370,8 +370,8 @@ class Workflow:
         unset: dict[str, Any] = {"resume_folder": "", "try_one_of_each": False}
         for name in unset.keys() & self.graph[batcher]["inputs"]:
             changes[batcher, name] = unset[name]
-        plan = self.plan()
-        if isinstance(plan, CaptionPlan):
+        if self.captions_id is not None:
+            plan = self._caption_plan()
             part = plan.captions.part(batch_index * self.batch_size, self.batch_size)
             sent = {"captions": "".join(part.lines()), "part": part.part_text(), "path": ""}
             changes |= {(self.only_id_of(CAPTIONS), name): text for name, text in sent.items()}

@@ -139,7 +139,7 @@ def test_the_preview_counts_what_a_folder_has_of_each_label(inputs):
     lines = [{"caption": "a dog", "label": "dog"}, {"caption": "a fox", "label": "fox"}]
     text = "\n".join(map(json.dumps, [*lines, lines[0]]))
     question = asked(captions=widgets(captions=text), folder="set")
-    plan = routes._plan(question)[0]
+    plan = routes.asked_plan(question)[0]
     folder = inputs.parent / "output" / "set" / "dog"
     folder.mkdir(parents=True)
     for index in (0, 3):
