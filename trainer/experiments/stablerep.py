@@ -50,6 +50,16 @@ stay (learning rate 0) is at -2.6 (-8.7 to 3.5; 5 seeds) and +0.4 (-3.9 to 4.8):
 the difference. Random networks themselves differ, by a standard deviation of 3.4 points at 1 and
 2.2 at 5, so 5 seeds cannot settle 3 points.
 
+On 3,000 images of ten CIFAR-10 classes by Stable Diffusion 1.4 (CIFAKE, 300 a class), 32 px, with
+class names as captions, `synthgrid pretrain --updates 150 --crop 0.3 --base-rate 4e-3` and `probe`
+on 2,500 real test images, one training each, 95 % intervals over five draws of the shots:
+
+                                   1 per class            5           10           30
+    supervised             26.2 (22.8 to 29.7)  32.6 (+-3.2)  37.4 (+-2.5)  42.5 (+-1.3)
+    stablerep              25.4 (22.6 to 28.2)  31.7 (+-3.1)  37.4 (+-2.2)  41.6 (+-1.2)
+    simclr                 18.5 (16.4 to 20.6)  25.2 (+-3.5)  30.5 (+-2.9)  35.8 (+-1.7)
+    random initialisation  14.6 (12.5 to 16.7)  19.7 (+-1.2)  21.6 (+-1.9)  26.8 (+-0.9)
+
 45 runs of about 70 s in one thread of a busy machine.
 """
 
