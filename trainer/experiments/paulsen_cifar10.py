@@ -45,7 +45,7 @@ lengths that the recipes have by themselves in the grid). Macro F1 in %, and its
 The last two under modern are significant (p < 0.001), all others are not. So the stronger recipe
 gains 7 points and narrows the intervals; on top of all real images the synthetic ones change
 nothing that can be told under either. Whether replacing half is better than leaving it out was not
-tested by itself. Five seeds, and Figures 6 and 7, did not fit into the time. Draws share two fifths
+tested by itself. Five seeds, and Figures 6 and 7, were not run. Draws share two fifths
 of their images, so intervals are too narrow for images other than these. About 40 s of one core a
 run under modern.
 
