@@ -28,7 +28,7 @@ class Trainings:
         self.make_grid, self.right, self.asked = make_grid, right, list[int]()
         self.fails = False
 
-    def __call__(self, config: GridConfig) -> Grid:
+    def __call__(self, config: GridConfig, watchers: object = ()) -> Grid:
         assert isinstance(config.seeds, int)
         self.asked.append(config.seeds)
         cells = {
