@@ -16,9 +16,11 @@ from synthgrid.__main__ import GROUPS
 from tools.docs_site import reference
 
 
-@cache
+PAGES = cache(reference.pages)
+
+
 def page(name: str) -> str:
-    return reference.pages()[f"reference/{name}.md"]
+    return PAGES()[f"reference/{name}.md"]
 
 
 @pytest.mark.parametrize("name", [name for group in GROUPS.values() for name in group])
