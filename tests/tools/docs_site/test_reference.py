@@ -15,7 +15,6 @@ from comfy_nodes.labelset import ImageRecord
 from synthgrid.__main__ import GROUPS
 from tools.docs_site import reference
 
-
 PAGES = cache(reference.pages)
 
 
