@@ -43,10 +43,14 @@ def check_seal(data: bytes) -> bool:
     Raises:
         LabelsetError: they differ: the file is damaged, or somebody changed it.
     """
+    kinds = set()
     for kind, start, length in _chunks(data):
+        kinds.add(kind)
         (stored,) = struct.unpack_from(">I", data, start + length)
         if stored != zlib.crc32(data[start - 4 : start + length]):
             raise LabelsetError(f"not a whole image: chunk {kind!r} does not fit its CRC")
+    if data.startswith(_SIGNATURE) and b"IEND" not in kinds:
+        raise LabelsetError("not a whole image: the file ends before the PNG does")
     place = _place(data)
     if place is None:
         return False

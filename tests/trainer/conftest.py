@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +12,6 @@ from PIL import Image, ImageDraw
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
 
 SHAPES = ("circle", "cross", "square")
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def draw_shape(
@@ -99,23 +95,6 @@ def no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="session")
-def trainer() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `python -m trainer ...` as a user would."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "trainer", *map(str, arguments)],
-            cwd=REPOSITORY,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-        )
-
-    return run
 
 
 def write_grid(

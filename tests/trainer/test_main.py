@@ -13,14 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from trainer.__main__ import main
-
-Trainer = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def grid_arguments(real: Path, synthetic: Path, out: Path, *more: str) -> list[str]:
@@ -42,31 +39,19 @@ def grid_arguments(real: Path, synthetic: Path, out: Path, *more: str) -> list[s
     return [*map(str, arguments), "--image-size", "32", "--updates", "6", "--device", "cpu", *more]
 
 
-def test_sample_data_to_report_in_three_commands(trainer: Trainer, tmp_path: Path) -> None:
-    made = trainer(
-        "sample-data",
-        "--out",
-        tmp_path / "d",
-        "--train",
-        2,
-        "--test",
-        2,
-        "--set-aside",
-        tmp_path / "aside",
-    )
-    assert made.returncode == 0, made.stderr
-    assert "20 training and 20 test images" in made.stdout
-    done = trainer(
-        *grid_arguments(
-            tmp_path / "d", tmp_path / "aside", tmp_path / "runs", "--quick", "--seeds", "1"
-        )
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Small CNN" in done.stdout
-    assert str(tmp_path / "runs" / "report.html") in done.stdout
-    report = trainer("report", tmp_path / "runs", "--json")
-    assert report.returncode == 0, report.stderr
-    assert json.loads(report.stdout)["runs"][0]["status"] == "done"
+def test_sample_data_to_report_in_three_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits, aside, runs = (str(tmp_path / name) for name in ("d", "aside", "runs"))
+    counts = ["--train", "2", "--test", "2"]
+    assert main(["sample-data", "--out", digits, *counts, "--set-aside", aside]) == 0
+    assert "20 training and 20 test images" in capsys.readouterr().out
+    assert main(grid_arguments(Path(digits), Path(aside), Path(runs), "--seeds", "1")) == 0
+    shown = capsys.readouterr().out
+    assert "Small CNN" in shown
+    assert str(Path(runs, "report.html")) in shown
+    assert main(["report", runs, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["status"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -147,15 +132,11 @@ def test_a_config_file_works_and_the_command_line_wins(
 def test_the_old_spellings_of_two_options_work_but_are_not_in_the_help(
     real: Path, synthetic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = ["--l2", "0.25", "--precision", "float32"]
-    new = ["--weight-decay", "0.25", "--dtype", "float32"]
-    for name, options in (("old", old), ("new", new)):
-        arguments = grid_arguments(real, synthetic, tmp_path / name, "--seeds", "1", *options)
-        assert main(arguments) == 0
-    first, second = (
-        {path.name for path in (tmp_path / name).glob("cnn-*")} for name in ("old", "new")
-    )
-    assert first == second
+    old = ["--l2", "0.25", "--precision", "float32", "--ratios", "0"]
+    assert main(grid_arguments(real, synthetic, tmp_path, "--seeds", "1", *old)) == 0
+    (run,) = tmp_path.glob("cnn-*")
+    training = json.loads((run / "config.json").read_text(encoding="utf-8"))["training"]
+    assert (training["weight_decay"], training["dtype"]) == (0.25, "float32")
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["grid", "--help"])

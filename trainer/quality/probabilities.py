@@ -3,15 +3,18 @@ features, five folds."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from threadpoolctl import threadpool_limits
 
-from trainer.training.heads import fit_logistic
+from trainer.training.heads import choose_strength, fit_logistic
 
 FOLDS = 5
 _TOLERANCE = 1e-4  # thirty heads are fitted for a check; at 1e-3 verdicts change
@@ -110,7 +113,8 @@ def out_of_fold(
     of its penalty, chosen once on all rows.
 
     Folds are stratified by label, and by `judged` where it is given, so that every fold has real
-    and synthetic images of every class; rows of one group are in one fold.
+    and synthetic images of every class; rows of one group are in one fold. Heads of different folds
+    are trained at once, each on one core.
     """
     strata = labels if judged is None else 2 * labels + judged
     smallest = int(np.bincount(strata)[np.unique(strata)].min())
@@ -121,15 +125,24 @@ def out_of_fold(
         grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         parts = grouped.split(values, strata, np.asarray(groups))
     if strength is None:
-        strength = fit_head(
-            values, labels, num_classes=num_classes, judged=judged, seed=seed
-        ).strength
-    found = np.zeros((len(values), num_classes))
+        strength = choose_strength(
+            torch.from_numpy(values),
+            torch.from_numpy(labels),
+            judged=None if judged is None else torch.from_numpy(judged),
+            seed=seed,
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a class with one synthetic image
         splits = list(parts)
-    for train, held in splits:
+
+    def judge(train: np.ndarray, held: np.ndarray) -> np.ndarray:
         train = train if trusted is None else train[trusted[train]]
         head = fit_head(values[train], labels[train], num_classes=num_classes, strength=strength)
-        found[held] = head.probabilities(values[held])
+        return head.probabilities(values[held])
+
+    found = np.zeros((len(values), num_classes))
+    with threadpool_limits(1), ThreadPoolExecutor(min(folds, os.cpu_count() or 1)) as pool:
+        judged_parts = pool.map(judge, *zip(*splits, strict=True))
+        for (_, held), part in zip(splits, judged_parts, strict=True):
+            found[held] = part
     return found, strength

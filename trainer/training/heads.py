@@ -8,7 +8,10 @@ knn        a vote of the nearest training images, by cosine, weighted by similar
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,15 +133,12 @@ def fit_logistic(
 ) -> LogisticFit:
     """Multinomial logistic regression with an L2 penalty on standardised features.
 
-    `strength` None: the one of STRENGTHS with the lowest cross entropy out of fold, on the rows
-    `judged` [n] (all by default), in five stratified folds, or as many as the smallest class has
-    rows. Above 1,000 rows a sample of them decides. `tolerance` is of the gradient.
+    `strength` None: `choose_strength`'s. `tolerance` is of the gradient. Safe to call in threads.
     """
     values, turn = _shortened(features.double().cpu().numpy())
     target = labels.cpu().numpy()
-    counted = np.ones(len(target), bool) if judged is None else judged.cpu().numpy()
     if strength is None:
-        strength = _chosen_strength(values, target, counted, seed)
+        strength = _chosen_strength(values, target, _counted(judged, target), seed)
     model = _regression(strength, tolerance=tolerance)
     _fit(model, values, target)
     weight = np.zeros((num_classes, values.shape[1]))
@@ -151,6 +151,21 @@ def fit_logistic(
     return LogisticFit(
         torch.from_numpy(weight @ turn).float(), torch.from_numpy(bias).float(), strength
     )
+
+
+def choose_strength(
+    features: torch.Tensor, labels: torch.Tensor, *, judged: torch.Tensor | None = None, seed: int
+) -> float:
+    """The one of STRENGTHS with the lowest cross entropy out of fold, on the rows `judged` [n] (all
+    by default), in five stratified folds, or as many as the smallest class has rows. Above 1,000
+    rows a sample of them decides."""
+    values, _ = _shortened(features.double().cpu().numpy())
+    target = labels.cpu().numpy()
+    return _chosen_strength(values, target, _counted(judged, target), seed)
+
+
+def _counted(judged: torch.Tensor | None, target: np.ndarray) -> np.ndarray:
+    return np.ones(len(target), bool) if judged is None else judged.cpu().numpy()
 
 
 def _shortened(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,6 +234,30 @@ def _regression(
 
 
 def _fit(model: LogisticRegression, values: np.ndarray, target: np.ndarray) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # close enough for a choice
+    with _unwarned():  # close enough for a choice
         model.fit(values, target)
+
+
+_fitting = threading.Lock()
+_fits = 0
+_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """No ConvergenceWarning in here. Filters belong to the whole process, so of several threads the
+    first sets them and the last restores them."""
+    global _fits, _filters
+    with _fitting:
+        if _fits == 0:
+            _filters = warnings.catch_warnings()
+            _filters.__enter__()
+            warnings.simplefilter("ignore", ConvergenceWarning)
+        _fits += 1
+    try:
+        yield
+    finally:
+        with _fitting:
+            _fits -= 1
+            if _fits == 0:
+                _filters.__exit__(None, None, None)

@@ -64,9 +64,10 @@ def test_a_png_of_an_older_version_is_checked_chunk_by_chunk():
     how = ImageFormat()
     data = how.encode(photo(), record=record_of(how).to_json())
     chance, first = random.Random(0), data.index(b"IDAT")
-    for _ in range(300):
+    places = [chance.randrange(first, len(data)) for _ in range(300)]
+    for place in [*places, *range(len(data) - 12, len(data))]:  # and the whole of IEND
         changed = bytearray(data)
-        changed[chance.randrange(first, len(data))] ^= 1 << chance.randrange(8)
+        changed[place] ^= 1 << chance.randrange(8)
         with pytest.raises(LabelsetError):
             read_record(bytes(changed))
 

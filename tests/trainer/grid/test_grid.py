@@ -37,8 +37,12 @@ def written(grid: Grid, name: str) -> list[bytes]:
 
 @pytest.mark.parametrize(
     "model",
-    ["cnn", "timm:test_resnet.r160_in1k", "timm:test_resnet.r160_in1k:finetune"]
-    + [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "cnn"],
+    ["cnn", "timm:test_resnet.r160_in1k"]
+    + [
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("timm:test_resnet.r160_in1k:finetune", *MODELS)
+        if name != "cnn"
+    ],
 )
 def test_a_quick_grid_of_any_model_goes_through_everything(config: GridConfig, model: str) -> None:
     quick = replace(

@@ -54,22 +54,19 @@ def test_all_cells_train_with_the_rate_that_is_best_out_of_fold(
     assert sorted(entry["macro_f1"].values()) == [0.4, 0.4, 0.5]
 
 
-def test_a_grid_that_is_extended_keeps_its_rates_and_its_runs(
+def test_a_grid_holds_no_image_out_and_an_extended_one_keeps_its_rates_and_runs(
     config: GridConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = {run.run_id for run in run_grid(config).runs}
+    runs = run_grid(config).runs
+    assert {run.metrics["validation_images"] for run in runs} == {0}
+    assert {run.metrics["real_images"] for run in runs} == {18}
+    first = {run.run_id for run in runs}
 
     def never(*_: object, **__: object) -> float:
         raise AssertionError("chosen before")
 
     monkeypatch.setattr(Folds, "score", never)
     assert first < {run.run_id for run in run_grid(replace(config, arms=("fewer:0.5",))).runs}
-
-
-def test_no_image_is_held_out_and_no_synthetic_one_is_asked(config: GridConfig) -> None:
-    grid = run_grid(config)
-    assert {run.metrics["validation_images"] for run in grid.runs} == {0}
-    assert {run.metrics["real_images"] for run in grid.runs} == {18}
 
 
 def test_too_few_images_for_the_folds_are_named(config: GridConfig, real: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -13,6 +16,7 @@ from trainer.training.heads import (
     STRENGTHS,
     Neighbours,
     _chosen_strength,
+    _unwarned,
     fit_head,
     fit_logistic,
     new_head,
@@ -65,6 +69,18 @@ def test_the_strength_is_judged_by_the_marked_rows_only() -> None:
     easiest = _chosen_strength(values, target, ~judged.numpy(), 0)
     assert marked > easiest
     assert {marked, easiest} <= set(STRENGTHS)
+
+
+def test_a_fit_that_ends_first_does_not_end_the_silence_of_another() -> None:
+    """Warnings are errors here, and filters are the whole process's, in threads too."""
+    before = list(warnings.filters)
+    first, second = _unwarned(), _unwarned()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    warnings.warn("not converged", ConvergenceWarning, stacklevel=1)
+    second.__exit__(None, None, None)
+    assert warnings.filters == before
 
 
 def test_one_image_per_class_leaves_no_folds_and_still_fits() -> None:
