@@ -49,6 +49,12 @@ def test_every_link_to_a_file_leads_to_one(page):
             assert path.exists() or path in generated(), f"{name_of(page)} links to {target}"
 
 
+def test_the_navigation_lists_every_page_once():
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert sorted(listed) == sorted(written | set(generated_pages()))
+
+
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_every_command_in_a_block_parses_with_the_real_parser(page, capsys):
     for block in blocks(page):
