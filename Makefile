@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test test-slow test-comfyui check bench constraints
+.PHONY: demo docs test test-slow test-comfyui check bench constraints
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/synthgrid sample-data --out data/digits --train 5 --test 30
@@ -26,6 +26,10 @@ check: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+# The web site of docs/, into site/. A broken link is an error.
+docs: $(VENV)/.docs
+	$(PY) -m mkdocs build
+
 bench: $(VENV)/.dev
 	$(PY) benchmarks/saver.py
 	$(PY) benchmarks/plan.py
@@ -43,10 +47,10 @@ bench: $(VENV)/.dev
 # The newest versions of everything, for every Python and system that we support; run the tests before you commit them.
 constraints: $(VENV)/.dev
 	$(PY) -m pip install uv
-	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --upgrade --no-header --no-annotate -o constraints.txt
+	$(PY) -m uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.10 --upgrade --no-header --no-annotate -o constraints.txt
 
-# What the demo needs, and what tests and checks need; both in the versions of constraints.txt.
-$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml constraints.txt
+# What the demo needs, what tests and checks need, and what the site needs; all in the versions of constraints.txt.
+$(VENV)/.demo $(VENV)/.dev $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --upgrade pip
 	$(PY) -m pip install -c constraints.txt -e ".[$*]"

@@ -96,8 +96,9 @@ def run_plan(
     Args:
         servers: addresses, ServerSpec, ComfyServer handles or sources such as EmbeddedServer; one
             or a list of them; or a RayCluster.
-        on_progress, on_event: called one at a time, but on the threads of the servers. What they
-            raise ends the run.
+        on_progress: called one at a time, but on the threads of the servers. What it raises ends
+            the run.
+        on_event: the same, for each event of the run.
         tries: how often a job may fail before its images have failed and the rest goes on.
         queue_depth: jobs at a time on a server of weight 1.
         patience: how long to wait for what.
