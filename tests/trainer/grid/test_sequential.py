@@ -135,7 +135,7 @@ def test_a_stop_between_looks_resumes_with_the_same_plan(
 ) -> None:
     made = trainings(ALIKE)
 
-    def interrupted(config: GridConfig) -> Grid:
+    def interrupted(config: GridConfig, watchers: object = ()) -> Grid:
         if made.asked[-1:] == [8]:
             raise KeyboardInterrupt
         return made(config)
