@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .options import (
     add_event_options,
@@ -118,7 +118,11 @@ def generate(
 
     json_events = getattr(args, "json_events", False)
     rows = rows_of(getattr(args, "rows", None), workflow.plan())
-    with ProgressBar() as bar, StateKeeper(out) as keeper:
+    events_to = sys.stdout
+    # Ray writes notes of its own to standard output, which belongs to our events and results.
+    on_ray = getattr(args, "executor", None) == "ray"
+    aside = redirect_stdout(sys.stderr) if on_ray else nullcontext()
+    with aside, ProgressBar() as bar, StateKeeper(out) as keeper:
 
         def show(progress: RunProgress) -> None:
             keeper.see(progress)
@@ -127,7 +131,7 @@ def generate(
         def tell(event: AnyEvent) -> None:
             keeper.take(event)
             if json_events:
-                _print_event(event)
+                _print_event(event, events_to)
 
         return run_plan(
             workflow,
@@ -155,7 +159,7 @@ def tell_result(summary: RunSummary, args: argparse.Namespace, *, quiet: bool = 
     print(text, file=sys.stderr if getattr(args, "json_events", False) or quiet else sys.stdout)
 
 
-def _print_event(event: AnyEvent) -> None:
+def _print_event(event: AnyEvent, to: TextIO) -> None:
     from ..run.events import as_dict
 
-    print(json.dumps(as_dict(event), ensure_ascii=False), flush=True)
+    print(json.dumps(as_dict(event), ensure_ascii=False), file=to, flush=True)

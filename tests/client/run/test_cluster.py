@@ -4,6 +4,7 @@ with the calls that we use runs everything in this process, in order.
 Covers: client.run.cluster, client.run.crew, client.run.ray_worker.
 """
 
+import json
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from client.__main__ import main
+from client.commands.run import generate
 from client.errors import ClientError, JobFailed, RunIncomplete, ServerUnreachable
 from client.run import cluster as module
 from client.run import crew, events
@@ -228,6 +230,19 @@ def test_a_rejected_row_is_made_again_with_another_seed(url, connect, tmp_path):
     assert (found.made, found.existing) == (2, 10)
     attempts = {each["index"]: each.get("attempt", 0) for each in read_records(tmp_path / "out")}
     assert attempts == {index: int(index in (2, 7)) for index in range(12)}
+
+
+def test_what_ray_prints_is_not_among_the_events(url, connect, tmp_path, capsys):
+    connect(StandIn(url, before=lambda actor, name: print("(raylet) a note")))
+    args = SimpleNamespace(json_events=True, executor="ray")
+    with RayCluster() as cluster:
+        cluster.introduction()
+        capsys.readouterr()
+        generate(stub_workflow(per_class=1), cluster, tmp_path / "out", args)
+        said = capsys.readouterr()
+    told = [json.loads(line)["event"] for line in said.out.splitlines()]
+    assert told.count("image_saved") == 3
+    assert "(raylet) a note" in said.err
 
 
 def test_every_row_is_made_once_although_actors_die(url, connect, tmp_path):
