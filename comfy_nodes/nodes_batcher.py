@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from . import host, paths
+from . import host, paths, queued
 from .attempts import parse_rows
 from .errors import LabelsetError, PlanError
 from .nodes_prompts import BATCHER, CATEGORY
@@ -21,8 +21,10 @@ from .plan import (
     PromptTemplates,
 )
 from .realimages import SourceImage
+from .strengths import by_strength, parse_strengths
 from .subfolders import images_below, rejected_below
 
+STRENGTH = 2  # the output
 _TO_FINISH = "press 'Queue what is missing' on the batcher, or set batch_index back to 0"
 
 
@@ -48,7 +50,11 @@ class PromptBatch:
 
 
 class ClassPromptBatcher:
-    """SynthGrid Class-Prompt Batcher: one batch of the plan per prompt -> SYNTHGRID_BATCH."""
+    """SynthGrid Class-Prompt Batcher: one batch of the plan per prompt -> SYNTHGRID_BATCH.
+
+    Its outputs are lists, of one value each unless the plan has strengths: then a batch comes in
+    parts of one strength each, and ComfyUI runs the nodes after this one once for each part.
+    """
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -58,11 +64,13 @@ class ClassPromptBatcher:
         "saver's folder lacks an image. Every image has its own label, prompt and seed, which "
         "depend neither on the batch size nor on the number of images."
     )
-    RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
-    RETURN_NAMES = ("batch", "summary")
+    RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING", "FLOAT")
+    RETURN_NAMES = ("batch", "summary", "strength")
+    OUTPUT_IS_LIST = (True, True, True)
     OUTPUT_TOOLTIPS = (
         "Label, prompt and seed of every image of this batch.",
         "Which batch this is, in words.",
+        "With strengths: for BasicScheduler's denoise. Otherwise 1.",
     )
     FUNCTION = "select"
     SEARCH_ALIASES = [
@@ -112,6 +120,11 @@ class ClassPromptBatcher:
             "only missing images are made: set batch_index to 0 and queue again to finish an "
             "interrupted run. Images that a check has set aside are made with other seeds."
         )
+        strengths = (
+            "For images that start from real ones. Numbers such as '0.3, 0.5, 0.7' give every "
+            "image one of them, in equal shares: connect the strength output to BasicScheduler's "
+            "denoise. Each strength in a batch is sampled by itself. Leave this empty otherwise."
+        )
         templates = "From SynthGrid Prompt Templates."
         return {
             "required": {
@@ -127,6 +140,7 @@ class ClassPromptBatcher:
                 "only": ("STRING", {"default": "", "tooltip": only}),
                 "resume_folder": ("STRING", {"default": "", "tooltip": resume}),
                 "images_per_prompt": ("INT", per_prompt),
+                "strengths": ("STRING", {"default": "", "tooltip": strengths}),
             },
         }
 
@@ -136,14 +150,22 @@ class ClassPromptBatcher:
         return "" if resume_folder is not None and not resume_folder.strip() else float("nan")
 
     @classmethod
-    def VALIDATE_INPUTS(cls, resume_folder: str | None = "") -> bool | str:
-        """Refuses a folder outside the output folder before anything is sampled."""
+    def VALIDATE_INPUTS(
+        cls, resume_folder: str | None = "", strengths: str | None = ""
+    ) -> bool | str:
+        """Refuses a folder outside the output folder, and strengths that are none or that no node
+        takes, before anything is sampled."""
         try:
             if resume_folder and resume_folder.strip():
                 paths.folder_in_output(resume_folder)
         except LabelsetError as error:
             return f"resume_folder: {error}"
-        return True
+        try:
+            if strengths is not None:
+                parse_strengths(strengths)
+        except PlanError as error:
+            return str(error)
+        return queued.once("strengths", _strengths_problem)
 
     def select(
         self,
@@ -156,14 +178,24 @@ class ClassPromptBatcher:
         only: str = "",
         resume_folder: str = "",
         images_per_prompt: int = 1,
+        strengths: str = "",
     ) -> dict[str, Any]:
         """The batch; where there is nothing to make, a message, and later nodes are skipped.
+
+        The result is (batches, summaries, strengths), lists of a value for each strength.
 
         Raises:
             PlanError: the classes or templates make no plan. Outside ComfyUI, which alone can skip
                 nodes, also if nothing is left to make.
         """
-        plan = GenerationPlan(classes, templates, images_per_class, plan_seed, images_per_prompt)
+        plan = GenerationPlan(
+            classes,
+            templates,
+            images_per_class,
+            plan_seed,
+            images_per_prompt,
+            parse_strengths(strengths),
+        )
         count = plan.batch_count(batch_size)
         if batch_index >= count:
             text = _past_the_end(plan, batch_index, count, resume_folder)
@@ -177,10 +209,33 @@ class ClassPromptBatcher:
             if answer := _nothing(text):
                 return answer
             raise PlanError(f"{text}; nothing is left to make")
-        batch = PromptBatch(plan, missing, batch_index, count)
         existing = len(specs) - len(missing)
-        summary = batch.summary() + (f" ({existing} already exist)" if existing else "")
-        return {"ui": {"text": [summary]}, "result": (batch, summary)}
+        summary = PromptBatch(plan, missing, batch_index, count).summary()
+        summary += f" ({existing} already exist)" if existing else ""
+        parts = by_strength(missing)
+        batches = [PromptBatch(plan, rows, batch_index, count) for _, rows in parts]
+        numbers = [1.0 if strength is None else strength for strength, _ in parts]
+        return {"ui": {"text": [summary]}, "result": (batches, [summary] * len(parts), numbers)}
+
+
+def _strengths_problem() -> bool | str:
+    """Whether the queued graph's typed-in strengths and its links from their output agree."""
+    for node_id, inputs in queued.nodes(BATCHER).items():
+        text = inputs.get("strengths", "")
+        if not isinstance(text, str):
+            continue
+        is_taken = queued.is_taken(node_id, STRENGTH)
+        if text.strip() and not is_taken:
+            return (
+                "strengths are given, but no node takes the strength output; connect it to "
+                "BasicScheduler's denoise, or empty strengths"
+            )
+        if is_taken and not text.strip():
+            return (
+                "a node takes the strength output, but strengths is empty; write numbers such as "
+                "0.3, 0.5, 0.7"
+            )
+    return True
 
 
 def _past_the_end(plan: GenerationPlan, batch_index: int, count: int, resume_folder: str) -> str:
@@ -202,7 +257,9 @@ def _past_the_end(plan: GenerationPlan, batch_index: int, count: int, resume_fol
 def _nothing(text: str) -> dict[str, Any] | None:
     """A node result that shows a text and makes no batch; None if the host cannot skip nodes."""
     blocker = host.execution_blocker()
-    return None if blocker is None else {"ui": {"text": [text]}, "result": (blocker, text)}
+    if blocker is None:
+        return None
+    return {"ui": {"text": [text]}, "result": (blocker, [text], blocker)}
 
 
 def _missing(

@@ -16,6 +16,9 @@ A bank may give a class its own contexts, styles and definition (comfy_nodes.pro
 `images_per_prompt` K, K images in a row of a class share their prompt, so that a folder has groups
 of images with one caption.
 
+With `strengths`, image i of every class has the same one of them, so that neighbouring rows mostly
+share a sampler call. Each class uses all strengths about equally often.
+
 A row can be made again: attempt 0 is the row itself, and each further attempt has another seed and
 is otherwise the same. Standard library only.
 """
@@ -35,6 +38,7 @@ from .draws import draw, hash_integer
 from .errors import PlanError
 from .listing import listing, parse_lines
 from .prompt_bank import ClassBank
+from .strengths import check_strengths
 from .templates import (
     BANK_OF,
     DEFAULT_TEMPLATE,
@@ -81,7 +85,8 @@ class ImageSpec:
 
     `seed` is in [0, 2**53). `template`, `context` and `style` are the entries that the prompt was
     made from, as they were written; the last two are None where the prompt does not use them.
-    `attempt` counts how often the row was made before and rejected.
+    `attempt` counts how often the row was made before and rejected. `strength`, in (0, 1], is how
+    far the image may move away from the real one that it starts from; None if the plan has none.
     """
 
     index: int
@@ -93,6 +98,7 @@ class ImageSpec:
     context: str | None = None
     style: str | None = None
     attempt: int = 0
+    strength: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,9 @@ class GenerationPlan:
     """A pure function from (classes, templates, images per class, seed) to ImageSpec rows.
 
     Raises:
-        PlanError: no classes, a class given twice, a count below 1, a seed outside [0, 2**53), or a
-            template that uses {definition}, {context} or {style} where a class has none.
+        PlanError: no classes, a class given twice, a count below 1, a seed outside [0, 2**53), a
+            strength outside (0, 1] or given twice, or a template that uses {definition}, {context}
+            or {style} where a class has none.
     """
 
     classes: tuple[ClassEntry, ...]
@@ -109,6 +116,7 @@ class GenerationPlan:
     images_per_class: int = 30
     seed: int = 0
     images_per_prompt: int = 1
+    strengths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -124,6 +132,7 @@ class GenerationPlan:
             raise PlanError(
                 f"images per prompt is {self.images_per_prompt}; it must be 1 to {MOST_PER_PROMPT}"
             )
+        check_strengths(self.strengths)
         # Entries of other classes change no row: they must not change the plan's id.
         labels = {entry.name for entry in self.classes}
         object.__setattr__(self, "templates", self.templates.for_classes(labels))
@@ -203,7 +212,14 @@ class GenerationPlan:
             context=drawn.get("context"),
             style=drawn.get("style"),
             attempt=attempt,
+            strength=self._strength(position),
         )
+
+    def _strength(self, position: int) -> float | None:
+        """The same for all classes; an image of its own, not its prompt, has it."""
+        if not self.strengths:
+            return None
+        return draw(self.strengths, self.seed, "", "strength", position)
 
     def _seed(self, label: str, position: int) -> int:
         return hash_integer(self.seed, label, "seed", position) >> 11
@@ -250,6 +266,8 @@ class GenerationPlan:
             more["per_class"] = {name: own.to_dict() for name, own in texts.per_class}
         if self.images_per_prompt != 1:
             more["images_per_prompt"] = self.images_per_prompt
+        if self.strengths:
+            more["strengths"] = list(self.strengths)
         return more | {
             "classes": [
                 {"name": entry.name, "definition": entry.definition} for entry in self.classes
@@ -297,6 +315,7 @@ class GenerationPlan:
             images_per_class=values["images_per_class"],
             seed=values["seed"],
             images_per_prompt=values.get("images_per_prompt", 1),
+            strengths=tuple(map(float, values.get("strengths", ()))),
         )
 
 

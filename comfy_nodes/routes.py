@@ -23,6 +23,7 @@ from .nodes_prompts import (
     PromptTemplatesNode,
 )
 from .plan import MAX_SEED, MOST_PER_BATCH, MOST_PER_CLASS, MOST_PER_PROMPT, GenerationPlan
+from .strengths import parse_strengths
 from .subfolders import images_below
 
 PATH = "/synthgrid/preview"
@@ -81,7 +82,7 @@ def preview(asked: Any) -> dict[str, Any]:
                        optionally "templates_file", "contexts_file", "styles_file",
                        "wildcards", "wildcards_folder", "bank", "bank_file"},
          "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index",
-                     optionally "resume_folder", "images_per_prompt"},
+                     optionally "resume_folder", "images_per_prompt", "strengths"},
          "folder": optional}
 
     The answer has counts, and in "rows" the first rows of the next batch, none past the last batch.
@@ -223,6 +224,7 @@ def _plan(asked: Any) -> tuple[GenerationPlan, int, int]:
         _number(
             {"images_per_prompt": 1} | dict(batcher), "images_per_prompt", most=MOST_PER_PROMPT
         ),
+        parse_strengths(_text(batcher, "strengths", "")),
     )
     return (
         plan,

@@ -15,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from comfy_nodes.labelset import folder_names
 from comfy_nodes.plan import GenerationPlan
+from comfy_nodes.strengths import strengths_text
 
 from ..run.events import UP
 from ..run.runner import RunProgress
@@ -163,6 +164,7 @@ def plan_values(plan: GenerationPlan, batch_size: int, rows: range | None = None
         ],
         "images_per_class": plan.images_per_class,
         "images_per_prompt": plan.images_per_prompt,
+        **({"strengths": list(plan.strengths)} if plan.strengths else {}),
         "images": len(plan),
         "rows": [rows.start, rows.stop],
         "batch_size": batch_size,
@@ -170,6 +172,7 @@ def plan_values(plan: GenerationPlan, batch_size: int, rows: range | None = None
         "seed": plan.seed,
         "first_prompts": [
             {"index": row.index, "label": row.label, "prompt": row.prompt, "seed": row.seed}
+            | ({} if row.strength is None else {"strength": row.strength})
             for row in first
         ],
     }
@@ -189,6 +192,7 @@ def plan_table(plan: GenerationPlan, batch_size: int, rows: range | None = None)
         f"{len(plan.classes)} classes x {plan.images_per_class} images = {len(plan)} images, {part}"
         f"in {values['batches']} batch{'es' * (values['batches'] != 1)} of {batch_size} "
         f"(plan {plan.plan_id}, seed {plan.seed})",
+        *([f"each at one strength of {strengths_text(plan.strengths)}"] if plan.strengths else []),
         "",
         "first prompts:",
         *(f"  {row['index']}: {row['prompt']}" for row in values["first_prompts"]),

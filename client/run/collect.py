@@ -125,6 +125,7 @@ def check_record(record: ImageRecord, plan: GenerationPlan, *, attempt: int = 0)
         "template",
         "context",
         "style",
+        "strength",
     ):
         if getattr(record, name) != portable(getattr(row, name)):
             raise ServerRefused(

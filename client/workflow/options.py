@@ -20,13 +20,16 @@ from comfy_nodes.plan import (
     parse_lines,
 )
 from comfy_nodes.prompt_bank import PromptBank, bank_text
+from comfy_nodes.strengths import check_strengths, strengths_text
 from comfy_nodes.wildcards import read_wildcard, wildcards_text
 
 from ..errors import WorkflowError
 from .graph import Workflow
-from .roles import BANKS, CLASS_LIST, PLAN_NODES, SAVER, TEMPLATES
+from .roles import BANKS, BATCHER, CLASS_LIST, PLAN_NODES, REAL, SAVER, STRENGTH, TEMPLATES
 
 log = logging.getLogger(__name__)
+
+_OTHERWISE = ("classes", "wildcards", "bank", "strengths")  # options that are no input's value
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Options:
 
     Raises:
         WorkflowError: a value that no server accepts.
+        PlanError: strengths that make no plan.
     """
 
     classes: tuple[ClassEntry, ...] | None = None
@@ -54,6 +58,7 @@ class Options:
     sampler: str | None = None
     scheduler: str | None = None
     strength: float | None = None
+    strengths: tuple[float, ...] | None = None  # of one plan; instead of `strength`
     real_folder: str | None = None
     wildcards: Path | None = None  # a folder of text files
     bank: PromptBank | None = None
@@ -70,6 +75,7 @@ class Options:
                 f"strength is {self.strength}; "
                 "it must be above 0 (the real image) and at most 1 (nothing of it)"
             )
+        check_strengths(self.strengths or ())
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None and (value < 16 or value % 8):
@@ -122,12 +128,14 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
         changes[node_id, "path"] = ""
     for each in fields(options):
         value = getattr(options, each.name)
-        if value is not None and each.name not in ("classes", "wildcards", "bank"):
+        if value is not None and each.name not in _OTHERWISE:
             node_id, name = workflow.place(each.name)
             changes[node_id, name] = "\n".join(value) if isinstance(value, tuple) else value
             if each.name in BANKS and f"{name}_file" in workflow.graph[node_id]["inputs"]:
                 changes[node_id, f"{name}_file"] = ""
     patched = workflow.with_values(changes)
+    if options.strengths is not None:
+        patched = _with_strengths(patched, options.strengths)
     if options.bank is not None:
         patched = _with_bank(patched, options, options.bank)
     if options.wildcards is None:
@@ -144,6 +152,24 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
     return patched.with_values(
         {(workflow.only_id_of(TEMPLATES), "wildcards"): wildcards_text(texts.wildcards)}
     )
+
+
+def _with_strengths(workflow: Workflow, strengths: Sequence[float]) -> Workflow:
+    """The batcher has the strengths, and the scheduler takes them from it.
+
+    Raises:
+        WorkflowError: the images do not start from real ones, or no node takes a strength.
+    """
+    if not workflow.ids_of(REAL):
+        raise WorkflowError(
+            f"several strengths are for images that start from real ones, and {workflow.source} "
+            f"has no {REAL} node; start from workflows/api/sd15_from_real_images.json"
+        )
+    batcher = workflow.only_id_of(BATCHER)
+    changes: dict[tuple[str, str], Any] = {(batcher, "strengths"): strengths_text(strengths)}
+    if not workflow.takes(batcher, STRENGTH):
+        changes[workflow.place("strength")] = [batcher, STRENGTH]
+    return workflow.with_values(changes)
 
 
 def _with_bank(workflow: Workflow, options: Options, bank: PromptBank) -> Workflow:

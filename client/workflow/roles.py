@@ -8,6 +8,7 @@ BATCHER = "SynthGridClassPromptBatcher"
 SAVER = "SynthGridLabelledImageSaver"
 LATENT = "SynthGridBatchLatent"
 REAL = "SynthGridRealImageLatent"
+STRENGTH = 2  # the batcher's output of that name
 BANKS = ("templates", "contexts", "styles")
 PLAN_NODES = (CLASS_LIST, TEMPLATES, BATCHER)
 # option -> the (node class, input) pairs that can carry it

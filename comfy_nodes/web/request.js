@@ -31,6 +31,7 @@ const WIDGETS = {
     "batch_index",
     "resume_folder",
     "images_per_prompt",
+    "strengths",
   ],
 };
 const TITLES = {
