@@ -23,6 +23,18 @@ def call(name, **inputs):
 
 
 def batch(**changes):
+    """The node's answer; its result is (batch, summary, strength), without the lists."""
+    answer = parts(**changes)
+    return answer | {"result": tuple(_only_value(each) for each in answer["result"])}
+
+
+def _only_value(output):
+    if isinstance(output, list):
+        (output,) = output
+    return output
+
+
+def parts(**changes):
     inputs = dict(
         classes=CLASSES,
         templates=PromptTemplates(),
@@ -36,7 +48,7 @@ def batch(**changes):
 
 def test_the_batcher_says_which_batch_it_made():
     answer = batch(batch_index=1)
-    value, summary = answer["result"]
+    value, summary, _ = answer["result"]
     assert summary == "batch 2 of 2: bear x2, badger x1, bat x1"
     assert answer["ui"] == {"text": [summary]}
     assert [spec.index for spec in value.specs] == [8, 9, 10, 11]
@@ -83,7 +95,7 @@ def test_past_the_last_batch_nothing_is_said_about_images_that_nobody_has_looked
         "made; press 'Queue what is missing' on the batcher, or set batch_index back to 0"
     )
     assert answer["ui"] == {"text": [text]}
-    blocker, summary = answer["result"]
+    blocker, summary, _ = answer["result"]
     assert (type(blocker), blocker.message, summary) == (Blocker, None, text)
 
 
@@ -117,7 +129,7 @@ def test_resuming_skips_existing_images(output):
     assert [name[-10:-4] for name in names] == ["000008", "000009", "000010", "000011"]
     for path in output.glob("animals/*/*-000009.png"):
         path.unlink()
-    value, summary = batch(batch_index=1, resume_folder="animals")["result"]
+    value, summary, _ = batch(batch_index=1, resume_folder="animals")["result"]
     assert [spec.index for spec in value.specs] == [9]
     assert summary == "batch 2 of 2: badger x1 (3 already exist)"
     assert len(batch(batch_index=0, resume_folder=" animals ")["result"][0].specs) == 8
@@ -142,7 +154,7 @@ def test_inside_comfyui_an_existing_batch_is_reported_and_samples_nothing(output
 
 
 def test_skipped_and_new_images_make_one_complete_folder(output):
-    value, _ = batch(batch_index=0, resume_folder="animals")["result"]
+    value, *_ = batch(batch_index=0, resume_folder="animals")["result"]
     NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]().save(
         torch.rand(8, 8, 8, 3), value, "animals"
     )
@@ -172,12 +184,12 @@ def test_batch_index_counts_up_by_itself_and_the_plan_seed_stays():
 
 
 def test_only_makes_exactly_the_images_that_are_missing():
-    value, _ = batch(batch_index=1, only="11, 9")["result"]
+    value, *_ = batch(batch_index=1, only="11, 9")["result"]
     assert [spec.index for spec in value.specs] == [9, 11]
 
 
 def test_only_may_name_another_attempt_at_an_image():
-    value, _ = batch(batch_index=1, only="11@2, 9")["result"]
+    value, *_ = batch(batch_index=1, only="11@2, 9")["result"]
     assert value.specs == (value.plan.row(9), value.plan.row(11, attempt=2))
 
 
@@ -190,14 +202,14 @@ def test_an_image_that_was_set_aside_is_missing_and_gets_its_next_attempt(output
         for each in (records[9], records[10])
     ]
     set_aside(output / "animals", bad, scorer="a.csv")
-    value, _ = batch(batch_index=1, resume_folder="animals")["result"]
+    value, *_ = batch(batch_index=1, resume_folder="animals")["result"]
     assert value.specs == (plan.row(9, attempt=1), plan.row(10, attempt=1))
-    value, _ = batch(batch_index=1, resume_folder="animals", only="9@4,10")["result"]
+    value, *_ = batch(batch_index=1, resume_folder="animals", only="9@4,10")["result"]
     assert value.specs == (plan.row(9, attempt=4), plan.row(10, attempt=1))
     (output / "all").mkdir()
     for name in ("animals", "animals.quarantine"):
         (output / name).rename(output / "all" / name)
-    value, _ = batch(batch_index=1, resume_folder="all")["result"]
+    value, *_ = batch(batch_index=1, resume_folder="all")["result"]
     assert value.specs == (plan.row(9, attempt=1), plan.row(10, attempt=1))
 
 
