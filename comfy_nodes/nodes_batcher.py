@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from . import host, paths, queued
@@ -21,7 +23,7 @@ from .plan import (
     PromptTemplates,
 )
 from .realimages import SourceImage
-from .strengths import by_strength, parse_strengths
+from .strengths import parse_strengths
 from .subfolders import images_below, rejected_below
 
 STRENGTH = 2  # the output
@@ -212,10 +214,24 @@ class ClassPromptBatcher:
         existing = len(specs) - len(missing)
         summary = PromptBatch(plan, missing, batch_index, count).summary()
         summary += f" ({existing} already exist)" if existing else ""
-        parts = by_strength(missing)
+        parts = _by_strength(missing)
         batches = [PromptBatch(plan, rows, batch_index, count) for _, rows in parts]
         numbers = [1.0 if strength is None else strength for strength, _ in parts]
         return {"ui": {"text": [summary]}, "result": (batches, [summary] * len(parts), numbers)}
+
+
+def _by_strength(
+    specs: Iterable[ImageSpec],
+) -> list[tuple[float | None, tuple[ImageSpec, ...]]]:
+    """(strength, its rows in order), lowest first; one entry of None if the plan has none."""
+
+    def of(spec: ImageSpec) -> float:
+        return -1.0 if spec.strength is None else spec.strength
+
+    return [
+        (None if strength < 0 else strength, tuple(rows))
+        for strength, rows in groupby(sorted(specs, key=of), key=of)
+    ]
 
 
 def _strengths_problem() -> bool | str:

@@ -11,13 +11,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING
 
 from .errors import PlanError
-
-if TYPE_CHECKING:
-    from .plan import ImageSpec
 
 MOST_STRENGTHS = 100
 
@@ -57,15 +52,3 @@ def check_strengths(strengths: Sequence[float]) -> None:
 def strengths_text(strengths: Iterable[float]) -> str:
     """The text that `parse_strengths` reads: "0.3, 0.5, 0.7"."""
     return ", ".join(map(repr, strengths))
-
-
-def by_strength(specs: Iterable[ImageSpec]) -> list[tuple[float | None, tuple[ImageSpec, ...]]]:
-    """(strength, its rows in order), lowest first; one entry of None if the plan has none."""
-
-    def of(spec: ImageSpec) -> float:
-        return -1.0 if spec.strength is None else spec.strength
-
-    return [
-        (None if strength < 0 else strength, tuple(rows))
-        for strength, rows in groupby(sorted(specs, key=of), key=of)
-    ]

@@ -15,7 +15,7 @@ from comfy_nodes.labelset import ImageRecord, encode_image, read_record
 from comfy_nodes.labelset.parameters import parameters_text
 from comfy_nodes.nodes_batcher import ClassPromptBatcher
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
-from comfy_nodes.strengths import by_strength, parse_strengths, strengths_text
+from comfy_nodes.strengths import parse_strengths, strengths_text
 
 STRENGTHS = (0.3, 0.5, 0.7)
 CLASSES = tuple(map(ClassEntry, ("bat", "cat", "dog")))
@@ -113,7 +113,6 @@ def test_without_strengths_a_batch_is_one_part_and_the_output_1():
     (batch,), _, strengths = select("")["result"]
     assert batch.specs == PLAIN.batch(0, 12)
     assert strengths == [1.0]
-    assert by_strength(PLAIN.batch(0, 4)) == [(None, PLAIN.batch(0, 4))]
 
 
 def validated(strengths, denoise):
