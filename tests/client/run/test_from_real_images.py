@@ -4,6 +4,7 @@ Covers: client.workflow.options, client.run.runner.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,7 @@ def test_a_run_at_several_strengths_on_the_embedded_engine(tmp_path, capsys):
     (tmp_path / "out" / records[0].file_name).unlink()
     assert main(command) == 0, "a missing image is made again, alone"
     made = scanned_records(tmp_path / "out")[records[0].key]
-    assert made == records[0]
+    # The file also holds the graph, which now names the one row.
+    assert replace(made, sha256="") == replace(records[0], sha256="")
     capsys.readouterr()
     assert main(["verify", str(tmp_path / "out")]) == 0, capsys.readouterr().out
