@@ -127,20 +127,24 @@ def plan_of(
     images_per_class: int,
     seed: int,
     images_per_prompt: int,
+    strengths: tuple[float, ...] = (),
 ) -> AnyPlan:
     """The plan of what feeds a batcher; with captions, `images_per_class` is not used.
 
     Raises:
-        PlanError: as the plan does, or captions without their own prompts, or the reverse.
+        PlanError: as the plan does, captions without their own prompts, or the reverse, or captions
+            with strengths.
     """
     if isinstance(classes, Captions) and isinstance(templates, CaptionPrompts):
+        if strengths:
+            raise PlanError("captions take no strengths: set the scheduler's denoise to one number")
         return CaptionPlan(classes, templates.negative_prompt, images_per_prompt, seed)
     if isinstance(classes, Captions) or isinstance(templates, CaptionPrompts):
         raise PlanError(
             "captions are prompts already, and take no templates: connect both outputs of "
             "SynthGrid Captions to the batcher, or neither"
         )
-    return GenerationPlan(classes, templates, images_per_class, seed, images_per_prompt)
+    return GenerationPlan(classes, templates, images_per_class, seed, images_per_prompt, strengths)
 
 
 def is_caption_plan(values: Mapping[str, Any]) -> bool:

@@ -7,9 +7,9 @@
      '{"SynthGridLabelledImageSaver": {"format": "PNG", "images": "@11.0", "quality": 95}}']
 
 Each entry is JSON of one node and its inputs; the entries that a node needs come before it. "@1.0"
-is output 0 of entry 1. "@record" is what the record itself says: label, prompt, negative prompt and
-seed. A typed-in text that begins with "@" gets another "@" in front. Entries are texts, because
-readers of tables need one type per column. Standard library only.
+is output 0 of entry 1. "@record" is what the record itself says: label, prompt, negative prompt,
+seed and strength. A typed-in text that begins with "@" gets another "@" in front. Entries are
+texts, because readers of tables need one type per column. Standard library only.
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ import json
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def hash_integer(*parts: str | int) -> int:
@@ -22,7 +25,7 @@ def hash_integer(*parts: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big")
 
 
-def draw(bank: Sequence[str], seed: int, label: str, kind: str, position: int) -> str:
+def draw(bank: Sequence[T], seed: int, label: str, kind: str, position: int) -> T:
     """The entry of `bank` for a class's image number `position`, counted from 0.
 
     The bank is used up before any entry comes again, each time in a new shuffled order. So over any

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
-from . import host, paths
+from . import host, paths, queued
 from .attempts import parse_rows
 from .caption_plan import AnyPlan, CaptionPlan, CaptionPrompts, plan_of
 from .captions import Captions
@@ -24,11 +25,13 @@ from .plan import (
     PromptTemplates,
 )
 from .realimages import SourceImage
+from .strengths import parse_strengths
 from .subfolders import images_below, rejected_below
 
 TRY_ONE = "try_one_of_each"
 SAVER = "SynthGridLabelledImageSaver"
 REAL_LATENT = "SynthGridRealImageLatent"  # passes the batch on
+STRENGTH = 2  # the output
 _TRIED = (
     "one image of each class, {}; if you like them, turn "
     f"{TRY_ONE} off and press 'Queue what is missing' for the rest"
@@ -60,7 +63,11 @@ class PromptBatch:
 
 
 class ClassPromptBatcher:
-    """SynthGrid Class-Prompt Batcher: one batch of the plan per prompt -> SYNTHGRID_BATCH."""
+    """SynthGrid Class-Prompt Batcher: one batch of the plan per prompt -> SYNTHGRID_BATCH.
+
+    Its outputs are lists, of one value each unless the plan has strengths: then a batch comes in
+    parts of one strength each, and ComfyUI runs the nodes after this one once for each part.
+    """
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -71,11 +78,13 @@ class ClassPromptBatcher:
         "saver's folder lacks an image. Every image has its own label, prompt and seed, which "
         "depend neither on the batch size nor on the number of images."
     )
-    RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING")
-    RETURN_NAMES = ("batch", "summary")
+    RETURN_TYPES = ("SYNTHGRID_BATCH", "STRING", "FLOAT")
+    RETURN_NAMES = ("batch", "summary", "strength")
+    OUTPUT_IS_LIST = (True, True, True)
     OUTPUT_TOOLTIPS = (
         "Label, prompt and seed of every image of this batch.",
         "Which batch this is, in words.",
+        "With strengths: for BasicScheduler's denoise. Otherwise 1.",
     )
     FUNCTION = "select"
     SEARCH_ALIASES = [
@@ -133,6 +142,11 @@ class ClassPromptBatcher:
             "first of the plan, and 'Queue what is missing' does not make them again. With "
             "captions: one image of each. The SynthGrid client always makes all images."
         )
+        strengths = (
+            "For images that start from real ones. Numbers such as '0.3, 0.5, 0.7' give every "
+            "image one of them, in equal shares: connect the strength output to BasicScheduler's "
+            "denoise. Each strength in a batch is sampled by itself. Leave this empty otherwise."
+        )
         templates = "From SynthGrid Prompt Templates or Captions."
         return {
             "required": {
@@ -152,6 +166,7 @@ class ClassPromptBatcher:
                 "resume_folder": ("STRING", {"default": "", "tooltip": resume}),
                 "images_per_prompt": ("INT", per_prompt),
                 TRY_ONE: ("BOOLEAN", {"default": False, "tooltip": try_one}),
+                "strengths": ("STRING", {"default": "", "tooltip": strengths}),
             },
             "hidden": {"prompt": "PROMPT", "unique_id": "UNIQUE_ID"},
         }
@@ -165,14 +180,22 @@ class ClassPromptBatcher:
         return "" if is_free and try_one_of_each is False else float("nan")
 
     @classmethod
-    def VALIDATE_INPUTS(cls, resume_folder: str | None = "") -> bool | str:
-        """Refuses a folder outside the output folder before anything is sampled."""
+    def VALIDATE_INPUTS(
+        cls, resume_folder: str | None = "", strengths: str | None = ""
+    ) -> bool | str:
+        """Refuses a folder outside the output folder, and strengths that are none or that no node
+        takes, before anything is sampled."""
         try:
             if resume_folder and resume_folder.strip():
                 paths.folder_in_output(resume_folder)
         except LabelsetError as error:
             return f"resume_folder: {error}"
-        return True
+        try:
+            if strengths is not None:
+                parse_strengths(strengths)
+        except PlanError as error:
+            return str(error)
+        return queued.once("strengths", _strengths_problem)
 
     def select(
         self,
@@ -186,16 +209,26 @@ class ClassPromptBatcher:
         resume_folder: str = "",
         images_per_prompt: int = 1,
         try_one_of_each: bool = False,
+        strengths: str = "",
         prompt: Graph | None = None,
         unique_id: str | None = None,
     ) -> dict[str, Any]:
         """The batch; where there is nothing to make, a message, and later nodes are skipped.
 
+        The result is (batches, summaries, strengths), lists of a value for each strength.
+
         Raises:
             PlanError: the classes or templates make no plan. Outside ComfyUI, which alone can skip
                 nodes, also if nothing is left to make.
         """
-        plan = plan_of(classes, templates, images_per_class, plan_seed, images_per_prompt)
+        plan = plan_of(
+            classes,
+            templates,
+            images_per_class,
+            plan_seed,
+            images_per_prompt,
+            parse_strengths(strengths),
+        )
         asked, count = plan, plan.batch_count(batch_size)
         if try_one_of_each:  # again and again, since the classes or templates may have changed
             asked = one_of_each(plan)
@@ -216,10 +249,47 @@ class ClassPromptBatcher:
             if answer := _nothing(text):
                 return answer
             raise PlanError(f"{text}; nothing is left to make")
-        batch = PromptBatch(plan, missing, batch_index, count, is_try=try_one_of_each)
         existing = len(specs) - len(missing)
-        summary = batch.summary() + (f" ({existing} already exist)" if existing else "")
-        return {"ui": {"text": [summary]}, "result": (batch, summary)}
+        whole = PromptBatch(plan, missing, batch_index, count, is_try=try_one_of_each)
+        summary = whole.summary() + (f" ({existing} already exist)" if existing else "")
+        parts = _by_strength(missing)
+        batches = [replace(whole, specs=rows) for _, rows in parts]
+        numbers = [1.0 if strength is None else strength for strength, _ in parts]
+        return {"ui": {"text": [summary]}, "result": (batches, [summary] * len(parts), numbers)}
+
+
+def _by_strength(
+    specs: Iterable[ImageSpec],
+) -> list[tuple[float | None, tuple[ImageSpec, ...]]]:
+    """(strength, its rows in order), lowest first; one entry of None if the plan has none."""
+
+    def of(spec: ImageSpec) -> float:
+        return -1.0 if spec.strength is None else spec.strength
+
+    return [
+        (None if strength < 0 else strength, tuple(rows))
+        for strength, rows in groupby(sorted(specs, key=of), key=of)
+    ]
+
+
+def _strengths_problem() -> bool | str:
+    """Whether the queued graph's typed-in strengths and its links from their output agree."""
+    for node_id, inputs in queued.nodes(BATCHER).items():
+        text = inputs.get("strengths", "")
+        if not isinstance(text, str):
+            continue
+        is_taken = queued.is_taken(node_id, STRENGTH)
+        if text.strip() and not is_taken:
+            return (
+                "strengths are given, but no node takes the strength output; connect it to "
+                "BasicScheduler's denoise, or empty strengths"
+            )
+        if is_taken and not text.strip():
+            return (
+                "a node takes the strength output, but strengths is empty; write numbers such as "
+                "0.3, 0.5, 0.7"
+            )
+    return True
 
 
 def one_of_each(plan: AnyPlan) -> AnyPlan:
@@ -279,7 +349,9 @@ def _past_the_end(plan: AnyPlan, batch_index: int, count: int, resume_folder: st
 def _nothing(text: str) -> dict[str, Any] | None:
     """A node result that shows a text and makes no batch; None if the host cannot skip nodes."""
     blocker = host.execution_blocker()
-    return None if blocker is None else {"ui": {"text": [text]}, "result": (blocker, text)}
+    if blocker is None:
+        return None
+    return {"ui": {"text": [text]}, "result": (blocker, [text], blocker)}
 
 
 def _missing(plan: AnyPlan, specs: tuple[ImageSpec, ...], folder: str) -> tuple[ImageSpec, ...]:

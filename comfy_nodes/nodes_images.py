@@ -324,6 +324,7 @@ def _record(spec: ImageSpec, plan_id: str, settings: Mapping[str, Any], suffix: 
         style=spec.style,
         settings=dict(settings),
         attempt=spec.attempt,
+        strength=spec.strength,
     )
 
 

@@ -16,6 +16,9 @@ A bank may give a class its own contexts, styles and definition (comfy_nodes.pro
 `images_per_prompt` K, K images in a row of a class share their prompt, so that a folder has groups
 of images with one caption.
 
+With `strengths`, image i of every class has the same one of them, so that neighbouring rows mostly
+share a sampler call. Each class uses all strengths about equally often.
+
 A row can be made again: attempt 0 is the row itself, and each further attempt has another seed and
 is otherwise the same. Standard library only.
 """
@@ -43,6 +46,7 @@ from .rows import (
     Rows,
     refuse_numbers,
 )
+from .strengths import check_strengths
 from .templates import (
     BANK_OF,
     DEFAULT_TEMPLATE,
@@ -86,8 +90,9 @@ class GenerationPlan(Rows):
     """A pure function from (classes, templates, images per class, seed) to ImageSpec rows.
 
     Raises:
-        PlanError: no classes, a class given twice, a count below 1, a seed outside [0, 2**53), or a
-            template that uses {definition}, {context} or {style} where a class has none.
+        PlanError: no classes, a class given twice, a count below 1, a seed outside [0, 2**53), a
+            strength outside (0, 1] or given twice, or a template that uses {definition}, {context}
+            or {style} where a class has none.
     """
 
     length_key: ClassVar[str] = "images_per_class"
@@ -97,6 +102,7 @@ class GenerationPlan(Rows):
     images_per_class: int = 30
     seed: int = 0
     images_per_prompt: int = 1
+    strengths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -107,6 +113,7 @@ class GenerationPlan(Rows):
                 f"images per class is {self.images_per_class}; it must be 1 to {MOST_PER_CLASS}"
             )
         refuse_numbers(self.seed, self.images_per_prompt)
+        check_strengths(self.strengths)
         # Entries of other classes change no row: they must not change the plan's id.
         labels = {entry.name for entry in self.classes}
         object.__setattr__(self, "templates", self.templates.for_classes(labels))
@@ -193,7 +200,14 @@ class GenerationPlan(Rows):
             context=drawn.get("context"),
             style=drawn.get("style"),
             attempt=attempt,
+            strength=self._strength(position),
         )
+
+    def _strength(self, position: int) -> float | None:
+        """The same for all classes; an image of its own, not its prompt, has it."""
+        if not self.strengths:
+            return None
+        return draw(self.strengths, self.seed, "", "strength", position)
 
     def _seed(self, label: str, position: int) -> int:
         return hash_integer(self.seed, label, "seed", position) >> 11
@@ -219,6 +233,8 @@ class GenerationPlan(Rows):
             more["per_class"] = {name: own.to_dict() for name, own in texts.per_class}
         if self.images_per_prompt != 1:
             more["images_per_prompt"] = self.images_per_prompt
+        if self.strengths:
+            more["strengths"] = list(self.strengths)
         return more | {
             "classes": [
                 {"name": entry.name, "definition": entry.definition} for entry in self.classes
@@ -266,6 +282,7 @@ class GenerationPlan(Rows):
             images_per_class=values["images_per_class"],
             seed=values["seed"],
             images_per_prompt=values.get("images_per_prompt", 1),
+            strengths=tuple(map(float, values.get("strengths", ()))),
         )
 
 

@@ -78,6 +78,16 @@ def node_before(inputs: Inputs, name: str) -> str:
     return str(link[0]) if is_link(link) else ""
 
 
+def is_taken(node_id: str, output: int) -> bool:
+    """Whether an input of some node is linked to this output of a node."""
+    return any(
+        is_link(value) and str(value[0]) == node_id and value[1] == output
+        for by_id in _current().inputs.values()
+        for inputs in by_id.values()
+        for value in inputs.values()
+    )
+
+
 def typed(inputs: Inputs, *names: str, optional: tuple[str, ...] = ()) -> dict[str, str]:
     """Name -> text of these inputs, and of those `optional` ones that are there.
 

@@ -36,6 +36,7 @@ from .plan import (
     GenerationPlan,
     PromptTemplates,
 )
+from .strengths import parse_strengths
 from .subfolders import images_below
 
 PATH = "/synthgrid/preview"
@@ -116,7 +117,8 @@ def preview(asked: Any) -> dict[str, Any]:
                        optionally "templates_file", "contexts_file", "styles_file",
                        "wildcards", "wildcards_folder", "bank", "bank_file"},
          "batcher": {"images_per_class", "batch_size", "plan_seed", "batch_index",
-                     optionally "resume_folder", "images_per_prompt", "try_one_of_each"},
+                     optionally "resume_folder", "images_per_prompt", "try_one_of_each",
+                     "strengths"},
          "folder": optional}
 
     or, in place of classes and templates, {"captions": {"captions", "path", "label",
@@ -276,6 +278,7 @@ def _whole_plan(asked: Any) -> tuple[AnyPlan, int, int]:
         _number(
             {"images_per_prompt": 1} | dict(batcher), "images_per_prompt", most=MOST_PER_PROMPT
         ),
+        parse_strengths(text_of(batcher, "strengths", "")),
     )
     return (
         plan,

@@ -24,7 +24,8 @@ class ImageSpec:
     `seed` is in [0, 2**53). `template`, `context` and `style` are the entries that the prompt was
     made from, as they were written; the last two are None where the prompt does not use them. A
     prompt that is a caption has no template: "". `attempt` counts how often the row was made
-    before and rejected.
+    before and rejected. `strength`, in (0, 1], is how far the image may move away from the real one
+    that it starts from; None if the plan has none.
     """
 
     index: int
@@ -36,6 +37,7 @@ class ImageSpec:
     context: str | None = None
     style: str | None = None
     attempt: int = 0
+    strength: float | None = None
 
 
 class Rows(ABC):
@@ -57,6 +59,11 @@ class Rows(ABC):
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
         """Every label, once, in order."""
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Of which every row has one, each in (0, 1]; none where a plan has no strengths."""
+        return ()
 
     @abstractmethod
     def __len__(self) -> int: ...

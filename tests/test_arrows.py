@@ -32,6 +32,7 @@ CORE = (
     "comfy_nodes.alternatives",
     "comfy_nodes.banks",
     "comfy_nodes.prompt_bank",
+    "comfy_nodes.strengths",
     "comfy_nodes.bank_answers",
     "comfy_nodes.phrases",
     "comfy_nodes.listing",

@@ -15,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from comfy_nodes.caption_plan import AnyPlan, CaptionPlan
 from comfy_nodes.labelset import folder_names
+from comfy_nodes.strengths import strengths_text
 
 from ..run.events import UP
 from ..run.runner import RunProgress
@@ -160,6 +161,7 @@ def plan_values(plan: AnyPlan, batch_size: int, rows: range | None = None) -> di
             for place, label in enumerate(plan.labels)
         ],
         **_amounts(plan),
+        **({"strengths": list(plan.strengths)} if plan.strengths else {}),
         "images": len(plan),
         "rows": [rows.start, rows.stop],
         "batch_size": batch_size,
@@ -167,6 +169,7 @@ def plan_values(plan: AnyPlan, batch_size: int, rows: range | None = None) -> di
         "seed": plan.seed,
         "first_prompts": [
             {"index": row.index, "label": row.label, "prompt": row.prompt, "seed": row.seed}
+            | ({} if row.strength is None else {"strength": row.strength})
             for row in first
         ],
     }
@@ -208,6 +211,7 @@ def plan_table(plan: AnyPlan, batch_size: int, rows: range | None = None) -> str
         f"{_product(plan)} = {len(plan)} images, {part}"
         f"in {values['batches']} batch{'es' * (values['batches'] != 1)} of {batch_size} "
         f"(plan {plan.plan_id}, seed {plan.seed})",
+        *([f"each at one strength of {strengths_text(plan.strengths)}"] if plan.strengths else []),
         "",
         "first prompts:",
         *(f"  {row['index']}: {row['prompt']}" for row in values["first_prompts"]),

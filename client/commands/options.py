@@ -15,6 +15,7 @@ from comfy_nodes.captions import DEFAULT_LABEL, Captions, read_captions
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import parse_lines, read_classes
 from comfy_nodes.prompt_bank import read_prompt_bank
+from comfy_nodes.strengths import parse_strengths
 
 from ..errors import AccessError, ClientError, ServerError, WorkflowError
 from ..workflow.graph import Workflow
@@ -123,6 +124,12 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--negative", metavar="TEXT", help="negative prompt")
     group.add_argument(
+        "--strength",
+        metavar="X[,X...]",
+        help="with real images: how far to depart from them, above 0 up to 1; of several, such as "
+        "0.3,0.5,0.7, every image has one, which its record holds",
+    )
+    group.add_argument(
         "--plan-seed", type=int, metavar="N", help="number from which all image seeds derive"
     )
 
@@ -139,12 +146,6 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--sampler", metavar="NAME")
     group.add_argument("--scheduler", metavar="NAME")
-    group.add_argument(
-        "--strength",
-        type=float,
-        metavar="X",
-        help="with real images: how far to depart from them, above 0 up to 1",
-    )
     group.add_argument(
         "--real-folder",
         metavar="NAME",
@@ -509,8 +510,9 @@ def options_of(args: argparse.Namespace) -> Options:
         height=height,
         **{
             name: getattr(args, name, None)
-            for name in ("steps", "cfg", "sampler", "scheduler", "strength", "real_folder")
+            for name in ("steps", "cfg", "sampler", "scheduler", "real_folder")
         },
+        **_strength_of(getattr(args, "strength", None)),
     )
 
 
@@ -530,6 +532,20 @@ def _is_embedded(args: argparse.Namespace) -> bool:
     given = getattr(args, "server", None) or []
     servers = [given] if isinstance(given, str) else given
     return bool(servers) and all(each.partition(":")[0] == "embedded" for each in servers)
+
+
+def _strength_of(text: str | float | None) -> dict[str, Any]:
+    """One strength is a setting of the workflow, several are part of the plan.
+
+    Raises:
+        PlanError: something else than numbers above 0 up to 1, or one given twice.
+    """
+    if text is None:
+        return {}
+    found = parse_strengths(str(text))
+    if not found:
+        raise PlanError("--strength has no number; write --strength 0.5 or 0.3,0.5,0.7")
+    return {"strengths": found} if len(found) > 1 else {"strength": found[0]}
 
 
 def _lines(path: Path | None) -> tuple[str, ...] | None:

@@ -108,4 +108,5 @@ def _plan_of(options: Options) -> AnyPlan:
         options.images_per_class or DEFAULT_PER_CLASS,
         options.plan_seed or 0,
         options.images_per_prompt or 1,
+        options.strengths or (),
     )

@@ -32,8 +32,9 @@ def _shown(value: Any) -> str:
     return shortened("nothing" if value is None else str(value))
 
 
-# Only in plans that have alternatives or wildcards, own entries of classes, or shared prompts.
-_LATER = ("syntax", "wildcards", "per_class", "images_per_prompt")
+# Only in plans that have alternatives or wildcards, own entries of classes, shared prompts, or
+# several strengths.
+_LATER = ("syntax", "wildcards", "per_class", "images_per_prompt", "strengths")
 
 
 def plan_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -21,7 +21,9 @@ from comfy_nodes.plan import MOST_ATTEMPTS
 
 from .report import Problem
 
-_ROW_FIELDS = ("label", "prompt", "negative_prompt", "seed", "template", "context", "style")
+_ROW_FIELDS = (
+    *("label", "prompt", "negative_prompt", "seed", "template", "context", "style", "strength"),
+)
 
 
 @dataclass(frozen=True)

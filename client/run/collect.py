@@ -125,6 +125,7 @@ def check_record(record: ImageRecord, plan: AnyPlan, *, attempt: int = 0) -> Non
         "template",
         "context",
         "style",
+        "strength",
     ):
         if getattr(record, name) != portable(getattr(row, name)):
             raise ServerRefused(

@@ -31,6 +31,7 @@ from comfy_nodes.plan import (
     parse_lines,
 )
 from comfy_nodes.prompt_bank import PromptBank, bank_from_json
+from comfy_nodes.strengths import parse_strengths
 from comfy_nodes.wildcards import parse_wildcards
 
 from ..errors import WorkflowError
@@ -200,6 +201,14 @@ class Workflow:
     def _listed(self, places: Sequence[tuple[str, str]]) -> str:
         return ", ".join(self.name_of(node_id) for node_id, _ in places)
 
+    def takes(self, node_id: str, output: int) -> bool:
+        """Whether an input of some node is linked to this output."""
+        return any(
+            is_link(value) and tuple(value) == (node_id, output)
+            for node in self.graph.values()
+            for value in node["inputs"].values()
+        )
+
     def with_values(self, changes: Mapping[tuple[str, str], Any]) -> Workflow:
         """A copy in which the inputs (node id, name) have these values."""
         graph: dict[str, Any] = copy.deepcopy(dict(self.graph))
@@ -275,6 +284,7 @@ class Workflow:
                 images_per_class=self.number(batcher, "images_per_class", 30),
                 seed=self.number(batcher, "plan_seed", 0),
                 images_per_prompt=self.number(batcher, "images_per_prompt", 1),
+                strengths=parse_strengths(str(self.value(batcher, "strengths", ""))),
             )
         except PlanError as error:
             raise PlanError(f"{self.source}: {error}") from error
@@ -383,6 +393,7 @@ def flag(option: str) -> str:
         "templates": "template",
         "images_per_class": "per-class",
         "images_per_prompt": "per-prompt",
+        "strengths": "strength",
     }
     return names.get(option, option.replace("_", "-"))
 

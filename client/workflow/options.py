@@ -21,14 +21,18 @@ from comfy_nodes.plan import (
     parse_lines,
 )
 from comfy_nodes.prompt_bank import PromptBank, bank_text
+from comfy_nodes.strengths import check_strengths, strengths_text
 from comfy_nodes.wildcards import read_wildcard, wildcards_text
 
 from ..errors import WorkflowError
 from .captions import with_captions
 from .graph import Workflow, flag
-from .roles import BANKS, CLASS_LIST, TEMPLATES
+from .roles import BANKS, BATCHER, CLASS_LIST, REAL, STRENGTH, TEMPLATES
 
 log = logging.getLogger(__name__)
+
+# Options that are no input's value.
+_OTHERWISE = ("classes", "wildcards", "bank", "captions", "strengths")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Options:
 
     Raises:
         WorkflowError: a value that no server accepts.
+        PlanError: strengths that make no plan.
     """
 
     classes: tuple[ClassEntry, ...] | None = None
@@ -56,6 +61,7 @@ class Options:
     sampler: str | None = None
     scheduler: str | None = None
     strength: float | None = None
+    strengths: tuple[float, ...] | None = None  # of one plan; instead of `strength`
     real_folder: str | None = None
     wildcards: Path | None = None  # a folder of text files
     bank: PromptBank | None = None
@@ -74,6 +80,7 @@ class Options:
                 f"strength is {self.strength}; "
                 "it must be above 0 (the real image) and at most 1 (nothing of it)"
             )
+        check_strengths(self.strengths or ())
         for name in ("width", "height"):
             value = getattr(self, name)
             if value is not None and (value < 16 or value % 8):
@@ -107,6 +114,7 @@ BESIDE_CLASSES = (
     "wildcards",
     "bank",
     "images_per_class",
+    "strengths",
 )
 
 
@@ -150,12 +158,14 @@ def patch(workflow: Workflow, options: Options) -> Workflow:
         changes[node_id, "path"] = ""
     for each in fields(options):
         value = getattr(options, each.name)
-        if value is not None and each.name not in ("classes", "wildcards", "bank", "captions"):
+        if value is not None and each.name not in _OTHERWISE:
             node_id, name = workflow.place(each.name)
             changes[node_id, name] = "\n".join(value) if isinstance(value, tuple) else value
             if each.name in BANKS and f"{name}_file" in workflow.graph[node_id]["inputs"]:
                 changes[node_id, f"{name}_file"] = ""
     patched = workflow.with_values(changes)
+    if options.strengths is not None:
+        patched = _with_strengths(patched, options.strengths)
     if options.bank is not None:
         patched = _with_bank(patched, options, options.bank)
     if options.wildcards is None:
@@ -181,6 +191,24 @@ def _refuse_for_captions(workflow: Workflow, options: Options) -> None:
             f"{workflow.source} makes images of captions, which take no --{flag(given[0])}; "
             "leave that out, or give a workflow with SynthGrid Class List"
         )
+
+
+def _with_strengths(workflow: Workflow, strengths: Sequence[float]) -> Workflow:
+    """The batcher has the strengths, and the scheduler takes them from it.
+
+    Raises:
+        WorkflowError: the images do not start from real ones, or no node takes a strength.
+    """
+    if not workflow.ids_of(REAL):
+        raise WorkflowError(
+            f"several strengths are for images that start from real ones, and {workflow.source} "
+            f"has no {REAL} node; start from workflows/api/sd15_from_real_images.json"
+        )
+    batcher = workflow.only_id_of(BATCHER)
+    changes: dict[tuple[str, str], Any] = {(batcher, "strengths"): strengths_text(strengths)}
+    if not workflow.takes(batcher, STRENGTH):
+        changes[workflow.place("strength")] = [batcher, STRENGTH]
+    return workflow.with_values(changes)
 
 
 def _with_bank(workflow: Workflow, options: Options, bank: PromptBank) -> Workflow:

@@ -9,6 +9,7 @@ BATCHER = "SynthGridClassPromptBatcher"
 SAVER = "SynthGridLabelledImageSaver"
 LATENT = "SynthGridBatchLatent"
 REAL = "SynthGridRealImageLatent"
+STRENGTH = 2  # the batcher's output of that name
 BANKS = ("templates", "contexts", "styles")
 # What decides the rows, not how they are made; captions take the place of the first two.
 PLAN_NODES = (CLASS_LIST, TEMPLATES, CAPTIONS, BATCHER)

@@ -25,7 +25,8 @@ def parameters_text(record: ImageRecord) -> str:
     """
     settings = record.settings
     has_size = {"width", "height"} <= settings.keys()
-    denoise = settings.get("hires_denoise", settings.get("denoise"))
+    denoise = settings.get("denoise") if record.strength is None else record.strength
+    denoise = settings.get("hires_denoise", denoise)
     clip_skip = settings.get("clip_skip")
     values = {
         "Steps": settings.get("steps"),

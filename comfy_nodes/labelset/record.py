@@ -26,6 +26,8 @@ class ImageRecord:
     contain its own hash. `source_image` is the real image that this one started from, relative to
     the folder of real images, and `source_sha256` its hash; both are None if it started from noise.
     `attempt` counts how often the row was made before and rejected; at 0 it is not written down.
+    `strength`, in (0, 1], is how far the image was let move away from its `source_image`, in plans
+    that have several strengths; elsewhere it is None and not written down.
     `settings` are the generator's: single values (checkpoint, sampler, steps, cfg, width, height,
     ...), and in newer folders `files`, the model files with their hashes, and `chain`, every node
     between them and the image, as comfy_nodes.chain describes it.
@@ -46,6 +48,7 @@ class ImageRecord:
     settings: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     attempt: int = 0
+    strength: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as an object that any JSON reader takes; see `portable`."""
@@ -53,9 +56,11 @@ class ImageRecord:
         return values
 
     def _written(self) -> dict[str, Any]:
-        if self.attempt:
-            return vars(self)
-        return {name: value for name, value in vars(self).items() if name != "attempt"}
+        values = dict(vars(self))
+        for name, usual in _USUAL.items():
+            if values[name] == usual:
+                del values[name]
+        return values
 
     @property
     def key(self) -> tuple[str, int]:
@@ -100,7 +105,8 @@ class ImageRecord:
             raise LabelsetError(f"a record lacks a field: {error}") from error
         texts_are_text = all(isinstance(getattr(record, name), str) for name in _TEXTS)
         numbers = (record.seed, record.index, record.attempt)
-        if not texts_are_text or any(type(each) is not int for each in numbers):
+        is_strength = type(record.strength) in (float, int, type(None))
+        if not (texts_are_text and is_strength) or any(type(each) is not int for each in numbers):
             raise LabelsetError(f"a record has a field of the wrong type: {values!r}"[:_SHOWN])
         if not isinstance(record.settings, dict):
             raise LabelsetError(
@@ -148,6 +154,7 @@ def _is_portable(value: Any) -> bool:
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _DEEPEST = 50
 _SHOWN = 500  # characters of a wrong record in an error
+_USUAL = {"attempt": 0, "strength": None}  # not written down
 _FIELDS = frozenset(each.name for each in fields(ImageRecord))
 _TEXTS = ("file_name", "label", "prompt", "negative_prompt", "plan_id", "sha256")
 

@@ -34,6 +34,7 @@ const WIDGETS = {
     "resume_folder",
     "images_per_prompt",
     "try_one_of_each",
+    "strengths",
   ],
 };
 const TITLES = {

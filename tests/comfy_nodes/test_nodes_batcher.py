@@ -23,6 +23,18 @@ def call(name, **inputs):
 
 
 def batch(**changes):
+    """The node's answer; its result is (batch, summary, strength), without the lists."""
+    answer = parts(**changes)
+    return answer | {"result": tuple(_only_value(each) for each in answer["result"])}
+
+
+def _only_value(output):
+    if isinstance(output, list):
+        (output,) = output
+    return output
+
+
+def parts(**changes):
     inputs = dict(
         classes=CLASSES,
         templates=PromptTemplates(),
@@ -36,7 +48,7 @@ def batch(**changes):
 
 def test_the_batcher_says_which_batch_it_made():
     answer = batch(batch_index=1)
-    value, summary = answer["result"]
+    value, summary, _ = answer["result"]
     assert summary == "batch 2 of 2: bear x2, badger x1, bat x1"
     assert answer["ui"] == {"text": [summary]}
     assert [spec.index for spec in value.specs] == [8, 9, 10, 11]
@@ -83,7 +95,7 @@ def test_past_the_last_batch_nothing_is_said_about_images_that_nobody_has_looked
         "made; press 'Queue what is missing' on the batcher, or set batch_index back to 0"
     )
     assert answer["ui"] == {"text": [text]}
-    blocker, summary = answer["result"]
+    blocker, summary, _ = answer["result"]
     assert (type(blocker), blocker.message, summary) == (Blocker, None, text)
 
 
@@ -117,7 +129,7 @@ def test_resuming_skips_existing_images(output):
     assert [name[-10:-4] for name in names] == ["000008", "000009", "000010", "000011"]
     for path in output.glob("animals/*/*-000009.png"):
         path.unlink()
-    value, summary = batch(batch_index=1, resume_folder="animals")["result"]
+    value, summary, _ = batch(batch_index=1, resume_folder="animals")["result"]
     assert [spec.index for spec in value.specs] == [9]
     assert summary == "batch 2 of 2: badger x1 (3 already exist)"
     assert len(batch(batch_index=0, resume_folder=" animals ")["result"][0].specs) == 8
@@ -142,7 +154,7 @@ def test_inside_comfyui_an_existing_batch_is_reported_and_samples_nothing(output
 
 
 def test_skipped_and_new_images_make_one_complete_folder(output):
-    value, _ = batch(batch_index=0, resume_folder="animals")["result"]
+    value, *_ = batch(batch_index=0, resume_folder="animals")["result"]
     NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]().save(
         torch.rand(8, 8, 8, 3), value, "animals"
     )
@@ -174,7 +186,7 @@ def test_batch_index_counts_up_by_itself_and_the_plan_seed_stays():
 
 
 def test_a_try_makes_the_plans_own_first_image_of_every_class_and_no_other():
-    value, summary = batch(try_one_of_each=True)["result"]
+    value, summary, _ = batch(try_one_of_each=True)["result"]
     assert value.specs == value.plan.batch(0, 3)
     assert value.plan == batch()["result"][0].plan  # the same plan, so that its images count
     assert summary == "one image of each class, batch 1 of 1: badger x1, bat x1, bear x1"
@@ -192,10 +204,10 @@ def test_a_try_of_more_classes_than_a_batch_holds_goes_on_in_the_next_batches():
 def test_a_try_goes_round_since_classes_and_templates_change_between_two():
     """batch_index counts up with every run, and the second try is of other prompts."""
     other = PromptTemplates(("a drawing of a {class}",))
-    value, summary = batch(try_one_of_each=True, batch_index=1, templates=other)["result"]
+    value, summary, _ = batch(try_one_of_each=True, batch_index=1, templates=other)["result"]
     assert value.specs == value.plan.batch(0, 3)
     assert summary.startswith("one image of each class, batch 1 of 1")
-    value, _ = batch(try_one_of_each=True, batch_index=3, batch_size=2)["result"]
+    value, *_ = batch(try_one_of_each=True, batch_index=3, batch_size=2)["result"]
     assert ([spec.index for spec in value.specs], value.batch_index) == ([2], 1)
 
 
@@ -215,7 +227,7 @@ def test_a_try_that_exists_in_the_savers_folder_is_not_made_again_and_says_how_t
     saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
     saver.save(torch.rand(3, 8, 8, 3), batch(try_one_of_each=True)["result"][0], "animals")
     tried = dict(try_one_of_each=True, batch_index=1, unique_id="4")
-    blocker, text = batch(**tried, prompt=graph())["result"]
+    blocker, text, _ = batch(**tried, prompt=graph())["result"]
     assert type(blocker) is Blocker
     assert text == (
         "one image of each class, batch 1 of 1: all 3 images already exist in 'animals'; if you "
@@ -223,26 +235,26 @@ def test_a_try_that_exists_in_the_savers_folder_is_not_made_again_and_says_how_t
     )
     (gone,) = output.glob("animals/bat/*-000001.png")
     gone.unlink()
-    value, _ = batch(**tried, prompt=graph())["result"]
+    value, *_ = batch(**tried, prompt=graph())["result"]
     assert [spec.index for spec in value.specs] == [1]
     for unknown in ({"overwrite": True}, {"folder": ["9", 0]}, {"batch": ["5", 0]}, {"batch": "x"}):
-        value, _ = batch(**tried, prompt=graph(**unknown))["result"]
+        value, *_ = batch(**tried, prompt=graph(**unknown))["result"]
         assert len(value.specs) == 3
     several = graph() | {"14": graph(folder="others")["13"]}
     assert len(batch(**tried, prompt=several)["result"][0].specs) == 3
-    value, _ = batch(batch_index=0, unique_id="4", prompt=graph())["result"]
+    value, *_ = batch(batch_index=0, unique_id="4", prompt=graph())["result"]
     assert len(value.specs) == 8  # without a try, only a resume_folder leaves images out
 
 
 def test_links_in_a_circle_end():
     circle = {"6": {"class_type": "SynthGridRealImageLatent", "inputs": {"batch": ["6", 1]}}}
-    assert len(batch(try_one_of_each=True, prompt=graph() | circle, unique_id="4")["result"]) == 2
+    assert len(batch(try_one_of_each=True, prompt=graph() | circle, unique_id="4")["result"]) == 3
 
 
 def test_what_was_tried_is_not_made_again(output):
     saver = NODE_CLASS_MAPPINGS["SynthGridLabelledImageSaver"]()
     saver.save(torch.rand(3, 8, 8, 3), batch(try_one_of_each=True)["result"][0], "animals")
-    value, summary = batch(batch_index=0, resume_folder="animals")["result"]
+    value, summary, _ = batch(batch_index=0, resume_folder="animals")["result"]
     assert [spec.index for spec in value.specs] == [3, 4, 5, 6, 7]
     assert summary.endswith("(3 already exist)")
 
@@ -253,20 +265,21 @@ def test_the_last_batch_of_a_try_writes_the_card(output):
     assert (output / "tried" / "README.md").is_file()
 
 
-def test_a_try_is_asked_for_by_the_last_input_and_off_by_default():
+def test_later_inputs_come_last_and_change_nothing_by_default():
     declared = NODE_CLASS_MAPPINGS["SynthGridClassPromptBatcher"].INPUT_TYPES()
-    assert [*declared["required"], *declared["optional"]][-1] == "try_one_of_each"
+    later = ["images_per_prompt", "try_one_of_each", "strengths"]
+    assert list(declared["optional"])[-3:] == later
     assert declared["optional"]["try_one_of_each"][1]["default"] is False
     assert len(batch()["result"][0].specs) == 8
 
 
 def test_only_makes_exactly_the_images_that_are_missing():
-    value, _ = batch(batch_index=1, only="11, 9")["result"]
+    value, *_ = batch(batch_index=1, only="11, 9")["result"]
     assert [spec.index for spec in value.specs] == [9, 11]
 
 
 def test_only_may_name_another_attempt_at_an_image():
-    value, _ = batch(batch_index=1, only="11@2, 9")["result"]
+    value, *_ = batch(batch_index=1, only="11@2, 9")["result"]
     assert value.specs == (value.plan.row(9), value.plan.row(11, attempt=2))
 
 
@@ -279,14 +292,14 @@ def test_an_image_that_was_set_aside_is_missing_and_gets_its_next_attempt(output
         for each in (records[9], records[10])
     ]
     set_aside(output / "animals", bad, scorer="a.csv")
-    value, _ = batch(batch_index=1, resume_folder="animals")["result"]
+    value, *_ = batch(batch_index=1, resume_folder="animals")["result"]
     assert value.specs == (plan.row(9, attempt=1), plan.row(10, attempt=1))
-    value, _ = batch(batch_index=1, resume_folder="animals", only="9@4,10")["result"]
+    value, *_ = batch(batch_index=1, resume_folder="animals", only="9@4,10")["result"]
     assert value.specs == (plan.row(9, attempt=4), plan.row(10, attempt=1))
     (output / "all").mkdir()
     for name in ("animals", "animals.quarantine"):
         (output / name).rename(output / "all" / name)
-    value, _ = batch(batch_index=1, resume_folder="all")["result"]
+    value, *_ = batch(batch_index=1, resume_folder="all")["result"]
     assert value.specs == (plan.row(9, attempt=1), plan.row(10, attempt=1))
 
 

@@ -44,7 +44,7 @@ def inputs(tmp_path, monkeypatch):
 
 
 def test_the_batcher_makes_batches_of_captions():
-    value, summary = batch(batch_index=1)["result"]
+    (value,), (summary,), _ = batch(batch_index=1)["result"]
     assert summary == "batch 2 of 2: captions x2"
     assert [(row.index, row.prompt) for row in value.specs] == [(4, "{a|b} __x__"), (5, "snow")]
     assert {row.negative_prompt for row in value.specs} == {"text"}
@@ -52,7 +52,7 @@ def test_the_batcher_makes_batches_of_captions():
 
 
 def test_only_and_the_attempts_of_a_row_work_as_with_classes():
-    (row,) = batch(only="2@3")["result"][0].specs
+    (row,) = batch(only="2@3")["result"][0][0].specs
     assert (row.index, row.attempt, row.prompt) == (2, 3, "snow")
     with pytest.raises(PlanError, match="batch_index 2 is past the end: this plan has 2 batches"):
         batch(batch_index=2)
@@ -74,8 +74,8 @@ def test_a_part_makes_the_rows_of_the_whole():
     sent = widgets(captions="".join(part.lines()), part=part.part_text())
     held, templates = call("SynthGridCaptions", **sent)
     how = {"batch_index": 2, "batch_size": 2}
-    whole = batch(classes=classes, **how)["result"][0]
-    made = batch(classes=held, templates=templates, **how)["result"][0]
+    whole = batch(classes=classes, **how)["result"][0][0]
+    made = batch(classes=held, templates=templates, **how)["result"][0][0]
     assert made.specs == whole.specs
     assert [(row.index, row.label) for row in made.specs] == [(4, "seen"), (5, "seen")]
 
@@ -125,6 +125,19 @@ def test_what_cannot_be_read_is_refused_before_it_is_queued():
 def asked(**more):
     batcher = {"images_per_class": 30, "batch_size": 4, "plan_seed": 7, "batch_index": 1}
     return {"captions": widgets(), "batcher": batcher | {"images_per_prompt": 2}} | more
+
+
+def test_a_try_makes_the_first_image_of_every_caption():
+    (whole,), *_ = batch(batch_index=0)["result"]
+    (tried,), *_ = batch(try_one_of_each=True)["result"]
+    assert tried.specs == whole.specs[:3]
+    answer = routes.preview(asked(batcher=asked()["batcher"] | {"try_one_of_each": True}))
+    assert (answer["images"], answer["whole"]) == (3, 6)
+
+
+def test_strengths_are_refused_beside_captions():
+    with pytest.raises(PlanError, match="captions take no strengths"):
+        batch(strengths="0.3, 0.5")
 
 
 def test_the_preview_shows_counts_and_the_next_captions():

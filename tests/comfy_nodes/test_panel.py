@@ -189,7 +189,7 @@ def test_a_rejected_image_moves_to_the_quarantine_with_the_reason_and_comes_back
 def test_the_next_run_makes_a_rejected_image_with_another_seed(output):
     panel.reject({"folder": "animals", "images": to_move(panel.look(asked()), 3)})
     assert routes.missing(asked())["batches"] == [0, 1, 2]
-    batch, _ = ClassPromptBatcher().select(
+    (batch,), *_ = ClassPromptBatcher().select(
         *(PLAN.classes, PLAN.templates, 4, 5, 7, 0), resume_folder="animals"
     )["result"]
     assert batch.specs == (PLAN.row(3, attempt=1),)
@@ -330,7 +330,7 @@ def test_few_files_are_kept_in_memory(output, monkeypatch):
 
 def test_the_saver_and_the_panel_take_turns(output):
     images = to_move(panel.look(asked()), 3)
-    value, _ = ClassPromptBatcher().select(PLAN.classes, PLAN.templates, 4, 4, 7, 2)["result"]
+    (value,), *_ = ClassPromptBatcher().select(PLAN.classes, PLAN.templates, 4, 4, 7, 2)["result"]
     saver = LabelledImageSaver()
     with ThreadPoolExecutor(2) as pool:
         with TURNS:

@@ -81,9 +81,8 @@ def test_cards_are_written_for_folders_that_the_last_batch_did_not_touch(output)
 def test_the_batcher_resumes_whatever_the_pattern(output):
     save("{plan_id}/{style}/{label}")
     next(output.rglob("*-000001.png")).unlink()
-    batch = ClassPromptBatcher().select(PLAN.classes, TEXTS, 2, 4, 0, 0, resume_folder="set")[
-        "result"
-    ][0]
+    answer = ClassPromptBatcher().select(PLAN.classes, TEXTS, 2, 4, 0, 0, resume_folder="set")
+    (batch,) = answer["result"][0]
     assert [spec.index for spec in batch.specs] == [1]
     assert images_below(output / "set", PLAN.plan_id) == {0, 2, 3}
 

@@ -215,3 +215,28 @@ def test_a_plan_of_2700_images_loses_and_repeats_none_and_memory_stays_flat(comf
     )
     warm = memory[len(memory) // 4 :]
     assert max(warm) < 1.1 * min(warm), memory
+
+
+@pytest.mark.usefixtures("real_images")
+@pytest.mark.parametrize("name", ["sd15_from_real_images", "sd15_lora_from_real_images"])
+def test_rows_of_several_strengths_are_those_of_plans_of_one_strength(
+    comfyui, lora, name, tmp_path
+):
+    """A plan with strengths has the seeds and prompts of one without."""
+    strengths = (0.3, 0.8)
+    mixed = patched(name, images_per_class=2, batch_size=6, strengths=strengths)
+    assert run_plan(mixed, comfyui.url, tmp_path / "mixed").made == 6
+    records = scanned_records(tmp_path / "mixed")
+    assert {record.strength for record in records.values()} == set(strengths)
+    images = by_index(tmp_path / "mixed", records)
+    plain = {}
+    for strength in strengths:
+        folder = tmp_path / str(strength)
+        run_plan(patched(name, images_per_class=2, strength=strength), comfyui.url, folder)
+        plain[strength] = by_index(folder, scanned_records(folder))
+    for (_, index), record in records.items():
+        right, wrong = (
+            np.abs(images[index] - plain[each][index]).max()
+            for each in sorted(strengths, key=lambda each: each != record.strength)
+        )
+        assert right <= 1 < wrong  # of 255: both are rounded

@@ -60,6 +60,9 @@ def choose(options: argparse.Namespace) -> int:
 
     if options.scorer == "taxonomy" and options.wordnet is None:
         options.wrong_usage("--scorer taxonomy needs WordNet's files: --wordnet DIR")
+    page = options.page.expanduser() if options.page else None
+    if page is not None:
+        _refuse_other(page)
     path = options.bank.expanduser()
     bank = read_prompt_bank(path)
     samples = _samples(options.real.expanduser(), bank)
@@ -73,12 +76,21 @@ def choose(options: argparse.Namespace) -> int:
         if options.out and out.exists() and not out.samefile(path):
             raise ConfigError(f"{out} holds something else and is kept; give another --out")
         write_atomically(out, text)
-    if options.page:
+    if page is not None:
         from trainer.report.meanings import write_meanings_page
 
-        write_meanings_page(options.page.expanduser(), found)
+        write_meanings_page(page, found)
     print(_json(found, facts) if options.json else _table(found, out))
     return 0
+
+
+def _refuse_other(page: Path) -> None:
+    """Raises ConfigError if the page would replace a file that is no page of this command."""
+    from trainer.errors import ConfigError
+    from trainer.report.meanings import is_meanings_page
+
+    if page.exists() and not is_meanings_page(page):
+        raise ConfigError(f"{page} holds something else and is kept; give another --page")
 
 
 def _samples(folder: Path, bank: PromptBank) -> dict[str, list[Sample]]:

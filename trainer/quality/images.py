@@ -30,6 +30,7 @@ class Origin:
     style: str = ""
     source_image: str = ""
     source_sha256: str = ""
+    strength: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,4 +125,5 @@ def _origin(record: ImageRecord | None) -> Origin:
         record.style or "",
         record.source_image or "",
         record.source_sha256 or "",
+        "" if record.strength is None else f"{record.strength:g}",
     )

@@ -12,6 +12,7 @@ from trainer.report.html import document, section, table, text
 from trainer.report.pictures import thumbnail
 from trainer.runs import write_file
 
+_TITLE = "SynthGrid meanings"
 _SHOWN = 8  # images for the best meaning, and as many for the next
 
 
@@ -24,10 +25,20 @@ def write_meanings_page(path: Path, results: list[Resolved]) -> None:
     summary = section(
         "What the images show", table(head, map(_row, results), kind="grid"), note=_NOTE
     )
-    page = document("SynthGrid meanings", summary + "".join(map(_images, results)))
+    page = document(_TITLE, summary + "".join(map(_images, results)))
     write_file(path, page.encode("utf-8", errors="xmlcharrefreplace"))
 
 
+def is_meanings_page(path: Path) -> bool:
+    """Whether a file is such a page, which a newer one may replace."""
+    try:
+        with path.open("rb") as file:
+            return f"<title>{_TITLE}</title>".encode() in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+_HEAD = 4096  # bytes of a page, which its title is among
 _NOTE = (
     "Scores are means over a class's real images; margins have 95% bootstrap intervals over "
     "images. A meaning is chosen if the interval excludes 0 and more than two thirds of the "

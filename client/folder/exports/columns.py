@@ -29,6 +29,7 @@ COLUMNS: Mapping[str, str] = {
     "settings": "string",
     "sha256": "string",
     "attempt": "int64",
+    "strength": "float64",
 }
 UNKNOWN_LICENSE = "unknown"
 _SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"))
@@ -36,7 +37,7 @@ _SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7,
 
 def row_of(record: ImageRecord) -> dict[str, Any]:
     """A record's values for COLUMNS; `settings`, whose keys differ between images, as JSON text."""
-    values = record.to_dict() | {"attempt": record.attempt}
+    values = record.to_dict() | {"attempt": record.attempt, "strength": record.strength}
     values["settings"] = json.dumps(values["settings"], ensure_ascii=False)
     return {name: values[name] for name in COLUMNS}
 

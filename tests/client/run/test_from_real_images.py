@@ -4,6 +4,7 @@ Covers: client.workflow.options, client.run.runner.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,43 @@ def test_strength_folder_and_size_go_to_the_nodes_that_carry_them():
 def test_a_strength_that_no_sampler_could_take_is_refused(strength):
     with pytest.raises(WorkflowError, match="strength is"):
         Options(strength=strength)
+
+
+STRENGTHS = (0.2, 0.9)
+
+
+def test_several_strengths_are_part_of_the_plan_and_the_scheduler_takes_them_from_the_batcher():
+    workflow = load_workflow(WORKFLOW)
+    plain = patch(workflow, Options(classes=CLASSES))
+    patched = patch(workflow, Options(classes=CLASSES, strengths=STRENGTHS))
+    batcher = patched.only_id_of("SynthGridClassPromptBatcher")
+    assert inputs_of(patched, "BasicScheduler")["denoise"] == [batcher, 2]
+    assert patched.plan().strengths == STRENGTHS
+    assert {row.strength for row in patched.plan()} == set(STRENGTHS)
+    assert patched.plan().plan_id != plain.plan().plan_id
+    again = patch(patched, Options(strengths=(0.4, 0.5)))
+    assert again.plan().strengths == (0.4, 0.5)
+
+
+def test_several_strengths_need_real_images_to_start_from():
+    with pytest.raises(WorkflowError, match="start from workflows/api/sd15_from_real_images"):
+        patch(load_workflow(FOLDER / "sd15_class_prompts.json"), Options(strengths=STRENGTHS))
+
+
+def test_a_plan_shows_the_strengths(tmp_path, capsys):
+    classes = tmp_path / "classes.txt"
+    classes.write_text("bat\ncat\n", encoding="utf-8")
+    command = ["plan", "--classes", str(classes), "--per-class", "4", "--strength"]
+    assert main([*command, "0.2,0.9"]) == 0
+    assert "each at one strength of 0.2, 0.9" in capsys.readouterr().out
+    assert main([*command, "0.2, 0.9", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["strengths"] == [0.2, 0.9]
+    assert {row["strength"] for row in values["first_prompts"]} == {0.2, 0.9}
+    assert main([*command, "0.5", "--json"]) == 0, "one strength is a setting of the workflow"
+    assert "strengths" not in json.loads(capsys.readouterr().out)
+    assert main([*command, "0.2,much"]) == 1
+    assert "'much' is not a number" in capsys.readouterr().err
 
 
 def test_the_client_must_be_told_the_classes():
@@ -157,3 +195,34 @@ def test_a_whole_run_on_the_embedded_engine(tmp_path, capsys):
         assert (brightness > 190) == (record.label == "0"), (
             "little strength leaves a white image bright"
         )
+
+
+def test_a_run_at_several_strengths_on_the_embedded_engine(tmp_path, capsys):
+    """A white image stays bright at little strength only, and verify finds every row as planned."""
+    for label in "01":
+        path = tmp_path / "input" / "photos" / label / "a.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), "white").save(path)
+    command = [
+        "run", str(WORKFLOW), "--server", "embedded", "--input-directory", str(tmp_path / "input"),
+        "--classes", str(tmp_path / "input" / "photos"), "--real-folder", "photos",
+        "--strength", "0.2,1", "--plan-seed", "1",
+        "--per-class", "4", "--batch-size", "8", "--steps", "5", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    assert main(command) == 0, capsys.readouterr().err
+    records = list(scanned_records(tmp_path / "out").values())
+    assert sorted((each.label, each.strength) for each in records) == sorted(
+        (label, strength) for label in "01" for strength in (0.2, 0.2, 1.0, 1.0)
+    )
+    for record in records:
+        assert "denoise" not in record.settings
+        with Image.open(tmp_path / "out" / record.file_name) as image:
+            brightness = image.convert("L").resize((1, 1)).getpixel((0, 0))
+        assert (brightness > 190) == (record.strength == 0.2), (record, brightness)
+    (tmp_path / "out" / records[0].file_name).unlink()
+    assert main(command) == 0, "a missing image is made again, alone"
+    made = scanned_records(tmp_path / "out")[records[0].key]
+    # The file also holds the graph, which now names the one row.
+    assert replace(made, sha256="") == replace(records[0], sha256="")
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "out")]) == 0, capsys.readouterr().out

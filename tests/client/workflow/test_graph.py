@@ -31,7 +31,7 @@ def planned_by_the_nodes(graph):
     (classes,) = nodes["SynthGridClassList"]().read(**inputs["SynthGridClassList"])
     (templates,) = nodes["SynthGridPromptTemplates"]().read(**inputs["SynthGridPromptTemplates"])
     values = inputs["SynthGridClassPromptBatcher"] | {"classes": classes, "templates": templates}
-    return nodes["SynthGridClassPromptBatcher"]().select(**values)["result"][0].plan
+    return nodes["SynthGridClassPromptBatcher"]().select(**values)["result"][0][0].plan
 
 
 @given(

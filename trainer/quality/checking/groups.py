@@ -1,4 +1,5 @@
-"""Whether a prompt as a whole shows something else: classes, and class x template, context, style.
+"""Whether a prompt as a whole shows something else: classes, and class x template, context, style
+and strength.
 
 A head learns what most images of a class show, so a context in which every "crane" is a machine
 looks right to it. Here each context is judged by heads that have not seen it, and a class by a head
@@ -18,7 +19,7 @@ from scipy.stats import binom
 from trainer.quality.images import Origin
 from trainer.quality.probabilities import fit_head
 
-FIELDS = ("template", "context", "style")
+FIELDS = ("template", "context", "style", "strength")
 _FOLDS = 10
 _FEWEST = 4  # images; of fewer nothing can be said
 _LEVEL = 0.05  # after Holm's correction over all groups

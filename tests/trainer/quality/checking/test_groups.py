@@ -51,6 +51,16 @@ def test_right_prompts_are_not_named_even_in_a_hard_style(clouds: Clouds, hard: 
     assert found(*styled(clouds, hard=hard)) == []
 
 
+def test_a_class_that_shows_another_at_one_strength_is_named(clouds: Clouds) -> None:
+    values, labels, origins = styled(clouds)
+    strengths = [each and Origin(strength=each.style.replace("style ", "0.")) for each in origins]
+    at_one = np.array([each is not None and each.strength == "0.2" for each in strengths])
+    machines = values[at_one & (labels == 4)] + np.random.RandomState(3).randn(PER_GROUP, 24) / 9
+    values[at_one & (labels == 2)] = machines
+    (named,) = (each for each in found(values, labels, strengths) if each.field == "strength")
+    assert (named.label, named.value, named.instead) == (CLASSES[2], "0.2", CLASSES[4])
+
+
 def test_a_class_that_shows_another_in_one_style_is_named(clouds: Clouds) -> None:
     values, labels, origins = styled(clouds)
     in_style = np.array([each is not None and each.style == "style 2" for each in origins])

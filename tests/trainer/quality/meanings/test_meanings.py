@@ -323,3 +323,32 @@ def test_the_last_layer_of_weights_is_that_of_the_file(tmp_path: Path) -> None:
     save_file({"a.weight": torch.ones(2, 2, 1, 1)}, path)
     with pytest.raises(WeightsError, match="has no last layer"):
         last_layer(Weights("", "", path))
+
+
+def test_where_the_images_do_not_tell_the_table_still_names_the_best_meaning(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--json"]) == 0
+    bat = json.loads(capsys.readouterr().out)["classes"][1]
+    assert bat["outcome"] == "cannot tell"
+    assert {bat["meaning"], bat["runner_up"]} == {"bat: a club", "bat: a nocturnal animal"}
+    assert main(command) == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    assert (
+        row.index("cannot tell") < row.index(bat["meaning"][:20]) < row.index(bat["runner_up"][:20])
+    )
+
+
+def test_a_page_replaces_an_older_page_and_nothing_else(
+    command: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<title>mine</title>", encoding="utf-8")
+    bank = (tmp_path / "bank.json").read_bytes()
+    assert main([*command, "--page", str(page)]) == 1
+    assert "page.html holds something else and is kept; give another --page" in caplog.text
+    assert page.read_text(encoding="utf-8") == "<title>mine</title>"
+    assert (tmp_path / "bank.json").read_bytes() == bank, "refused before anything is done"
+    page.unlink()
+    for _ in range(2):
+        assert main([*command, "--page", str(page)]) == 0
