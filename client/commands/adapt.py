@@ -12,15 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkflowError
-from .options import (
-    add_access_options,
-    described_by,
-    new_parser,
-    replaced_by,
-    saved_object_info,
-    server_of,
-)
+from .options import new_parser
 from .plan import DEFAULT_PER_CLASS
+from .servers import add_access_options, described_by, replaced_by, saved_object_info, server_of
 
 if TYPE_CHECKING:
     from ..workflow.adapt import Adapted

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClientError, FolderError, RunIncomplete
-from .options import access_of, add_access_options, new_parser
+from .options import new_parser
+from .servers import access_of, add_access_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

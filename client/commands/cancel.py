@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .options import access_of, add_fleet_options, fleet_of, new_parser
+from .options import new_parser
+from .servers import access_of, add_fleet_options, fleet_of
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,8 @@ from typing import Any
 from comfy_nodes.labelset import write_atomically
 
 from ..errors import WorkflowError
-from .options import (
-    add_access_options,
-    described_by,
-    new_parser,
-    replaced_by,
-    saved_object_info,
-    server_of,
-)
+from .options import new_parser
+from .servers import add_access_options, described_by, replaced_by, saved_object_info, server_of
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .options import add_event_options, add_fleet_options, fleet_of, new_parser
+from .options import new_parser
 from .run import make
+from .servers import add_event_options, add_fleet_options, fleet_of
 
 EXAMPLES = """  synthgrid extend data/synthetic --per-class 60 --server http://127.0.0.1:8188
   synthgrid extend data/digits-synthetic --per-class 60 --server embedded"""

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_event_options, add_fleet_options, fleet_of, new_parser, object_info_of
+from .options import new_parser
 from .run import generate, tell_result
+from .servers import add_event_options, add_fleet_options, fleet_of, object_info_of
 
 if TYPE_CHECKING:
     from ..folder.run_folder import Generation

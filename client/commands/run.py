@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .options import (
-    add_event_options,
-    add_executor_options,
-    add_fleet_options,
     add_image_options,
     add_plan_options,
     add_rows_option,
-    cluster_of,
-    fleet_of,
     new_parser,
-    object_info_of,
-    replacements_of,
     rows_of,
     workflow_of,
+)
+from .servers import (
+    add_event_options,
+    add_executor_options,
+    add_fleet_options,
+    cluster_of,
+    fleet_of,
+    object_info_of,
+    replacements_of,
 )
 
 if TYPE_CHECKING:

@@ -8,16 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import (
-    add_fleet_options,
-    add_image_options,
-    add_plan_options,
-    fleet_of,
-    object_info_of,
-    replacements_of,
-    workflow_of,
-)
+from .options import add_image_options, add_plan_options, workflow_of
 from .run import make
+from .servers import add_fleet_options, fleet_of, object_info_of, replacements_of
 
 if TYPE_CHECKING:
     from ..run.sweep import Setting

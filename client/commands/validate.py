@@ -10,16 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .options import (
-    add_image_options,
-    add_plan_options,
-    add_server_options,
-    described_by,
-    new_parser,
-    replaced_by,
-    server_of,
-    workflow_of,
-)
+from .options import add_image_options, add_plan_options, new_parser, workflow_of
+from .servers import add_server_options, described_by, replaced_by, server_of
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_fleet_options, fleet_of, new_parser
+from .options import new_parser
+from .servers import add_fleet_options, fleet_of
 
 if TYPE_CHECKING:
     from ..folder.verify import Report

@@ -1,8 +1,8 @@
 """The command line: exact plans, exit codes, one clear line per mistake, and kill -9 at any time.
 
 Covers: client.__main__, client.errors, client.commands.console, client.commands.options,
-client.commands.plan, client.commands.run, client.commands.serve, client.commands.validate,
-client.server.launch.
+client.commands.plan, client.commands.run, client.commands.serve, client.commands.servers,
+client.commands.validate, client.server.launch.
 """
 
 import hashlib

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from client.__main__ import main
-from client.commands.options import add_fleet_options
 from client.commands.regenerate import regenerate
+from client.commands.servers import add_fleet_options
 from client.errors import FolderError, WorkflowError
 from client.folder.repair import repair
 from client.folder.run_folder import RunFolder, read_generation
