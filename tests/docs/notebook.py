@@ -19,10 +19,10 @@ def load() -> dict:
     return json.loads(NOTEBOOK.read_text(encoding="utf-8"))
 
 
-def code_cells() -> list[str]:
-    """The source of each code cell, with lines that end in a backslash joined."""
+def code_cells() -> dict[str, str]:
+    """The id of each code cell -> its source, with lines that end in a backslash joined."""
     cells = (each for each in load()["cells"] if each["cell_type"] == "code")
-    return ["".join(each["source"]).replace("\\\n", " ") for each in cells]
+    return {each["id"]: "".join(each["source"]).replace("\\\n", " ") for each in cells}
 
 
 def as_python(source: str) -> str:
@@ -42,7 +42,9 @@ def expand(command: str, values: dict) -> str:
 def constants() -> dict[str, object]:
     """The first literal that each name is given, in the order of the notebook."""
     found: dict[str, object] = {}
-    for node in (node for cell in code_cells() for node in ast.walk(ast.parse(as_python(cell)))):
+    for node in (
+        node for cell in code_cells().values() for node in ast.walk(ast.parse(as_python(cell)))
+    ):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             found.setdefault(node.targets[0].id, node.value.value)
     return found
@@ -55,11 +57,10 @@ def stand_in(shown: list) -> dict[str, types.ModuleType]:
     return {"IPython": types.ModuleType("IPython"), "IPython.display": module}
 
 
-def run(folder: Path, environment: dict[str, str], replaced: dict[str, str]) -> dict:
-    """Runs all code cells in order, from the folder that is current, and returns their names.
+def run(folder: Path, environment: dict[str, str], cells: list[str]) -> dict:
+    """Runs cells in order, from `folder`, which is current, and returns their variables.
 
-    Of `replaced`, each text is replaced wherever the notebook has it. The first command that
-    fails ends it with an AssertionError.
+    The first command that fails ends it with an AssertionError.
     """
 
     def shell(command: str) -> None:
@@ -70,8 +71,6 @@ def run(folder: Path, environment: dict[str, str], replaced: dict[str, str]) -> 
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
     names: dict = {"shell": shell}
-    for source in code_cells():
-        for old, new in replaced.items():
-            source = source.replace(old, new)
+    for source in cells:
         exec(compile(as_python(source), str(NOTEBOOK), "exec"), names)
     return names

@@ -8,6 +8,7 @@ import shutil
 import sys
 from html import unescape
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -43,7 +44,7 @@ def test_it_is_saved_without_outputs():
 
 
 def test_every_synthgrid_command_in_it_parses_with_the_real_parser(capsys):
-    lines = [line for cell in notebook.code_cells() for line in notebook.shell_lines(cell)]
+    lines = [line for cell in notebook.code_cells().values() for line in notebook.shell_lines(cell)]
     found = set()
     for line in lines:
         for name, value in notebook.constants().items():
@@ -65,7 +66,7 @@ def test_every_synthgrid_command_in_it_parses_with_the_real_parser(capsys):
 def test_it_installs_extras_that_exist_and_leaves_the_torch_of_colab_alone():
     (install,) = (
         line
-        for cell in notebook.code_cells()
+        for cell in notebook.code_cells().values()
         for line in notebook.shell_lines(cell)
         if line.startswith("pip ")
     )
@@ -100,11 +101,51 @@ def started(tmp_path, monkeypatch):
     return folder, environment, shown
 
 
+def photos(folder, classes, count):
+    """`count` small images of noise in a folder for each class."""
+    random = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            noise = random.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(noise).save(folder / name / f"{index}.png")
+
+
+def with_own(cells, classes, images):
+    """The cells up to that of one's own images, as somebody changes them who has some."""
+    names = cells["classes"].replace(re.search(r"\[.+\]", cells["classes"])[0], str(classes))
+    own = cells["own"].replace('MY_IMAGES = ""', f'MY_IMAGES = "{images}"')
+    return [names, cells["real"], own]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
+def test_a_zip_file_of_class_folders_takes_the_place_of_the_digits(started):
+    folder, environment, _ = started
+    photos(folder / "packed" / "my photos", ["bee", "bat"], 50)
+    shutil.make_archive(str(folder / "photos"), "zip", folder / "packed")
+    cells = with_own(notebook.code_cells(), ["bat", "bee"], "photos.zip")
+    names = notebook.run(folder, environment, cells)
+    assert (names["RATIO"], names["MIRROR"]) == (1, "--mirror")
+    for part, count in (("train", 20), ("test", 30)):
+        for name in ("bat", "bee"):
+            assert len(list((folder / names["REAL"] / part / name).iterdir())) == count
+
+
+def test_images_without_a_folder_for_each_class_are_refused(started):
+    folder, environment, _ = started
+    photos(folder / "mine", ["bat", "bee"], 1)
+    cells = with_own(notebook.code_cells(), ["bat", "wasp"], "mine")
+    cells.pop(1)  # the digits
+    with pytest.raises(ValueError, match=r"mine has no folder for some of \['bat', 'wasp'\]"):
+        notebook.run(folder, environment, cells)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
 def test_all_its_cells_run_in_a_fresh_folder_and_end_with_the_report(started):
     folder, environment, shown = started
-    names = notebook.run(folder, environment, {})
+    names = notebook.run(folder, environment, list(notebook.code_cells().values()))
     report = folder / names["RUNS"] / "report.html"
     results = json.loads(report.with_name("results.json").read_text("utf-8"))
     assert results["cells"]
