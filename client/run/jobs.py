@@ -261,9 +261,10 @@ class Jobs:
     def _may_take(self, server: str, job: Job) -> bool:
         """Whether a server may take a job.
 
-        A reserved job goes to the server that has it. A failed job returns to the same server only
-        if it has failed on all of them.
+        A reserved job goes to the server that has it, unless it has failed there. A failed job
+        returns to the same server only if it has failed on all of them.
         """
-        if self._reserved.get(job.batch_index, server) != server:
+        owner = self._reserved.get(job.batch_index, server)
+        if owner != server and owner not in job.failed_on:
             return False
         return server not in job.failed_on or set(self._on) <= job.failed_on

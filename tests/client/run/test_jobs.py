@@ -159,6 +159,14 @@ def test_a_reserved_job_that_failed_on_its_server_may_go_to_another(jobs, how):
     assert taken.batch_index == 0
 
 
+def test_a_job_that_is_reserved_after_it_failed_there_may_go_to_another(jobs):
+    jobs.join("a")
+    jobs.join("b")
+    jobs.finish("a", jobs.posted("a", jobs.take("a")))
+    jobs.reserve("a", [0])
+    assert jobs.take("b").batch_index == 0
+
+
 def test_when_the_first_jobs_all_fail_it_is_hopeless():
     jobs = Jobs(iter(batches(9)), tries=1)
     jobs.join("a")
