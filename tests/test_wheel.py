@@ -36,12 +36,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, check=True, capture_output=True, text=True)
     (wheel,) = (folder / "dist").glob("*.whl")
     environment = folder / "env"
-    venv.create(environment, with_pip=True)
+    venv.create(environment, with_pip=False)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
     install = [
-        str(scripts / "python"),
+        sys.executable,
         "-m",
         "pip",
+        "--python",
+        str(scripts / "python"),
         "install",
         "--no-deps",
         "--no-index",
@@ -88,9 +90,9 @@ def test_from_class_names_to_a_report_outside_the_checkout(installed: Path, tmp_
     ).stdout
     assert str(ROOT) not in files
 
-    synthgrid(installed, tmp_path, "sample-data", "--out", "digits", "--train", "4", "--test", "4")
-    made = ["--classes", "digits/train", "--per-class", "2", "--batch-size", "20"]
-    assert "20 images" in synthgrid(installed, tmp_path, "plan", *made)
+    synthgrid(installed, tmp_path, "sample-data", "--out", "digits", "--train", "2", "--test", "2")
+    made = ["--classes", "digits/train", "--per-class", "1", "--batch-size", "10"]
+    assert "10 images" in synthgrid(installed, tmp_path, "plan", *made)
     synthgrid(
         installed,
         tmp_path,
@@ -105,7 +107,7 @@ def test_from_class_names_to_a_report_outside_the_checkout(installed: Path, tmp_
         "made",
     )
     assert (
-        len((tmp_path / "made" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()) == 20
+        len((tmp_path / "made" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()) == 10
     )
     synthgrid(
         installed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
 
 SHAPES = ("circle", "cross", "square")
+_HOMES = count()  # a folder name a test, of folders that only a download would make
 
 
 def draw_shape(
@@ -90,7 +92,8 @@ def make_picture() -> Callable[..., Image.Image]:
 def no_network(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights in the cache, and a proxy that refuses: a download fails at once, as it does
     offline."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
+    home = tmp_path_factory.getbasetemp() / "torch-home" / str(next(_HOMES))
+    monkeypatch.setenv("TORCH_HOME", str(home))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):

@@ -235,7 +235,10 @@ def _chance_level(
     if not len(rows):
         return 0.0
     rows, columns = rows[:_PAIRS_LOOKED_AT], columns[:_PAIRS_LOOKED_AT]
-    correlation = edge_correlation(first[rows], second[columns])
+    # Small sets draw the same pair often.
+    pairs, drawn = np.unique(rows * len(second) + columns, return_inverse=True)
+    rows, columns = np.divmod(pairs, len(second))
+    correlation = edge_correlation(first[rows], second[columns])[drawn]
     z = np.arctanh(np.clip(correlation, -0.999, 0.999))
     spread = _MAD_TO_STANDARD_DEVIATION * np.median(np.abs(z - np.median(z)))
     return float(np.tanh(np.median(z) + _STANDARD_DEVIATIONS * spread))

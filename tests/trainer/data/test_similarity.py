@@ -9,6 +9,7 @@ from PIL import Image
 from trainer.data.similarity import (
     WHOLE,
     Window,
+    _chance_level,
     edge_correlation,
     find_matches,
     find_matches_within,
@@ -112,3 +113,14 @@ def test_a_hash_has_as_many_ones_as_the_median_leaves_and_depends_on_the_window(
     assert signs.shape == (60, 63)
     assert set(np.unique(signs)) == {-1.0, 1.0}
     assert np.any(signs != hash_signs(thumbs, Window(0, 0, 30)))
+
+
+def test_a_pair_that_is_drawn_often_counts_as_often(pictures: list[Image.Image]) -> None:
+    thumbs = np.stack([thumb(each) for each in pictures[:7]])
+    first, second = thumbs[:3], thumbs[3:]
+    random = np.random.RandomState(0)
+    rows, columns = np.append(random.randint(0, 3, 9), [0] * 20), np.zeros(29, dtype=int)
+    columns[:9] = random.randint(0, 4, 9)
+    one_by_one = np.arange(29)
+    expected = _chance_level(first[rows], second[columns], one_by_one, one_by_one)
+    assert _chance_level(first, second, rows, columns) == expected

@@ -21,7 +21,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         ratios=(0.0, 2.0),
         seeds=2,
         image_size_px=32,
-        updates=12,
+        updates=6,
         device="cpu",
         budgets=("updates",),
     )

@@ -244,7 +244,7 @@ def test_grid_json_says_what_the_grid_is(config: GridConfig) -> None:
         "more": [0] * 3,
     }
     assert set(info["fingerprints"]) == {"train", "test", "synthetic", "more"}
-    assert info["models"]["cnn"]["training"]["updates"] == 12
+    assert info["models"]["cnn"]["training"]["updates"] == 6
     cost = info["models"]["cnn"]["cost"]
     assert (cost["image_size_px"], cost["classes"]) == (32, 3)
     assert cost["ms_alone"] > 0

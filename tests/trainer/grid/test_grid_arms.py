@@ -17,6 +17,8 @@ from trainer.grid.grid import run_grid
 from trainer.runs import Grid
 from trainer.training.inputs import prepare_inputs
 
+UPDATES = 6
+
 
 @pytest.fixture(scope="module")
 def all_arms(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[..., Path]) -> Grid:
@@ -47,7 +49,7 @@ def all_arms(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...
             more_real=str(root / "more"),
             seeds=1,
             image_size_px=32,
-            updates=12,
+            updates=UPDATES,
             device="cpu",
         )
     )
@@ -75,15 +77,15 @@ def test_every_arm_goes_through_and_the_baseline_is_shared_by_both_budgets(all_a
 def test_a_budget_is_as_many_updates_or_as_many_passes_as_the_baseline(all_arms: Grid) -> None:
     grid = all_arms
     baseline = grid.of("cnn", "real")[0].metrics
-    assert baseline["updates"] == 12
+    assert baseline["updates"] == UPDATES
     for run in grid.runs:
         images = sum(
             run.metrics[f"{kind}_images"] for kind in ("real", "synthetic", "copied", "more")
         )
         if run.budget == "epochs":
-            assert run.metrics["updates"] == int(12 * images / 15 + 0.5), run.run_id
+            assert run.metrics["updates"] == int(UPDATES * images / 15 + 0.5), run.run_id
         else:
-            assert run.metrics["updates"] == 12, run.run_id
+            assert run.metrics["updates"] == UPDATES, run.run_id
         assert run.budget != "both" or images == 15
     matched = grid.of("cnn", "copies:1")[0].metrics
     assert (

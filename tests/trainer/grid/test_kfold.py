@@ -29,6 +29,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         image_size_px=32,
         updates=6,
         device="cpu",
+        budgets=("updates",),
         validation="kfold",
     )
 

@@ -13,10 +13,11 @@ from trainer.errors import DataError, ReportError
 from trainer.grid.lock import CLIENT_LOCK, grid_locked, refuse_unfinished
 
 HOLD = """
+import runpy
 import sys
 from pathlib import Path
-from trainer.grid.lock import grid_locked
-with grid_locked(Path(sys.argv[1])):
+lock = runpy.run_path("trainer/grid/lock.py")  # without its package, which imports torch
+with lock["grid_locked"](Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -98,7 +98,7 @@ def test_an_end_on_real_images_that_means_nothing_is_refused(
 def test_a_grid_compares_an_end_on_real_images_with_none(config: GridConfig) -> None:
     grid = run_grid(replace(config, then_real=True))
     assert {(run.arm, run.status, run.metrics["updates"]) for run in grid.runs} == {
-        (arm, "done", 12) for arm in ("real", "add:2", "add:2+then:real")
+        (arm, "done", 6) for arm in ("real", "add:2", "add:2+then:real")
     }
     page = write_report(grid.root).read_text(encoding="utf-8")
     assert "Ending on the real images alone changed the macro F1 of the small CNN at add:2" in page

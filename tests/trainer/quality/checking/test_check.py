@@ -71,21 +71,31 @@ def check(folders: tuple[Path, Path], config: CheckConfig | None = None) -> Chec
     return run_check(real, load_made(folders[1], real.classes), PIXELS, config)
 
 
+@pytest.fixture(scope="module")
+def found(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Check:
+    """A check with the default settings, of copies of the folders, so that no other check of a test
+    replaces its files."""
+    root = tmp_path_factory.mktemp("found")
+    for folder in folders:
+        shutil.copytree(folder, root / folder.name)
+    return check((root / "real", root / "made"))
+
+
 def reasons(found: Check) -> dict[str, str]:
     return {each.file_name: each.reason for each in found.verdicts if each.rejected}
 
 
-def test_each_bad_image_is_rejected_for_its_own_reason(folders: tuple[Path, Path]) -> None:
-    found = reasons(check(folders))
-    assert found["red/00.png"] == "blank: its pixels lie between 0 and 0, as after a NaN"
-    assert found["red/01.png"].startswith("blank: its pixels lie between 90 and 92, deviation")
-    assert found["red/06.png"].startswith("copy: the same picture as synthetic image red/05.png")
-    assert found["green/02.jpg"].startswith(
+def test_each_bad_image_is_rejected_for_its_own_reason(found: Check) -> None:
+    rejected = reasons(found)
+    assert rejected["red/00.png"] == "blank: its pixels lie between 0 and 0, as after a NaN"
+    assert rejected["red/01.png"].startswith("blank: its pixels lie between 90 and 92, deviation")
+    assert rejected["red/06.png"].startswith("copy: the same picture as synthetic image red/05.png")
+    assert rejected["green/02.jpg"].startswith(
         "copy: the same picture as real test image green/01.png"
     )
-    assert found["blue/03.png"].startswith("damaged: blue/03.png is not a whole image")
-    assert re.match(r"label: looks like 'red', 'blue' 0\.\d+ is below 0\.", found["blue/04.png"])
-    assert len(found) <= 8
+    assert rejected["blue/03.png"].startswith("damaged: blue/03.png is not a whole image")
+    assert re.match(r"label: looks like 'red', 'blue' 0\.\d+ is below 0\.", rejected["blue/04.png"])
+    assert len(rejected) <= 8
 
 
 def test_only_the_reasons_asked_for_reject_and_scores_are_there_anyway(
@@ -134,8 +144,7 @@ def test_the_folder_stays_as_it_is_and_the_check_says_the_same_again(
     assert check(folders, CheckConfig(seed=1)).path != first.path
 
 
-def test_the_summary_records_what_made_it(folders: tuple[Path, Path]) -> None:
-    found = check(folders)
+def test_the_summary_records_what_made_it(found: Check) -> None:
     stored = json.loads(found.path.with_suffix(".json").read_text())
     assert stored["config"] == {"outlier": "msp", "reject": ["label", "copy", "blank"], "seed": 0}
     assert stored["embedder"]["fingerprint"] == PIXELS.fingerprint
@@ -156,8 +165,7 @@ def test_prompts_are_counted_apart(folders: tuple[Path, Path]) -> None:
     assert [each["name"] for each in found.summary["by_prompt"]] == ["p0", "p1"]
 
 
-def test_the_report_shows_every_image_and_asks_nobody(folders: tuple[Path, Path]) -> None:
-    found = check(folders)
+def test_the_report_shows_every_image_and_asks_nobody(found: Check) -> None:
     page = write_check_report(found.path)
     text = page.read_text()
     assert f"{found.rejected} of 36 images rejected" in text

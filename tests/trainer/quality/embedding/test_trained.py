@@ -20,11 +20,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Enough to tell shapes; what is learnt is not the point here."""
+    """What is learnt is not the point here."""
     of = module.GridConfig
 
     def short(*given: str, **options: object) -> object:
-        return of(*given, **options, updates=40)  # type: ignore[arg-type]
+        return of(*given, **options, updates=20)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "GridConfig", short)
 
