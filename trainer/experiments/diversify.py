@@ -31,16 +31,17 @@ So at equal counts and updates diverse prompts gain nothing in the domain of the
 very much outside of it. 20 runs of 12 s in one thread of a busy machine.
 
 A small vision transformer from scratch (timm:test_vit, 0.3 million parameters, 16 patches in 64 px:
---image-size 64 --amounts 6), otherwise the same, 4 seeds, 12 runs of 35 to 90 s on a busier machine:
+--image-size 64 --amounts 6), otherwise the same, 4 seeds, 12 runs of 35 to 90 s on a busy
+machine:
 
     test set      real only    naive, change           diverse, change         diverse against naive
-    real digits   41.2         +11.4 (-1.1 to 23.9)    -12.7 (-23.9 to -1.5)   -24.0 (-35.7 to -12.4)
+    real digits   41.2         +11.4 (-1.1 to 23.9)    -12.7 (-23.9 to -1.5)  -24.0 (-35.7 to -12.4)
     recoloured    15.2         +1.3 (-6.2 to 8.7)      +1.2 (-7.0 to 9.3)      -0.1 (-8.6 to 8.4)
 
 500 updates are too few for it: its accuracy on its own training images is 62 to 79% with real and
 naive ones and 22 to 35% with diverse ones. So diverse images are slower to learn, and whether they
 help a transformer in the end is not shown; after correction neither source's change is (p 0.20 and
-0.13), only the difference between the two (p 0.004).
+0.13), only the difference between the two (p 0.004, exploratory).
 
 On photographs: not run, for no public set that we looked at has naive and diverse images of the
 same generator: those of CIFAKE (Stable Diffusion 1.4) came without their prompts, dogs of Stable
