@@ -40,8 +40,8 @@ machine:
 
 500 updates are too few for it: its accuracy on its own training images is 62 to 79% with real and
 naive ones and 22 to 35% with diverse ones. So diverse images are slower to learn, and whether they
-help a transformer in the end is not shown; after correction neither source's change is (p 0.20 and
-0.13), only the difference between the two (p 0.004, exploratory).
+help a transformer in the end is not shown. After correction neither change is significant (p 0.20
+and 0.13); the difference between the two sources is (p 0.004, exploratory).
 
 On photographs: not run, for no public set that we looked at has naive and diverse images of the
 same generator: those of CIFAKE (Stable Diffusion 1.4) came without their prompts, dogs of Stable
