@@ -42,7 +42,7 @@ machine:
 naive ones and 22 to 35% with diverse ones. So diverse images are slower to learn, and whether they
 help a transformer in the end is not shown. After correction neither change is significant (p 0.20
 and 0.13); the difference between the two sources is (p 0.004, exploratory).
-With 1,000 updates and 2 seeds, run after these numbers had been seen and too few for an interval:
+With 1,000 updates and 2 seeds, a run that was added after these numbers had been seen:
 real only 67.2, naive 78.1, diverse 42.7 (still 45 to 49% on its training images); recoloured 22.4,
 23.1, 22.8.
 
