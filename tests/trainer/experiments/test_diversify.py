@@ -40,6 +40,34 @@ def test_it_runs_through_and_compares_the_sources_on_every_test_set(
     assert lines[1].startswith("the small CNN on the test set “recoloured”: add:1@diverse against")
 
 
+@pytest.mark.slow
+def test_a_vision_transformer_is_compared_beside_the_cnn(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vit = "timm:test_vit:scratch"
+    more = ("--quick", "--seeds", "2", "--updates", "4", "--image-size", "32")
+    assert main(arguments(folders, *more, "--models", f"cnn,{vit}")) == 0
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("the small CNN: add:1@diverse against add:1@naive: ")
+    assert second.startswith("the test_vit of timm trained from scratch: add:1@diverse against ")
+    grid = read_grid(folders / "out")
+    trained = {(run.model, run.arm): run.metrics["updates"] for run in grid.runs}
+    assert set(trained.values()) == {4}
+    assert {arm for model, arm in trained if model == vit} == {
+        "real",
+        "add:1@naive",
+        "add:1@diverse",
+    }
+
+
+def test_auxiliary_batch_norm_is_refused_for_a_transformer(
+    folders: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(arguments(folders, "--quick", "--aux", "--models", "timm:test_vit:scratch")) == 1
+    assert "'timm:test_vit:scratch' trains no batch normalisation, so --aux means" in caplog.text
+    assert "--norms" not in caplog.text
+
+
 def test_recoloured_images_keep_their_shape_and_their_contrast(folders: Path) -> None:
     test, out = folders / "real" / "test", folders / "recoloured"
     recolour(test, out)
