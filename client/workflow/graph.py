@@ -380,8 +380,8 @@ class Workflow:
         unset: dict[str, Any] = {"resume_folder": "", "try_one_of_each": False}
         for name in unset.keys() & self.graph[batcher]["inputs"]:
             changes[batcher, name] = unset[name]
-        if self.captions_id is not None:
-            plan = self._caption_plan()
+        plan = self.plan() if self.captions_id is not None else None
+        if isinstance(plan, CaptionPlan):
             part = plan.captions.part(batch_index * self.batch_size, self.batch_size)
             sent = {"captions": "".join(part.lines()), "part": part.part_text(), "path": ""}
             changes |= {(self.only_id_of(CAPTIONS), name): text for name, text in sent.items()}
@@ -389,6 +389,7 @@ class Workflow:
 
 
 def flag(option: str) -> str:
+    """How the command line calls an option of `Options`, without the dashes."""
     names = {
         "templates": "template",
         "images_per_class": "per-class",
