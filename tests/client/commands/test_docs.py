@@ -19,7 +19,9 @@ BLOCKS = [
     block
     for page in PAGES
     for block in re.findall(
-        r"```(\w*)\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL
+        r"```(\w*)\n(.*?)```",
+        (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8"),
+        re.DOTALL,
     )
 ]
 

@@ -250,7 +250,7 @@ def test_the_documented_ray_script_finds_the_features_that_a_check_then_takes(
 ) -> None:
     for library in ("ray", "pandas", "pyarrow"):
         pytest.importorskip(library)
-    text = (REPOSITORY / "docs" / "shards.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "how-to" / "shards.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "features.py").write_text(code, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
