@@ -112,6 +112,20 @@ def test_seeds_that_agree_by_luck_do_not_hide_the_noise_of_runs_on_images() -> N
     assert found.se == pytest.approx(0.03 / 3**0.5, rel=0.1)
 
 
+@pytest.mark.parametrize(("apart", "df"), [(0.0, 4 / 3), (0.04, 16 / 15)])
+def test_half_of_the_noise_of_runs_on_images_counts_as_known(apart: float, df: float) -> None:
+    """By hand: two runs that images move in opposite ways, together by a variance of 0.0002.
+
+    Scores that agree leave that alone, of which half is known: 1 / (1 - 1/4) degrees of freedom.
+    Scores 0.04 apart have the variance 0.0004, twice as much: 1 / (1 - 1/16).
+    """
+    effects = np.array([[0.01, -0.01], [-0.01, 0.01]])
+    found = contrast([(1.0, CellScores((0, 1), np.array([0.5, 0.5 + apart]), effects))])
+    assert found is not None
+    assert found.se == pytest.approx(0.0004**0.5 if apart else 0.0002**0.5)
+    assert found.df == pytest.approx(df)
+
+
 def test_no_standard_error_is_smaller_than_one_test_image() -> None:
     """All seeds and all images agree: p is not 0, and the interval not a point."""
     before, after = (
