@@ -126,6 +126,24 @@ def test_half_of_the_noise_of_runs_on_images_counts_as_known(apart: float, df: f
     assert found.df == pytest.approx(df)
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 9, 17])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.4, 0.7, 1.0])
+def test_whatever_share_of_the_scatter_is_known_5_percent_are_kept(
+    seeds: int, share: float
+) -> None:
+    """Differences of variance 1, of which `share` is the noise of runs on images: over the
+    quantiles of their sample variance, how often a mean without effect lies outside."""
+    effects = (np.eye(seeds) - 1 / seeds) * share**0.5
+    shape = np.linspace(-1, 1, seeds) / np.linspace(-1, 1, seeds).std(ddof=1)
+    alarms = []
+    for variance in scipy_stats.chi2.ppf((np.arange(200) + 0.5) / 200, seeds - 1) / (seeds - 1):
+        found = contrast([(1.0, CellScores(tuple(range(seeds)), shape * variance**0.5, effects))])
+        assert found is not None
+        assert found.high is not None
+        alarms.append(2 * scipy_stats.norm.sf((found.high - found.value) * seeds**0.5))
+    assert np.mean(alarms) <= 0.052
+
+
 def test_no_standard_error_is_smaller_than_one_test_image() -> None:
     """All seeds and all images agree: p is not 0, and the interval not a point."""
     before, after = (
