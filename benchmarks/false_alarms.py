@@ -383,6 +383,7 @@ def main() -> None:
     )
     parser.add_argument("--grids", type=int, default=2000)
     parser.add_argument("--quick", action="store_true", help="100 grids per world")
+    parser.add_argument("--seed", type=int, default=0, help="other grids")
     parser.add_argument("--only", default="", help="worlds whose name contains this")
     parser.add_argument(
         "--planned",
@@ -402,10 +403,14 @@ def main() -> None:
         started_s = time.perf_counter()
         if options.planned:
             got = measure_planned(
-                world, grids=grids, detect=options.planned / 100, most_seeds=MOST_SEEDS
+                world,
+                grids=grids,
+                detect=options.planned / 100,
+                most_seeds=MOST_SEEDS,
+                seed=options.seed,
             )
         else:
-            got = measure(world, grids=grids, rules=options.rules)
+            got = measure(world, grids=grids, seed=options.seed, rules=options.rules)
         if world.effect:  # there slopes and steps are not false alarms, and no headline is null
             got |= dict.fromkeys(("slope", "step", "headline"), float("nan"))
         shown = "".join(f"{got[column]:9.3f}" for column in columns)
