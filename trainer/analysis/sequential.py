@@ -24,7 +24,7 @@ compared with (Jennison and Turnbull 1999, chapter 11). But each look has its ow
 error, so looks agree less than means do. Hence t is the share of the seeds after the pilot, which
 alone tell the error, and looks are at least four seeds apart. Both are our choice. With t the share
 of all seeds, and looks at 8, 9 and 10 of them, 20,000 simulated comparisons without an effect had
-6.0% false alarms; as it is now, looks at 8 and 12 or at 8, 14 and 20 have 5.1 to 5.3%.
+6.0% false alarms; now looks at 8 and 12, or at 8, 14 and 20, have 4.8 to 5.2%.
 
 Several comparisons: each has a sequential p-value, the smallest level at which one of its looks
 would have rejected (Liu and Anderson 2008). It is a valid p-value, which Holm's method takes.
