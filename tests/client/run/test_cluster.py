@@ -167,7 +167,7 @@ def url(stub_servers):
 @pytest.fixture
 def connect(monkeypatch):
     def use(ray):
-        monkeypatch.setattr(module, "_connect", lambda address: ray)
+        monkeypatch.setattr(module, "connect", lambda address: ray)
         monkeypatch.setattr(module, "_LOOK_S", 0.0)
         monkeypatch.setattr(crew, "_ROWS", 8)
         return ray

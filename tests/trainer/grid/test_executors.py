@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from comfy_nodes.errors import SynthGridError
 from trainer.config import GridConfig
 from trainer.data.dataset import load_dataset
 from trainer.errors import ConfigError
@@ -208,7 +209,7 @@ def test_a_grid_on_ray_has_the_same_results_file(
 def test_a_ray_address_that_nobody_answers_is_one_line(work: Work) -> None:
     pytest.importorskip("ray")
     with pytest.raises(
-        ConfigError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
+        SynthGridError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
     ) as caught:
         run_all(RayCluster("127.0.0.1:9", cuda=False, threads=1), work)
     assert "\n" not in str(caught.value)
