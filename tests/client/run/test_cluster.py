@@ -7,9 +7,12 @@ Covers: client.run.cluster, client.run.crew, client.run.ray_worker.
 import json
 import logging
 import os
+import socket
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -26,8 +29,10 @@ from client.run.runner import run_plan
 from client.run.status import StateKeeper, read_state
 from client.server.server import ComfyServer
 from comfy_nodes.labelset import set_aside
-from comfy_nodes.labelset.verdicts import Verdict
+from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
 from tests.client.helpers import assert_exact, read_records, stub_workflow
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 class RayError(Exception):
@@ -232,6 +237,49 @@ def test_a_rejected_row_is_made_again_with_another_seed(url, connect, tmp_path):
     assert attempts == {index: int(index in (2, 7)) for index in range(12)}
 
 
+def test_regenerate_makes_what_a_check_rejects_on_a_cluster(url, connect, tmp_path, capsys):
+    connect(StandIn(url))
+    root, path = tmp_path / "out", tmp_path / "workflow.json"
+    path.write_text(json.dumps(stub_workflow(per_class=4, batch_size=3).graph), encoding="utf-8")
+    assert main(["run", str(path), "--executor", "ray", "--out", str(root)]) == 0
+    before = read_records(root)
+    write_verdicts(
+        quality_folder(root) / "scripted.csv",
+        [
+            Verdict(
+                each["sha256"], each["file_name"], each["label"], "bad" * (each["index"] in (2, 7))
+            )
+            for each in before
+        ],
+    )
+    capsys.readouterr()
+    assert main(["regenerate", str(root), "--executor", "ray", "--cores-per-worker", "2"]) == 0
+    assert capsys.readouterr().out.startswith("12 images, 2 of them new at ")
+    changed = [
+        old["index"]
+        for old, new in zip(before, read_records(root), strict=True)
+        if old["sha256"] != new["sha256"]
+    ]
+    assert changed == [2, 7]
+
+
+def test_nothing_is_moved_if_no_worker_comes_up(url, connect, tmp_path, caplog):
+    run_plan(stub_workflow(per_class=1), url, tmp_path / "out")
+    before = read_records(tmp_path / "out")
+    write_verdicts(
+        quality_folder(tmp_path / "out") / "scripted.csv",
+        [Verdict(each["sha256"], each["file_name"], each["label"], "bad") for each in before],
+    )
+
+    def fail(actor, name):
+        raise RayActorError("The actor died")
+
+    connect(StandIn(url, before=fail))
+    assert main(["regenerate", str(tmp_path / "out"), "--executor", "ray"]) == 1
+    assert "no worker of the Ray cluster can work: The actor died" in caplog.text
+    assert read_records(tmp_path / "out") == before
+
+
 def test_what_ray_prints_is_not_among_the_events(url, connect, tmp_path, capsys):
     connect(StandIn(url, before=lambda actor, name: print("(raylet) a note")))
     args = SimpleNamespace(json_events=True, executor="ray")
@@ -397,11 +445,17 @@ def test_the_cause_is_the_last_line_without_colours():
         (["--server", "embedded", "--cores-per-worker", "2"], "--cores-per-worker needs"),
     ],
 )
-def test_options_that_contradict_each_other_are_wrong_usage(given, message, tmp_path, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["run", "sd15_class_prompts", "--out", str(tmp_path / "out"), *given])
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+def test_options_that_contradict_each_other_are_wrong_usage(given, message, url, tmp_path, capsys):
+    run_plan(stub_workflow(per_class=1), url, tmp_path / "out")
+    write_verdicts(quality_folder(tmp_path / "out") / "scripted.csv", [])
+    for command in (
+        ["run", "sd15_class_prompts", "--out", str(tmp_path / "out")],
+        ["regenerate", str(tmp_path / "out")],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main([*command, *given])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
 
 
 def asked(tmp_path, *more):
@@ -423,6 +477,62 @@ def test_a_cluster_that_nobody_answers_for_is_one_line(tmp_path, caplog):
     assert main(asked(tmp_path, "--address", "127.0.0.1:9")) == 1
     (said,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
     assert "cannot reach a Ray cluster at 127.0.0.1:9" in said
+
+
+@pytest.fixture
+def head(tmp_path, monkeypatch):
+    """Addresses of a Ray head on loopback: HOST:PORT, and ray://HOST:PORT of its client server."""
+    pytest.importorskip("ray")
+    pytest.importorskip("grpc")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # what workers must find
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    port, client_port = free_port(), free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
+         "--node-ip-address", "127.0.0.1", "--port", str(port),
+         "--ray-client-server-port", str(client_port), "--num-cpus", "2",
+         "--include-dashboard", "false", "--object-store-memory", "100000000"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for each in (port, client_port):
+            wait_for(each, process)
+        yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client_port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def wait_for(port, process):
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail("the Ray head did not start")
+
+
+@pytest.mark.slow
+def test_a_cluster_is_reached_from_inside_and_through_its_client_server(head, tmp_path):
+    made = []
+    for number, address in enumerate(head):
+        more = ("--address", address, "--per-class", "8", "--batch-size", "4", "--width", "32",
+                "--height", "32", "--steps", "1", "--cores-per-worker", "1")  # fmt: skip
+        out = tmp_path / f"out{number}"
+        assert main([*asked(tmp_path, *more), "--out", str(out)]) == 0
+        assert main(["verify", str(out)]) == 0
+        made.append([each | {"sha256": ""} for each in read_records(out)])
+    assert [each["index"] for each in made[0]] == list(range(16))
+    assert made[0] == made[1]
 
 
 @pytest.mark.slow
