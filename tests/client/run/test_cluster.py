@@ -239,9 +239,8 @@ def test_a_rejected_row_is_made_again_with_another_seed(url, connect, tmp_path):
 
 def test_regenerate_makes_what_a_check_rejects_on_a_cluster(url, connect, tmp_path, capsys):
     connect(StandIn(url))
-    root, path = tmp_path / "out", tmp_path / "workflow.json"
-    path.write_text(json.dumps(stub_workflow(per_class=4, batch_size=3).graph), encoding="utf-8")
-    assert main(["run", str(path), "--executor", "ray", "--out", str(root)]) == 0
+    root = tmp_path / "out"
+    run_plan(stub_workflow(per_class=4, batch_size=3), url, root)
     before = read_records(root)
     write_verdicts(
         quality_folder(root) / "scripted.csv",
