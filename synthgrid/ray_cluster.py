@@ -24,7 +24,7 @@ def connect(address: str | None) -> Any:
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
-        SynthGridError: no cluster at this address.
+        SynthGridError: no cluster at this address, or it refuses us.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -37,10 +37,11 @@ def connect(address: str | None) -> Any:
     try:
         _knock(address)
         ray.init(address=address or "local", **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).splitlines()[0]
         raise SynthGridError(
-            f"cannot reach a Ray cluster at {address or 'this machine'}: {reason}; check --address"
+            f"cannot reach a Ray cluster at {address or 'this machine'}: {reason}; "
+            "check --address, and set RAY_AUTH_MODE=token if the cluster asks for a token"
         ) from error
     return ray
 

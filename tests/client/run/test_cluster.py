@@ -7,12 +7,10 @@ Covers: client.run.cluster, client.run.crew, client.run.ray_worker.
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -31,8 +29,7 @@ from client.server.server import ComfyServer
 from comfy_nodes.labelset import set_aside
 from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
 from tests.client.helpers import assert_exact, read_records, stub_workflow
-
-REPOSITORY = Path(__file__).resolve().parents[3]
+from tests.ray_head import ray_head
 
 
 class RayError(Exception):
@@ -478,58 +475,24 @@ def test_a_cluster_that_nobody_answers_for_is_one_line(tmp_path, caplog):
     assert "cannot reach a Ray cluster at 127.0.0.1:9" in said
 
 
-@pytest.fixture
-def head(tmp_path, monkeypatch):
-    """Addresses of a Ray head on loopback: HOST:PORT, and ray://HOST:PORT of its client server."""
+@pytest.mark.slow
+def test_a_cluster_is_reached_from_inside_and_through_its_client_server(tmp_path):
     pytest.importorskip("ray")
     pytest.importorskip("grpc")
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # what workers must find
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    port, client_port = free_port(), free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
-         "--node-ip-address", "127.0.0.1", "--port", str(port),
-         "--ray-client-server-port", str(client_port), "--num-cpus", "2",
-         "--include-dashboard", "false", "--object-store-memory", "100000000"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        for each in (port, client_port):
-            wait_for(each, process)
-        yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client_port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def wait_for(port, process):
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    pytest.fail("the Ray head did not start")
-
-
-@pytest.mark.slow
-def test_a_cluster_is_reached_from_inside_and_through_its_client_server(head, tmp_path):
     made = []
-    for number, address in enumerate(head):
-        more = ("--address", address, "--per-class", "8", "--batch-size", "4", "--width", "32",
-                "--height", "32", "--steps", "1", "--cores-per-worker", "1")  # fmt: skip
-        out = tmp_path / f"out{number}"
-        assert main([*asked(tmp_path, *more), "--out", str(out)]) == 0
-        assert main(["verify", str(out)]) == 0
-        made.append([each | {"sha256": ""} for each in read_records(out)])
+    with ray_head() as (*addresses, environment):
+        for number, address in enumerate(addresses):
+            out = tmp_path / f"out{number}"
+            more = ("--address", address, "--per-class", "8", "--batch-size", "4", "--width", "32",
+                    "--height", "32", "--steps", "1", "--cores-per-worker", "1",
+                    "--out", str(out))  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, "-m", "synthgrid", *asked(tmp_path, *more)],
+                env=environment, capture_output=True, text=True, timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert main(["verify", str(out)]) == 0
+            made.append([each | {"sha256": ""} for each in read_records(out)])
     assert [each["index"] for each in made[0]] == list(range(16))
     assert made[0] == made[1]
 
