@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from comfy_nodes.errors import SynthGridError
+from tests.ray_head import ray_head
 from trainer.config import GridConfig
 from trainer.data.dataset import load_dataset
 from trainer.errors import ConfigError
@@ -204,6 +207,28 @@ def test_a_grid_on_ray_has_the_same_results_file(
         json.loads((there.root / "grid.json").read_text(encoding="utf-8"))["config"]["executor"]
         == "ray"
     )
+
+
+@pytest.mark.slow
+def test_a_grid_through_a_rays_client_server_has_the_same_results_file(
+    real: Path, synthetic: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    pytest.importorskip("grpc")
+    found = []
+    with ray_head() as (_, address, environment):
+        for name, more in (("here", ()), ("there", ("--executor", "ray", "--address", address))):
+            done = subprocess.run(
+                [sys.executable, "-m", "synthgrid", "grid", "--real", str(real),
+                 "--synthetic", str(synthetic), "--models", "cnn", "--recipe", "classic",
+                 "--ratios", "0,2", "--seeds", "2", "--updates", "6", "--budgets", "updates",
+                 "--image-size", "32", "--device", "cpu", "--threads", "1",
+                 "--out", str(tmp_path / name), *more],
+                env=environment, capture_output=True, text=True, timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            found.append((tmp_path / name / "results.csv").read_bytes())
+    assert found[0] == found[1]
 
 
 def test_a_ray_address_that_nobody_answers_is_one_line(work: Work) -> None:
