@@ -40,7 +40,7 @@ def ray_head(cpus: int = 2) -> Iterator[tuple[str, str, dict[str, str]]]:
         yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client_port}", environment
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=120)  # it says goodbye to its nodes first
 
 
 def _free_port() -> int:
