@@ -53,11 +53,11 @@ StableRep's, with its own, shuffled or redealt captions, 0 to 0.2 % do. Blown up
 others they cost a random network 2.6 points at 1 and 1.9 at 5, StableRep 0.6 and 0.2 (4 seeds), and
 redealt captions 0.9 and 0.1. So the probe draws each variance halfway to the mean of all, which
 moves the means on CIFAKE, below, by -0.3 to 1.1 for the random network and by -0.2 to 0.6 for
-trained ones. (One common deviation was tried as well: worse for shuffled captions.) Two other explanations fail. The penalty is
-chosen well enough: any fixed one from 10 to 0.01 leaves +2.5 to +3.4 at 5. And training does not
-spread the features more evenly, which would help any head: they vary in 12 directions instead of 24
-(participation ratio), and after whitening by the synthetic images the gap is wider, +7.3 (5.5 to
-9.0).
+trained ones. (One deviation for all features was worse for shuffled captions.) Two other
+explanations fail. The penalty is chosen well enough: any fixed one from 10 to 0.01 leaves +2.5 to
++3.4 at 5. And training does not spread the features more evenly, which would help any head: they
+vary in 12 directions instead of 24 (participation ratio), and after whitening by the synthetic
+images the gap is wider, +7.3 (5.5 to 9.0).
 
 On 3,000 images of ten CIFAR-10 classes by Stable Diffusion 1.4 (CIFAKE, 300 a class), 32 px, with
 class names as captions, `synthgrid pretrain --updates 150 --crop 0.3 --base-rate 4e-3` and `probe`
@@ -71,9 +71,9 @@ on 2,500 real test images, one training each, 95 % intervals over five draws of 
     random initialisation  15.2 (12.5 to 17.9)  19.4 (+-1.8)  22.6 (+-1.9)  27.9 (+-0.8)
 
 lite0 was pretrained on ImageNet's real photographs and sees the images scaled up to 224 px; the
-others have seen synthetic images alone.
+others have seen synthetic images alone, or none.
 
-45 runs of about 70 s in one thread of a busy machine.
+54 runs on the digits of about 70 s in one thread of a busy machine.
 """
 
 from __future__ import annotations
