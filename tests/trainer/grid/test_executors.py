@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from comfy_nodes.errors import SynthGridError
+from tests.ray_head import ray_head
 from trainer.config import GridConfig
 from trainer.data.dataset import load_dataset
 from trainer.errors import ConfigError
@@ -205,10 +209,32 @@ def test_a_grid_on_ray_has_the_same_results_file(
     )
 
 
+@pytest.mark.slow
+def test_a_grid_through_a_rays_client_server_has_the_same_results_file(
+    real: Path, synthetic: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    pytest.importorskip("grpc")
+    found = []
+    with ray_head() as (_, address, environment):
+        for name, more in (("here", ()), ("there", ("--executor", "ray", "--address", address))):
+            done = subprocess.run(
+                [sys.executable, "-m", "synthgrid", "grid", "--real", str(real),
+                 "--synthetic", str(synthetic), "--models", "cnn", "--recipe", "classic",
+                 "--ratios", "0,2", "--seeds", "2", "--updates", "6", "--budgets", "updates",
+                 "--image-size", "32", "--device", "cpu", "--threads", "1",
+                 "--out", str(tmp_path / name), *more],
+                env=environment, capture_output=True, text=True, timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            found.append((tmp_path / name / "results.csv").read_bytes())
+    assert found[0] == found[1]
+
+
 def test_a_ray_address_that_nobody_answers_is_one_line(work: Work) -> None:
     pytest.importorskip("ray")
     with pytest.raises(
-        ConfigError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
+        SynthGridError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
     ) as caught:
         run_all(RayCluster("127.0.0.1:9", cuda=False, threads=1), work)
     assert "\n" not in str(caught.value)
