@@ -37,6 +37,7 @@ from .editor import (
 from .widgets import Input, Widget, declared_inputs, shape_of
 
 PREFIXES = ("workflow>", "workflow/")
+_NOT_RUN = (MUTED, BYPASSED)
 
 
 def with_groups_as_subgraphs(
@@ -54,7 +55,7 @@ def with_groups_as_subgraphs(
     }
     nodes, subgraphs = dict(workflow.root.nodes), dict(workflow.subgraphs)
     for host in workflow.root.nodes.values():
-        if host.type in contents and host.mode not in (MUTED, BYPASSED):
+        if host.type in contents.keys() - object_info.keys() and host.mode not in _NOT_RUN:
             group = _Group(contents[host.type], object_info, f"{source}: group {host.name}")
             kind = f"{host.type} at node {host.id}"
             subgraphs[kind] = group.subgraph(host)
@@ -90,7 +91,10 @@ class _Group:
         links = [[number, *each[:4]] for number, each in enumerate(_rows(value, "links"))]
         inside = [each for each in links if None not in each]
         self._graph = parse_editor({"nodes": numbered, "links": inside}, source=where).root
-        self._info, self._where = object_info, where
+        self._where = where
+        kinds = {node.type for node in self._graph.nodes.values()}
+        described = {kind: object_info.get(kind) for kind in kinds}
+        self._info = {kind: each for kind, each in described.items() if isinstance(each, Mapping)}
         self._config = _object(value, "config")
         self._external = {(str(each[0]), each[1]) for each in _rows(value, "external")}
         self._from = {(each.origin, each.slot) for each in self._graph.links.values()}
@@ -214,7 +218,8 @@ class _Group:
     def _output_count(self, node: EditorNode) -> int:
         if node.type == REROUTE:
             return int(not self._is_inside(node))
-        return len(self._info[node.type]["output"]) if node.type in self._info else 0
+        outputs = self._info.get(node.type, {}).get("output")
+        return len(outputs) if isinstance(outputs, list) else 0
 
     def _with_values(self, host: EditorNode) -> dict[str, EditorNode]:
         """The nodes inside with the values that are typed in at the group node."""
