@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .editor import shown
-from .graph import is_link
+from .nodes import is_link
 
 
 def without_dependents(

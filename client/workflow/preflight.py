@@ -20,7 +20,8 @@ from comfy_nodes.samplers import sampler_warning
 
 from ..errors import WorkflowError
 from .estimates import gpu_memory, image_bytes, shown_bytes
-from .graph import Workflow, is_link
+from .graph import Workflow
+from .nodes import is_link
 from .overrides import nearest
 from .roles import LATENT, SAVER
 from .widgets import CUSTOM_COMBO
