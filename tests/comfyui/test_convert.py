@@ -11,7 +11,7 @@ from client.workflow.convert import convert
 from client.workflow.graph import parse_workflow
 from client.workflow.preflight import validate
 
-PAIRS = Path(__file__).resolve().parents[1] / "client" / "workflow" / "pairs"
+PAIRS = Path(__file__).resolve().parents[1] / "client" / "workflow" / "convert" / "pairs"
 # Nodes whose values depend on the server alone: its choices, the images in its input folder.
 NOTHING_SAVED = {"dynamic_inputs": "9", "widgets": "13"}
 

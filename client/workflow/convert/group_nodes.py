@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import WorkflowError
+from ...errors import WorkflowError
 from .editor import (
     BYPASSED,
     FROM_OUTSIDE,

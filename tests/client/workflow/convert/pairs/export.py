@@ -1,6 +1,6 @@
 """Renews the "api" and "saved" part of every pair here, from a real ComfyUI in a real browser.
 
-    python tests/client/workflow/pairs/export.py http://127.0.0.1:8188
+    python tests/client/workflow/convert/pairs/export.py http://127.0.0.1:8188
 
 Needs selenium, Chromium and its driver. "editor" is a workflow written for the tests, "api" what
 the editor's own graphToPrompt makes of it, "saved" (if present) the same workflow saved again. A

@@ -19,7 +19,7 @@ from functools import cache
 from itertools import islice
 from typing import Any, TypeAlias
 
-from ..errors import WorkflowError
+from ...errors import WorkflowError
 from .dependents import without_dependents
 from .editor import (
     BYPASSED,

@@ -1,11 +1,11 @@
 """Editor format to API format, compared with what ComfyUI's own editor made in a browser.
 
-The pairs in tests/client/workflow/pairs/ were exported by export.py there: frontend 1.58.1, and for
-group nodes, which newer ones turn into something else, 1.35.9. object_info.json holds the classes
-that they use, as a real server describes them.
+The pairs in pairs/ were exported by export.py there: frontend 1.58.1, and for group nodes, which
+newer ones turn into something else, 1.35.9. object_info.json holds the classes that they use, as a
+real server describes them.
 
-Covers: client.workflow.convert, client.workflow.editor, client.workflow.promoted,
-client.workflow.widgets, client.workflow.dependents.
+Covers: client.workflow.convert.editor, client.workflow.convert.promoted,
+client.workflow.convert.widgets, client.workflow.convert.dependents.
 """
 
 import contextlib

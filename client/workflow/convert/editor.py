@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..errors import WorkflowError
+from ...errors import WorkflowError
 
 MUTED, BYPASSED = 2, 4  # values of a node's `mode`; all others run
 PRIMITIVE = "PrimitiveNode"  # a node of the editor that types a value into other nodes' widgets
