@@ -90,13 +90,14 @@ class _Group:
         # As saved: from node, output, to node, input. Without a node the link is from outside.
         links = [[number, *each[:4]] for number, each in enumerate(_rows(value, "links"))]
         inside = [each for each in links if None not in each]
-        self._graph = parse_editor({"nodes": numbered, "links": inside}, source=where).root
+        graph = parse_editor({"nodes": numbered, "links": inside}, source=where).root
+        self._graph = replace(graph, links=dict(_between_nodes(graph)))
         self._where = where
         kinds = {node.type for node in self._graph.nodes.values()}
         described = {kind: object_info.get(kind) for kind in kinds}
         self._info = {kind: each for kind, each in described.items() if isinstance(each, Mapping)}
         self._config = _object(value, "config")
-        self._external = {(str(each[0]), each[1]) for each in _rows(value, "external")}
+        self._external = {tuple(map(str, each[:2])) for each in _rows(value, "external")}
         self._from = {(each.origin, each.slot) for each in self._graph.links.values()}
         self._into = {(each.target, each.target_slot) for each in self._graph.links.values()}
         self._inputs: dict[str, _Place] = {}
@@ -116,16 +117,23 @@ class _Group:
                     f"{self._where}: no node in it has the input '{shown(name)}'; "
                     "convert it to nodes in the ComfyUI that saved it, and save it again"
                 )
-            node, slot = _with_slot(nodes[place.node.id], place)
-            nodes[node.id] = node
-            links[f"in {number}"] = Link(FROM_OUTSIDE, number, node.id, slot)
+            if place.node.type == PRIMITIVE:  # what it would set gets the link in its place
+                links |= {
+                    key: replace(each, origin=FROM_OUTSIDE, slot=number)
+                    for key, each in self._graph.links.items()
+                    if each.origin == place.node.id
+                }
+            else:
+                node, slot = _with_slot(nodes[place.node.id], place)
+                nodes[node.id] = node
+                links[f"in {number}"] = Link(FROM_OUTSIDE, number, node.id, slot)
         outputs = list(self._outputs())
         for number, (node_id, slot) in enumerate(outputs):
             links[f"out {number}"] = Link(node_id, slot, TO_OUTSIDE, number)
         return EditorGraph(
             {key: _connected(node, links) for key, node in nodes.items()},
             links,
-            name=host.type.split(PREFIXES[0][-1], 1)[-1],
+            name=host.type[len(PREFIXES[0]) :],
             inputs=tuple(linked),
             input_links=tuple((f"in {number}",) for number in range(len(linked))),
             output_links=tuple(f"out {number}" for number in range(len(outputs))),
@@ -162,10 +170,10 @@ class _Group:
         if node.type == PRIMITIVE:
             if (node.id, 0) in self._from:
                 control = {"control_after_generate": True}
-                yield _Place(node, Input("value", node.outputs[0], control, True), True, None)
+                yield _Place(node, Input("value", _output(node), control, True), True, None)
         elif node.type == REROUTE:
-            if not self._is_inside(node):
-                yield _Place(node, Input(self._passed(node), "*", {}, True), False, 0)
+            passed = Input(self._passed(node), "*", {}, True)
+            yield _Place(node, passed, False, 0 if node.inputs else None)
         elif node.type in self._info:
             widgets = self._widgets(node)
             for each in declared_inputs(self._info[node.type]):
@@ -182,7 +190,7 @@ class _Group:
     def _name(self, place: _Place, seen: dict[str, int]) -> str:
         """What the group node calls an input: after its node where the name is taken."""
         node, name = place.node, place.input.name
-        label = node.inputs[place.slot].label if place.slot is not None and node.inputs else ""
+        label = node.inputs[place.slot].label if place.slot is not None else ""
         custom = _object(_object(_object(self._config, node.id), "input"), name).get("name")
         key = found = str(custom or label or name)
         if found in seen or (node.type == PRIMITIVE and node.title):
@@ -193,17 +201,12 @@ class _Group:
         seen[key] = seen.get(key, 1) + 1
         return found
 
-    def _is_inside(self, node: EditorNode) -> bool:
-        """Whether a reroute connects only nodes inside."""
-        place = (node.id, 0)
-        return place in self._into and place in self._from and place not in self._external
-
     def _passed(self, node: EditorNode) -> str:
         """The type of what a reroute passes on, by which its input is called."""
         for link in self._graph.links.values():
             if link.origin == node.id:
                 return self._graph.nodes[link.target].inputs[link.target_slot].type
-        return node.outputs[0] if node.outputs else "*"
+        return _output(node)
 
     def _outputs(self) -> Iterator[tuple[str, int]]:
         """(node inside, its output) of each output that the group node shows."""
@@ -211,13 +214,13 @@ class _Group:
             config = _object(_object(self._config, node.id), "output")
             for number in range(self._output_count(node)):
                 place = (node.id, number)
-                hidden = place in self._from and place not in self._external
+                hidden = place in self._from and (node.id, str(number)) not in self._external
                 if _object(config, str(number)).get("visible", not hidden):
                     yield place
 
     def _output_count(self, node: EditorNode) -> int:
         if node.type == REROUTE:
-            return int(not self._is_inside(node))
+            return 1
         outputs = self._info.get(node.type, {}).get("output")
         return len(outputs) if isinstance(outputs, list) else 0
 
@@ -252,12 +255,23 @@ class _Group:
             raise WorkflowError(f"{self._where}: {error}") from None
 
 
+def _between_nodes(graph: EditorGraph) -> Iterator[tuple[str, Link]]:
+    """The links whose ends are there."""
+    for key, link in graph.links.items():
+        target = graph.nodes.get(link.target)
+        if target and link.origin in graph.nodes and 0 <= link.target_slot < len(target.inputs):
+            yield key, link
+
+
+def _output(node: EditorNode) -> str:
+    return node.outputs[0] if node.outputs else "*"
+
+
 def _with_slot(node: EditorNode, place: _Place) -> tuple[EditorNode, int]:
     """The node with an input for a place, and that input's position."""
     if place.slot is not None:
         return node, place.slot
-    name = place.input.name
-    slot = Slot(name, place.input.type, widget=name if place.has_widget else None)
+    slot = Slot(place.input.name, place.input.type)
     return replace(node, inputs=(*node.inputs, slot)), len(node.inputs)
 
 

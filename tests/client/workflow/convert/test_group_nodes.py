@@ -87,16 +87,16 @@ def test_a_group_node_gives_its_values_and_links_to_what_is_in_it(host):
     }
 
 
-def test_two_inputs_of_one_name_are_told_apart_by_title_then_by_number():
-    group = {
-        "nodes": [noise(), noise(title="B"), noise(title="B"), noise()],
-        "links": [[0, 0, 1, 0, 1, "IMAGE"]],
-    }
-    values = [number for seed in (1, 2, 3, 4) for number in (seed, "fixed", "soft")]
-    names = ("image", "B image", "Noise image")
+def test_inputs_of_one_name_are_told_apart_by_title_then_by_number():
+    titles = (None, "B", "B", None, "B", "B")
+    nodes = [noise(**({"title": title} if title else {})) for title in titles]
+    group = {"nodes": nodes, "links": [[None, 0, 0, 0, 9, "IMAGE"], [0, 0, 1, 0, 1, "IMAGE"]]}
+    values = [value for seed in range(6) for value in (seed, "fixed", "soft")]
+    names = ("image", "B image", "Noise image", "B 2 image", "B 3 image")
     found = inputs_of(workflow(group, values, *map(slot, names)))
-    assert [found[f"2:{number}"]["seed"] for number in range(4)] == [1, 2, 3, 4]
-    assert [found[f"2:{number}"]["image"][0] for number in range(4)] == ["1", "2:0", "1", "1"]
+    assert [found[f"2:{number}"]["seed"] for number in range(6)] == [0, 1, 2, 3, 4, 5]
+    sources = [found[f"2:{number}"]["image"][0] for number in range(6)]
+    assert sources == ["1", "2:0", "1", "1", "1", "1"]
 
 
 def test_an_input_may_have_another_name_by_the_user():
@@ -135,8 +135,19 @@ def test_a_primitive_in_it_sets_the_widgets_it_is_linked_to():
     primitive = inside("PrimitiveNode", outputs=["INT"], values=[3, "fixed"], title="Luck")
     alone = inside("PrimitiveNode", outputs=["*"], values=[])
     group = {"nodes": [primitive, alone, noise(seed)], "links": [[0, 0, 2, 1, 1, "INT"]]}
-    found = inputs_of(workflow(group, [8, "randomize", "hard"], slot("image")))
+    values = [8, "randomize", "hard"]
+    found = inputs_of(workflow(group, values, slot("image")))
     assert found["2:2"] == {"image": ["1", 0], "seed": 8, "how": "hard"}
+    found = inputs_of(workflow(group, values, slot("Luck value", "INT")))
+    assert found["2:2"] == {"seed": ["1", 0], "how": "hard"}
+
+
+def test_a_widget_whose_link_inside_comes_from_a_muted_node_keeps_its_own_value():
+    seed = slot("seed", "INT", widget={"name": "seed"})
+    muted = inside("Wide", outputs=["INT"], values=list(range(12)), mode=2)
+    group = {"nodes": [muted, noise(seed)], "links": [[0, 0, 1, 1, 1, "INT"]]}
+    found = inputs_of(workflow(group, [*range(12), "hard"], slot("image")))
+    assert found["2:1"] == {"image": ["1", 0], "seed": 1, "how": "hard"}
 
 
 def test_a_reroute_in_it_may_take_from_outside_give_to_outside_or_neither():
@@ -173,6 +184,19 @@ def test_the_first_output_is_the_first_that_is_used_outside_or_not_hidden(extra,
     assert inputs_of(workflow(group, values, slot("image")))["3"]["image"] == [shown, 0]
 
 
+def test_a_reroute_that_is_used_inside_and_outside_is_an_output_too():
+    reroute = inside("Reroute", slot("", "*"), outputs=[""])
+    group = {
+        "nodes": [noise(), reroute, noise()],
+        "links": [[0, 0, 1, 0, 1, "IMAGE"], [1, 0, 2, 0, 2, "IMAGE"]],
+        "external": [[1, 0, "IMAGE"]],
+    }
+    values = [1, "fixed", "soft", 2, "fixed", "hard"]
+    for output, shown in enumerate(["2:0", "2:2"]):
+        found = inputs_of(workflow(group, values, slot("image"), output=output))
+        assert found["3"]["image"] == [shown, 0]
+
+
 def test_a_group_node_without_saved_values_has_those_of_its_contents():
     found = inputs_of(workflow(ONE, None, slot("image")))
     assert found["2:0"] == {"image": ["1", 0], "seed": 1, "how": "soft"}
@@ -195,6 +219,8 @@ def test_a_muted_group_node_is_left_out_and_a_bypassed_one_passes_its_input_on()
     assert "2:0" not in converted.graph
     assert "3" not in converted.graph
     assert len(converted.notes) == 1
+    value["extra"]["groupNodes"]["G"] = {"nodes": [inside("Gone")], "links": []}
+    assert convert(value, INFO).graph == converted.graph
 
 
 def test_a_class_that_is_called_otherwise_today_is_renamed_inside_too():
@@ -235,9 +261,36 @@ def test_a_plan_needs_nothing_of_what_is_in_a_group_node(tmp_path):
     assert found.graph["2"]["class_type"] == "workflow>G"
 
 
-@pytest.mark.parametrize("damage", [None, [], 3, "x", {}, [None], [[1, 2]], [["a", "b", "c", "d"]]])
-@pytest.mark.parametrize("part", ["nodes", "links", "external", "config"])
-def test_damaged_contents_are_refused_or_converted_without_a_traceback(part, damage):
-    value = workflow(ONE | {part: damage}, [7, "fixed", "hard"], slot("image"))
-    with contextlib.suppress(WorkflowError):
-        convert(value, INFO)
+MIXED = {
+    "nodes": [
+        inside("PrimitiveNode", outputs=["INT"], values=[3, "fixed"]),
+        inside("Reroute", slot("", "*"), outputs=[""]),
+        noise(slot("seed", "INT", widget={"name": "seed"})),
+    ],
+    "links": [[0, 0, 2, 1, 1, "INT"], [1, 0, 2, 0, 2, "IMAGE"]],
+    "external": [[2, 0, "IMAGE"]],
+    "config": {"2": {"input": {"how": {"name": "kind"}}}},
+}
+DAMAGES = (None, {}, "x", 99, [[1, 2]])
+
+
+def places(value, path=()):
+    """The path of every part of a JSON value."""
+    yield path
+    parts = value.items() if isinstance(value, dict) else ()
+    for key, part in enumerate(value) if isinstance(value, list) else parts:
+        yield from places(part, (*path, key))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_contents_are_refused_or_converted_without_a_traceback(damage):
+    sound = workflow(MIXED, [7, "fixed", "hard"], slot("IMAGE"))
+    assert inputs_of(sound)["2:2"] == {"image": ["1", 0], "seed": 7, "how": "hard"}
+    for path in list(places(MIXED))[1:]:
+        value = copy.deepcopy(sound)
+        part = value["extra"]["groupNodes"]["G"]
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] = damage
+        with contextlib.suppress(WorkflowError):
+            convert(value, INFO)
