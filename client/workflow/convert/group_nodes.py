@@ -259,7 +259,7 @@ def _between_nodes(graph: EditorGraph) -> Iterator[tuple[str, Link]]:
     """The links whose ends are there."""
     for key, link in graph.links.items():
         target = graph.nodes.get(link.target)
-        if target and link.origin in graph.nodes and 0 <= link.target_slot < len(target.inputs):
+        if target and link.origin in graph.nodes and link.target_slot < len(target.inputs):
             yield key, link
 
 
