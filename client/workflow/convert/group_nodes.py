@@ -38,6 +38,9 @@ from .widgets import Input, Widget, declared_inputs, shape_of
 
 PREFIXES = ("workflow>", "workflow/")
 _NOT_RUN = (MUTED, BYPASSED)
+# The button that the editor gives a node whose input has one of these options; it saves a value.
+_UPLOAD = Input("upload", "IMAGEUPLOAD", {}, required=True)
+_UPLOADS = {"image_upload", "animated_image_upload", "video_upload"}
 
 
 def with_groups_as_subgraphs(
@@ -176,8 +179,11 @@ class _Group:
             yield _Place(node, passed, False, 0 if node.inputs else None)
         elif node.type in self._info:
             widgets = self._widgets(node)
-            for each in declared_inputs(self._info[node.type]):
+            declared = list(declared_inputs(self._info[node.type]))
+            for each in declared:
                 yield _Place(node, each, each.name in widgets, slots.get(each.name))
+            if any(each.options.keys() & _UPLOADS for each in declared):
+                yield _Place(node, _UPLOAD, True, slots.get(_UPLOAD.name))
 
     def _show(self, place: _Place, seen: dict[str, int]) -> None:
         """Notes a place unless a node inside feeds it."""

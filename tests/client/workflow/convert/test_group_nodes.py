@@ -22,6 +22,10 @@ INFO = {
         },
         "output": ["IMAGE"],
     },
+    "Load": {
+        "input": {"required": {"file": [["a.png", "b.png"], {"image_upload": True}]}},
+        "output": ["IMAGE"],
+    },
     "Text": {"input": {"required": {"text": ["STRING", {}]}}, "output": ["STRING"]},
     "Show": {"input": {"required": {"image": ["IMAGE", {}]}}, "output": []},
     # So many inputs that "10" comes before "2" as text.
@@ -109,6 +113,24 @@ def test_an_input_may_have_another_name_by_the_user():
     found = inputs_of(workflow(group, values, slot("picture"), slot("first")))
     assert found["2:0"] == {"image": ["1", 0], "seed": 1, "how": "soft"}
     assert found["2:1"] == {"image": ["1", 0], "seed": 2, "how": "hard"}
+
+
+def test_a_reroute_is_named_by_what_it_passes_on_unless_the_user_names_it():
+    group = {
+        "nodes": [inside("Reroute", slot("", "*"), outputs=["*"]), noise()],
+        "links": [[0, 0, 1, 0, 1, "IMAGE"]],
+        "config": {"0": {"input": {"IMAGE": {"name": "picture"}}}},
+    }
+    found = inputs_of(workflow(group, [7, "fixed", "hard"], slot("picture")))
+    assert found["2:1"] == {"image": ["1", 0], "seed": 7, "how": "hard"}
+
+
+def test_the_button_to_upload_a_file_has_a_value_too():
+    load = inside("Load", values=["a.png", "image"])
+    group = {"nodes": [load, noise()], "links": [[0, 0, 1, 0, 1, "IMAGE"]]}
+    found = inputs_of(workflow(group, ["b.png", "image", 7, "fixed", "hard"]))
+    assert found["2:0"] == {"file": "b.png"}
+    assert found["2:1"] == {"image": ["2:0", 0], "seed": 7, "how": "hard"}
 
 
 def test_a_link_to_a_widget_of_the_group_node_counts():
