@@ -92,8 +92,8 @@ def _header(summary: Mapping[str, Any], name: str) -> str:
     ]
     if outlier["auroc"] is not None:
         sentences.append(
-            f"Outliers by {outlier['kind']}: real classes that it has never seen are told with "
-            f"AUROC {outlier['auroc']:.2f}"
+            f"The outlier score {outlier['kind']} tells real classes that it has never seen with "
+            f"AUROC {outlier['auroc']:.2f} (1.00 would be always, 0.50 by chance)"
             + ("." if outlier["sign"] > 0 else ", with the score turned round.")
         )
     missing = [
@@ -199,7 +199,7 @@ def _accepted(count: Mapping[str, Any], name: str) -> str:
 def _worst(summary: Mapping[str, Any], images: Path, packed: Mapping[str, ImageFile]) -> str:
     cells = []
     for each in summary["worst"]:
-        why = each["reason"] or f"kept; own class {each['own']:.3f}"
+        why = each["reason"] or f"kept; probability of its class {each['own']:.3f}"
         near = "".join(
             f"<div>{thumbnail(Path(path), 'a real image')}</div>" for path in each["nearest"]
         )
