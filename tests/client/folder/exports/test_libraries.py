@@ -132,18 +132,19 @@ def test_torchvision_reads_the_images_of_hf(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fiftyone_reads_the_class_folders_of_hf(folder: Path) -> None:
+def test_fiftyone_reads_a_labelled_folder_and_the_class_folders_of_hf(folder: Path) -> None:
     """By the importer of `Dataset.from_dir(..., ImageClassificationDirectoryTree)`, which needs no
     database."""
     reason = "FiftyOne is not installed: pip install fiftyone"
     importers = pytest.importorskip("fiftyone.utils.data.importers", reason=reason)
-    train = export(folder, "hf") / "train"
-    with importers.ImageClassificationDirectoryTreeImporter(str(train)) as importer:
-        found = {Path(path).name: label.label for path, _, label in importer}
-        info = importer.get_dataset_info()
-    expected = {Path(each["file_name"]).name: each["label"] for each in lines_of(folder)}
-    assert found == {name: label.replace("/", "_") for name, label in expected.items()}
-    assert info["classes"] == ["ant", "bat_.._x", "蝙蝠"]
+    names = {Path(each["file_name"]).name: each["label"] for each in lines_of(folder)}
+    expected = {name: label.replace("/", "_") for name, label in names.items()}
+    for tree in (folder, export(folder, "hf") / "train"):
+        with importers.ImageClassificationDirectoryTreeImporter(str(tree)) as importer:
+            found = {Path(path).name: label.label for path, _, label in importer}
+            info = importer.get_dataset_info()
+        assert found == expected
+        assert info["classes"] == ["ant", "bat_.._x", "蝙蝠"]
 
 
 PROMPTS = {
