@@ -67,7 +67,9 @@ copies instead +0.3 (-1.3 to 1.9). Recall of head, middle and tail classes: -5.3
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,28 +85,26 @@ from trainer.data.dataset import read_class_folders
 from trainer.data.images import read_image
 from trainer.data.torchvision_sets import real_folder
 from trainer.errors import ConfigError
+from trainer.experiments.prompt_sets import make_sets, write_digits
 from trainer.experiments.running import new_parser, run_experiment, shared_values
 from trainer.models import model_spec
 from trainer.report.wording import interval, model_noun, on_test, p_value, points, verdict
 from trainer.runs import Grid
 
 RECOLOURED = "recoloured"
+DIGITS = "demo:digits"
 AMOUNTS = (1.0, 3.0, 6.0)
+_QUICK_IMAGES = 8  # per class of a set: what a quick grid reads
 _LEAST_CONTRAST = 100  # between the mean grey of ink and paper, of 255
 
 
 def grid_config(options: argparse.Namespace) -> GridConfig:
     """One grid: each amount of each source, tested on every set."""
-    sources = named_sources(options.synthetic)
-    if isinstance(sources, str) or len(sources) < 2:
-        raise ConfigError(
-            "give at least two sources, the naive one first: --synthetic naive=DIR --synthetic "
-            "diverse=DIR"
-        )
+    real, sources = _images(options)
     tests = {name: str(path) for name, path in named_folders(options.test, option="--test").items()}
     if options.recoloured:
         images = Path(options.out) / "images" / RECOLOURED
-        recolour(real_folder(options.real) / "test", images)
+        recolour(real_folder(real) / "test", images)
         tests[RECOLOURED] = str(images)
     models = tuple(options.models.split(",")) if options.models else ("cnn",)
     if options.aux:
@@ -112,7 +112,7 @@ def grid_config(options: argparse.Namespace) -> GridConfig:
     amounts = (1.0,) if options.quick else options.amounts
     shared = shared_values(options)
     return GridConfig(
-        **shared | {"budgets": ("updates",)},
+        **shared | {"real": real, "budgets": ("updates",)},
         synthetic=sources,
         tests=tests,
         models=models,
@@ -122,6 +122,43 @@ def grid_config(options: argparse.Namespace) -> GridConfig:
         mirror=False if options.no_mirror else None,
         quick=options.quick,
     )
+
+
+def _images(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
+    """The real images, and the synthetic ones of each source, made here if there is a bank."""
+    out, real, bank = Path(options.out), options.real, options.bank
+    if real == DIGITS:
+        folder, bank = write_digits(out / "digits")
+        real = str(folder)
+    if bank is not None:
+        if options.synthetic:
+            raise ConfigError("images are made from a bank, or given: leave --synthetic out")
+        made = make_sets(
+            real_folder(real),
+            Path(bank),
+            out / "made",
+            per_class=_most_per_class(options, real_folder(real)),
+            server=options.server,
+        )
+        return real, {name: str(path) for name, path in made.items()}
+    sources = named_sources(options.synthetic)
+    if isinstance(sources, str) or len(sources) < 2:
+        raise ConfigError(
+            "give a bank, from which images are made (--bank FILE), or at least two sources, the "
+            "naive one first: --synthetic naive=DIR --synthetic diverse=DIR"
+        )
+    return real, sources
+
+
+def _most_per_class(options: argparse.Namespace, real: Path) -> int:
+    """Synthetic images that the largest class needs."""
+    if options.quick:
+        return _QUICK_IMAGES
+    largest = options.redraw
+    if largest is None:
+        counts = Counter(each.label for each in read_class_folders(real / "train"))
+        largest = max(counts.values())
+    return math.ceil(max(options.amounts) * largest)
 
 
 def _check_batch_norm(models: Sequence[str]) -> None:
@@ -174,9 +211,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add(
         "--synthetic",
         action="append",
-        required=True,
+        default=[],
         metavar="NAME=DIR",
         help="a source; the first is what the others are compared with",
+    )
+    add(
+        "--bank",
+        metavar="FILE",
+        help="make the four sources from the names of --real's folders and this bank instead",
+    )
+    add(
+        "--server",
+        default="embedded",
+        metavar="URL",
+        help="the ComfyUI that makes them (default: the embedded engine)",
     )
     add(
         "--test",
