@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from comfy_nodes.prompt_bank import ClassBank, PromptBank, bank_text
+from comfy_nodes.banks.prompt_bank import ClassBank, PromptBank, bank_text
 from trainer.data.sample_data import MAX_PER_CLASS, write_sample_data
 from trainer.errors import TrainerError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_nodes.prompt_bank import ClassBank, PromptBank, bank_text, read_prompt_bank
+from comfy_nodes.banks.prompt_bank import ClassBank, PromptBank, bank_text, read_prompt_bank
 from synthgrid.__main__ import main
 from trainer.errors import TrainerError
 from trainer.experiments import prompt_sets
