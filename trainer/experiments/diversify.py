@@ -146,8 +146,8 @@ def _images(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
     """The real images, and the synthetic ones of each source, made here if there is a bank."""
     out, real, bank = Path(options.out), options.real, options.bank
     if real == DIGITS:
-        folder, bank = write_digits(out / "digits")
-        real = str(folder)
+        folder, own = write_digits(out / "digits")
+        real, bank = str(folder), bank or own
     if bank is not None:
         if options.synthetic:
             raise ConfigError("images are made from a bank, or given: leave --synthetic out")
@@ -172,11 +172,11 @@ def _most_per_class(options: argparse.Namespace, real: Path) -> int:
     """Synthetic images that the largest class needs."""
     if options.quick:
         return _QUICK_IMAGES
-    largest = options.redraw
-    if largest is None:
-        counts = Counter(each.label for each in read_class_folders(real / "train"))
-        largest = max(counts.values())
-    return math.ceil(max(options.amounts) * largest)
+    most: float = max(options.amounts)
+    if options.redraw is not None:
+        return math.ceil(most * options.redraw)
+    counts = Counter(each.label for each in read_class_folders(real / "train"))
+    return math.ceil(most * max(counts.values()))
 
 
 def _check_batch_norm(models: Sequence[str]) -> None:
