@@ -87,5 +87,5 @@ def make_sets(real: Path, bank: Path, out: Path, *, per_class: int, server: str)
 
 def _synthgrid(arguments: Sequence[str]) -> int:
     return subprocess.run(
-        [sys.executable, "-m", "synthgrid", *arguments], check=False, stdout=sys.stderr
+        [sys.executable, "-m", "synthgrid", *arguments], check=False, stdout=subprocess.DEVNULL
     ).returncode

@@ -60,11 +60,12 @@ def test_each_set_adds_one_thing_to_the_prompts_of_the_one_before(
 
 
 def test_images_that_are_not_made_end_the_experiment(
-    real: Path, bank: Path, monkeypatch: pytest.MonkeyPatch
+    real: Path, bank: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(prompt_sets, "_synthgrid", lambda given: 1)
+    bank.unlink()
     with pytest.raises(TrainerError, match="the prompts 'naive' were not made"):
         make_sets(real, bank, real.parent / "made", per_class=4, server="embedded")
+    assert "bank.json" in capfd.readouterr().err
 
 
 def test_digits_have_names_that_need_a_definition(tmp_path: Path) -> None:
