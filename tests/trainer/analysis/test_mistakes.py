@@ -152,7 +152,7 @@ def test_a_prompt_behind_wrong_answers_is_traced_and_shown(
 
     monkeypatch.setattr("trainer.analysis.mistakes.trace", named)
     records = tmp_path / "made" / "metadata.jsonl"
-    lines = [json.loads(line) | {"strength": 0.5} for line in records.read_text().splitlines()]
+    lines = [json.loads(line) | {"strength": 1.0} for line in records.read_text().splitlines()]
     records.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     write_mistakes(root, dataset, read_grid(root))
     # circle/001.png is taken for a cross, and the only synthetic cross stands behind that.
@@ -160,7 +160,7 @@ def test_a_prompt_behind_wrong_answers_is_traced_and_shown(
     place = asked["wrong"].index(True)
     assert asked["predicted"][place] == 1
     assert asked["nearest"][place] == 1
-    assert asked["origins"] == [dict.fromkeys(tracing.FIELDS, "") | {"strength": "0.5"}] * 3
+    assert asked["origins"] == [dict.fromkeys(tracing.FIELDS, "") | {"strength": "1"}] * 3
     page = write_report(root).read_text()
     assert "style “&lt;ink&gt;”: behind 5 of 9 wrong answers, 1.2 expected (p 0.004)" in page
 

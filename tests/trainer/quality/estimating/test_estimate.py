@@ -195,18 +195,18 @@ def test_the_command_compares_the_strengths_of_a_sample(
     folder = LabelledFolder(tmp_path / "made")
     random = np.random.RandomState(1)
     for label in ("a", "b"):
-        for number, strength in enumerate((0.3, 0.3, 0.3, 0.3, 0.9, 0.9, 0.9, 0.9)):
+        for number, strength in enumerate([0.3] * 6 + [0.9] * 4):
             name = f"{label}/p-{number}.png"
             record = ImageRecord(name, label, "a", "", number, number, "p", strength=strength)
             picture = Image.fromarray(random.randint(0, 256, (64, 64, 3), dtype=np.uint8))
             folder.add(record, encode_image(picture, record))
     given = ["estimate", "--real", str(photographs), "--synthetic", str(tmp_path / "made")]
-    given += ["--embedder", "pixels", "--repeats", "2", "--by", "strength"]
+    given += ["--embedder", "pixels", "--repeats", "2", "--k", "1,3,6", "--by", "strength"]
     assert main(given) == 0
-    assert "change at 4 synthetic images per class" in capsys.readouterr().out
+    assert "change at 3 synthetic images per class" in capsys.readouterr().out
     kept = json.loads((tmp_path / "made.quality" / "estimate-by-strength.json").read_text("utf-8"))
-    assert {each["name"]: each["images"] for each in kept["settings"]} == {"0.3": 8, "0.9": 8}
-    assert {each["last"]["k"] for each in kept["settings"]} == {4}
+    assert {each["name"]: each["images"] for each in kept["settings"]} == {"0.3": 12, "0.9": 8}
+    assert {each["last"]["k"] for each in kept["settings"]} == {3}  # of 0.9 there are four
 
 
 def test_what_samples_may_be_divided_by_is_what_records_are_traced_by() -> None:
