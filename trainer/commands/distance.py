@@ -69,7 +69,7 @@ def distance(options: argparse.Namespace) -> int:
     made = {name: load_made(folder, real.classes) for name, folder in folders.items()}
     if options.by:
         made = {
-            f"{name}: {value}": part
+            value if len(made) == 1 else f"{name}: {value}": part
             for name, each in made.items()
             for value, part in each.by(options.by).items()
         }

@@ -166,8 +166,11 @@ def test_the_command_divides_a_source_by_style(
     given = ["distance", "--real", str(real), "--embedder", "pixels", "--by", "style"]
     assert main([*given, "--synthetic", str(made), "--json"]) == 0
     sources = json.loads(capsys.readouterr().out)["sources"]
-    assert [each["name"] for each in sources] == ["made: sharp", "made: soft"]
-    assert [each["images"] for each in sources] == [18, 18]
+    assert [(each["name"], each["images"]) for each in sources] == [("sharp", 18), ("soft", 18)]
+    given += ["--synthetic", f"a={made}", "--synthetic", f"b={made}"]
+    assert main([*given, "--json"]) == 0
+    sources = json.loads(capsys.readouterr().out)["sources"]
+    assert {each["name"] for each in sources} == {"a: sharp", "a: soft", "b: sharp", "b: soft"}
 
 
 def styled(images: Path, out: Path) -> Path:
