@@ -208,7 +208,7 @@ def test_killed_in_the_middle_and_run_again_the_results_are_the_same_bytes(
 def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(
     real: Path, synthetic: Path, tmp_path: Path
 ) -> None:
-    process = start(grid_arguments(real, synthetic, tmp_path / "out", "--seeds", "40"))
+    process = start(grid_arguments(real, synthetic, tmp_path / "out", "--seeds", "10"))
     wait_for_a_run(process, tmp_path / "out")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -75,13 +75,15 @@ def assert_same(
             assert found[run_id][name] == files[name], (run_id, name)
 
 
+@pytest.mark.parametrize(
+    "devices", [("cpu",), pytest.param(("cpu", "cpu"), marks=pytest.mark.slow)]
+)
 def test_processes_give_the_same_files_although_one_is_killed_at_work(
-    work: Work, tmp_path: Path
+    work: Work, tmp_path: Path, devices: tuple[str, ...]
 ) -> None:
     found = {}
-    for run, files in Processes(("cpu", "cpu"), scratch=tmp_path / "scratch", threads=1).finished(
-        *work
-    ):
+    executor = Processes(devices, scratch=tmp_path / "scratch", threads=1)
+    for run, files in executor.finished(*work):
         if not found:
             multiprocessing.active_children()[0].kill()
         found[run.run_id] = files
