@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -44,6 +46,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         seeds=2,
         image_size_px=32,
         updates=8,
+        quick=True,
         budgets=("updates",),
         threads=1,
     )
@@ -207,8 +210,11 @@ def test_a_grid_on_ray_has_the_same_results_file(
     )
 
 
-def test_a_ray_address_that_nobody_answers_is_one_line(work: Work) -> None:
-    pytest.importorskip("ray")
+def test_a_ray_address_that_nobody_answers_is_one_line(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found out before Ray itself is asked, which would wait."""
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     with pytest.raises(
         ConfigError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
     ) as caught:

@@ -28,6 +28,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         seeds=1,
         image_size_px=32,
         updates=6,
+        quick=True,
         device="cpu",
         budgets=("updates",),
         validation="kfold",

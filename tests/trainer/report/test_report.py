@@ -51,6 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...
             seeds=2,
             image_size_px=32,
             updates=4,
+            quick=True,
             device="cpu",
             budgets=("updates",),
         )

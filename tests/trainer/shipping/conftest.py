@@ -27,6 +27,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...,
             seeds=1,
             image_size_px=32,
             updates=8,
+            quick=True,
             device="cpu",
             allow_untrained=True,
         )
