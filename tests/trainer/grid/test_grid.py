@@ -225,7 +225,7 @@ def test_informative_synthetic_images_help_and_shuffled_labels_do_not(scarce: Pa
             arms=("add:10@good", "add:10@shuffled"),
             seeds=1,
             image_size_px=32,
-            updates=80,
+            updates=40,
             device="cpu",
             budgets=("updates",),
         )
@@ -277,7 +277,9 @@ def test_a_full_disk_ends_the_grid_in_one_line_and_it_goes_on_later(config: Grid
 def test_a_modern_grid_holds_nothing_out_resumes_to_the_same_bytes_and_reports(
     config: GridConfig,
 ) -> None:
-    modern = replace(config, recipe="modern", arms=("augment:crop", "add:2+augment:rand"))
+    modern = replace(
+        config, recipe="modern", quick=True, arms=("augment:crop", "add:2+augment:rand")
+    )
     grid = run_grid(modern)
     assert {run.metrics["validation_images"] for run in grid.runs} == {0}
     assert {run.metrics["validation_loss"] for run in grid.runs} == {None}
