@@ -27,7 +27,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         ratios=(0.0, 1.0),
         seeds=1,
         image_size_px=32,
-        updates=6,
+        updates=2,
         quick=True,
         device="cpu",
         budgets=("updates",),
