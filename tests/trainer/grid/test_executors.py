@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -48,6 +49,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         seeds=2,
         image_size_px=32,
         updates=8,
+        quick=True,
         budgets=("updates",),
         threads=1,
     )
@@ -79,13 +81,15 @@ def assert_same(
             assert found[run_id][name] == files[name], (run_id, name)
 
 
+@pytest.mark.parametrize(
+    "devices", [("cpu",), pytest.param(("cpu", "cpu"), marks=pytest.mark.slow)]
+)
 def test_processes_give_the_same_files_although_one_is_killed_at_work(
-    work: Work, tmp_path: Path
+    work: Work, tmp_path: Path, devices: tuple[str, ...]
 ) -> None:
     found = {}
-    for run, files in Processes(("cpu", "cpu"), scratch=tmp_path / "scratch", threads=1).finished(
-        *work
-    ):
+    executor = Processes(devices, scratch=tmp_path / "scratch", threads=1)
+    for run, files in executor.finished(*work):
         if not found:
             multiprocessing.active_children()[0].kill()
         found[run.run_id] = files
@@ -231,8 +235,11 @@ def test_a_grid_through_a_rays_client_server_has_the_same_results_file(
     assert found[0] == found[1]
 
 
-def test_a_ray_address_that_nobody_answers_is_one_line(work: Work) -> None:
-    pytest.importorskip("ray")
+def test_a_ray_address_that_nobody_answers_is_one_line(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found out before Ray itself is asked, which would wait."""
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     with pytest.raises(
         SynthGridError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
     ) as caught:
