@@ -26,6 +26,10 @@ def connect(address: str | None) -> Any:
         ModuleNotFoundError: Ray is not installed.
         SynthGridError: no cluster at this address, or it refuses us.
     """
+    try:
+        _knock(address)
+    except OSError as error:
+        raise _unreachable(address, error) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
@@ -35,14 +39,9 @@ def connect(address: str | None) -> Any:
     import ray
 
     try:
-        _knock(address)
         ray.init(address=address or "local", **options)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = str(error).splitlines()[0]
-        raise SynthGridError(
-            f"cannot reach a Ray cluster at {address or 'this machine'}: {reason}; "
-            "check --address, and set RAY_AUTH_MODE=token if the cluster asks for a token"
-        ) from error
+        raise _unreachable(address, error) from error
     return ray
 
 
@@ -51,3 +50,10 @@ def _knock(address: str | None) -> None:
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+
+
+def _unreachable(address: str | None, error: BaseException) -> SynthGridError:
+    return SynthGridError(
+        f"cannot reach a Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}; "
+        "check --address, and set RAY_AUTH_MODE=token if the cluster asks for a token"
+    )

@@ -24,9 +24,9 @@ from typing import Any
 
 from synthgrid.ray_cluster import connect
 
-from ..errors import ClientError, ServerUnreachable
-from . import events
-from .ray_worker import EngineWorker, Introduction
+from ...errors import ClientError, ServerUnreachable
+from .. import events
+from .worker import EngineWorker, Introduction
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """A Ray cluster makes the images, and lost actors lose nothing. Most tests have no Ray: a stand-in
 with the calls that we use runs everything in this process, in order.
 
-Covers: client.run.cluster, client.run.crew, client.run.ray_worker.
+Covers: client.run.cluster.ray_cluster, client.run.cluster.crew, client.run.cluster.worker.
 """
 
 import json
@@ -18,11 +18,12 @@ import pytest
 from client.__main__ import main
 from client.commands.run import generate
 from client.errors import ClientError, JobFailed, RunIncomplete, ServerUnreachable
-from client.run import cluster as module
-from client.run import crew, events
+from client.run import events
 from client.run.cancel import cancel
-from client.run.cluster import RayCluster, reason_of
-from client.run.ray_worker import EngineWorker
+from client.run.cluster import crew
+from client.run.cluster import ray_cluster as module
+from client.run.cluster.ray_cluster import RayCluster, reason_of
+from client.run.cluster.worker import EngineWorker
 from client.run.runner import run_plan
 from client.run.status import StateKeeper, read_state
 from client.server.server import ComfyServer
