@@ -41,7 +41,7 @@ from trainer.analysis.comparisons import judge
 from trainer.arms import parse_arm
 from trainer.data.cells import cell_images
 from trainer.data.dataset import MORE, REAL, Dataset, Sample
-from trainer.data.redraw import redrawn
+from trainer.data.splits.redraw import redrawn
 
 CLASSES, HIDDEN, BATCH = 10, 32, 15
 RATE, MOMENTUM = 0.1, 0.9
