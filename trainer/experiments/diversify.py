@@ -186,7 +186,8 @@ def _most_per_class(options: argparse.Namespace, real: Path) -> int:
         return _QUICK_IMAGES
     most: float = max(options.amounts)
     if options.redraw is not None:
-        return math.ceil(most * options.redraw)
+        images: int = math.ceil(most * options.redraw)
+        return images
     counts = Counter(each.label for each in read_class_folders(real / "train"))
     return math.ceil(most * max(counts.values()))
 

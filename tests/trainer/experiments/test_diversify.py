@@ -35,7 +35,8 @@ def arguments(folders: Path, *more: str) -> list[str]:
 def test_it_runs_through_and_compares_the_sources_on_every_test_set(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(folders, "--quick", "--seeds", "2", "--recoloured")) == 0
+    more = ("--seeds", "2", "--updates", "4", "--image-size", "32", "--recoloured")
+    assert main(arguments(folders, "--quick", *more)) == 0
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert lines[0].startswith("the small CNN: add:1@diverse against add:1@naive: ")
     assert lines[1].startswith("the small CNN on the test set “recoloured”: add:1@diverse against")

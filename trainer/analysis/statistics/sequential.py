@@ -19,9 +19,12 @@ resembles the bounds of O'Brien and Fleming allows,
 Little is spent early, so the last look costs almost no power. Bounds come from the recursion of
 Armitage, McPherson and Rowe (1969). They hold for estimates whose covariance is the variance of
 the later one, and that is so here: a mean over seeds plus an error of the test images, which is the
-same at all looks. t is the share of the seeds, not of the information: test images only make looks
-more alike than that, hence the bounds safe. Small samples: bounds are nominal levels, which a
-p-value of Student's t is compared with (Jennison and Turnbull 1999, chapter 11).
+same at all looks. Small samples: bounds are nominal levels, which a p-value of Student's t is
+compared with (Jennison and Turnbull 1999, chapter 11). But each look has its own estimate of the
+error, so looks agree less than means do. Hence t is the share of the seeds after the pilot, which
+alone tell the error, and looks are at least four seeds apart. Both are our choice. With t the share
+of all seeds, and looks at 8, 9 and 10 of them, 20,000 simulated comparisons without an effect had
+6.0% false alarms; now looks at 8 and 12, or at 8, 14 and 20, have 4.8 to 5.2%.
 
 Several comparisons: each has a sequential p-value, the smallest level at which one of its looks
 would have rejected (Liu and Anderson 2008). It is a valid p-value, which Holm's method takes.
@@ -38,25 +41,27 @@ from scipy.stats import norm
 
 ALPHA = 0.05
 MOST_LOOKS = 3
-FIRST_LOOK = 4  # seeds after the pilot: fewer say too little about their variance. Our choice.
+FIRST_LOOK = 4  # seeds after the pilot or the last look: fewer say too little. Our choice.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(80)
 # Levels for which bounds are computed; sequential p-values lie between the first and 1.
 _ALPHAS = np.concatenate([np.geomspace(1e-8, 0.5, 48), [0.7, 0.9, 0.99]])
 
 
 def planned_looks(pilot: int, last: int) -> tuple[int, ...]:
-    """The pilot's seeds, then numbers of seeds at which to look: the last, and evenly before."""
+    """The pilot's seeds, then numbers of seeds at which to look: the last, and evenly before, at
+    least FIRST_LOOK apart."""
     first = pilot + FIRST_LOOK
-    steps = np.linspace(first, last, MOST_LOOKS) if last > first else [first]
-    return (pilot, *sorted({round(float(each)) for each in steps}))
+    looks = min(MOST_LOOKS, 1 + max(0, last - first) // FIRST_LOOK)
+    steps = np.linspace(max(first, last), first, looks)  # with one look, the last
+    return (pilot, *sorted(round(float(each)) for each in steps))
 
 
 @lru_cache(maxsize=1024)
 def levels(looks: tuple[int, ...], alpha: float = ALPHA) -> tuple[float, ...]:
     """The nominal two-sided level of each look but the pilot, so that all of them together have
     `alpha`."""
-    looks = looks[1:]
-    times = np.array(looks) / looks[-1]
+    later = np.array(looks[1:]) - looks[0]
+    times = later / later[-1]
     spent = 4 * norm.sf(norm.isf(alpha / 4) / np.sqrt(times))
     found: list[float] = []
     nodes, density = np.zeros(1), np.ones(1)  # of the sum of seeds so far, where nothing was found

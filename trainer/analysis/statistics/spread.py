@@ -4,10 +4,11 @@ A cell's own variance over three or five seeds is a poor estimate; one pooled ov
 good one where they scatter alike, and too small for a cell that scatters more. Empirical Bayes
 stands between (Smyth 2004, "Linear models and empirical Bayes methods"): variances of cells vary
 like a scaled inverse chi-squared with d0 degrees of freedom, and the pooled estimate counts as d0
-observations. A few cells say little about d0, so it is not estimated by one number: each of
-_PRIOR_DF is as likely as another beforehand, then weighed by how well it explains the cells of all
-models (level of each model integrated out). The result is the mean of 1/d0. The candidates are our
-choice, made on simulated grids: benchmarks/false_alarms.py compares this rule with others.
+observations. A few cells say little about d0, so it is not estimated by one number. There are two
+candidates: cells scatter alike (d0 = inf), or very unevenly (d0 = 1), which is twice as likely
+beforehand. Each is weighed by how well it explains the cells of all models (level of each model
+integrated out). The result is the mean of 1/d0. Candidates and their weights are our choice, made
+on simulated grids: benchmarks/false_alarms.py compares this rule with others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from scipy.special import betaln, gammaln
 from trainer.analysis.scores import CellScores
 
 Key = TypeVar("Key")
-_PRIOR_DF = np.array([1.0, 2.0, np.inf])
+_PRIOR_DF = np.array([1.0, np.inf])
+_PRIOR_WEIGHTS = np.array([2.0, 1.0]) / 3
 _LEVELS = np.linspace(-2.0, 1.2, 25)  # of ln(level / mean variance)
 
 
@@ -73,7 +75,7 @@ def unevenness(models: Sequence[Sequence[tuple[float, int]]]) -> float:
         variances, df = (np.array(column, dtype=np.float64) for column in zip(*cells, strict=True))
         if variances.any():
             log_likelihood += _log_evidence(variances, df)
-    weights = np.exp(log_likelihood - log_likelihood.max())
+    weights = _PRIOR_WEIGHTS * np.exp(log_likelihood - log_likelihood.max())
     return float((weights / _PRIOR_DF).sum() / weights.sum())
 
 

@@ -198,7 +198,8 @@ def _seeds_note(results: Results) -> str:
         "effect on macro F1) and the seeds (variance between runs; a few seeds alone estimate it "
         "poorly, so it is moderated by all cells of the model, the less the more unevenly cells "
         "scatter). The interaction of runs and images is counted once. Intervals and p-values use "
-        "Student's t with Satterthwaite's degrees of freedom."
+        "Student's t; its degrees of freedom are those of the variance between runs, divided by "
+        "its share of the whole."
     )
 
 

@@ -65,5 +65,6 @@ def test_a_sequential_p_value_never_rises_with_another_look() -> None:
 
 def test_the_pilot_is_no_look_and_looks_are_evenly_spaced() -> None:
     assert planned_looks(4, 20) == (4, 8, 14, 20)
-    assert planned_looks(4, 9) == (4, 8, 9)
+    assert planned_looks(4, 12) == (4, 8, 12)
+    assert planned_looks(4, 9) == (4, 9)  # looks at 8 and 9 would nearly be the same
     assert planned_looks(4, 5) == (4, 4 + FIRST_LOOK)

@@ -8,7 +8,6 @@ from scipy import stats as scipy_stats
 
 from trainer.analysis.scores import CellScores
 from trainer.analysis.statistics.spread import (
-    _PRIOR_DF,
     SeedSpread,
     _log_f,
     moderated,
@@ -67,8 +66,19 @@ def test_unevenness_is_learnt_from_all_models_and_levels_do_not_matter() -> None
 
 
 def test_without_cells_to_learn_from_it_is_what_is_assumed_beforehand() -> None:
-    assert unevenness([]) == pytest.approx(float((1 / _PRIOR_DF).mean()))
+    assert unevenness([]) == pytest.approx(2 / 3)  # very uneven is twice as likely as alike
     assert unevenness([[(0.0, 4)] * 3]) == unevenness([])
+
+
+def test_unevenness_is_bayes_rule_for_two_candidates() -> None:
+    """Cells on 4 df, their level integrated out: by quadrature, with SciPy's densities."""
+    variances, df = np.array([1.0, 1.5, 6.0]), np.full(3, 4.0)
+    levels = variances.mean() * np.exp(np.linspace(-2.0, 1.2, 25))[:, None]
+    alike = (scipy_stats.chi2.pdf(variances * df / levels, df) * df / levels).prod(axis=1).mean()
+    uneven = (scipy_stats.f.pdf(variances / levels, df, 1) / levels).prod(axis=1).mean()
+    wanted = 2 * uneven / (2 * uneven + alike)
+    assert 0.1 < wanted < 0.9
+    assert unevenness([[(value, 4) for value in variances]]) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("d0", [1.0, 2.0, np.inf])

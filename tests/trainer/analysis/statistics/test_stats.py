@@ -112,6 +112,45 @@ def test_seeds_that_agree_by_luck_do_not_hide_the_noise_of_runs_on_images() -> N
     assert found.se == pytest.approx(0.03 / 3**0.5, rel=0.1)
 
 
+@pytest.mark.parametrize(("apart", "df"), [(0.0, 1 / 0.8), (0.04, 1 / 0.9)])
+def test_a_fifth_of_the_noise_of_runs_on_images_counts_as_known(apart: float, df: float) -> None:
+    """By hand: two runs that images move in opposite ways, together by a variance of 0.0002.
+
+    Scores that agree leave that alone, of which a fifth is known: 1 / (1 - 1/5) degrees of freedom.
+    Scores 0.04 apart have the variance 0.0004, twice as much: 1 / (1 - 1/10).
+    """
+    effects = np.array([[0.01, -0.01], [-0.01, 0.01]])
+    found = contrast([(1.0, CellScores((0, 1), np.array([0.5, 0.5 + apart]), effects))])
+    assert found is not None
+    assert found.se == pytest.approx(0.0004**0.5 if apart else 0.0002**0.5)
+    assert found.df == pytest.approx(df)
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 5, 9, 17])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 1.0])
+@pytest.mark.parametrize("images", [0.0, 0.1, 0.3])
+def test_whatever_variances_are_made_of_5_percent_are_kept(
+    seeds: int, share: float, images: float
+) -> None:
+    """Runs of variance 1, of which `share` is the noise of runs on images, which by themselves have
+    the variance `images` / seeds: over the quantiles of the runs' sample variance, how often a
+    mean without effect is outside its interval."""
+    luck = (np.eye(seeds) - 1 / seeds) * share**0.5
+    hard = np.full((seeds, 1), ((images + share) / seeds) ** 0.5)
+    shape = np.linspace(-1, 1, seeds) / np.linspace(-1, 1, seeds).std(ddof=1)
+    alarms = []
+    for variance in scipy_stats.chi2.ppf((np.arange(200) + 0.5) / 200, seeds - 1) / (seeds - 1):
+        runs = CellScores(
+            tuple(range(seeds)), shape * variance**0.5, np.concatenate([luck, hard], axis=1)
+        )
+        found = contrast([(1.0, runs)])
+        assert found is not None
+        assert found.high is not None
+        error = ((1 + images) / seeds) ** 0.5
+        alarms.append(2 * scipy_stats.norm.sf((found.high - found.value) / error))
+    assert np.mean(alarms) <= (0.059 if seeds == 3 else 0.053)
+
+
 def test_no_standard_error_is_smaller_than_one_test_image() -> None:
     """All seeds and all images agree: p is not 0, and the interval not a point."""
     before, after = (
