@@ -184,12 +184,12 @@ def _most_per_class(options: argparse.Namespace, real: Path) -> int:
     """Synthetic images that the largest class needs."""
     if options.quick:
         return _QUICK_IMAGES
-    most: float = max(options.amounts)
-    if options.redraw is not None:
-        images: int = math.ceil(most * options.redraw)
-        return images
-    counts = Counter(each.label for each in read_class_folders(real / "train"))
-    return math.ceil(most * max(counts.values()))
+    amount: float = max(options.amounts)
+    largest: int | None = options.redraw
+    if largest is None:
+        counts = Counter(each.label for each in read_class_folders(real / "train"))
+        largest = max(counts.values())
+    return math.ceil(amount * largest)
 
 
 def _check_batch_norm(models: Sequence[str]) -> None:
