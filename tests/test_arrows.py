@@ -36,9 +36,10 @@ CORE = (
 # Who may import whom between the rooms.
 OUTSIDE = {
     "comfy_nodes": (),
-    "client": CORE,
+    "client": (*CORE, "synthgrid.ray_cluster"),
     "client.embedded": ("comfy_nodes",),  # it executes the nodes
     "trainer": (
+        "synthgrid.ray_cluster",
         "comfy_nodes.errors",
         "comfy_nodes.banks",
         "comfy_nodes.banks.prompt_bank",  # its meanings are chosen by real images
@@ -52,6 +53,8 @@ OUTSIDE = {
         "client.wording",
         "trainer.commands",
     ),
+    # below client and trainer, which connect to Ray alike and may not import each other
+    "synthgrid.ray_cluster": ("comfy_nodes.errors",),
     "client.__main__": ("synthgrid",),
     "trainer.__main__": ("synthgrid",),
 }

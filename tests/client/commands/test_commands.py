@@ -75,10 +75,10 @@ def test_plan_shows_exact_counts_for_people(class_file, capsys):
 def test_a_large_plan_names_the_sample_to_make_first(class_file, capsys):
     for count, named in ((16, False), (17, True)):
         assert main(["plan", "--classes", str(class_file), "--per-class", str(count)]) == 0
-        told = (
-            "--per-class 16 --out SAMPLE; then ask whether the rest will help: synthgrid estimate"
-        )
-        assert (told in capsys.readouterr().out) == named
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        run = f"synthgrid run WORKFLOW --server URL --classes {class_file} --per-class 16"
+        assert (f"{run} --out SAMPLE" in lines) == named
+        assert ("synthgrid estimate --real DIR --synthetic SAMPLE" in lines) == named
 
 
 def test_plan_shows_exact_counts_for_scripts(class_file, capsys):

@@ -112,7 +112,7 @@ def spy(built: list[list[float]]) -> Callable[..., nn.Sequential]:
 def test_runs_and_folds_train_with_the_rate(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: dict[str, list[list[float]]] = {"run": [], "folds": []}
+    found: dict[str, list[list[float]]] = {"run": [], "tuning.folds": []}
     for home in found:
         monkeypatch.setattr(f"trainer.training.{home}.new_network", spy(found[home]))
     out, model = str(tmp_path / "grid"), f"{RESNET}:scratch"
@@ -122,6 +122,6 @@ def test_runs_and_folds_train_with_the_rate(
     )
     run_whole_grid(config)
     assert len(found["run"]) == 1
-    assert len(found["folds"]) > 1
+    assert len(found["tuning.folds"]) > 1
     highest = [max(rates, default=0.0) for each in found.values() for rates in each]
     assert highest == pytest.approx([0.2] * len(highest))
