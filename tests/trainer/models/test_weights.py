@@ -140,6 +140,7 @@ def test_fine_tuning_starts_from_the_weights_under_a_new_last_layer_and_trains_a
         seeds=1,
         image_size_px=32,
         updates=1,
+        quick=True,
         learning_rate=1e-9,
         weights=(f"{TINY}={path}",),
         device="cpu",
@@ -189,6 +190,7 @@ def test_a_finished_runs_own_file_can_be_started_from(real: Path, tmp_path: Path
         seeds=1,
         image_size_px=32,
         updates=3,
+        quick=True,
         device="cpu",
     )
     (run,) = run_grid(config).runs
