@@ -1,4 +1,7 @@
-"""Pretrained weights: where they come from, whom they are for, and whether they fit."""
+"""Pretrained weights: where they come from, whom they are for, and whether they fit.
+
+Covers: trainer.models.published, trainer.models.state.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,15 @@ from torch import nn
 from trainer.config import GridConfig
 from trainer.errors import WeightsError
 from trainer.grid.grid import run_grid
+from trainer.models.published import Published, cached_weights, published_weights
 from trainer.models.registry import MODELS, model_spec
+from trainer.models.state import match_in_order
 from trainer.models.weights import (
-    Published,
     Weights,
-    cached_weights,
     find_weights,
     given_weights,
     load_backbone,
     load_pretrained,
-    match_in_order,
-    published_weights,
 )
 
 TINY = "timm:test_resnet.r160_in1k"

@@ -1,8 +1,8 @@
 """The report: from the runs alone, self-contained, without torch.
 
-Covers: trainer.analysis.results, trainer.report.sections.classes, trainer.report.sections.curves,
-trainer.report.sections.grid, trainer.report.sections.header, trainer.report.html,
-trainer.report.page, trainer.report.sections.pictures, trainer.report.plots,
+Covers: trainer.analysis.results, trainer.analysis.files, trainer.report.sections.classes,
+trainer.report.sections.curves, trainer.report.sections.grid, trainer.report.sections.header,
+trainer.report.html, trainer.report.page, trainer.report.sections.pictures, trainer.report.plots,
 trainer.report.sections.provenance, trainer.report.style.
 """
 
