@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import statistics
 import sys
 import time
 from dataclasses import replace
@@ -38,23 +37,22 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from torch import nn  # noqa: E402
 
-from benchmarks.recipe import CPU, Task, network, own_config, read  # noqa: E402
+from benchmarks.recipe import (  # noqa: E402
+    CPU,
+    Task,
+    compared,
+    network,
+    own_config,
+    read,
+    right,
+)
 from trainer.models.registry import model_spec  # noqa: E402
-from trainer.training.compute import predict  # noqa: E402
 from trainer.training.engine import fit  # noqa: E402
 from trainer.training.fits import LabelledTensors  # noqa: E402
 from trainer.training.fitted import fit_head_first  # noqa: E402
 
 SHARES = (0.25, 0.5, 0.75)  # of the tuned weights
-
-
-def right(net: nn.Module, task: Task) -> np.ndarray:
-    """Which test images are classified correctly: bool [n]."""
-    rows = torch.arange(len(task.test))
-    found: np.ndarray = predict(net, task.test, rows, device=CPU).argmax(axis=1)
-    return found == task.test_labels.numpy()
 
 
 def trained(task: Task, options: argparse.Namespace, seed: int) -> dict[str, np.ndarray]:
@@ -107,16 +105,10 @@ def compare(options: argparse.Namespace, per_class: int) -> None:
         latest = {name: f"{100 * each[-1].mean():.1f}" for name, each in found.items()}
         print(f"seed {seed}: {latest}", file=sys.stderr, flush=True)
     took = (time.process_time() - started) / options.seeds
-    base = np.mean(found["frozen"], axis=0)
     for name, each in found.items():
-        scores = [100 * float(correct.mean()) for correct in each]
-        change = 100 * (np.mean(each, axis=0) - base)
-        half = 1.96 * change.std(ddof=1) / len(change) ** 0.5
-        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
         print(
             f"{options.data.parent.name:15} {per_class:3} per class  {name:7}"
-            f"{statistics.mean(scores):5.1f} +-{spread:4.1f} %  {change.mean():+5.1f} "
-            f"({change.mean() - half:+.1f} to {change.mean() + half:+.1f})  {took:5.0f} s",
+            f"{compared(each, found['frozen'])}  {took:5.0f} s",
             flush=True,
         )
 
