@@ -23,10 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from comfy_nodes.caption_plan import CaptionPlan  # noqa: E402
-from comfy_nodes.captions import read_captions  # noqa: E402
+from comfy_nodes.banks.prompt_bank import ClassBank  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates  # noqa: E402
-from comfy_nodes.prompt_bank import ClassBank  # noqa: E402
+from comfy_nodes.plan.caption_plan import CaptionPlan  # noqa: E402
+from comfy_nodes.plan.captions import read_captions  # noqa: E402
 
 
 def make_plan(classes: int, per_class: int, contexts: int, *, own: bool) -> GenerationPlan:

@@ -32,9 +32,10 @@ from PIL import Image, PngImagePlugin
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from comfy_nodes import graph, host, labelset, nodes_images  # noqa: E402
+from comfy_nodes import graph, host, labelset  # noqa: E402
 from comfy_nodes.labelset import imagefile, parameters, png  # noqa: E402
-from comfy_nodes.nodes_batcher import PromptBatch  # noqa: E402
+from comfy_nodes.nodes import images as saver  # noqa: E402
+from comfy_nodes.nodes.batcher import PromptBatch  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402
 
 GRAPH = json.loads(
@@ -79,7 +80,7 @@ def save_as_ours(
     host.use_output_directory(folder)
     rows = iter(images.split([len(batch.specs) for batch in batches]))
     for batch in batches:
-        nodes_images.LabelledImageSaver().save(
+        saver.LabelledImageSaver().save(
             next(rows),
             batch,
             "set",
@@ -98,8 +99,8 @@ def metadata_share(
     because for whole images it is smaller than the variation between two encodings.
     """
     spec, settings = batch.specs[0], graph.generator_settings(GRAPH)
-    record = nodes_images._record(spec, batch.plan.plan_id, settings, ".png")
-    whole = Image.fromarray(nodes_images._pixels(image, record, keep_bad=False))
+    record = saver._record(spec, batch.plan.plan_id, settings, ".png")
+    whole = Image.fromarray(saver._pixels(image, record, keep_bad=False))
     corner, data = whole.crop((0, 0, 8, 8)), _encoded(whole, record)
 
     def best_s(work: Callable[[], object]) -> float:

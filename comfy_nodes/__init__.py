@@ -1,37 +1,20 @@
 """SynthGrid's ComfyUI node pack.
 
-`plan`, `banks`, `samplers` and `labelset` are plain Python that the client and the trainer share.
+    plan/      which images to make, known before the first one is made
+    banks/     contexts, styles and definitions that vary prompts
+    language/  what language models and WordNet say about class names
+    labelset/  the labelled folder: images in class folders, each with its record
+    graph/     what a queued graph says about how its images are made
+    nodes/     the nodes themselves
+    server/    what the browser extension in web/ asks ComfyUI's server
+
+All but the last three are plain Python that the client and the trainer share.
 """
 
-from . import (
-    nodes_bank,
-    nodes_batcher,
-    nodes_captions,
-    nodes_images,
-    nodes_prompts,
-    nodes_real,
-    nodes_sampling,
-    panel,
-    queued,
-    routes,
-)
+from .graph import queued
+from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from .server import panel, routes
 
-_MODULES = (
-    nodes_prompts,
-    nodes_batcher,
-    nodes_sampling,
-    nodes_real,
-    nodes_images,
-    nodes_bank,
-    nodes_captions,
-)
-
-NODE_CLASS_MAPPINGS = {
-    name: node for module in _MODULES for name, node in module.NODE_CLASS_MAPPINGS.items()
-}
-NODE_DISPLAY_NAME_MAPPINGS = {
-    name: title for module in _MODULES for name, title in module.NODE_DISPLAY_NAME_MAPPINGS.items()
-}
 WEB_DIRECTORY = "./web"
 
 queued.register()

@@ -25,21 +25,12 @@ ROOMS = (
 )
 CORE = (
     "comfy_nodes.errors",
-    "comfy_nodes.plan",
-    "comfy_nodes.captions",
-    "comfy_nodes.caption_plan",
-    "comfy_nodes.attempts",
-    "comfy_nodes.alternatives",
-    "comfy_nodes.banks",
-    "comfy_nodes.prompt_bank",
-    "comfy_nodes.strengths",
-    "comfy_nodes.bank_answers",
-    "comfy_nodes.phrases",
     "comfy_nodes.listing",
-    "comfy_nodes.wildcards",
-    "comfy_nodes.wordnet",
     "comfy_nodes.samplers",
+    "comfy_nodes.banks",
     "comfy_nodes.labelset",
+    "comfy_nodes.plan",
+    "comfy_nodes.language",
 )
 
 # Who may import whom between the rooms.
@@ -50,8 +41,8 @@ OUTSIDE = {
     "trainer": (
         "comfy_nodes.errors",
         "comfy_nodes.banks",
-        "comfy_nodes.prompt_bank",  # its meanings are chosen by real images
-        "comfy_nodes.wordnet",
+        "comfy_nodes.banks.prompt_bank",  # its meanings are chosen by real images
+        "comfy_nodes.language.wordnet",
         "comfy_nodes.labelset",
     ),
     # the front door
@@ -67,6 +58,16 @@ OUTSIDE = {
 # Inside a room a floor may import those above it in this list, and itself. What stands on one line
 # has no arrow either way.
 FLOORS = {
+    "comfy_nodes": (
+        ("comfy_nodes.errors", "comfy_nodes.listing", "comfy_nodes.samplers"),
+        ("comfy_nodes.host", "comfy_nodes.textfile"),
+        ("comfy_nodes.paths",),
+        ("comfy_nodes.banks", "comfy_nodes.labelset"),
+        ("comfy_nodes.plan", "comfy_nodes.graph"),
+        ("comfy_nodes.language",),
+        ("comfy_nodes.nodes",),
+        ("comfy_nodes.server",),
+    ),
     "client": (
         ("client.errors", "client.wording"),
         ("client.embedded",),

@@ -19,7 +19,7 @@ from client.embedded.nodes.images import LoadImage
 from comfy_nodes import host
 from comfy_nodes.labelset import LabelsetError, read_record
 from comfy_nodes.labelset.to_rgb import decode_rgb
-from comfy_nodes.realimages import RealFolder
+from comfy_nodes.nodes.realimages import RealFolder
 from trainer.data.images import read_image, read_thumbnail
 from trainer.errors import DataError
 

@@ -15,8 +15,8 @@ from .servers import access_of, add_access_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from comfy_nodes.banks.prompt_bank import PromptBank
     from comfy_nodes.plan import ClassEntry
-    from comfy_nodes.prompt_bank import PromptBank
 
     from ..prompts.asking import Asked
 
@@ -129,7 +129,7 @@ def _dry_run(args: argparse.Namespace, classes: Sequence[ClassEntry]) -> int:
 
 
 def _written(args: argparse.Namespace, classes: Sequence[ClassEntry], out: Path) -> PromptBank:
-    from comfy_nodes.phrases import BANNED
+    from comfy_nodes.language.phrases import BANNED
 
     from ..prompts.answers import Answers
     from ..prompts.endpoint import ChatEndpoint
@@ -172,8 +172,8 @@ def _budget(most: int | None, answers: Path) -> Callable[[], None]:
 
 
 def _write(out: Path, bank: PromptBank, *, overwrite: bool) -> None:
+    from comfy_nodes.banks.prompt_bank import bank_text
     from comfy_nodes.labelset.files import write_atomically
-    from comfy_nodes.prompt_bank import bank_text
 
     data = bank_text(bank).encode("utf-8")
     try:

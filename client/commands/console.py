@@ -13,9 +13,9 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from comfy_nodes.caption_plan import AnyPlan, CaptionPlan
 from comfy_nodes.labelset import folder_names
-from comfy_nodes.strengths import strengths_text
+from comfy_nodes.plan.caption_plan import AnyPlan, CaptionPlan
+from comfy_nodes.plan.strengths import strengths_text
 
 from ..run.events import UP
 from ..run.runner import RunProgress

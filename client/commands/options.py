@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.caption_plan import AnyPlan
-from comfy_nodes.captions import DEFAULT_LABEL, Captions, read_captions
+from comfy_nodes.banks.prompt_bank import read_prompt_bank
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import parse_lines, read_classes
-from comfy_nodes.prompt_bank import read_prompt_bank
-from comfy_nodes.strengths import parse_strengths
+from comfy_nodes.plan.caption_plan import AnyPlan
+from comfy_nodes.plan.captions import DEFAULT_LABEL, Captions, read_captions
+from comfy_nodes.plan.strengths import parse_strengths
 
 from ..workflow.graph import Workflow
 from ..workflow.options import Options, patch

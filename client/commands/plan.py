@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comfy_nodes.caption_plan import AnyPlan, CaptionPlan
+from comfy_nodes.banks.prompt_bank import PromptBank
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import GenerationPlan, PromptTemplates
-from comfy_nodes.prompt_bank import PromptBank
+from comfy_nodes.plan.caption_plan import AnyPlan, CaptionPlan
 
 from ..workflow.options import Options, bank_for, patch, wildcard_in
 from .options import add_plan_options, add_rows_option, new_parser, options_of, rows_of

@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Any
 
-from comfy_nodes import queued
+from comfy_nodes.graph import queued
 
 from . import runtime
 from .execution import PromptExecution, Send

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from comfy_nodes.caption_plan import AnyPlan
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import (
     ImageRecord,
@@ -18,6 +17,7 @@ from comfy_nodes.labelset import (
 )
 from comfy_nodes.labelset import sha256 as sha256_of
 from comfy_nodes.plan import MOST_ATTEMPTS
+from comfy_nodes.plan.caption_plan import AnyPlan
 
 from .report import Problem
 

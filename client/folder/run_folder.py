@@ -21,8 +21,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.caption_plan import AnyPlan, CaptionPlan, caption_plan_from, is_caption_plan
-from comfy_nodes.captions import read_captions
 from comfy_nodes.errors import PlanError, SynthGridError
 from comfy_nodes.labelset import CLIENT_LOCK as LOCK
 from comfy_nodes.labelset import (
@@ -40,6 +38,8 @@ from comfy_nodes.labelset import (
 from comfy_nodes.labelset import is_locked as file_is_locked
 from comfy_nodes.labelset.lock import open_locked, release
 from comfy_nodes.plan import GenerationPlan
+from comfy_nodes.plan.caption_plan import AnyPlan, CaptionPlan, caption_plan_from, is_caption_plan
+from comfy_nodes.plan.captions import read_captions
 
 from ..errors import FolderError
 from ..workflow.graph import Workflow, parse_workflow, settings_of

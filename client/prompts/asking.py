@@ -1,4 +1,4 @@
-"""What a language model is asked about a class; comfy_nodes.bank_answers reads the answer."""
+"""What a language model is asked about a class; comfy_nodes.language.answers reads the answer."""
 
 from __future__ import annotations
 

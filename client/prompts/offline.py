@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from comfy_nodes.banks.prompt_bank import ClassBank, Meaning, PromptBank
+from comfy_nodes.language.wordnet import WordNet
 from comfy_nodes.plan import ClassEntry
-from comfy_nodes.prompt_bank import ClassBank, Meaning, PromptBank
-from comfy_nodes.wordnet import WordNet
 
 from ..errors import ClientError
 

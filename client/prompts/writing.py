@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from comfy_nodes.bank_answers import Gathered, NotAnswered, read_answer
-from comfy_nodes.phrases import BANNED
+from comfy_nodes.banks.prompt_bank import ClassBank, PromptBank
+from comfy_nodes.language.answers import Gathered, NotAnswered, read_answer
+from comfy_nodes.language.phrases import BANNED
 from comfy_nodes.plan import ClassEntry, digest
-from comfy_nodes.prompt_bank import ClassBank, PromptBank
 
 from ..errors import ClientError
 from .answers import Answer, Answers

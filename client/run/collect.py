@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.caption_plan import AnyPlan
 from comfy_nodes.labelset import ImageRecord, image_file_names, portable, read_regular
 from comfy_nodes.labelset import sha256 as sha256_of
+from comfy_nodes.plan.caption_plan import AnyPlan
 
 from ..errors import ServerRefused, TransferError
 from ..folder.verify import ImageChecker

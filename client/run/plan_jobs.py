@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from comfy_nodes.attempts import rows_text
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, sha256
+from comfy_nodes.plan.attempts import rows_text
 
 from ..folder.run_folder import RunFolder
 from ..server.protocol import JobResult

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from comfy_nodes.captions import DEFAULT_LABEL, Captions
+from comfy_nodes.plan.captions import DEFAULT_LABEL, Captions
 
 from ..errors import WorkflowError
 from .graph import Workflow

@@ -18,8 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.caption_plan import AnyPlan, CaptionPlan
-from comfy_nodes.captions import Captions, parse_captions
+from comfy_nodes.banks.prompt_bank import PromptBank, bank_from_json
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import (
     DEFAULT_TEMPLATE,
@@ -30,9 +29,10 @@ from comfy_nodes.plan import (
     parse_classes,
     parse_lines,
 )
-from comfy_nodes.prompt_bank import PromptBank, bank_from_json
-from comfy_nodes.strengths import parse_strengths
-from comfy_nodes.wildcards import parse_wildcards
+from comfy_nodes.plan.caption_plan import AnyPlan, CaptionPlan
+from comfy_nodes.plan.captions import Captions, parse_captions
+from comfy_nodes.plan.strengths import parse_strengths
+from comfy_nodes.plan.wildcards import parse_wildcards
 
 from ..errors import WorkflowError
 from .library import find_workflow

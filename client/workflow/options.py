@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.captions import Captions
+from comfy_nodes.banks.prompt_bank import PromptBank, bank_text
 from comfy_nodes.errors import PlanError
 from comfy_nodes.listing import listing
 from comfy_nodes.plan import (
@@ -20,9 +20,9 @@ from comfy_nodes.plan import (
     PromptTemplates,
     parse_lines,
 )
-from comfy_nodes.prompt_bank import PromptBank, bank_text
-from comfy_nodes.strengths import check_strengths, strengths_text
-from comfy_nodes.wildcards import read_wildcard, wildcards_text
+from comfy_nodes.plan.captions import Captions
+from comfy_nodes.plan.strengths import check_strengths, strengths_text
+from comfy_nodes.plan.wildcards import read_wildcard, wildcards_text
 
 from ..errors import WorkflowError
 from .captions import with_captions

@@ -30,7 +30,7 @@ class ImageRecord:
     that have several strengths; elsewhere it is None and not written down.
     `settings` are the generator's: single values (checkpoint, sampler, steps, cfg, width, height,
     ...), and in newer folders `files`, the model files with their hashes, and `chain`, every node
-    between them and the image, as comfy_nodes.chain describes it.
+    between them and the image, as comfy_nodes.graph.chain describes it.
     """
 
     file_name: str

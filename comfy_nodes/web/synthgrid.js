@@ -1,5 +1,5 @@
 // Shows, before anything runs, what a batcher would make, and how many images of each class a saver
-// has. The server computes both (comfy_nodes/routes.py) from the widgets of the linked nodes. Also
+// has. The server computes both (comfy_nodes/server/routes.py) from the widgets of the linked nodes. Also
 // gives the batcher its button, and makes sure that a new one counts up.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";

@@ -7,8 +7,8 @@ import pytest
 
 from comfy_nodes import host, paths
 from comfy_nodes.errors import LabelsetError, SynthGridError
-from comfy_nodes.nodes_prompts import ClassList, PromptTemplatesNode
-from comfy_nodes.realimages import RealFolder
+from comfy_nodes.nodes.prompts import ClassList, PromptTemplatesNode
+from comfy_nodes.nodes.realimages import RealFolder
 
 SECRET = "hunter2 is the secret"
 

@@ -13,7 +13,7 @@ from client.folder.verify import verify
 from client.run.runner import run_plan
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
-from comfy_nodes.captions import Captions
+from comfy_nodes.plan.captions import Captions
 from tests.comfy_nodes.helpers import scanned_records
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows" / "api"

@@ -15,10 +15,10 @@ from sd15_checkpoint import NAME
 from client.run.runner import run_plan
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
-from comfy_nodes.captions import parse_captions
+from comfy_nodes.banks.prompt_bank import read_prompt_bank
 from comfy_nodes.labelset import folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry
-from comfy_nodes.prompt_bank import read_prompt_bank
+from comfy_nodes.plan.captions import parse_captions
 from tests.comfy_nodes.helpers import scanned_records
 from tests.workflows.shipped import WITH_A_PLAN, WITH_CAPTIONS
 

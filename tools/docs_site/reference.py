@@ -129,7 +129,7 @@ def _formats() -> Iterator[str]:
     yield from _fields("A grid", "what `synthgrid grid` is asked to do", GridConfig)
     yield from _fields("A run", "`config.json` in a run's folder", RunConfig)
     yield from _fields("A training", "the hyper-parameters in a run", TrainingConfig)
-    schema = (ROOT / "comfy_nodes/bank.schema.json").read_text(encoding="utf-8")
+    schema = (ROOT / "comfy_nodes/banks/bank.schema.json").read_text(encoding="utf-8")
     yield "## A prompt bank\n\nThe file of `--bank`, as a JSON schema.\n"
     yield f"```json\n{schema.strip()}\n```"
 

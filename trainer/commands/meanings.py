@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.commands.parsing import new_parser, text_table
 
 if TYPE_CHECKING:
-    from comfy_nodes.prompt_bank import PromptBank
+    from comfy_nodes.banks.prompt_bank import PromptBank
     from trainer.data.dataset import Sample
     from trainer.quality.meanings.resolve import Resolved, Scorer
 
@@ -52,8 +52,8 @@ def add_parser(commands: Any) -> None:
 
 def choose(options: argparse.Namespace) -> int:
     """Prints a table and writes the bank."""
+    from comfy_nodes.banks.prompt_bank import bank_text, read_prompt_bank
     from comfy_nodes.labelset import write_atomically
-    from comfy_nodes.prompt_bank import bank_text, read_prompt_bank
     from trainer.errors import ConfigError
     from trainer.progress import Progress
     from trainer.quality.meanings.resolve import resolve, with_definitions
@@ -128,7 +128,7 @@ def _scorer(options: argparse.Namespace, tell: Any) -> tuple[Scorer, dict[str, A
             "scorer": embedder.name,
             "weights": embedder.fingerprint,
         }
-    from comfy_nodes.wordnet import WordNet
+    from comfy_nodes.language.wordnet import WordNet
     from trainer.quality.meanings.taxonomy import imagenet_offsets, lite0_classifier
 
     side_px, classify, weights = lite0_classifier(options.weights, device)

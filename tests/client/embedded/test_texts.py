@@ -12,8 +12,9 @@ from client.embedded.nodes.texts import PreviewAny
 from client.embedded.prompts import QueuedPrompt
 from client.embedded.registry import Registry
 from client.embedded.validation import validate_prompt
-from comfy_nodes import host, queued
-from comfy_nodes.prompt_bank import read_prompt_bank
+from comfy_nodes import host
+from comfy_nodes.banks.prompt_bank import read_prompt_bank
+from comfy_nodes.graph import queued
 from tests.workflows.shipped import api
 
 

@@ -7,9 +7,9 @@ import pytest
 from client.errors import ClientError
 from client.prompts import offline
 from client.prompts.offline import CAMERAS, LIGHTS, MOST_CONTEXTS, PLACES, STYLES, offline_bank
-from comfy_nodes.phrases import Filter
+from comfy_nodes.banks.prompt_bank import bank_from_json, bank_text
+from comfy_nodes.language.phrases import Filter
 from comfy_nodes.plan import ClassEntry
-from comfy_nodes.prompt_bank import bank_from_json, bank_text
 from tests.wordnet_files import write_wordnet
 
 

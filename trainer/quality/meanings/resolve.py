@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from comfy_nodes.prompt_bank import ClassBank, PromptBank
+from comfy_nodes.banks.prompt_bank import ClassBank, PromptBank
 from trainer.data.dataset import Sample, fingerprint
 from trainer.quality.meanings.decide import FEWEST, Decision, decide
 

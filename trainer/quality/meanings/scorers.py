@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from comfy_nodes.wordnet import WordNet
+from comfy_nodes.language.wordnet import WordNet
 from trainer.data.dataset import Sample
 from trainer.data.images import iter_pixels
 from trainer.errors import DataError

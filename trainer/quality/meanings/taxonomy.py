@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.sparse.csgraph import connected_components
 
-from comfy_nodes.wordnet import WordNet
+from comfy_nodes.language.wordnet import WordNet
 from trainer.errors import WeightsError
 from trainer.models.backbone import Backbone
 from trainer.models.registry import LITE0, model_spec

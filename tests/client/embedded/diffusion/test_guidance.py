@@ -13,7 +13,7 @@ from client.embedded.diffusion.samplers import SAMPLERS
 from client.embedded.diffusion.schedules import make_sigmas
 from client.embedded.errors import EmbeddedError
 from client.embedded.nodes.sampling import KSampler
-from comfy_nodes.nodes_sampling import RowNoise, stack_conditionings
+from comfy_nodes.nodes.sampling import RowNoise, stack_conditionings
 
 PROMPTS = ["a dog", "a cat that is much too long for one chunk", "", "an owl"]
 SEEDS = [5, 6, 2**53 - 1, 8]

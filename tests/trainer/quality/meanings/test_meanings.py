@@ -18,14 +18,14 @@ import pytest
 import torch
 from PIL import Image
 
-from comfy_nodes.prompt_bank import (
+from comfy_nodes.banks.prompt_bank import (
     ClassBank,
     Meaning,
     PromptBank,
     bank_text,
     read_prompt_bank,
 )
-from comfy_nodes.wordnet import WordNet
+from comfy_nodes.language.wordnet import WordNet
 from tests.wordnet_files import write_wordnet
 from trainer.__main__ import main
 from trainer.data.dataset import Sample, read_class_folders

@@ -1,0 +1,1 @@
+"""What the browser extension asks ComfyUI's server: plans by number, and the panel's folder."""
