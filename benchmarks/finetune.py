@@ -10,8 +10,8 @@ mixtures of their weights, by the share of the tuned ones (Wortsman et al. 2022,
 of zero-shot models"). The difference to frozen is given with its 95% interval over the test images,
 of the mean over the seeds. Seconds are CPU time of one seed.
 
-Measured so far: lite0 at 64 px, --test-per-class 50, a single seed; accuracy in % and the difference
-to frozen in points (95%). One seed leaves out how much trainings vary.
+Measured so far: lite0 at 64 px, --test-per-class 50, a single seed; accuracy in % and the
+difference to frozen in points (95%). One seed leaves out how much trainings vary.
 
     data       per class  test images  frozen  0.75                      tuned
     dogs17      5         679          57.7    57.7,  0.0 (-2.8, 2.8)    56.7, -1.0 (-4.3, 2.2)
