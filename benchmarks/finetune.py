@@ -11,7 +11,7 @@ of zero-shot models"). The difference to frozen is given with its 95% interval o
 of the mean over the seeds. Seconds are CPU time of one seed.
 
 Measured: lite0 at 64 px, --test-per-class 50; accuracy in % and the difference to frozen in points
-(95%), "tested" images. One or two seeds leave out most of how much trainings vary.
+(95%, over the `tested` images). One or two seeds leave out most of how much trainings vary.
 
     data      a class  seeds  tested  frozen  0.75                     tuned
     dogs17          5      1     679    57.7  57.7, +0.0 (-2.8, 2.8)   56.7, -1.0 (-4.3, 2.2)
