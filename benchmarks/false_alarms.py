@@ -76,10 +76,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.comparisons import Verdicts, compare, score
-from trainer.analysis.power import plan_looks
 from trainer.analysis.scores import CellScores
-from trainer.analysis.spread import seed_spreads
-from trainer.analysis.stats import contrast, holm
+from trainer.analysis.statistics.power import plan_looks
+from trainer.analysis.statistics.spread import seed_spreads
+from trainer.analysis.statistics.stats import contrast, holm
 from trainer.config import PILOT_SEEDS
 
 Predicted = dict[CellKey, dict[int, np.ndarray]]

@@ -112,7 +112,7 @@ def _refuse_impossible(generation: Generation, servers: list[AnyServer]) -> None
 
 def _set_aside(folder: Path, verdicts: Path) -> None:
     from comfy_nodes.labelset import set_aside
-    from comfy_nodes.labelset.verdicts import read_verdicts
+    from comfy_nodes.labelset.quality.verdicts import read_verdicts
 
     def progress(done: int, total: int) -> None:
         if done < total:
@@ -128,7 +128,7 @@ def _set_aside(folder: Path, verdicts: Path) -> None:
 
 
 def _tell_doubtful(generation: Generation, summary: RunSummary) -> None:
-    from comfy_nodes.labelset.quarantine import rejected_images
+    from comfy_nodes.labelset.quality.quarantine import rejected_images
 
     from ..run.regenerate import doubtful
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import folder_names
-from comfy_nodes.labelset.verdicts import quarantine_folder
+from comfy_nodes.labelset.quality.verdicts import quarantine_folder
 
 from ..errors import JobFailed, RunIncomplete, ServerUnreachable
 from ..folder.run_folder import RunFolder

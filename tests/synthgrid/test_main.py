@@ -59,7 +59,7 @@ def test_every_command_in_the_table_has_a_file_with_examples(
 
 
 def test_every_file_of_commands_is_in_the_table() -> None:
-    helpers = {"__init__", "options", "servers", "console", "parsing", "sweeping"}
+    helpers = {"__init__", "options", "servers", "console", "parsing", "grid_options", "sweeping"}
     for home, table in (
         ("client", client.commands.COMMANDS),
         ("trainer", trainer.commands.COMMANDS),

@@ -1,6 +1,7 @@
 """Configs are checked when they are made.
 
-Covers: trainer.config.draws, trainer.config.fields, trainer.config.grid, trainer.config.run.
+Covers: trainer.config.draws, trainer.config.fields, trainer.config.folders, trainer.config.grid,
+trainer.config.machine, trainer.config.run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The command line: real processes, exit codes, one clear line for a user's mistake, and a kill in
 the middle.
 
-Covers: trainer.__main__, trainer.commands.grid, trainer.commands.parsing, trainer.commands.report,
-trainer.commands.sample_data, trainer.errors.
+Covers: trainer.__main__, trainer.commands.grid, trainer.commands.grid_options,
+trainer.commands.parsing, trainer.commands.report, trainer.commands.sample_data, trainer.errors.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from trainer.analysis.comparisons import (
     judge_all,
 )
 from trainer.analysis.metrics import FURTHER_METRICS, METRICS
-from trainer.analysis.stats import Estimate, summarise
+from trainer.analysis.statistics.stats import Estimate, summarise
 from trainer.analysis.tails import GroupChange, group_changes
 from trainer.errors import ReportError
 from trainer.runs import Grid, Prediction, Run, read_predictions, to_csv

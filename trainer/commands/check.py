@@ -115,7 +115,7 @@ def _refuse_shards(folder: Path) -> None:
 
 
 def _set_aside(folder: Path, check: Check) -> None:
-    from comfy_nodes.labelset.quarantine import set_aside
+    from comfy_nodes.labelset.quality.quarantine import set_aside
 
     moved = set_aside(folder, check.verdicts, scorer=check.path.name)
     print(f"{len(moved.records)} images moved to {moved.folder}", file=sys.stderr)

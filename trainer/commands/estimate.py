@@ -87,7 +87,7 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the curve and the verdict, or JSON; exit code 0 whatever the verdict."""
-    from comfy_nodes.labelset.verdicts import quality_folder
+    from comfy_nodes.labelset.quality.verdicts import quality_folder
     from trainer.quality.estimating.cost import cost_of
     from trainer.quality.images import load_made
 

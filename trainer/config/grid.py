@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,14 +34,14 @@ from trainer.config.fields import (
     strict,
     to_list,
 )
+from trainer.config.folders import check_folders, check_tests
+from trainer.config.machine import check_machine
 from trainer.config.recipes import DEFAULT_RECIPE, HOLDOUT, KFOLD, NONE, RECIPES, VALIDATIONS
 from trainer.config.run import TrainingConfig, check_image_size
 from trainer.config.selection import Selection, parse_selection
 from trainer.errors import ConfigError
 from trainer.models.registry import default_models, model_spec
 
-DEVICES = ("auto", "cpu", "cuda")
-EXECUTORS = ("local", "ray")
 DEFAULT_SOURCE = "synthetic"  # the name of a synthetic folder that was given none
 _DEFAULT_RATIOS = (0.0, 0.5, 1.0)
 _QUICK_UPDATES = 40
@@ -151,7 +150,8 @@ class GridConfig:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        self._check_folders()
+        check_folders(self.real, self.out, synthetic=self.synthetic, more_real=self.more_real)
+        check_tests(self.tests)
         self._check_axes()
         check_number(
             "validation_share", self.validation_share, low=0.0, low_excluded=True, high=0.9
@@ -160,12 +160,15 @@ class GridConfig:
         check_choice("recipe", self.recipe, tuple(RECIPES))
         if self.validation is not None:
             check_choice("validation", self.validation, VALIDATIONS)
-        check_choice("device", self.device, DEVICES)
-        self._check_machine()
+        check_machine(
+            self.device,
+            devices=self.devices,
+            executor=self.executor,
+            address=self.address,
+            threads=self.threads,
+        )
         if self.image_size_px is not None:
             check_image_size(self.image_size_px)
-        if self.threads is not None:
-            check_whole("threads", self.threads, low=1, high=1024)
         for name in ("quick", "allow_untrained", "drop_leaks", "cap_amounts", "then_real"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
@@ -179,34 +182,6 @@ class GridConfig:
             self.check_changes(model, self.training_for(model, train_images=1))
         check_apart(self)
         self._check_arms()
-
-    def _check_folders(self) -> None:
-        for name in ("real", "out"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ConfigError(f"{name} must name a folder, not {getattr(self, name)!r}")
-        folders: list[Any] = [] if self.more_real is None else [self.more_real]
-        if isinstance(self.synthetic, Mapping):
-            folders += self.synthetic.values()
-        elif self.synthetic is not None:
-            folders.append(self.synthetic)
-        for folder in folders:
-            if not isinstance(folder, str) or not folder:
-                raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
-        self._check_tests()
-
-    def _check_tests(self) -> None:
-        if not isinstance(self.tests, Mapping):
-            raise ConfigError(f"tests must be folders by name, not {self.tests!r}")
-        for name, folder in self.tests.items():
-            if not SOURCE_NAME.fullmatch(name):
-                raise ConfigError(
-                    f"test set '{name}' does not have a valid name; use letters, digits, '_', '-' "
-                    "and '.', as in --test sketch=DIR"
-                )
-            if not isinstance(folder, str) or not folder:
-                raise ConfigError(f"test set '{name}' must name a folder, not {folder!r}")
-        if len({name.casefold() for name in self.tests}) < len(self.tests):
-            raise ConfigError("two test sets have the same name, but for upper and lower case")
 
     def _check_axes(self) -> None:
         check_seeds(
@@ -242,22 +217,6 @@ class GridConfig:
         if not self.budgets or len(set(self.budgets)) != len(self.budgets):
             given = ",".join(self.budgets) or "none"
             raise ConfigError(f"budgets must name each budget once, not {given}")
-
-    def _check_machine(self) -> None:
-        check_choice("executor", self.executor, EXECUTORS)
-        if self.address is not None and self.executor != "ray":
-            raise ConfigError(f"address {self.address} is for a Ray cluster; add --executor ray")
-        if self.devices and (self.executor != "local" or self.device != "auto"):
-            raise ConfigError(
-                "devices are for the processes of --executor local; leave --device and --executor "
-                "out"
-            )
-        for name in self.devices:
-            if not re.fullmatch(r"cpu|cuda:\d{1,3}", name):
-                raise ConfigError(
-                    f"devices has '{name}'; expected cpu or cuda:0, cuda:1, ..., as in "
-                    f"cuda:0,cuda:1"
-                )
 
     def _check_arms(self) -> None:
         names = [arm.name for arm in self.used_arms]

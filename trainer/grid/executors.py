@@ -30,8 +30,8 @@ from safetensors.torch import load_file, save_file
 from trainer.config import GridConfig
 from trainer.errors import ConfigError, ReportError
 from trainer.runs import INPUTS_FOLDER
+from trainer.training.batches.inputs import ModelInputs
 from trainer.training.compute import deterministic
-from trainer.training.inputs import ModelInputs
 from trainer.training.run import PlannedRun, failure, train
 
 logger = logging.getLogger(__name__)

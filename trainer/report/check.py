@@ -19,10 +19,10 @@ from urllib.parse import quote
 import numpy as np
 
 from comfy_nodes.labelset import folder_names
-from comfy_nodes.labelset.verdicts import Verdict, checked_folder, read_verdicts
+from comfy_nodes.labelset.quality.verdicts import Verdict, checked_folder, read_verdicts
 from trainer.data.shards import ImageFile
 from trainer.report.html import document, section, table, text
-from trainer.report.pictures import thumbnail
+from trainer.report.sections.pictures import thumbnail
 from trainer.runs import read_json_file, write_file
 
 _PROMPTS_SHOWN = 30

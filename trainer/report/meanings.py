@@ -9,7 +9,7 @@ import numpy as np
 
 from trainer.quality.meanings.resolve import Resolved
 from trainer.report.html import document, section, table, text
-from trainer.report.pictures import thumbnail
+from trainer.report.sections.pictures import thumbnail
 from trainer.runs import write_file
 
 _TITLE = "SynthGrid meanings"

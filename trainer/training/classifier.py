@@ -32,9 +32,9 @@ from trainer.models.weights import (
     weights_file,
 )
 from trainer.runs import DONE, GRID_FILE, read_json_file
+from trainer.training.batches.inputs import ModelInputs
 from trainer.training.engine import Standardise
 from trainer.training.heads import new_head
-from trainer.training.inputs import ModelInputs
 
 MODEL_FILE = "model.json"
 STATE_FILE = "model.safetensors"

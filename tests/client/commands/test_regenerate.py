@@ -29,7 +29,7 @@ from client.run.status import status
 from client.workflow.attempts import refuse_older_batcher
 from client.workflow.options import Options, patch
 from comfy_nodes.labelset import rejected_attempts, set_aside
-from comfy_nodes.labelset.verdicts import (
+from comfy_nodes.labelset.quality.verdicts import (
     Verdict,
     quality_folder,
     quarantine_folder,

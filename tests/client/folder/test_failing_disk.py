@@ -21,7 +21,7 @@ from client.folder.repair import repair
 from client.folder.verify import verify
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
-from comfy_nodes.labelset.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import ImageFormat
 from tests.client.folder.failing_disk import KINDS, FailingDisk, PowerCut
 from tests.client.helpers import stub_workflow
 

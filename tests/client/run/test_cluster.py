@@ -26,7 +26,7 @@ from client.run.runner import run_plan
 from client.run.status import StateKeeper, read_state
 from client.server.server import ComfyServer
 from comfy_nodes.labelset import set_aside
-from comfy_nodes.labelset.verdicts import Verdict
+from comfy_nodes.labelset.quality.verdicts import Verdict
 from tests.client.helpers import assert_exact, read_records, stub_workflow
 
 

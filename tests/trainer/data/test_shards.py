@@ -20,8 +20,8 @@ from PIL import Image
 from client.folder.exports import shards as writing
 from client.folder.exports.source import Source
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
+from comfy_nodes.labelset.quality.verdicts import quality_folder
 from comfy_nodes.labelset.shards import holds_shards
-from comfy_nodes.labelset.verdicts import quality_folder
 from synthgrid.__main__ import main
 from trainer.data.dataset import fingerprint, read_labelled
 from trainer.data.images import read_bytes, read_image

@@ -18,8 +18,8 @@ from trainer.data.dataset import load_dataset
 from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, InProcess, Processes, RayCluster, executor_for
 from trainer.grid.planning import plan_runs, training_configs
+from trainer.training.batches.inputs import ModelInputs, prepare_inputs
 from trainer.training.compute import pick_device
-from trainer.training.inputs import ModelInputs, prepare_inputs
 from trainer.training.run import PlannedRun
 
 Work = tuple[list[PlannedRun], dict[str, ModelInputs]]

@@ -1,6 +1,6 @@
 """Learning rates chosen by cross-validation inside the real training images.
 
-Covers: trainer.training.folds.
+Covers: trainer.training.tuning.folds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from trainer.config import GridConfig
 from trainer.errors import DataError
 from trainer.grid import kfold, run_grid
-from trainer.training.folds import Folds
+from trainer.training.tuning.folds import Folds
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
+from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
 from trainer.config import GridConfig
 from trainer.config.selection import parse_selection
 from trainer.data.dataset import Dataset, load_dataset

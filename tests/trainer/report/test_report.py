@@ -1,8 +1,9 @@
 """The report: from the runs alone, self-contained, without torch.
 
-Covers: trainer.analysis.results, trainer.report.classes, trainer.report.curves,
-trainer.report.grid, trainer.report.header, trainer.report.html, trainer.report.page,
-trainer.report.pictures, trainer.report.plots, trainer.report.provenance, trainer.report.style.
+Covers: trainer.analysis.results, trainer.report.sections.classes, trainer.report.sections.curves,
+trainer.report.sections.grid, trainer.report.sections.header, trainer.report.html,
+trainer.report.page, trainer.report.sections.pictures, trainer.report.plots,
+trainer.report.sections.provenance, trainer.report.style.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from trainer.config import GridConfig
 from trainer.errors import ReportError
 from trainer.grid.grid import run_grid
 from trainer.report import write_report
-from trainer.report.answers import answers
-from trainer.report.tables import text_table
+from trainer.report.sections.answers import answers
+from trainer.report.sections.tables import text_table
 from trainer.runs import read_grid
 
 
@@ -161,7 +162,7 @@ def test_an_unfinished_grid_still_reports(grid_folder: Path) -> None:
 
 
 def test_many_classes_get_a_picture_of_the_confusion(grid_folder: Path) -> None:
-    from trainer.report.classes import confusion_picture
+    from trainer.report.sections.classes import confusion_picture
 
     matrix = np.diag(np.full(30, 9))
     matrix[3, 7] = 4

@@ -112,7 +112,7 @@ def spy(built: list[list[float]]) -> Callable[..., nn.Sequential]:
 def test_runs_and_folds_train_with_the_rate(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: dict[str, list[list[float]]] = {"run": [], "folds": []}
+    found: dict[str, list[list[float]]] = {"run": [], "tuning.folds": []}
     for home in found:
         monkeypatch.setattr(f"trainer.training.{home}.new_network", spy(found[home]))
     out, model = str(tmp_path / "grid"), f"{RESNET}:scratch"

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from trainer.data.dataset import Sample
-from trainer.data.folds import group_of
+from trainer.data.splits.folds import group_of
 from trainer.quality.images import Origin
 from trainer.quality.probabilities import FOLDS, out_of_fold
 

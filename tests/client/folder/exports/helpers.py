@@ -11,7 +11,7 @@ from PIL import Image
 
 from client.__main__ import main
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name
-from comfy_nodes.labelset.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import ImageFormat
 
 PLAN = "3f1c09b2a4de"
 

@@ -19,7 +19,7 @@ from torchvision.datasets import ImageFolder
 
 from client.__main__ import main
 from comfy_nodes.labelset import LabelledFolder
-from comfy_nodes.labelset.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import ImageFormat
 from tests.client.folder.exports.helpers import export, fails, lines_of, picture
 
 LABELS = ["ant", "bat/../x", "蝙蝠"]

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
-from comfy_nodes.labelset.verdicts import quarantine_folder, read_verdicts
+from comfy_nodes.labelset.quality.verdicts import quarantine_folder, read_verdicts
 from synthgrid.__main__ import main
 from trainer.errors import ConfigError, DataError
 from trainer.quality.checking.check import Check, run_check
