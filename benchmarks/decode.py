@@ -30,7 +30,7 @@ from PIL import Image, ImageOps  # noqa: E402
 from torchvision.io import ImageReadMode, decode_image  # noqa: E402
 from torchvision.transforms.v2 import functional  # noqa: E402
 
-from comfy_nodes.labelset.to_rgb import IMAGE_SUFFIXES  # noqa: E402
+from comfy_nodes.labelset.images.to_rgb import IMAGE_SUFFIXES  # noqa: E402
 from trainer.data.images import iter_pixels  # noqa: E402
 
 

@@ -46,7 +46,7 @@ from comfy_nodes.labelset import (  # noqa: E402
     image_file_name,
     sha256,
 )
-from comfy_nodes.labelset.imagefile import SUFFIXES, ImageFormat  # noqa: E402
+from comfy_nodes.labelset.images.imagefile import SUFFIXES, ImageFormat  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates  # noqa: E402
 
 CALL = 64  # rows of a call to a Ray worker

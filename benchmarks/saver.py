@@ -33,7 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from comfy_nodes import graph, host, labelset  # noqa: E402
-from comfy_nodes.labelset import imagefile, parameters, png  # noqa: E402
+from comfy_nodes.labelset import parameters  # noqa: E402
+from comfy_nodes.labelset.images import imagefile, png  # noqa: E402
 from comfy_nodes.nodes import images as saver  # noqa: E402
 from comfy_nodes.nodes.batcher import PromptBatch  # noqa: E402
 from comfy_nodes.plan import ClassEntry, GenerationPlan  # noqa: E402

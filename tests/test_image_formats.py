@@ -18,7 +18,7 @@ from client.embedded import runtime
 from client.embedded.nodes.images import LoadImage
 from comfy_nodes import host
 from comfy_nodes.labelset import LabelsetError, read_record
-from comfy_nodes.labelset.to_rgb import decode_rgb
+from comfy_nodes.labelset.images.to_rgb import decode_rgb
 from comfy_nodes.nodes.realimages import RealFolder
 from trainer.data.images import read_image, read_thumbnail
 from trainer.errors import DataError

@@ -67,7 +67,7 @@ def serve(args: argparse.Namespace) -> int:
     """Serves until it is interrupted."""
     # Before torch is loaded: threads that spin while they wait slow a busy machine down tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from ..embedded.server import serve as serve_engine
+    from ..embedded.api.server import serve as serve_engine
 
     serve_engine(
         host=args.host,

@@ -4,7 +4,7 @@
 
 It is for a first run, for tests and for machines without ComfyUI; the core nodes are built on
 diffusers. Importing this module costs nothing: aiohttp, torch and diffusers are imported by
-`client.embedded.server` and by the nodes.
+`client.embedded.api.server` and by the nodes.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from typing import Any
 from comfy_nodes.graph import queued
 
 from . import runtime
-from .execution import PromptExecution, Send
-from .prompt_queue import PromptQueue
-from .prompts import Outcome, QueuedPrompt
+from .execution.prompt import Outcome, QueuedPrompt
+from .execution.queue import PromptQueue
+from .execution.running import PromptExecution, Send
+from .execution.validation import Verdict, validate_prompt
 from .registry import Registry
-from .validation import Verdict, validate_prompt
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comfy_nodes.labelset.verdicts import checks_of, quality_folder
+from comfy_nodes.labelset.quality.verdicts import checks_of, quality_folder
 from comfy_nodes.plan.caption_plan import AnyPlan
 
 from ..errors import FolderError

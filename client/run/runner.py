@@ -21,15 +21,15 @@ from typing import Any
 
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import folder_names
-from comfy_nodes.labelset.verdicts import quarantine_folder
+from comfy_nodes.labelset.quality.verdicts import quarantine_folder
 
 from ..errors import JobFailed, RunIncomplete, ServerUnreachable
 from ..folder.run_folder import RunFolder
 from ..server.fleet import AnyServer, Patience, ServersFile
 from ..workflow.graph import Workflow
 from . import events
-from .cluster import RayCluster
-from .crew import Crew
+from .cluster.crew import Crew
+from .cluster.ray_cluster import RayCluster
 from .dispatch import DEPTH, Dispatcher
 from .plan_jobs import PlanWork
 from .throughput import ServerThroughput, Throughput

@@ -25,7 +25,7 @@ import requests
 import urllib3
 from PIL import Image
 
-from comfy_nodes.labelset.openimage import OWN_FORMATS
+from comfy_nodes.labelset.images.openimage import OWN_FORMATS
 
 from ..errors import AccessError, ServerRefused, ServerUnreachable, TransferError
 from .access import Access, Limits

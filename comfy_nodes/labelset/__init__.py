@@ -17,9 +17,9 @@ from .index import FileNames, RowSet, holds_something
 from .line import Line
 from .lock import CLIENT_LOCK, TURNS, is_locked, try_lock
 from .names import folder_name, folder_names, image_file_name, image_file_names
-from .quarantine import SetAside, rejected_attempts, set_aside
+from .quality.quarantine import SetAside, rejected_attempts, set_aside
+from .quality.undo import put_back
 from .record import ImageRecord, encode_image, inspect_image, portable, read_record
-from .undo import put_back
 
 __all__ = [
     "CARD",

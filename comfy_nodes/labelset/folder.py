@@ -13,7 +13,7 @@ from typing import TypeVar
 from ..errors import LabelsetError
 from .card import CARD_MARK, Tally, data_set_card
 from .files import append_durably, open_regular, read_regular, sha256, sync_folder, write_atomically
-from .imagefile import SUFFIXES
+from .images.imagefile import SUFFIXES
 from .index import FileNames, RowSet, holds_something, image_names
 from .line import Line
 from .names import folder_name

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import LabelsetError
-from .imagefile import SUFFIXES
+from .images.imagefile import SUFFIXES
 
 _KINDS = tuple(SUFFIXES.values())
 _USUAL = re.compile(

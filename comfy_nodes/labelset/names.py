@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ..errors import LabelsetError
 from .files import whole_characters
-from .imagefile import SUFFIXES
+from .images.imagefile import SUFFIXES
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)

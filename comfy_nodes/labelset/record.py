@@ -13,9 +13,9 @@ from PIL import Image
 
 from ..errors import LabelsetError
 from .files import sha256, whole_characters
-from .imagefile import PNG, ImageFormat, record_inside
-from .openimage import OWN_FORMATS, open_image
-from .seal import blank, check_seal, needs_seal, sealed
+from .images.imagefile import PNG, ImageFormat, record_inside
+from .images.openimage import OWN_FORMATS, open_image
+from .images.seal import blank, check_seal, needs_seal, sealed
 
 
 @dataclass(frozen=True)

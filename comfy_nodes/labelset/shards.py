@@ -25,7 +25,7 @@ from typing import IO, Any
 from ..errors import LabelsetError
 from .files import open_regular, sha256
 from .folder import CARD, METADATA, LabelledFolder
-from .imagefile import SUFFIXES
+from .images.imagefile import SUFFIXES
 from .line import Line
 from .names import folder_name
 from .record import ImageRecord

@@ -31,7 +31,7 @@ from ..labelset import (
     read_record,
 )
 from ..labelset.files import read_regular
-from ..labelset.imagefile import PARAMETERS, SUFFIXES, ImageFormat
+from ..labelset.images.imagefile import PARAMETERS, SUFFIXES, ImageFormat
 from ..labelset.parameters import parameters_text
 from ..plan import ImageSpec
 from .batcher import SAVER, PromptBatch

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from ..errors import LabelsetError
 from ..labelset import folder_name, sha256
-from ..labelset.to_rgb import IMAGE_SUFFIXES, decode_rgb
+from ..labelset.images.to_rgb import IMAGE_SUFFIXES, decode_rgb
 from ..paths import files_below
 from ..plan import fingerprint
 from ..plan.draws import draw

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from ..errors import LabelsetError
 from ..labelset import folder_name, rejected_attempts
-from ..labelset.imagefile import SUFFIXES
+from ..labelset.images.imagefile import SUFFIXES
 from ..labelset.index import holds_something
-from ..labelset.verdicts import QUARANTINE
+from ..labelset.quality.verdicts import QUARANTINE
 from ..plan import ImageSpec, placeholders
 
 LABEL = "{label}"

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from .. import host, paths
 from ..errors import LabelsetError, PlanError
 from ..labelset import METADATA, TURNS, LabelledFolder, put_back, set_aside
-from ..labelset.quarantine import records_of
-from ..labelset.verdicts import (
+from ..labelset.quality.quarantine import records_of
+from ..labelset.quality.verdicts import (
     QUALITY,
     QUARANTINE,
     Verdict,

@@ -38,6 +38,22 @@ def test_halves_share_no_image_and_each_cell_has_as_many(nulls: ModuleType) -> N
     assert 14 <= len(real & set(part)) <= 16
 
 
+def test_each_seed_splits_the_folder_anew_and_shares_no_image(nulls: ModuleType) -> None:
+    labels = np.repeat(np.arange(10), 60)
+    setup = nulls.Setup(seeds=3, half=15)
+    drawn = list(nulls.drawn_for(setup, labels, 0, "one folder"))
+    folders = set()
+    for (train, other), tested in drawn:
+        real, made = (set(np.concatenate(half).tolist()) for half in (train, other))
+        assert (len(real), len(made), len(tested)) == (150, 150, 50)
+        assert not real & made
+        assert not set(tested.tolist()) & (real | made)
+        assert (labels[tested] == np.repeat(np.arange(10), 5)).all()
+        folders.add(frozenset(real | set(tested.tolist())))
+    assert len(folders) == 1
+    assert len({tuple(tested) for _, tested in drawn}) == 3
+
+
 def test_gradients_are_the_derivatives_of_the_cross_entropy(nulls: ModuleType) -> None:
     random = np.random.RandomState(1)
     images, wanted = random.rand(2, 6, 8), np.eye(10)[random.randint(0, 10, (2, 6))]
@@ -65,8 +81,10 @@ def test_a_seed_gives_the_same_network_in_whatever_company(nulls: ModuleType) ->
 
 
 @pytest.mark.slow
-def test_the_script_prints_both_rates_with_an_interval(tmp_path: Path) -> None:
+def test_the_script_prints_all_rates_with_an_interval(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--quick"]
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    found = re.findall(r"^halves (?:redrawn|fixed) .*of 10 grids .*\(95% [\d.]+ to", out, re.M)
-    assert len(found) == 2
+    found = re.findall(
+        r"^(?:halves redrawn|halves fixed|one folder) .*of 10 grids .*\(95% [\d.]+ to", out, re.M
+    )
+    assert len(found) == 3

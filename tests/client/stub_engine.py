@@ -85,7 +85,7 @@ def main(port: int, base: Path) -> None:
     torch = types.SimpleNamespace(inference_mode=contextlib.nullcontext)
     sys.modules["torch"] = torch  # type: ignore[assignment]
     import comfy_nodes
-    from client.embedded import routes, server
+    from client.embedded.api import routes, server
 
     comfy_nodes.NODE_CLASS_MAPPINGS["StubImages"] = StubImages
     routes._system_stats = lambda: {

@@ -13,7 +13,7 @@ from client.run.runner import run_plan
 from client.workflow.graph import load_workflow
 from client.workflow.options import Options, patch
 from comfy_nodes.labelset import set_aside
-from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
+from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
 from comfy_nodes.plan import ClassEntry
 from tests.comfy_nodes.helpers import scanned_records
 

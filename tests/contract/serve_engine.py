@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 if __name__ == "__main__":
     import comfy_nodes
-    from client.embedded.server import serve
+    from client.embedded.api.server import serve
 
     spec = importlib.util.spec_from_file_location("contract_nodes", HERE / "contract_nodes.py")
     assert spec is not None

@@ -1,6 +1,6 @@
 """The events of /ws: which, in what order, to whom; and what the history keeps of them.
 
-Covers: client.embedded.sockets, client.embedded.engine.
+Covers: client.embedded.api.sockets, client.embedded.engine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """GET /view and POST /upload/image.
 
-Covers: client.embedded.files.
+Covers: client.embedded.api.files.
 """
 
 from __future__ import annotations

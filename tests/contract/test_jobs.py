@@ -1,6 +1,6 @@
 """What a server tells of its jobs, its models and itself.
 
-Covers: client.embedded.routes, client.embedded.jobs.
+Covers: client.embedded.api.routes, client.embedded.execution.jobs.
 """
 
 from __future__ import annotations

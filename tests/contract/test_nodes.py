@@ -1,6 +1,6 @@
 """How V1 nodes are called and described.
 
-Covers: client.embedded.registry, client.embedded.execution.
+Covers: client.embedded.registry, client.embedded.execution.running.
 """
 
 from __future__ import annotations

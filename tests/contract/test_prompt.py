@@ -1,6 +1,6 @@
 """POST /prompt: what is accepted, what is refused, and in which words.
 
-Covers: client.embedded.validation.
+Covers: client.embedded.execution.validation.
 """
 
 from __future__ import annotations

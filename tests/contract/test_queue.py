@@ -1,6 +1,6 @@
 """GET and POST /queue, and POST /history.
 
-Covers: client.embedded.prompt_queue.
+Covers: client.embedded.execution.queue.
 """
 
 from __future__ import annotations

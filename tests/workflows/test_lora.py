@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from client.__main__ import main
 from client.embedded.runtime import BUNDLED_CHECKPOINTS
-from tests.client.embedded.test_server import start
+from tests.client.embedded.api.test_server import start
 from tests.comfy_nodes.helpers import scanned_records
 
 LAYER = "mid_block.resnets.0.conv1"

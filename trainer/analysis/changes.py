@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, control_cell, random_twin
 from trainer.analysis.scores import CellScores
-from trainer.analysis.sequential import ALPHA, levels, sequential_p
-from trainer.analysis.spread import SeedSpread, seed_spreads
-from trainer.analysis.stats import CHANGE, Estimate, contrast
+from trainer.analysis.statistics.sequential import ALPHA, levels, sequential_p
+from trainer.analysis.statistics.spread import SeedSpread, seed_spreads
+from trainer.analysis.statistics.stats import CHANGE, Estimate, contrast
 from trainer.arms import SHARED_BUDGET
 
 RIVALS = ("augment", "copies", "more")  # what synthetic images are also compared with

@@ -23,7 +23,7 @@ from trainer.analysis.changes import (
 )
 from trainer.analysis.exchange import Exchange, exchange
 from trainer.analysis.scores import CellScores, confusion_counts, metric_effects, one_image
-from trainer.analysis.stats import (
+from trainer.analysis.statistics.stats import (
     SHARE,
     Estimate,
     Votes,
@@ -33,7 +33,7 @@ from trainer.analysis.stats import (
     holm,
     majority_votes,
 )
-from trainer.analysis.trends import Trend, corrected, trends
+from trainer.analysis.statistics.trends import Trend, corrected, trends
 
 MEANINGFUL = 0.01  # the smallest change of interest, a share: one point
 K = TypeVar("K")

@@ -16,8 +16,8 @@ import numpy as np
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.scores import CellScores
-from trainer.analysis.spread import SeedSpread
-from trainer.analysis.stats import Estimate, contrast
+from trainer.analysis.statistics.spread import SeedSpread
+from trainer.analysis.statistics.stats import Estimate, contrast
 
 _CURVE = ("fewer", "more")
 _POINTS = 60  # of the curve at which an arm is tested

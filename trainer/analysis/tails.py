@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.analysis.scores import CellScores
-from trainer.analysis.stats import CHANGE, Estimate, contrast
+from trainer.analysis.statistics.stats import CHANGE, Estimate, contrast
 
 GROUPS = ("head", "middle", "tail")
 UNEVEN = 3.0  # times as many real images in the largest class as in the smallest

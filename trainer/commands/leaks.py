@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.commands.parsing import named_folders, new_parser
 
 if TYPE_CHECKING:
-    from trainer.data.leaks import Leak, Leaks
+    from trainer.data.leaks.search import Leak, Leaks
 
 EXAMPLES = """  synthgrid leaks --real photos --synthetic made
   synthgrid leaks --real photos --synthetic syn1=made1 --synthetic syn2=made2 --json
@@ -57,7 +57,7 @@ def show(options: argparse.Namespace) -> int:
     """Prints what leaks. The exit code is 0 either way."""
     from trainer.config import DEFAULT_SOURCE
     from trainer.data.dataset import load_dataset
-    from trainer.data.leaks import find_leaks
+    from trainer.data.leaks.search import find_leaks
     from trainer.data.torchvision_sets import real_folder
 
     named = [

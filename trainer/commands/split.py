@@ -10,7 +10,7 @@ from trainer.commands.parsing import new_parser
 from trainer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from trainer.data.split import Split
+    from trainer.data.splits.split import Split
 
 _TRAIN = 30
 
@@ -100,8 +100,8 @@ def counts(text: str) -> tuple[int, ...]:
 
 def write(options: argparse.Namespace) -> int:
     """Writes the folders and says what is in them."""
-    from trainer.data.low_data import write_low_data
-    from trainer.data.split import SplitConfig, write_split
+    from trainer.data.splits.low_data import write_low_data
+    from trainer.data.splits.split import SplitConfig, write_split
 
     config = SplitConfig(
         images=options.images,

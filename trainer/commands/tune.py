@@ -60,7 +60,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Tunes and prints what was found."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for a grid: read when torch loads
-    from trainer.training.tune import TuneConfig, tune
+    from trainer.training.tuning.tune import TuneConfig, tune
 
     found = tune(
         TuneConfig(**{each.name: getattr(options, each.name) for each in fields(TuneConfig)})

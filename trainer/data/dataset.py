@@ -33,8 +33,8 @@ from comfy_nodes.labelset import (
     read_regular,
 )
 from comfy_nodes.labelset.files import whole_characters
+from comfy_nodes.labelset.images.to_rgb import IMAGE_SUFFIXES
 from comfy_nodes.labelset.shards import holds_shards
-from comfy_nodes.labelset.to_rgb import IMAGE_SUFFIXES
 from trainer.config import DEFAULT_SOURCE
 from trainer.data.shards import ImageFile, read_shards
 from trainer.errors import DataError

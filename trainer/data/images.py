@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from comfy_nodes.labelset import LabelsetError, read_regular
-from comfy_nodes.labelset.to_rgb import decode_rgb
+from comfy_nodes.labelset.images.to_rgb import decode_rgb
 from trainer.data.shards import ImageFile, Member, read_member
 from trainer.errors import DataError
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from comfy_nodes.labelset.openimage import open_image
+from comfy_nodes.labelset.images.openimage import open_image
 from trainer.errors import DataError
 
 logger = logging.getLogger(__name__)

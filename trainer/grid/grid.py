@@ -20,7 +20,7 @@ from trainer.config import AUTO, KFOLD, GridConfig, TrainingConfig
 from trainer.data.cells import Shortage, check_counts
 from trainer.data.contact_sheet import contact_sheet
 from trainer.data.dataset import Dataset, load_dataset
-from trainer.data.leaks import drop_leaks, refuse_spoilt_test, remembered_leaks
+from trainer.data.leaks.search import drop_leaks, refuse_spoilt_test, remembered_leaks
 from trainer.data.torchvision_sets import real_folder
 from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, executor_for
@@ -46,10 +46,10 @@ from trainer.runs import (
     write_file,
     write_run,
 )
+from trainer.training.batches.inputs import prepare_inputs
 from trainer.training.compute import deterministic, pick_device, pick_dtype
-from trainer.training.inputs import prepare_inputs
 from trainer.training.run import PlannedRun, versions
-from trainer.training.tuned import (
+from trainer.training.tuning.tuned import (
     TunedHyperparameters,
     read_tuned,
     refuse_other_recipes,

@@ -21,7 +21,7 @@ from trainer.errors import RunError
 from trainer.models.weights import Weights
 from trainer.progress import Progress
 from trainer.runs import read_json_file, to_json, write_file
-from trainer.training.folds import Folds, prepare_folds
+from trainer.training.tuning.folds import Folds, prepare_folds
 
 logger = logging.getLogger(__name__)
 KFOLD_FILE = "kfold.json"

@@ -11,10 +11,10 @@ from trainer.arms import BASELINE, Arm, parse_arm, resolved_source
 from trainer.config import GridConfig, RunConfig, TrainingConfig
 from trainer.data.cells import cell_images
 from trainer.data.dataset import Dataset
-from trainer.data.redraw import redrawn, resplit
+from trainer.data.splits.redraw import redrawn, resplit
 from trainer.models.weights import Weights
 from trainer.training.run import PlannedRun
-from trainer.training.tuned import TunedHyperparameters
+from trainer.training.tuning.tuned import TunedHyperparameters
 
 logger = logging.getLogger(__name__)
 

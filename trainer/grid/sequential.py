@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.analysis.cellkey import HEADLINE_METRIC
-from trainer.analysis.power import LookPlan, plan_looks
 from trainer.analysis.results import Results, results_of
+from trainer.analysis.statistics.power import LookPlan, plan_looks
 from trainer.config import AUTO, PILOT_SEEDS, GridConfig
 from trainer.errors import ConfigError
 from trainer.grid.grid import run_grid

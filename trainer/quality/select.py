@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_nodes.labelset import LabelsetError
-from comfy_nodes.labelset.verdicts import Verdict, checks_of, read_verdicts
+from comfy_nodes.labelset.quality.verdicts import Verdict, checks_of, read_verdicts
 from trainer.config.selection import Selection, Term
 from trainer.data.dataset import Dataset, Sample
 from trainer.errors import DataError

@@ -11,18 +11,24 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from trainer.analysis.results import Results, results_csv, results_json, results_of
-from trainer.report.answers import answers, controls, plans, short_verdicts
-from trainer.report.cautions import warnings
-from trainer.report.classes import class_section, confusion_section
-from trainer.report.curves import calibration_section, curve_section
-from trainer.report.grid import duel_section, grid_section, metric_section
-from trainer.report.header import header
+from trainer.analysis.files import results_csv, results_json
+from trainer.analysis.results import Results, results_of
 from trainer.report.html import document, folded
-from trainer.report.pictures import mistake_section, sample_section
-from trainer.report.provenance import copy_section, leak_section, method_section, provenance_section
-from trainer.report.sets import sets_section
-from trainer.report.tables import latex_table, markdown_table, text_table
+from trainer.report.sections.answers import answers, controls, plans, short_verdicts
+from trainer.report.sections.cautions import warnings
+from trainer.report.sections.classes import class_section, confusion_section
+from trainer.report.sections.curves import calibration_section, curve_section
+from trainer.report.sections.grid import duel_section, grid_section, metric_section
+from trainer.report.sections.header import header
+from trainer.report.sections.pictures import mistake_section, sample_section
+from trainer.report.sections.provenance import (
+    copy_section,
+    leak_section,
+    method_section,
+    provenance_section,
+)
+from trainer.report.sections.sets import sets_section
+from trainer.report.sections.tables import latex_table, markdown_table, text_table
 from trainer.runs import read_grid, to_json, write_file
 
 _Section = Callable[[Results], str]

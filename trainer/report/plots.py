@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.analysis.stats import Estimate
+from trainer.analysis.statistics.stats import Estimate
 
 COLOURS = ("#2457a6", "#c2571a", "#2f7d4f", "#8a3f8f", "#7a6a1f", "#4a4a4a")
 _INK, _GRID = "#1d2733", "#dfe4ea"

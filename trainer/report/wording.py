@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.analysis.cellkey import CellKey
 from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.results import Results
-from trainer.analysis.stats import Estimate
+from trainer.analysis.statistics.stats import Estimate
 from trainer.arms import AUX, MIXES, SHARED_BUDGET, ends_on_real, norms_of, parse_arm
 from trainer.runs import Grid
 

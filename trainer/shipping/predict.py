@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from comfy_nodes.labelset.to_rgb import IMAGE_SUFFIXES
+from comfy_nodes.labelset.images.to_rgb import IMAGE_SUFFIXES
 from trainer.analysis.metrics import classification_metrics, confusion_matrix
 from trainer.data.dataset import Sample, read_class_folders
 from trainer.data.images import iter_pixels, read_image, square

@@ -17,8 +17,9 @@ from torch.nn import functional
 from trainer.arms import AUX, SHARED
 from trainer.config import TrainingConfig
 from trainer.errors import RunError
-from trainer.training.augmentation import augment
-from trainer.training.batches import shuffled_batches, stratified_batches
+from trainer.training.batches.augmentation import augment
+from trainer.training.batches.mixing import mixed
+from trainer.training.batches.order import shuffled_batches, stratified_batches
 from trainer.training.compute import (
     autocast,
     is_out_of_memory,
@@ -29,7 +30,6 @@ from trainer.training.compute import (
 )
 from trainer.training.fits import Fit, LabelledTensors, accuracy_of, is_guessing
 from trainer.training.fitted import fit_features, fit_head_first
-from trainer.training.mixing import mixed
 from trainer.training.norms import paired_norms, route_of
 from trainer.training.optimisation import (
     averaged,

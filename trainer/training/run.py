@@ -23,11 +23,11 @@ from trainer.data.copies import COPY
 from trainer.data.dataset import MORE, REAL, Sample
 from trainer.errors import RunError
 from trainer.runs import DONE, ERROR_FILE, predictions_file, to_csv, to_json
+from trainer.training.batches.inputs import ModelInputs, needed_samples
 from trainer.training.classifier import head_path, new_network
 from trainer.training.compute import predict
 from trainer.training.engine import fit
 from trainer.training.fits import Fit, LabelledTensors
-from trainer.training.inputs import ModelInputs, needed_samples
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps, PngImagePlugin
 
-from comfy_nodes.labelset.openimage import open_image
+from comfy_nodes.labelset.images.openimage import open_image
 
 from .. import runtime
+from ..api.files import inside, split_annotation
 from ..errors import EmbeddedError
-from ..files import inside, split_annotation
 from ..limits import check_pixels
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from comfy_nodes.labelset.openimage import OWN_FORMATS, open_image
+from comfy_nodes.labelset.images.openimage import OWN_FORMATS, open_image
 
 from ...errors import FolderError
 from .source import Entry, Source

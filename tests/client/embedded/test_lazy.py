@@ -1,7 +1,7 @@
 """Nodes whose inputs are lazy, that block what follows, that add nodes, and that are coroutines.
 
-Covers: client.embedded.calls, client.embedded.live_prompt, client.embedded.blocking,
-client.embedded.prompts, client.embedded.execution.
+Covers: client.embedded.execution.calls, client.embedded.execution.live_prompt,
+client.embedded.blocking, client.embedded.execution.prompt, client.embedded.execution.running.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pytest
 
 from client.embedded import runtime
 from client.embedded.blocking import ExecutionBlocker, is_blocker
-from client.embedded.calls import by_output, call_over_lists, read_returns
-from client.embedded.execution import PromptExecution
-from client.embedded.live_prompt import LivePrompt
-from client.embedded.prompts import Outcome, QueuedPrompt
+from client.embedded.execution.calls import by_output, call_over_lists, read_returns
+from client.embedded.execution.live_prompt import LivePrompt
+from client.embedded.execution.prompt import Outcome, QueuedPrompt
+from client.embedded.execution.running import PromptExecution
 
 
 class Node:

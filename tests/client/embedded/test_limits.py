@@ -1,7 +1,7 @@
 """What the engine refuses before it takes memory, and that long prompts hold nobody up.
 
-Covers: client.embedded.limits, client.embedded.bodies, client.embedded.prompt_queue,
-client.embedded.validation, client.embedded.sockets.
+Covers: client.embedded.limits, client.embedded.api.bodies, client.embedded.execution.queue,
+client.embedded.execution.validation, client.embedded.api.sockets.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ import pytest
 import torch
 from aiohttp import web
 
-from client.embedded import bodies, prompt_queue, runtime, sockets, validation
+from client.embedded import runtime
+from client.embedded.api import bodies, sockets
+from client.embedded.api.sockets import SocketHub
 from client.embedded.diffusion.schedules import NoiseLevels, make_sigmas
 from client.embedded.engine import Engine
 from client.embedded.errors import EmbeddedError
-from client.embedded.execution import PromptExecution
+from client.embedded.execution import queue as prompt_queue
+from client.embedded.execution import validation
+from client.embedded.execution.prompt import Outcome, QueuedPrompt
+from client.embedded.execution.queue import PromptQueue
+from client.embedded.execution.running import PromptExecution
+from client.embedded.execution.validation import validate_prompt
 from client.embedded.limits import check_pixels, check_sampling
 from client.embedded.nodes.images import EmptyImage, LoadImage
 from client.embedded.nodes.models import EmptyLatentImage, VAEDecode
 from client.embedded.nodes.sampling import _sample
-from client.embedded.prompt_queue import PromptQueue
-from client.embedded.prompts import Outcome, QueuedPrompt
 from client.embedded.registry import Registry
-from client.embedded.sockets import SocketHub
-from client.embedded.validation import validate_prompt
 
 
 @pytest.fixture(scope="module")

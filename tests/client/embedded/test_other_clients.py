@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.client.embedded.test_server import start
+from tests.client.embedded.api.test_server import start
 
 pytestmark = pytest.mark.slow
 

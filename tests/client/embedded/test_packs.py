@@ -15,9 +15,9 @@ import pytest
 from client.embedded import comfy_modules, runtime
 from client.embedded.blocking import ExecutionBlocker
 from client.embedded.errors import EmbeddedError
-from client.embedded.execution import PromptExecution
+from client.embedded.execution.prompt import QueuedPrompt
+from client.embedded.execution.running import PromptExecution
 from client.embedded.packs import load_pack
-from client.embedded.prompts import QueuedPrompt
 from client.embedded.registry import Registry
 
 NODE = """

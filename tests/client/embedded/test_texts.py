@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from client.embedded.execution import PromptExecution
+from client.embedded.execution.prompt import QueuedPrompt
+from client.embedded.execution.running import PromptExecution
+from client.embedded.execution.validation import validate_prompt
 from client.embedded.nodes.texts import PreviewAny
-from client.embedded.prompts import QueuedPrompt
 from client.embedded.registry import Registry
-from client.embedded.validation import validate_prompt
 from comfy_nodes import host
 from comfy_nodes.banks.prompt_bank import read_prompt_bank
 from comfy_nodes.graph import queued

@@ -1,7 +1,7 @@
 """Every call to the disk fails once, in every way, and the folder stays true.
 
 Nothing that was acknowledged is lost, nothing is there twice, and after a repair nothing is false.
-More than a thousand schedules with `pytest -m slow`; a few of each kind always.
+More than 800 schedules with `pytest -m slow`; a few of each kind always.
 
 Covers: client.folder.repair, comfy_nodes.labelset.folder, comfy_nodes.labelset.files.
 """
@@ -21,7 +21,7 @@ from client.folder.repair import repair
 from client.folder.verify import verify
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
-from comfy_nodes.labelset.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import ImageFormat
 from tests.client.folder.failing_disk import KINDS, FailingDisk, PowerCut
 from tests.client.helpers import stub_workflow
 

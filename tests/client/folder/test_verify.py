@@ -22,7 +22,7 @@ from client.folder.run_folder import GENERATION, RunFolder, is_locked
 from client.folder.verify import KINDS, Problem, verify
 from client.workflow.options import Options, patch
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name
-from comfy_nodes.labelset.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import ImageFormat
 from comfy_nodes.plan import ClassEntry
 from tests.comfy_nodes.helpers import scanned_records
 

@@ -17,7 +17,7 @@ from client.run.runner import run_plan
 from client.run.status import status
 from client.workflow.graph import parse_workflow
 from client.workflow.options import Options, patch
-from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
+from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
 from comfy_nodes.plan.caption_plan import CaptionPlan
 from comfy_nodes.plan.captions import Captions, read_captions
 from tests.client.helpers import read_records, stub_workflow

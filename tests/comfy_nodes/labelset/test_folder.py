@@ -24,7 +24,7 @@ from comfy_nodes.labelset import (
     sha256,
 )
 from comfy_nodes.labelset import folder as labelset
-from comfy_nodes.labelset.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import ImageFormat
 from tests.comfy_nodes.helpers import scanned_records
 from tests.comfy_nodes.labelset.helpers import add_images, files, make_items, make_record, metadata
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, encode_image, inspect_image, read_record
-from comfy_nodes.labelset.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import ImageFormat
 from tests.comfy_nodes.labelset.helpers import make_record
 
 

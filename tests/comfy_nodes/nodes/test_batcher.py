@@ -10,7 +10,7 @@ import torch
 from comfy_nodes import NODE_CLASS_MAPPINGS, host
 from comfy_nodes.errors import LabelsetError, PlanError
 from comfy_nodes.labelset import set_aside
-from comfy_nodes.labelset.verdicts import Verdict
+from comfy_nodes.labelset.quality.verdicts import Verdict
 from comfy_nodes.plan import PromptTemplates, parse_classes
 from tests.comfy_nodes.helpers import scanned_records
 

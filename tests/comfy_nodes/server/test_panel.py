@@ -19,7 +19,7 @@ from comfy_nodes.labelset import (
     encode_image,
     image_file_name,
 )
-from comfy_nodes.labelset.verdicts import Verdict, write_verdicts
+from comfy_nodes.labelset.quality.verdicts import Verdict, write_verdicts
 from comfy_nodes.nodes.batcher import ClassPromptBatcher
 from comfy_nodes.nodes.images import LabelledImageSaver
 from comfy_nodes.plan import GenerationPlan, PromptTemplates, parse_classes

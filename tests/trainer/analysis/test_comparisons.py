@@ -21,7 +21,7 @@ from statsmodels.stats.multitest import multipletests
 
 from trainer.analysis.cellkey import CellKey, headline_keys
 from trainer.analysis.comparisons import Comparison, Judged, judge, judge_all
-from trainer.analysis.sequential import levels, sequential_p
+from trainer.analysis.statistics.sequential import levels, sequential_p
 
 REAL = CellKey("cnn", "real", "both")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.analysis.comparisons import score
-from trainer.analysis.stats import CHANGE, contrast
+from trainer.analysis.statistics.stats import CHANGE, contrast
 from trainer.analysis.tails import frequency_groups, group_changes
 
 REAL = (100, 5, 40, 12, 60, 20)  # per class

@@ -20,8 +20,8 @@ from PIL import Image
 from client.folder.exports import shards as writing
 from client.folder.exports.source import Source
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, image_file_name
+from comfy_nodes.labelset.quality.verdicts import quality_folder
 from comfy_nodes.labelset.shards import holds_shards
-from comfy_nodes.labelset.verdicts import quality_folder
 from synthgrid.__main__ import main
 from trainer.data.dataset import fingerprint, read_labelled
 from trainer.data.images import read_bytes, read_image
@@ -139,7 +139,17 @@ def test_a_grid_trains_the_same_networks(
     for root in (folder, shards):
         out = tmp_path / f"grid {root.parent.name}"
         line = ["grid", "--real", str(real), "--synthetic", str(root), "--ratios", "0,0.5"]
-        line += ["--models", "cnn", "--image-size", "32", "--seeds", "1", "--updates", "2"]
+        line += [
+            "--models",
+            "cnn",
+            "--image-size",
+            "32",
+            "--seeds",
+            "1",
+            "--updates",
+            "2",
+            "--quick",
+        ]
         assert main([*line, "--out", str(out)]) == 0
         runs = {each.parent.name: each.read_bytes() for each in out.glob("*/predictions.csv")}
         found.append((runs, json.loads((out / "mistakes.json").read_text())))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from trainer.data import torchvision_sets as torchvision_data
 from trainer.data.dataset import load_dataset
-from trainer.data.split import SplitConfig, plan_split
+from trainer.data.splits.split import SplitConfig, plan_split
 from trainer.data.torchvision_sets import SETS, CifarArchive, cache_folder, real_folder
 from trainer.errors import ConfigError, DataError
 

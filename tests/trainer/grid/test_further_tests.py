@@ -1,7 +1,7 @@
 """Further test sets: every run is tested on each, nothing is trained on them, and a grid without
 any is as before.
 
-Covers: trainer.report.sets.
+Covers: trainer.report.sections.sets.
 """
 
 from __future__ import annotations

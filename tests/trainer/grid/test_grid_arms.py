@@ -15,9 +15,9 @@ from trainer.data.copies import copies_of, turned
 from trainer.data.dataset import load_dataset
 from trainer.grid.grid import run_grid
 from trainer.runs import Grid
-from trainer.training.inputs import prepare_inputs
+from trainer.training.batches.inputs import prepare_inputs
 
-UPDATES = 6
+UPDATES = 3
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Learning rates chosen by cross-validation inside the real training images.
 
-Covers: trainer.training.folds.
+Covers: trainer.training.tuning.folds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from trainer.config import GridConfig
 from trainer.errors import DataError
 from trainer.grid import kfold, run_grid
-from trainer.training.folds import Folds
+from trainer.training.tuning.folds import Folds
 
 
 @pytest.fixture
@@ -27,7 +27,8 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         ratios=(0.0, 1.0),
         seeds=1,
         image_size_px=32,
-        updates=6,
+        updates=2,
+        quick=True,
         device="cpu",
         budgets=("updates",),
         validation="kfold",

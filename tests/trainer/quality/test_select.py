@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
+from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
 from trainer.config import GridConfig
 from trainer.config.selection import parse_selection
 from trainer.data.dataset import Dataset, load_dataset
@@ -127,6 +127,7 @@ def test_a_grid_trains_the_selection_beside_its_random_twin_and_compares_them(
         budgets=("updates",),
         seeds=2,
         updates=3,
+        quick=True,
         image_size_px=32,
         device="cpu",
     )

@@ -1,6 +1,6 @@
 """The report's sentences and warnings follow the numbers.
 
-Covers: trainer.report.answers, trainer.report.cautions, trainer.report.wording.
+Covers: trainer.report.sections.answers, trainer.report.sections.cautions, trainer.report.wording.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pytest
 
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.results import Results, results_of
-from trainer.analysis.stats import Estimate
-from trainer.report.answers import answers, controls, plans, short_verdicts, worth
-from trainer.report.cautions import warnings
-from trainer.report.provenance import method_section
+from trainer.analysis.statistics.stats import Estimate
+from trainer.report.sections.answers import answers, controls, plans, short_verdicts, worth
+from trainer.report.sections.cautions import warnings
+from trainer.report.sections.provenance import method_section
 from trainer.report.wording import margin, p_value, points
 from trainer.runs import read_grid
 

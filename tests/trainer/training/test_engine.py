@@ -12,7 +12,7 @@ from torch import nn
 
 from trainer.config import TrainingConfig
 from trainer.errors import ConfigError, RunError
-from trainer.training.batches import shuffled_batches as batches
+from trainer.training.batches.order import shuffled_batches as batches
 from trainer.training.compute import deterministic, pick_device, pick_dtype, predict
 from trainer.training.engine import Standardise, fit
 from trainer.training.fits import Fit, LabelledTensors, is_guessing

@@ -1,7 +1,7 @@
 """Auxiliary batch normalisation: synthetic images have layers of their own in training, which
 nothing else ever sees.
 
-Covers: trainer.training.batches.
+Covers: trainer.training.batches.order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 from trainer.config import TrainingConfig
 from trainer.errors import RunError
 from trainer.models.cnn import build_cnn
-from trainer.training.batches import real_share, stratified_batches
+from trainer.training.batches.order import real_share, stratified_batches
 from trainer.training.engine import fit
 from trainer.training.fits import Fit, LabelledTensors
 from trainer.training.norms import PairedNorm, paired_norms, route_of

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from comfy_nodes.labelset.verdicts import Verdict, quality_folder, write_verdicts
+from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
 from trainer.data.dataset import fingerprint
 from trainer.data.shards import Member
 from trainer.errors import DataError

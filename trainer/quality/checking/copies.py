@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.data.dataset import Sample
-from trainer.data.similarity import (
-    find_matches,
-    find_matches_within,
-    same_picture_threshold,
-)
+from trainer.data.leaks.similarity import find_matches, find_matches_within, same_picture_threshold
 from trainer.quality.embedding.features import Seen
 
 _LEAST_RANGE = 16.0  # of 255, between the darkest and the lightest pixel: our choice

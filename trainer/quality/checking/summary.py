@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from comfy_nodes.labelset.verdicts import Verdict
+from comfy_nodes.labelset.quality.verdicts import Verdict
 from trainer.data.dataset import fingerprint
 from trainer.quality.checking.judging import CheckConfig, Judged
 from trainer.quality.checking.labels import QUANTILE

@@ -20,10 +20,10 @@ from trainer.errors import DataError
 from trainer.models.cnn import SmallCNN
 from trainer.quality.embedding.embedder import CNN, Embedder
 from trainer.quality.embedding.features import equalised
+from trainer.training.batches.inputs import ModelInputs
 from trainer.training.classifier import new_network
 from trainer.training.engine import fit
 from trainer.training.fits import LabelledTensors
-from trainer.training.inputs import ModelInputs
 
 _SIZE_PX = 32
 _FEWEST = 4  # real images per class: two to train on, two to judge by

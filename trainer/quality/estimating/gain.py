@@ -27,7 +27,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from trainer.data.dataset import Sample
-from trainer.data.folds import fold_splits, group_of
+from trainer.data.splits.folds import fold_splits, group_of
 from trainer.errors import DataError
 from trainer.quality.embedding.sets import LabelledFeatures
 from trainer.quality.probabilities import fit_head

@@ -9,7 +9,7 @@ import pytest
 
 from client.folder.exports import place
 from comfy_nodes.labelset import LabelledFolder
-from comfy_nodes.labelset.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import ImageFormat
 from tests.client.folder.exports.helpers import picture
 
 LABELS = ("bat/../x", "ant", "蝙蝠")

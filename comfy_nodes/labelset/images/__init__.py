@@ -1,0 +1,1 @@
+"""Image files: written with texts inside, opened within bounds, checked, and decoded to RGB."""

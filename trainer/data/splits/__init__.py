@@ -1,0 +1,1 @@
+"""Which real images are for training, validation and test."""

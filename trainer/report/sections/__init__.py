@@ -1,0 +1,1 @@
+"""The sections of a grid's report, one file each."""

@@ -1,0 +1,337 @@
+"""The answer of a grid in sentences: one verdict per source, the numbers, what synthetic images are
+worth, and whether the grid finds an effect that is known. No HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
+from trainer.analysis.comparisons import Comparison, Duel
+from trainer.analysis.exchange import Exchange
+from trainer.analysis.results import Results
+from trainer.analysis.statistics.power import MOST_SEEDS, SeedPlan, plan_seeds
+from trainer.arms import STRATIFIED, control_of, ends_on_real, norms_of, plain_arm
+from trainer.config.selection import RANDOM
+from trainer.report.wording import (
+    BUDGET_SHORT,
+    SUGGESTIVE,
+    added_per_class,
+    arm_title,
+    budget_note,
+    counted,
+    interval,
+    model_noun,
+    model_title,
+    on_test,
+    p_value,
+    per_class,
+    point_count,
+    points,
+    scope,
+    verdict,
+)
+from trainer.runs import Grid
+
+
+def short_verdicts(results: Results) -> list[str]:
+    """For each test set and synthetic source one short sentence about all models."""
+    return [sentence for each in results.on_each for sentence in _short_verdicts(each)]
+
+
+def _short_verdicts(results: Results) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for model in results.models:
+        for key in results.headlines(model):
+            comparison = results.comparison(key)
+            if comparison is not None:
+                found.setdefault(key.source, []).append(_short(results, key, comparison))
+    several = len(found) > 1
+    return [
+        f"Synthetic images{f' from {source}' * several}{on_test(results)}: {'; '.join(clauses)}."
+        for source, clauses in found.items()
+    ]
+
+
+def _short(results: Results, key: CellKey, comparison: Comparison) -> str:
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(results.grid, key.model)
+    amount = f"{points(change.value)} points of macro F1"
+    if comparison.verdict in ("better", "worse"):
+        word = "help" if comparison.verdict == "better" else "hurt"
+        ends = [abs(end) for end in (change.low, change.high) if end is not None]
+        return f"{word} {noun} ({amount}, at least {points(min(ends)).removeprefix('+')})"
+    hint = f"; {SUGGESTIVE}" * comparison.is_suggestive
+    words = verdict(comparison).removesuffix(f" ({SUGGESTIVE})")
+    return f"{words} for {noun} ({amount}{hint})"
+
+
+def answers(results: Results) -> list[str]:
+    """For each test set and model one answer per source, about the most synthetic images added from
+    it."""
+    return [sentence for each in results.on_each for sentence in _answers(each)]
+
+
+def _answers(results: Results) -> list[str]:
+    found = []
+    for model in results.models:
+        keys = [key for key in results.headlines(model) if results.comparison(key)]
+        if not keys:
+            found.append(
+                f"{model_title(results.grid, model)}: no finished cell with synthetic images to "
+                "compare with real only."
+            )
+        found += [_answer(results, key) for key in keys]
+        found += [
+            _between_sources(results, duel)
+            for duel in results.verdicts.duels
+            if duel.key.model == model and duel.between_sources
+        ]
+        asked = {(key.arm, key.budget) for key in keys}
+        found += [
+            _told_apart(results, duel)
+            for duel in results.verdicts.duels
+            if duel.key.model == model
+            and duel.rival.arm == control_of(duel.key.arm)
+            and (plain_arm(duel.key.arm), duel.key.budget) in asked
+        ]
+    return found
+
+
+def _between_sources(results: Results, duel: Duel) -> str:
+    """What a selection gives beyond as many images at random, or a source beyond the first."""
+    change, noun = duel.change, model_noun(results.grid, duel.key.model)
+    facts = f"{interval(change)}, {p_value(duel.p_holm)}, exploratory"
+    source, rival = duel.key.source, duel.rival.source
+    at_random = rival.endswith(RANDOM)
+    deed = "Selecting" if at_random else "Taking images from"
+    other = "at random" if at_random else f"from '{rival}'"
+    return (
+        f"{deed} '{source}' changed the macro F1 of {noun}{on_test(results)} by "
+        f"{points(change.value)} points against as many images {other}{budget_note(duel.key)} "
+        f"({facts}): {verdict(duel)}."
+    )
+
+
+def _told_apart(results: Results, duel: Duel) -> str:
+    """What auxiliary batch normalisation, stratified batches or an end on real images give beyond
+    their control."""
+    change, noun = duel.change, model_noun(results.grid, duel.key.model)
+    facts = f"{interval(change)}, {p_value(duel.p_holm)}, exploratory"
+    deed, rival = "Auxiliary batch normalisation", "the same batches and loss without it"
+    if ends_on_real(duel.key.arm):
+        deed, rival = "Ending on the real images alone", "training on both to the end"
+    elif norms_of(duel.key.arm) == STRATIFIED:
+        deed, rival = "Stratified batches and their loss", "batches drawn from all images"
+    return (
+        f"{deed} changed the macro F1 of {noun}{on_test(results)} at "
+        f"{plain_arm(duel.key.arm)}{budget_note(duel.key)} by {points(change.value)} points "
+        f"against {rival} ({facts}): {verdict(duel)}."
+    )
+
+
+def _answer(results: Results, key: CellKey) -> str:
+    grid, comparison = results.grid, results.comparison(key)
+    assert comparison is not None
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(grid, key.model)
+    start = f"With {per_class(grid, 'train')} real images per class, {_deed(grid, key)} changed"
+    amount = f"the macro F1 of {noun}{on_test(results)} by {points(change.value)} points"
+    if comparison.verdict == "untested":
+        return f"{start} {amount} with a single seed: no interval, no test."
+    facts = f"{interval(change)}, {p_value(comparison.p_holm)}{_family(comparison)}"
+    sentences = [
+        f"{start} {amount} {scope(grid)} ({facts}): {verdict(comparison)}{_twin(results, key)}.",
+        worth(grid, key, results.verdicts.exchanges.get(key)),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _family(comparison: Comparison) -> str:
+    """For how many comparisons, and of which kind, a p-value is corrected."""
+    kind = "headline" if comparison.is_headline else "exploratory"
+    if comparison.family == 1:
+        return "" if comparison.is_headline else ", exploratory"
+    return f" after correction for {comparison.family} {kind} comparisons"
+
+
+def _deed(grid: Grid, key: CellKey) -> str:
+    made = f" from {key.source}" if len(grid.info.get("sources", {})) > 1 else ""
+    if key.regime == "add":
+        return f"adding {added_per_class(grid, key.ratio)} synthetic ones{made}"
+    return f"training on {arm_title(grid, key)}"
+
+
+def _twin(results: Results, key: CellKey) -> str:
+    """The same arm under the other budget, as the end of a sentence."""
+    twin = results.twin(key)
+    comparison = results.comparison(twin) if twin else None
+    if twin is None or comparison is None or comparison.verdict == "untested":
+        return ""
+    change = comparison.changes[HEADLINE_METRIC]
+    return (
+        f"; with the {BUDGET_SHORT[twin.budget].replace('same', 'same number of')} "
+        f"{points(change.value)} ({interval(change)}, {p_value(comparison.p_holm)}, exploratory): "
+        f"{verdict(comparison)}"
+    )
+
+
+def worth(grid: Grid, key: CellKey, rate: Exchange | None) -> str:
+    """What the images of an arm are worth in real ones, as a sentence; "" without a curve."""
+    if rate is None:
+        return ""
+    made = f"{added_per_class(grid, key.ratio)} synthetic images per class"
+    if key.regime != "add":
+        made = f"The images of {key.arm}"
+    if rate.low is None and rate.high is None:
+        return f"The learning curve is too uncertain to say what {made} are worth in real ones."
+    if rate.value is None:
+        known = rate.high if rate.low is None else rate.low
+        side = "at most" if rate.low is None else "at least"
+        assert known is not None
+        return f"{made} were worth {side} {_count(known)} (95%){_measured(rate)}."
+    ends = (
+        f"at most {_number(rate.high)}"
+        if rate.low is None and rate.high is not None
+        else f"{_number(rate.low or 0.0)} or more"
+        if rate.high is None
+        else f"{_number(rate.low or 0.0)} to {_number(rate.high)}"
+    )
+    return f"{made} were worth {_count(rate.value)} (95% {ends}){_measured(rate)}."
+
+
+def _measured(rate: Exchange) -> str:
+    """How far the learning curve goes, where the worth lies beyond it."""
+    reach = rate.measured_to - rate.base
+    most = max(rate.value or 0.0, rate.high or 0.0)
+    beyond = most > reach or rate.high is None
+    return f", beyond the learning curve's {rate.measured_to:.0f} per class" * beyond
+
+
+def _count(value: float) -> str:
+    more = "real one" if round(value) == 1 else "real ones"
+    return f"{_number(value)} {more}"
+
+
+def _number(value: float) -> str:
+    return f"{round(value) + 0:d}".replace("-", "−")
+
+
+def controls(results: Results) -> list[str]:
+    """Whether the grid finds what is known to matter: more real images, or fewer. One sentence for
+    each test set and model that has such an arm."""
+    return [
+        sentence
+        for each in results.on_each
+        for model in results.models
+        for sentence in _control(each, model)
+    ]
+
+
+def _control(results: Results, model: str) -> Iterator[str]:
+    keys = [key for key in results.of(model) if results.comparison(key) is not None]
+    budget = next((key.budget for key in results.headlines(model)), "updates")
+    keys = [key for key in keys if key.budget == budget]
+    more = [key for key in keys if key.regime == "more"]
+    fewer = [key for key in keys if key.regime == "fewer"]
+    if not more and not fewer:
+        return
+    key = max(more, key=lambda key: key.ratio) if more else min(fewer, key=lambda key: key.ratio)
+    comparison = results.comparison(key)
+    assert comparison is not None
+    if comparison.verdict == "untested":
+        return
+    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(results.grid, model)
+    expected = "better" if more else "worse"
+    found = comparison.verdict == expected
+    facts = f"{points(change.value)} points, {interval(change)}, {p_value(comparison.p_holm)}"
+    deed = (
+        f"{_times(1 + key.ratio)} the real images"
+        if more
+        else f"training on {key.ratio * 100:g}% of the real images"
+    )
+    yield (
+        f"Positive control: {deed} was {'' if found else 'not '}found to "
+        f"{'help' if more else 'hurt'} {noun}{on_test(results)}{budget_note(key)} ({facts})"
+        f"{'' if found else ': an effect like that can be missed here'}."
+    )
+
+
+def _times(factor: float) -> str:
+    return {2.0: "doubling", 3.0: "tripling"}.get(factor, f"taking {factor:g} times")
+
+
+def plans(results: Results) -> list[str]:
+    """For each model how many seeds would find the change that was asked for, and their price; of
+    a grid that planned its seeds, what became of the plan."""
+    if results.looks:
+        return [_looks(results)]
+    if results.detect is None:
+        return []
+    return [sentence for model in results.models for sentence in _plan(results, model)]
+
+
+def _looks(results: Results) -> str:
+    looks, detect = results.looks[1:], results.grid.info["config"].get("detect")
+    seeds = len({run.seed for run in results.grid.runs})
+    places = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}" if looks[1:] else str(looks[0])
+    early = ""
+    if seeds < looks[-1] and results.is_decided:
+        early = (
+            f"It stopped after {seeds}, since every headline was decided. A change that is found "
+            "early is on average a little too large. "
+        )
+    return (
+        f"The grid planned its seeds after a pilot of {results.looks[0]}, to find a change of "
+        f"{detect:g} points: looks after {places} seeds. {early}"
+        "p-values and intervals of changes allow for the pilot and the looks."
+    )
+
+
+def _plan(results: Results, model: str) -> Iterator[str]:
+    compared = [key for key in results.headlines(model) if results.comparison(key)]
+    found = [_seed_plan(results, key) for key in compared]
+    known = [plan for plan in found if plan is not None]
+    noun, size = model_noun(results.grid, model), point_count(results.detect or 0.0)
+    if not known:
+        return
+    plan = max(known, key=lambda each: (each.seeds or math.inf, each.test_images))
+    start = f"To find a change of {size} in {noun} in 80% of such grids"
+    seeds = len({run.seed for run in results.grid.runs})
+    if plan.test_images > 1:
+        yield (
+            f"{start}, test images are the limit: endless seeds would find "
+            f"{plan.smallest * 100:.1f} points; {plan.test_images:.1f} times as many test images "
+            "are needed at least."
+        )
+    elif plan.seeds is None:
+        yield f"{start}, more than {MOST_SEEDS} seeds are needed."
+    elif plan.seeds <= seeds:
+        yield f"{start}, the grid's {seeds} seeds are enough."
+    else:
+        yield (
+            f"{start}, {plan.seeds} seeds are needed (--seeds {plan.seeds}; the grid has {seeds})"
+            f"{_price(results, model, plan.seeds - seeds)}. Decide before you look at the results: "
+            "adding seeds until something is found raises false alarms."
+        )
+
+
+def _seed_plan(results: Results, key: CellKey) -> SeedPlan | None:
+    comparison = results.comparison(key)
+    assert comparison is not None
+    change = comparison.changes[HEADLINE_METRIC]
+    return plan_seeds(change, results.detect or 1.0, tests=comparison.family)
+
+
+def _price(results: Results, model: str, more_seeds: int) -> str:
+    """What so many more seeds of all of a model's cells cost."""
+    cells = results.of(model)
+    seconds = [
+        float(run.metrics["seconds"])
+        for key in cells
+        for run in results.runs[key].values()
+        if "seconds" in run.metrics
+    ]
+    if not seconds:
+        return ""
+    total_s = more_seeds * len(cells) * sum(seconds) / len(seconds)
+    shown = f"{total_s:.0f} seconds" if total_s < 120 else f"{total_s / 60:.0f} minutes"
+    return f": {counted(more_seeds * len(cells), 'more run')}, about {shown} one after the other"

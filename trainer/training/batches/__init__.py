@@ -1,0 +1,1 @@
+"""What an update sees: which images, how they are changed and mixed, and where they wait."""

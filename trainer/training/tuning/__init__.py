@@ -1,0 +1,1 @@
+"""Hyper-parameters chosen by cross-validation inside the real training images."""
