@@ -130,15 +130,15 @@ _LEAST_CONTRAST = 100  # between the mean grey of ink and paper, of 255
 
 def grid_config(options: argparse.Namespace) -> GridConfig:
     """One grid: each amount of each source, tested on every set."""
+    models = tuple(options.models.split(",")) if options.models else ("cnn",)
+    if options.aux:
+        _check_batch_norm(models)
     real, sources = _images(options)
     tests = {name: str(path) for name, path in named_folders(options.test, option="--test").items()}
     if options.recoloured:
         images = Path(options.out) / "images" / RECOLOURED
         recolour(real_folder(real) / "test", images)
         tests[RECOLOURED] = str(images)
-    models = tuple(options.models.split(",")) if options.models else ("cnn",)
-    if options.aux:
-        _check_batch_norm(models)
     amounts = (1.0,) if options.quick else options.amounts
     shared = shared_values(options)
     return GridConfig(
