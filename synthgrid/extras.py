@@ -24,6 +24,7 @@ EXTRAS = {
     "pyarrow": "data",
     "timm": "lite0",
     "ray": "ray",
+    "grpc": "ray",
     "tensorboard": "tensorboard",
     "mlflow": "mlflow",
     "wandb": "wandb",

@@ -3,6 +3,10 @@
 import os
 import signal
 
+import pytest
+
+from tests.client.helpers import ServerProcess
+
 # Workers share the cores: threads of torch that wait for each other cost more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -10,3 +14,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory):
+    """One embedded server for the tests that leave it alive."""
+    server = ServerProcess(tmp_path_factory.mktemp("engine")).start()
+    yield server
+    server.kill()

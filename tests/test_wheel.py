@@ -62,69 +62,47 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-def synthgrid(scripts: Path, folder: Path, *arguments: str) -> str:
+def run(folder: Path, *command: str) -> str:
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [str(scripts / "synthgrid"), *arguments],
-        cwd=folder,
-        env=clean,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
+        command, cwd=folder, env=clean, capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_from_class_names_to_a_report_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+def test_the_console_command_is_there_and_runs_what_was_installed(
+    installed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "classes.txt").write_text("bat\ncat\n", encoding="utf-8")
+    plan = ("plan", "--classes", "classes.txt", "--per-class", "5")
+    assert "10 images" in run(tmp_path, str(installed / "synthgrid"), *plan)
     code = (
         "import client, trainer, comfy_nodes, synthgrid\n"
         "for each in (client, trainer, comfy_nodes, synthgrid): print(each.__file__)"
     )
-    files = subprocess.run(
-        [str(installed / "python"), "-c", code],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert str(ROOT) not in files
+    assert str(ROOT) not in run(tmp_path, str(installed / "python"), "-c", code)
 
-    synthgrid(installed, tmp_path, "sample-data", "--out", "digits", "--train", "2", "--test", "2")
-    made = ["--classes", "digits/train", "--per-class", "1", "--batch-size", "10"]
-    assert "10 images" in synthgrid(installed, tmp_path, "plan", *made)
-    synthgrid(
-        installed,
-        tmp_path,
-        "run",
-        "sd15_class_prompts",
-        "--server",
-        "embedded",
-        *made,
-        "--steps",
-        "2",
-        "--out",
-        "made",
-    )
-    assert (
-        len((tmp_path / "made" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()) == 10
-    )
-    synthgrid(
-        installed,
-        tmp_path,
-        "grid",
-        "--real",
-        "digits",
-        "--synthetic",
-        "made",
-        "--models",
-        "cnn",
-        "--ratios",
-        "0,0.5",
-        "--quick",
-        "--out",
-        "runs",
-    )
+
+FROM_NAMES_TO_A_REPORT = """
+from synthgrid.__main__ import main
+
+MADE = "--classes digits/train --per-class 1 --batch-size 10 --steps 2 --out made"
+for line in (
+    "sample-data --out digits --train 2 --test 2",
+    f"run sd15_class_prompts --server embedded {MADE}",
+    "grid --real digits --synthetic made --models cnn --ratios 0,0.5 --image-size 32 --updates 4 "
+    "--seeds 1 --out runs",
+):
+    assert main(line.split()) == 0, line
+"""
+
+
+def test_from_class_names_to_a_report_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    """In one process: what is imported once serves every command."""
+    run(tmp_path, str(installed / "python"), "-c", FROM_NAMES_TO_A_REPORT)
+    records = (tmp_path / "made" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(records) == 10
     assert json.loads((tmp_path / "runs" / "results.json").read_text(encoding="utf-8"))
     assert (tmp_path / "runs" / "report.html").stat().st_size > 10_000
 
@@ -135,12 +113,6 @@ def test_every_workflow_is_found_by_its_name(installed: Path, tmp_path: Path) ->
         "from client.workflow.library import bundled_names\n"
         "print(*(name for name in bundled_names() if load_workflow(name).graph))"
     )
-    done = subprocess.run(
-        [str(installed / "python"), "-c", code],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    found = run(tmp_path, str(installed / "python"), "-c", code)
     names = {path.stem for path in (ROOT / "workflows" / "api").glob("*.json")}
-    assert set(done.stdout.split()) == names
+    assert set(found.split()) == names

@@ -106,7 +106,7 @@ def _refuse_existing(out: Path | None) -> None:
 
 def _object_info(args: argparse.Namespace, source: Any) -> Mapping[str, Any]:
     """What describes the nodes of a file in editor format; {} for one that needs no server."""
-    from ..workflow.editor import is_editor_format
+    from ..workflow.convert import is_editor_format
     from ..workflow.graph import read_json
 
     if args.server is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,10 +61,12 @@ def show_plan(args: argparse.Namespace) -> int:
         return 0
     print(plan_table(plan, batch_size, rows))
     if isinstance(plan, GenerationPlan) and plan.images_per_class > SAMPLE_PER_CLASS:
+        classes = f" --classes {shlex.quote(str(args.classes))}" if args.classes else ""
         print(
-            f"\nmake a sample first: synthgrid run WORKFLOW --per-class {SAMPLE_PER_CLASS} --out "
-            "SAMPLE; then ask whether the rest will help: synthgrid estimate --real DIR "
-            "--synthetic SAMPLE"
+            "\nmake a sample first, with the options of this plan:\n  synthgrid run WORKFLOW "
+            f"--server URL{classes} --per-class {SAMPLE_PER_CLASS} --out SAMPLE\n"
+            "then ask whether the rest will help:\n"
+            "  synthgrid estimate --real DIR --synthetic SAMPLE"
         )
     return 0
 

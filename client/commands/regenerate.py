@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from .options import new_parser
 from .run import generate, tell_result
-from .servers import add_event_options, add_fleet_options, fleet_of, object_info_of
+from .servers import (
+    add_event_options,
+    add_executor_options,
+    add_fleet_options,
+    engines_of,
+    object_info_of,
+)
 
 if TYPE_CHECKING:
     from ..folder.run_folder import Generation
+    from ..run.cluster import RayCluster
     from ..run.runner import RunSummary
     from ..server.fleet import AnyServer
 
@@ -23,7 +30,9 @@ log = logging.getLogger(__name__)
 MOST_SHOWN = 20  # classes and templates that cannot be made
 EXAMPLES = """  synthgrid regenerate data/synthetic --server http://127.0.0.1:8188
   synthgrid regenerate data/synthetic --from data/synthetic.quality/lite0.csv \\
-      --attempts 5 --server embedded"""
+      --attempts 5 --server embedded
+  synthgrid regenerate data/synthetic --executor ray --address 10.0.0.1:6379 \\
+      --checkpoint-dir /shared/models"""
 EFFECT = """
 
 Rejected images are moved to DIR.quarantine, with the reason. Each row is made again with another
@@ -51,6 +60,7 @@ def add_parser(commands: Any, *, more_examples: str = "") -> argparse.ArgumentPa
     )
     add_event_options(parser)
     add_fleet_options(parser)
+    add_executor_options(parser)
     parser.set_defaults(command=regenerate)
     return parser
 
@@ -78,13 +88,13 @@ def regenerate(args: argparse.Namespace, check: Callable[[Path], Path] | None = 
         given = newest_check(folder)
         log.info("using the newest check: %s", given)
     with ExitStack() as stack:
-        servers = fleet_of(args, stack)
-        _refuse_impossible(generation, servers)
+        engines = engines_of(args, stack)
+        _refuse_impossible(generation, engines)
 
         def make_again(verdicts: Path) -> RunSummary:
             _set_aside(folder, verdicts)
             workflow = generation.workflow_for()
-            return generate(workflow, servers, folder, args, attempts=args.attempts)
+            return generate(workflow, engines, folder, args, attempts=args.attempts)
 
         if check is None:
             summary = make_again(given)
@@ -100,12 +110,12 @@ def regenerate(args: argparse.Namespace, check: Callable[[Path], Path] | None = 
     return 1 if summary.used_up else 0
 
 
-def _refuse_impossible(generation: Generation, servers: list[AnyServer]) -> None:
-    """Before anything is moved: a server must answer and have the nodes."""
+def _refuse_impossible(generation: Generation, engines: list[AnyServer] | RayCluster) -> None:
+    """Before anything is moved: an engine must answer and have the nodes."""
     from ..workflow.attempts import refuse_older_batcher
     from ..workflow.preflight import validate
 
-    info = object_info_of(servers)
+    info = object_info_of(engines)
     validate(generation.workflow, info)
     refuse_older_batcher(info)
 

@@ -22,8 +22,7 @@ from .servers import (
     add_event_options,
     add_executor_options,
     add_fleet_options,
-    cluster_of,
-    fleet_of,
+    engines_of,
     object_info_of,
     replacements_of,
 )
@@ -73,19 +72,11 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the plan and reports the result in one line."""
     with ExitStack() as stack:
-        cluster = cluster_of(args, stack)
-        if cluster is not None:
-            workflow = workflow_of(
-                args,
-                lambda: cluster.introduction().object_info,
-                lambda: cluster.introduction().replacements,
-            )
-            return make(workflow, cluster, args.out, args)
-        servers = fleet_of(args, stack)
+        engines = engines_of(args, stack)
         workflow = workflow_of(
-            args, lambda: object_info_of(servers), lambda: replacements_of(servers)
+            args, lambda: object_info_of(engines), lambda: replacements_of(engines)
         )
-        return make(workflow, servers, args.out, args)
+        return make(workflow, engines, args.out, args)
 
 
 def make(

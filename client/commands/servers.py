@@ -157,7 +157,7 @@ def add_fleet_options(parser: argparse.ArgumentParser, *, required: bool = True)
 
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
-    """A cluster instead of servers; `cluster_of` reads these options."""
+    """A cluster instead of servers; `engines_of` reads these options."""
     group = parser.add_argument_group("a Ray cluster instead of servers")
     group.add_argument(
         "--executor",
@@ -168,7 +168,7 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="address of the Ray cluster (default: start Ray on this machine)",
+        help="address of the Ray cluster, or ray://HOST:PORT (default: start Ray on this machine)",
     )
     group.add_argument(
         "--cores-per-worker",
@@ -178,15 +178,17 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def cluster_of(args: argparse.Namespace, stack: ExitStack) -> RayCluster | None:
-    """The Ray cluster that was asked for, if any; nothing is started or connected yet.
+def engines_of(args: argparse.Namespace, stack: ExitStack) -> list[AnyServer] | RayCluster:
+    """The servers or the cluster that were asked for; nothing is started or connected yet.
 
-    Raises:
+    Raises what `fleet_of` does, and:
         ClientError: a number of cores below 1.
-        SystemExit: wrong usage: options of a cluster without --executor ray, or servers with it.
+        SystemExit: wrong usage: options of a cluster without --executor ray.
     """
-    from ..run.cluster import RayCluster
+    return _cluster_of(args, stack) or fleet_of(args, stack)
 
+
+def _cluster_of(args: argparse.Namespace, stack: ExitStack) -> RayCluster | None:
     if args.executor != "ray":
         for name in ("address", "cores_per_worker"):
             if getattr(args, name) is not None:
@@ -194,6 +196,8 @@ def cluster_of(args: argparse.Namespace, stack: ExitStack) -> RayCluster | None:
         return None
     if args.server or args.servers or args.collect != "view":
         args.wrong_usage("--executor ray takes no --server, --servers or --collect")
+    from ..run.cluster import RayCluster
+
     cluster = RayCluster(
         args.address,
         cores=args.cores_per_worker,
@@ -264,8 +268,10 @@ def _secret_options(args: argparse.Namespace) -> str:
     return " and ".join(f"--{name.replace('_', '-')}" for name in names if getattr(args, name))
 
 
-def object_info_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
-    """The /object_info of the first server that answers. Raises ServerError if none does."""
+def object_info_of(servers: Sequence[AnyServer] | RayCluster) -> Mapping[str, Any]:
+    """The /object_info of the first engine that answers. Raises ServerError if none does."""
+    if not isinstance(servers, Sequence):
+        return servers.introduction().object_info
     return _first_answer(servers, described_by)
 
 
@@ -291,8 +297,10 @@ def replaced_by(server: ComfyServer) -> Mapping[str, Any]:
     return found
 
 
-def replacements_of(servers: Sequence[AnyServer]) -> Mapping[str, Any]:
+def replacements_of(servers: Sequence[AnyServer] | RayCluster) -> Mapping[str, Any]:
     """Its /node_replacements. Raises ServerError if none answers."""
+    if not isinstance(servers, Sequence):
+        return servers.introduction().replacements
     return _first_answer(servers, replaced_by)
 
 

@@ -42,7 +42,7 @@ from comfy_nodes.plan.caption_plan import AnyPlan, CaptionPlan, caption_plan_fro
 from comfy_nodes.plan.captions import read_captions
 
 from ..errors import FolderError
-from ..workflow.graph import Workflow, parse_workflow, settings_of
+from ..workflow.graph import Workflow, parse_workflow
 from ..workflow.options import Options, patch
 from .differences import differences, plan_differences
 
@@ -297,7 +297,7 @@ class RunFolder:
             "plan_id": self.plan.plan_id,
             "fingerprint": self.workflow.fingerprint,
             "plan": plan,
-            "settings": settings_of(self.workflow),
+            "settings": self.workflow.settings(),
             "server": portable(server),
             "content": self.workflow.content,
             "workflow": self.workflow.graph,

@@ -28,8 +28,8 @@ from ..folder.run_folder import RunFolder
 from ..server.fleet import AnyServer, Patience, ServersFile
 from ..workflow.graph import Workflow
 from . import events
-from .cluster import RayCluster
-from .crew import Crew
+from .cluster.crew import Crew
+from .cluster.ray_cluster import RayCluster
 from .dispatch import DEPTH, Dispatcher
 from .plan_jobs import PlanWork
 from .throughput import ServerThroughput, Throughput

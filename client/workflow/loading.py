@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ServerError
-from .convert import ObjectInfo, convert, no_replacements
-from .editor import is_editor_format
+from .convert import ObjectInfo, convert, is_editor_format, no_replacements
+from .convert.replacements import Replacements, in_current_classes, may_be_renamed
 from .graph import Workflow, parse_workflow, read_json
-from .replacements import Replacements, in_current_classes, may_be_renamed
 
 
 def load_for(

@@ -26,7 +26,8 @@ from comfy_nodes.plan.wildcards import read_wildcard, wildcards_text
 
 from ..errors import WorkflowError
 from .captions import with_captions
-from .graph import Workflow, flag
+from .graph import Workflow
+from .nodes import flag
 from .roles import BANKS, BATCHER, CLASS_LIST, REAL, STRENGTH, TEMPLATES
 
 log = logging.getLogger(__name__)

@@ -19,11 +19,12 @@ from typing import Any
 from comfy_nodes.samplers import sampler_warning
 
 from ..errors import WorkflowError
+from .convert.widgets import CUSTOM_COMBO
 from .estimates import gpu_memory, image_bytes, shown_bytes
-from .graph import Workflow, is_link
+from .graph import Workflow
+from .nodes import is_link
 from .overrides import nearest
 from .roles import LATENT, SAVER
-from .widgets import CUSTOM_COMBO
 
 MOST_PROBLEMS = 6
 ERROR, WARNING = "error", "warning"

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import WorkflowError
-from .graph import Workflow, is_link
+from .graph import Workflow
+from .nodes import is_link
 
 Link: TypeAlias = tuple[str, int]
 CHECKPOINTS = ("CheckpointLoaderSimple", "CheckpointLoader")

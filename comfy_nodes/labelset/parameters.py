@@ -44,8 +44,16 @@ def parameters_text(record: ImageRecord) -> str:
         "Version": "SynthGrid",
     }
     negative = [f"Negative prompt: {record.negative_prompt}"] if record.negative_prompt else []
-    last = ", ".join(f"{key}: {value}" for key, value in values.items() if value is not None)
+    last = ", ".join(
+        f"{key}: {_quoted(value)}" for key, value in values.items() if value is not None
+    )
     return "\n".join([record.prompt, *negative, last])
+
+
+def _quoted(value: Any) -> str:
+    """A value of the last line; as in A1111, in quotation marks where it could be taken for two."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if re.search("[,:\n]", text) else text
 
 
 def _files(settings: Mapping[str, Any]) -> Iterator[re.Match[str]]:
@@ -65,13 +73,13 @@ def _model_hash(settings: Mapping[str, Any]) -> str | None:
 
 
 def _lora_hashes(settings: Mapping[str, Any]) -> str | None:
-    """In quotation marks because of the commas: "ink: 0123456789ab, paper: ba9876543210"."""
+    """ "ink: 0123456789ab, paper: ba9876543210"."""
     hashes = [
         f"{re.sub('[:,]', '', _stem(each['name']) or '')}: {each['autov3'] or each['sha256'][:12]}"
         for each in _files(settings)
         if each["folder"] == "loras"
     ]
-    return json.dumps(", ".join(hashes), ensure_ascii=False) if hashes else None
+    return ", ".join(hashes) or None
 
 
 def _stem(checkpoint: Any) -> str | None:

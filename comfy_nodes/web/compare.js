@@ -1,4 +1,5 @@
 // Compares two images: one lies over the other, and a slider moves the edge between them.
+import { t } from "./words.js";
 
 const RIGHT = { textAlign: "right" };
 
@@ -25,10 +26,11 @@ export function comparer(changed) {
 
 function shown(ticked, clear) {
   if (!ticked.length) return [];
-  const button = made("button", { type: "button", textContent: "Clear" }, { font: "inherit" });
+  const button = made("button", { type: "button", textContent: t("Clear") }, { font: "inherit" });
   button.addEventListener("click", clear);
   if (ticked.length === 2) return [slider(...ticked), button];
-  const text = `'${ticked[0].caption}' is ticked; tick a second image to compare them.`;
+  const { caption } = ticked[0];
+  const text = t("'{caption}' is ticked; tick a second image to compare them.", { caption });
   return [made("div", { textContent: text }), button];
 }
 
@@ -41,7 +43,8 @@ function slider(left, right) {
   Object.assign(edge.style, { background: "#fff", pointerEvents: "none" });
   const range = made("input", { type: "range", min: 0, max: 100, value: 50 }, whole);
   Object.assign(range.style, { margin: "0", opacity: "0", cursor: "ew-resize" });
-  range.setAttribute("aria-label", `${left.caption} or ${right.caption}`);
+  const either = { left: left.caption, right: right.caption };
+  range.setAttribute("aria-label", t("{left} or {right}", either));
   const move = () => {
     above.style.clipPath = `inset(0 ${100 - range.value}% 0 0)`;
     edge.style.left = `${range.value}%`;

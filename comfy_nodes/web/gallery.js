@@ -1,5 +1,6 @@
 // Draws the pictures of the panel in the sidebar. Everything that a user has written is set as
 // text, never as HTML.
+import { t } from "./words.js";
 
 export function made(name, properties = {}, style = {}) {
   const element = Object.assign(document.createElement(name), properties);
@@ -42,10 +43,11 @@ function classOf({ label, planned, made: count, images, hidden }, panel, does, k
   const element = made("section");
   const head = made("div", {}, { display: "flex", gap: "8px", alignItems: "baseline" });
   const name = made("span", { textContent: label }, { fontWeight: "bold", overflow: "hidden" });
-  const text = `${count} of ${planned}`;
+  const text = t("{count} of {planned}", { count, planned });
   head.append(name, made("span", { textContent: text }, { opacity: "0.75", flex: "none" }));
   if (hidden || panel.opened === label) {
-    head.append(button(hidden ? `Show ${hidden} more` : "Show fewer", () => does.toggle(label)));
+    const words = hidden ? t("Show {hidden} more", { hidden }) : t("Show fewer");
+    head.append(button(words, () => does.toggle(label)));
   }
   const figures = images.map((image) => {
     const { folder, file_name, sha256, scores, reason } = image;
@@ -63,9 +65,9 @@ function picture(image, label, does) {
   Object.assign(set.style, { background: "none", cursor: "pointer", width: "100%" });
   if (reason) set.style.borderColor = "#e8b339";
   const said = Object.entries(scores).map(([name, score]) => `${name} ${Number(score.toFixed(3))}`);
-  const doubt = reason ? [`The check would reject it: ${reason}`] : [];
-  set.title = [prompt, ...doubt, ...said, "Click to set it aside."].join("\n");
-  set.setAttribute("aria-label", `Set aside: ${label}, ${prompt}`);
+  const doubt = reason ? [t("The check would reject it: {reason}", { reason })] : [];
+  set.title = [prompt, ...doubt, ...said, t("Click to set it aside.")].join("\n");
+  set.setAttribute("aria-label", t("Set aside: {label}, {prompt}", { label, prompt }));
   set.append(thumbnail(does.viewOf(folder, file_name, { hash: sha256 }), prompt));
   set.addEventListener("click", async () => {
     if (set.disabled) return;
@@ -77,11 +79,11 @@ function picture(image, label, does) {
   });
   const whole = does.viewOf(folder, file_name, { whole: true, hash: sha256 });
   const link = made("a", { href: whole, target: "_blank", rel: "noopener", textContent: "\u2197" });
-  Object.assign(link, { title: "Open the picture in full" });
+  Object.assign(link, { title: t("Open the picture in full") });
   Object.assign(link.style, { position: "absolute", top: "2px", right: "2px", padding: "0 4px" });
   Object.assign(link.style, { background: "#000a", color: "#fff", textDecoration: "none" });
   element.append(set, link);
-  if (reason) element.append(made("figcaption", { textContent: "doubtful" }));
+  if (reason) element.append(made("figcaption", { textContent: t("doubtful") }));
   return element;
 }
 
@@ -92,8 +94,12 @@ function thumbnail(src, alt) {
 
 function rejectedOf({ rejected, all_rejected: all }, does, keep) {
   const element = made("section");
-  const text = all > rejected.length ? `Set aside: the latest ${rejected.length} of ${all}` : null;
-  const head = made("div", { textContent: text ?? `Set aside: ${all}` }, { fontWeight: "bold" });
+  const latest = rejected.length;
+  const text =
+    all > latest
+      ? t("Set aside: the latest {latest} of {all}", { latest, all })
+      : t("Set aside: {all}", { all });
+  const head = made("div", { textContent: text }, { fontWeight: "bold" });
   const figures = rejected.map((image) =>
     keep(JSON.stringify([image.folder, image.file_name]), () => rejectedPicture(image, does)),
   );
@@ -108,14 +114,17 @@ function rejectedPicture(image, does) {
   element.append(thumbnail(does.viewOf(`${folder}.quarantine`, file_name), label));
   const caption = made("figcaption", { textContent: label });
   Object.assign(caption.style, { overflow: "hidden", textOverflow: "ellipsis" });
-  element.append(caption, button("Put back", () => does.restore(image)));
+  element.append(caption, button(t("Put back"), () => does.restore(image)));
   return element;
 }
 
 function pages({ classes, hidden_classes: hidden }, panel, does) {
   const element = made("div", {}, { display: "flex", gap: "6px", margin: "4px 0" });
   const size = 50; // as the server lists them
-  if (panel.start) element.append(button("Earlier classes", () => does.turn(-size)));
-  if (hidden) element.append(button(`${hidden} more classes`, () => does.turn(classes.length)));
+  if (panel.start) element.append(button(t("Earlier classes"), () => does.turn(-size)));
+  if (hidden) {
+    const words = t("{hidden} more classes", { hidden });
+    element.append(button(words, () => does.turn(classes.length)));
+  }
   return element;
 }

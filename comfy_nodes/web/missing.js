@@ -2,8 +2,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { BATCHER, missingRequestFor } from "./request.js";
-
-const REST = "If you like them, turn try_one_of_each off and press again for the rest.";
+import { t } from "./words.js";
 
 /** Something that keeps batches from being queued, as a sentence for the artist. */
 class Refused extends Error {}
@@ -29,27 +28,35 @@ async function queueAll(node, say, tryOne) {
   const asked = await post(request);
   const { batches, unfinished, images, missing, folder } = asked;
   const tries = Boolean(request.batcher.try_one_of_each);
-  const rest = tryOne === undefined ? ` ${REST}` : ""; // the switch of the node has asked for them
+  const rest = (said) => {
+    if (tryOne !== undefined) return said; // it was not the switch of the node that asked for one
+    const advice = t("If you like them, turn try_one_of_each off and press again for the rest.");
+    return `${said} ${advice}`;
+  };
   if (!batches.length) {
+    const values = { images, folder };
     return tries
-      ? `One image of each of the ${images} classes exists in '${folder}'.${rest}`
-      : `Nothing is missing: all ${images} images exist in '${folder}'.`;
+      ? rest(t("One image of each of the {images} classes exists in '{folder}'.", values))
+      : t("Nothing is missing: all {images} images exist in '{folder}'.", values);
   }
   const prompt = await app.graphToPrompt();
   const id = idIn(prompt.output, node);
   for (const [done, batch] of batches.entries()) {
-    say(`Queueing ${done + 1} of ${batches.length} ...`);
+    say(t("Queueing {next} of {all} ...", { next: done + 1, all: batches.length }));
     try {
       await api.queuePrompt(0, forBatch(prompt, id, { batch, folder, tries }));
     } catch (error) {
-      const reason = reasonOf(error);
-      throw new Refused(`${done} of ${batches.length} batches were queued. Then: ${reason}`);
+      const values = { done, all: batches.length, reason: reasonOf(error) };
+      throw new Refused(t("{done} of {all} batches were queued. Then: {reason}", values));
     }
   }
-  const words = `Queued ${batches.length} of ${unfinished} unfinished batches`;
-  if (batches.length < unfinished) return `${words}. Press again when they are done.`;
-  if (tries) return `${words}: one image of each class, ${missing} of ${images} to make.${rest}`;
-  return `${words}: ${missing} of ${images} images are missing in '${folder}'.`;
+  const queued = batches.length;
+  const words = t("Queued {queued} of {unfinished} unfinished batches", { queued, unfinished });
+  if (queued < unfinished) return t("{words}. Press again when they are done.", { words });
+  const values = { words, missing, images, folder };
+  return tries
+    ? rest(t("{words}: one image of each class, {missing} of {images} to make.", values))
+    : t("{words}: {missing} of {images} images are missing in '{folder}'.", values);
 }
 
 async function post(request) {
@@ -58,9 +65,9 @@ async function post(request) {
     const body = JSON.stringify(request);
     answer = await (await api.fetchApi("/synthgrid/missing", { method: "POST", body })).json();
   } catch {
-    throw new Refused("Nothing was queued: ComfyUI does not respond.");
+    throw new Refused(t("Nothing was queued: ComfyUI does not respond."));
   }
-  if (answer.error) throw new Refused(`Nothing was queued: ${answer.error}`);
+  if (answer.error) throw new Refused(t("Nothing was queued: {reason}", { reason: answer.error }));
   return answer;
 }
 
@@ -72,8 +79,8 @@ function idIn(output, node) {
   if (ids.length === 1) return ids[0];
   throw new Refused(
     ids.length
-      ? "Nothing was queued: several subgraphs use this batcher; keep one."
-      : "Nothing was queued: the batcher is muted or bypassed, or feeds no saver.",
+      ? t("Nothing was queued: several subgraphs use this batcher; keep one.")
+      : t("Nothing was queued: the batcher is muted or bypassed, or feeds no saver."),
   );
 }
 

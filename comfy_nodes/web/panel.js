@@ -1,6 +1,7 @@
 // A read-only panel in a node. It shows answers, not settings: neither the saved workflow nor the
 // queued prompt contains it.
 import { comparer } from "./compare.js";
+import { t } from "./words.js";
 
 /**
  * Adds the panel and returns it. `show(list)` shows lines {text, kind?}, with kind "head", "error",
@@ -86,7 +87,7 @@ function figure({ url, caption }, compared, boxes) {
   });
   boxes.set(url, box);
   const label = document.createElement("label");
-  label.title = "Tick two images to compare them.";
+  label.title = t("Tick two images to compare them.");
   Object.assign(box.style, { margin: "0 4px 0 0", verticalAlign: "middle" });
   label.append(box, caption); // a string is appended as text
   const text = document.createElement("figcaption");

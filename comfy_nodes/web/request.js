@@ -1,6 +1,7 @@
 // Turns the graph into the question for the server: current widget values, never results.
 // There is no plan logic here.
 import { placesOf, slotOf, sourceOf, targetsOf } from "./walk.js";
+import { t } from "./words.js";
 
 export const CLASS_LIST = "SynthGridClassList";
 export const TEMPLATES = "SynthGridPromptTemplates";
@@ -61,8 +62,8 @@ function valueOf(place, name) {
   // Older frontends call the host's widget otherwise, "2: classes", and keep both values equal.
   if (source?.host) return widgetOf(source.host, source.name) ?? widgetOf(place.node, name);
   if (source?.node.type.startsWith("Primitive")) return source.node.widgets?.[0]?.value;
-  const reason = `'${name}' comes from another node and is only known when that node runs`;
-  throw new Unanswerable(`No preview: ${reason}.`);
+  const why = "No preview: '{name}' comes from another node and is only known when that node runs.";
+  throw new Unanswerable(t(why, { name }));
 }
 
 function valuesOf(place) {
@@ -73,10 +74,11 @@ function valuesOf(place) {
 
 function linked(place, name, kind) {
   let source = isLinked(place, name) ? sourceOf(place, name) : null;
-  if (!source || source.host) throw new Unanswerable(`Connect ${TITLES[kind]} to '${name}'.`);
+  const values = { title: t(TITLES[kind]), name };
+  if (!source || source.host) throw new Unanswerable(t("Connect {title} to '{name}'.", values));
   if (source.node.comfyClass === REAL_IMAGES && kind === BATCHER) source = sourceOf(source, "batch");
   if (source?.node?.comfyClass === kind) return source;
-  throw new Unanswerable(`No preview: '${name}' does not come straight from ${TITLES[kind]}.`);
+  throw new Unanswerable(t("No preview: '{name}' does not come straight from {title}.", values));
 }
 
 function takesCaptions(place) {
@@ -86,8 +88,9 @@ function takesCaptions(place) {
 function captionsOf(place) {
   const captions = linked(place, "classes", CAPTIONS);
   if (linked(place, "templates", CAPTIONS).node === captions.node) return captions;
-  const reason = "'classes' and 'templates' come from different captions";
-  throw new Unanswerable(`No preview: ${reason}.`);
+  throw new Unanswerable(
+    t("No preview: 'classes' and 'templates' come from different captions."),
+  );
 }
 
 function batcherRequest(place) {
@@ -122,14 +125,14 @@ function folderOf(place, resumeFolder) {
   if (folders.length === 1) return folders[0];
   throw new Unanswerable(
     folders.length
-      ? "The savers of this batcher have several folders: write one of them into resume_folder."
-      : `Connect ${TITLES[SAVER]} to 'batch'.`,
+      ? t("The savers of this batcher have several folders: write one of them into resume_folder.")
+      : t("Connect {title} to '{name}'.", { title: t(TITLES[SAVER]), name: "batch" }),
   );
 }
 
 function placeOf(node, root) {
   const [place] = placesOf(node, root);
-  if (!place) throw new Unanswerable("This node is not part of the workflow.");
+  if (!place) throw new Unanswerable(t("This node is not part of the workflow."));
   return place;
 }
 

@@ -5,6 +5,7 @@ import { app } from "../../scripts/app.js";
 import { button, drawn, made } from "./gallery.js";
 import { queueMissing } from "./missing.js";
 import { BATCHER, missingRequestFor } from "./request.js";
+import { counted, t } from "./words.js";
 
 const LOOK_MS = 1000;
 const SOON_MS = 300; // after a batch is saved; several at once are one question
@@ -29,7 +30,7 @@ async function post(path, body) {
     const options = { method: "POST", headers, body: JSON.stringify(body) };
     return await (await api.fetchApi(`/synthgrid/${path}`, options)).json();
   } catch {
-    return { error: "ComfyUI does not respond." };
+    return { error: t("ComfyUI does not respond.") };
   }
 }
 
@@ -49,18 +50,18 @@ function open(element) {
     hint: made("div", {}, { opacity: "0.75" }),
     gallery: made("div"),
   };
-  parts.reason.placeholder = "Reason, if you like: blurred, a cat ...";
-  parts.reason.setAttribute("aria-label", "Why the next picture is set aside");
-  parts.choice.setAttribute("aria-label", "Batcher");
-  parts.hint.textContent = "Click a picture to set it aside. It can be put back below.";
+  parts.reason.placeholder = t("Reason, if you like: blurred, a cat ...");
+  parts.reason.setAttribute("aria-label", t("Why the next picture is set aside"));
+  parts.choice.setAttribute("aria-label", t("Batcher"));
+  parts.hint.textContent = t("Click a picture to set it aside. It can be put back below.");
   content.append(parts.choice, parts.head, parts.bar, parts.time, parts.buttons);
   content.append(parts.said, parts.reason, parts.hint, parts.gallery);
   element.replaceChildren(content);
   panel = { element, parts, node: null, body: null, answer: null, opened: "", start: 0 };
   Object.assign(panel, { stale: true, busy: false, queued: 0, times: [], figures: new Map() });
   const make = (text, tryOne) => button(text, () => queue(tryOne));
-  panel.tryIt = make("Try one of each class", true);
-  panel.makeIt = make("Make what is missing", false);
+  panel.tryIt = make(t("Try one of each class"), true);
+  panel.makeIt = make(t("Make what is missing"), false);
   parts.buttons.append(panel.makeIt, panel.tryIt);
   parts.choice.addEventListener("change", () => {
     panel.node = batchers(rootGraph())[parts.choice.selectedIndex];
@@ -82,7 +83,7 @@ function close() {
 function chooseBatcher() {
   const all = batchers(rootGraph());
   if (!all.includes(panel.node)) [panel.node, panel.start] = [all[0] ?? null, 0];
-  const titles = all.map((node) => node.title ?? "Batcher");
+  const titles = all.map((node) => node.title ?? t("Batcher"));
   const { choice } = panel.parts;
   choice.style.display = all.length > 1 ? "" : "none";
   if (titles.join("\n") !== [...choice.options].map((each) => each.text).join("\n")) {
@@ -97,8 +98,9 @@ async function look() {
   chooseBatcher();
   const here = panel;
   if (!here.node) {
-    const text = "This workflow has no SynthGrid batcher: open one of SynthGrid's templates.";
-    return show({ error: text });
+    return show({
+      error: t("This workflow has no SynthGrid batcher: open one of SynthGrid's templates."),
+    });
   }
   const { request, problem } = missingRequestFor(here.node, rootGraph(), false);
   if (problem) return show({ error: problem });
@@ -134,7 +136,9 @@ function show(answer) {
   }
   const missing = answer.images - answer.made;
   parts.bar.value = answer.made / answer.images;
-  panel.makeIt.textContent = missing ? `Make what is missing (${missing})` : "Nothing is missing";
+  panel.makeIt.textContent = missing
+    ? t("Make what is missing ({missing})", { missing })
+    : t("Nothing is missing");
   panel.makeIt.disabled = panel.busy || !missing;
   panel.tryIt.disabled = panel.busy || answer.classes.every((each) => each.made > 0);
   showTime();
@@ -143,8 +147,9 @@ function show(answer) {
 
 function headOf({ made: done, images, folder, others, classes, hidden_classes: hidden }) {
   const count = classes.length + hidden + panel.start;
-  const head = `${done} of ${images} pictures of ${count} classes are in '${folder}'`;
-  return others ? `${head}, beside ${others} of other prompts or classes` : head;
+  const values = { done, images, count, folder };
+  const head = t("{done} of {images} pictures of {count} classes are in '{folder}'", values);
+  return others ? t("{head}, beside {others} of other prompts or classes", { head, others }) : head;
 }
 
 function showTime() {
@@ -153,7 +158,7 @@ function showTime() {
     parts.time.textContent = "";
     return;
   }
-  const waiting = `${queued} ${queued === 1 ? "batch" : "batches"} in the queue`;
+  const waiting = counted(queued, "1 batch in the queue", "{count} batches in the queue");
   const [first, last] = [times[0], times.at(-1)];
   const missing = answer.images - answer.made;
   if (times.length < TIMED_FROM || !missing) {
@@ -163,19 +168,20 @@ function showTime() {
   // The first batch is not counted: it may have waited for the model to load.
   const pictures = times.slice(1).reduce((sum, each) => sum + each.images, 0);
   const seconds = ((last.at - first.at) / 1000 / pictures) * missing;
-  parts.time.textContent = `${waiting}; about ${lasting(seconds)} for all that is missing`;
+  const time = lasting(seconds);
+  parts.time.textContent = t("{waiting}; about {time} for all that is missing", { waiting, time });
 }
 
 function lasting(seconds) {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
+  if (seconds < 90) return t("{count} s", { count: Math.max(1, Math.round(seconds)) });
+  if (seconds < 5400) return t("{count} min", { count: Math.round(seconds / 60) });
+  return t("{count} h", { count: (seconds / 3600).toFixed(1) });
 }
 
 function say(text, undo) {
   if (!panel) return;
   panel.parts.said.replaceChildren(text); // a string is appended as text
-  if (undo) panel.parts.said.append(" ", button("Undo", undo));
+  if (undo) panel.parts.said.append(" ", button(t("Undo"), undo));
 }
 
 async function queue(tryOne) {
@@ -185,7 +191,7 @@ async function queue(tryOne) {
   try {
     say(await queueMissing(here.node, say, tryOne));
   } catch (error) {
-    say(`Not queued: ${error.message}`);
+    say(t("Not queued: {reason}", { reason: error.message }));
     throw error;
   } finally {
     here.busy = false;
@@ -200,10 +206,10 @@ async function reject(image, label) {
   const images = [{ file_name, sha256 }];
   const answer = await post("reject", { folder, images, reason: here.parts.reason.value });
   if (panel !== here) return true;
-  if (answer.error) say(`Not set aside: ${answer.error}`);
-  else if (!answer.moved) say("Not set aside: this picture has changed or has gone.");
+  if (answer.error) say(t("Not set aside: {reason}", { reason: answer.error }));
+  else if (!answer.moved) say(t("Not set aside: this picture has changed or has gone."));
   else {
-    say(`Set aside: ${label}, now in '${folder}.quarantine'.`, () => {
+    say(t("Set aside: {label}, now in '{folder}.quarantine'.", { label, folder }), () => {
       const isIt = (each) => each.folder === folder && each.index === index;
       const aside = here.answer?.rejected.find(isIt); // the latest is first
       if (aside) restore(aside);
@@ -216,7 +222,8 @@ async function reject(image, label) {
 async function restore({ folder, file_name, label }) {
   const answer = await post("restore", { folder, images: [{ file_name }] });
   if (!panel) return;
-  say(answer.error ? `Not put back: ${answer.error}` : `Put back: ${label}.`);
+  const reason = answer.error;
+  say(reason ? t("Not put back: {reason}", { reason }) : t("Put back: {label}.", { label }));
   soon();
 }
 
@@ -264,7 +271,7 @@ app.registerExtension({
       id: "synthgrid",
       icon: "pi pi-images",
       title: "SynthGrid",
-      tooltip: "SynthGrid: pictures by class",
+      tooltip: t("SynthGrid: pictures by class"),
       type: "custom",
       render: open,
       destroy: close,

@@ -1,18 +1,14 @@
 // Shows, before anything runs, what a batcher would make, and how many images of each class a saver
-// has. The server computes both (comfy_nodes/server/routes.py) from the widgets of the linked nodes. Also
-// gives the batcher its button, and makes sure that a new one counts up.
+// has. The server computes both (comfy_nodes/server/routes.py) from the widgets of the linked nodes.
+// Also gives the batcher its button, and makes sure that a new one counts up.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { queueMissing } from "./missing.js";
 import { addPanel } from "./panel.js";
 import { BATCHER, SAVER, requestFor } from "./request.js";
+import { counted, t } from "./words.js";
 
 const BUTTON = "Queue what is missing";
-const TRY_ONE = "try_one_of_each";
-const TRIED = {
-  text: `If you like them, turn ${TRY_ONE} off, then press '${BUTTON}' for the rest.`,
-  kind: "warning",
-};
 const LOOK_MS = 400; // a change is sent to the server once it has stayed the same for one interval
 const PANELS = {
   [BATCHER]: { name: "plan", show: batcherLines, minHeight: () => 150, maxHeight: () => 600 },
@@ -27,74 +23,97 @@ const PANELS = {
 // `said` is what the button has answered
 const watched = new Map();
 
-const plural = (count, word, words = `${word}s`) => `${count} ${count === 1 ? word : words}`;
-
 const total = (done) => Object.values(done).reduce((sum, count) => sum + count, 0);
+
+const imagesOf = (count) => counted(count, "1 image", "{count} images");
+const classesOf = (count) => counted(count, "1 class", "{count} classes");
 
 const isFinished = ({ done, images }) => Boolean(done) && total(done) === images;
 
 function amounts({ captions, classes, images_per_class, images_per_prompt }) {
-  if (!captions) return `${plural(classes, "class", "classes")} x ${images_per_class}`;
-  return `${plural(captions, "caption")} x ${images_per_prompt}`;
+  if (captions) {
+    return `${counted(captions, "1 caption", "{count} captions")} x ${images_per_prompt}`;
+  }
+  return `${classesOf(classes)} x ${images_per_class}`;
 }
 
 function sizeOf(answer) {
-  const plan = `${amounts(answer)} = ${plural(answer.images, "image")}`;
-  return `${plan} in ${plural(answer.batches, "batch", "batches")}`;
+  const plan = `${amounts(answer)} = ${imagesOf(answer.images)}`;
+  const batches = counted(answer.batches, "1 batch", "{count} batches");
+  return t("{plan} in {batches}", { plan, batches });
 }
 
 function batcherLines(answer, { ran, said }) {
   const lines = [{ kind: "head", text: sizeOf(answer) }];
   if (answer.whole) {
-    lines.push({ text: `One of each is tried first; the plan has ${answer.whole} images.` });
+    const { whole } = answer;
+    lines.push({ text: t("One of each is tried first; the plan has {whole} images.", { whole }) });
   }
   if (said) lines.push({ text: said });
   const done = answer.done && total(answer.done);
   if (answer.done) {
-    lines.push({ text: `${done} of ${plural(answer.images, "image")} exist in '${answer.folder}'` });
+    const values = { done, images: imagesOf(answer.images), folder: answer.folder };
+    lines.push({ text: t("{done} of {images} exist in '{folder}'", values) });
   }
-  if (ran) lines.push({ text: `Last run: ${ran.text?.[0] ?? ""}`, kind: "dim" });
+  if (ran) lines.push({ text: t("Last run: {said}", { said: ran.text?.[0] ?? "" }), kind: "dim" });
   if (answer.bank) lines.push(...bankLines(answer.bank));
-  if (answer.whole && done === answer.images) return [...lines, TRIED];
+  if (answer.whole && done === answer.images) return [...lines, tried()];
   if (answer.batch_index >= answer.batches) return [...lines, pastTheEnd(answer, done)];
-  const next = `Next: batch ${answer.batch_index + 1} of ${answer.batches}`;
-  if (answer.batch_images === 0) {
-    return [...lines, { text: `${next}: all of its images exist, nothing will be sampled` }];
-  }
-  const skipped = answer.batch_existing ? `, without ${answer.batch_existing} existing` : "";
-  lines.push({ text: next + skipped });
+  lines.push({ text: nextOf(answer) });
+  if (answer.batch_images === 0) return lines;
   lines.push(...answer.rows.map((row) => ({ text: `${row.label}: ${row.prompt}` })));
   const hidden = answer.batch_images - answer.rows.length;
-  if (hidden > 0) lines.push({ text: `and ${plural(hidden, "more image")}`, kind: "dim" });
+  if (hidden > 0) {
+    const text = counted(hidden, "and 1 more image", "and {count} more images");
+    lines.push({ text, kind: "dim" });
+  }
   return lines;
 }
 
+function tried() {
+  const advice = "If you like them, turn try_one_of_each off, then press '{button}' for the rest.";
+  return { text: t(advice, { button: t(BUTTON) }), kind: "warning" };
+}
+
+function nextOf({ batch_index: index, batches, batch_images: left, batch_existing: existing }) {
+  const next = t("Next: batch {batch} of {batches}", { batch: index + 1, batches });
+  if (left === 0) return t("{next}: all of its images exist, nothing will be sampled", { next });
+  return existing ? t("{next}, without {existing} existing", { next, existing }) : next;
+}
+
 function entriesOf({ definition, contexts, styles }) {
-  const counted = [];
-  if (definition) counted.push("definition");
-  if (contexts) counted.push(plural(contexts, "context"));
-  if (styles) counted.push(plural(styles, "style"));
-  return counted.join(", ") || "nothing";
+  const entries = [];
+  if (definition) entries.push(t("definition"));
+  if (contexts) entries.push(counted(contexts, "1 context", "{count} contexts"));
+  if (styles) entries.push(counted(styles, "1 style", "{count} styles"));
+  return entries.join(", ") || t("nothing");
 }
 
 function bankLines({ shared, own, others, classes }) {
-  const lines = Object.entries(classes).map(([label, has]) => `bank, ${label}: ${entriesOf(has)}`);
+  const lines = Object.entries(classes).map(([label, has]) =>
+    t("bank, {label}: {entries}", { label, entries: entriesOf(has) }),
+  );
   const hidden = own - lines.length;
-  if (hidden > 0) lines.push(`bank: and ${plural(hidden, "more class", "more classes")}`);
-  const who = others ? `, also for ${plural(others, "class", "classes")} without entries` : "";
-  lines.push(`bank, shared where a class has none: ${entriesOf(shared)}${who}`);
+  if (hidden > 0) {
+    lines.push(counted(hidden, "bank: and 1 more class", "bank: and {count} more classes"));
+  }
+  const all = t("bank, shared where a class has none: {entries}", { entries: entriesOf(shared) });
+  const values = { all, classes: classesOf(others) };
+  lines.push(others ? t("{all}, also for {classes} without entries", values) : all);
   return lines.map((text) => ({ text, kind: "dim" }));
 }
 
 function pastTheEnd(answer, done) {
-  if (done === answer.images) return { text: "The plan is finished." };
-  const past = `batch_index ${answer.batch_index} is past the last batch, ${answer.batches - 1}`;
-  const next = `Press '${BUTTON}', or set batch_index to 0.`;
-  return { text: `${past}, so Run makes nothing. ${next}`, kind: "warning" };
+  if (done === answer.images) return { text: t("The plan is finished.") };
+  const values = { index: answer.batch_index, last: answer.batches - 1, button: t(BUTTON) };
+  const past = "batch_index {index} is past the last batch, {last}, so Run makes nothing.";
+  const next = "Press '{button}', or set batch_index to 0.";
+  return { text: `${t(past, values)} ${t(next, values)}`, kind: "warning" };
 }
 
 function saverLines(answer, { ran }) {
-  const head = `${total(answer.done)} of this plan's ${plural(answer.images, "image")} exist`;
+  const values = { done: total(answer.done), images: imagesOf(answer.images) };
+  const head = t("{done} of this plan's {images} exist", values);
   const lines = [{ text: head, kind: "head" }];
   const [summary, ...warnings] = ran?.text ?? [];
   if (summary) lines.push({ text: summary, kind: "dim" });
@@ -102,7 +121,8 @@ function saverLines(answer, { ran }) {
   if (ran?.images?.length) lines.push({ figures: figures(ran) });
   for (const [label, count] of Object.entries(answer.done)) {
     const planned = answer.planned?.[label] ?? answer.images_per_class;
-    lines.push({ text: `${label} ${count} of ${planned}`, kind: count === planned ? "dim" : undefined });
+    const text = `${label} ${t("{count} of {planned}", { count, planned })}`;
+    lines.push({ text, kind: count === planned ? "dim" : undefined });
   }
   return lines;
 }
@@ -128,7 +148,7 @@ async function ask(node, state, body) {
     const response = await api.fetchApi("/synthgrid/preview", { method: "POST", body });
     answer = await response.json();
   } catch {
-    answer = { error: "No preview: ComfyUI does not respond." };
+    answer = { error: t("No preview: ComfyUI does not respond.") };
   }
   if (state.asked !== body) return; // a newer question has been sent
   // "Queued ..." is of no use any more once all images exist.
@@ -158,7 +178,7 @@ async function pressed(node, state) {
   try {
     say(await queueMissing(node, say));
   } catch (error) {
-    say(`Not queued: ${error.message}`);
+    say(t("Not queued: {reason}", { reason: error.message }));
     throw error;
   } finally {
     state.busy = false;
@@ -171,7 +191,10 @@ function addButton(node, state) {
     serialize: false,
   });
   button.serialize = false;
-  button.tooltip = "Queues each batch of which the saver's folder lacks an image, and no other.";
+  button.label = t(BUTTON);
+  button.tooltip = t(
+    "Queues each batch of which the saver's folder lacks an image, and no other.",
+  );
 }
 
 function look(node, state) {

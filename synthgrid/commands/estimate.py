@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
         args.wrong_usage("give a sample, --synthetic DIR, or a workflow that makes some, --sweep")
     if args.workflow is None:
         return estimate.run(args)
+    if args.by:
+        args.wrong_usage("--by divides a sample, --synthetic DIR; with --sweep leave it out")
     if args.out is None or not args.vary:
         args.wrong_usage("--sweep needs --vary NAME=VALUE,VALUE and --out DIR")
     return estimate.run_sweep(args, args.out.expanduser(), sweeping.make_samples(args))

@@ -105,14 +105,6 @@ def _described(node):
     return {"input": node.INPUT_TYPES(), "output": list(node.RETURN_TYPES)}
 
 
-@pytest.fixture(scope="session")
-def shared_server(tmp_path_factory):
-    """One embedded server for the tests that leave it alive."""
-    server = ServerProcess(tmp_path_factory.mktemp("engine")).start()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
 def own_server(tmp_path):
     """An embedded server that the test may kill and start again."""

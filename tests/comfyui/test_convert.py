@@ -1,17 +1,18 @@
-"""Conversion with a real server's /object_info, and how that server treats muted nodes."""
+"""Conversion with a real server's /object_info, and how that server and its editor treat nodes."""
 
 import json
 from pathlib import Path
 
 import pytest
 import requests
+from browser import CHROMIUM, opened
 
 from client.server.server import ComfyServer
 from client.workflow.convert import convert
 from client.workflow.graph import parse_workflow
 from client.workflow.preflight import validate
 
-PAIRS = Path(__file__).resolve().parents[1] / "client" / "workflow" / "pairs"
+PAIRS = Path(__file__).resolve().parents[1] / "client" / "workflow" / "convert" / "pairs"
 # Nodes whose values depend on the server alone: its choices, the images in its input folder.
 NOTHING_SAVED = {"dynamic_inputs": "9", "widgets": "13"}
 
@@ -96,3 +97,18 @@ def test_the_server_also_runs_only_what_does_not_need_the_muted_node(comfyui):
     assert answer.status_code == 200
     assert list(answer.json()["node_errors"]) == ["5"]
     assert "5" not in convert(read("muted")["editor"], read("object_info")).graph
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_the_editor_keeps_group_nodes_and_exports_them_as_in_the_pair_or_makes_subgraphs_of_them(
+    comfyui, tmp_path
+):
+    pair = read("group_nodes")
+    with opened(comfyui.url, tmp_path) as page:
+        page.js(f"app.loadGraphData({json.dumps(pair['editor'])})")
+        version = page.js("window.__COMFYUI_FRONTEND_VERSION__")
+        exported = page.js("app.graphToPrompt().then((made) => made.output)")
+    if version == pair["frontend"]:
+        assert exported == pair["api"]
+    else:
+        assert not exported.keys() & {"3:0", "7:0"}  # their values are mixed up, too

@@ -90,6 +90,23 @@ def test_a_try_the_rest_a_rejected_picture_its_return_and_another_in_its_place(
         assert {path: path.read_bytes() for path in root.glob("*/*.png")} == again
 
 
+def test_the_panel_and_the_batcher_speak_chinese_when_comfyui_does(comfyui, tmp_path):
+    language = "app.extensionManager.setting.set('Comfy.Locale', '{}')"
+    with opened(comfyui.url, tmp_path) as page:
+        page.js(language.format("zh"))
+        try:
+            page.js(f"app.loadGraphData({json.dumps(workflow('chinese'))})")
+            page.js("document.querySelector('.synthgrid-tab-button').click()")
+            page.wait(f"{TEXT}.startsWith('“chinese”中有 2 个类别的 0 张图像，计划 6 张')")
+            page.wait("document.querySelector('.synthgrid-panel').innerText.includes('张图像')")
+            labels = (
+                "app.graph.nodes.flatMap((each) => each.widgets ?? []).map((each) => each.label)"
+            )
+            assert "把缺少的图像加入队列" in page.js(labels)
+        finally:
+            page.js(language.format("en"))  # the server keeps it
+
+
 def test_nothing_is_asked_while_the_panel_is_closed(comfyui, tmp_path):
     with opened(comfyui.url, tmp_path) as page:
         page.js(

@@ -10,7 +10,8 @@ import pytest
 from synthgrid import extras
 
 PYPROJECT = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-PACKAGES = {"sklearn": "scikit-learn"}  # module -> package, where the names differ
+# module -> package that brings it, where the names differ
+PACKAGES = {"sklearn": "scikit-learn", "ray": "ray[client]", "grpc": "ray[client]"}
 
 
 @pytest.mark.parametrize(("module", "extra"), extras.EXTRAS.items())
@@ -18,7 +19,7 @@ def test_the_extra_brings_the_module(module: str, extra: str) -> None:
     section = PYPROJECT.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     brought = re.search(rf"^{extra} = \[(.*?)\]\s*$", section, re.DOTALL | re.MULTILINE)
     assert brought
-    assert re.search(rf'"{PACKAGES.get(module, module)}[>=!]', brought[1])
+    assert re.search(rf'"{re.escape(PACKAGES.get(module, module))}[>=!]', brought[1])
 
 
 def test_a_checkout_is_installed_in_place_and_a_wheel_by_name(

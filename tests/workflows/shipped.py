@@ -16,7 +16,7 @@ TITLES = {
     "sd15_from_real_images": "Images from real images - SynthGrid SD1.5",
     "sd15_lora": "Images with a LoRA - SynthGrid SD1.5",
     "sd15_lora_from_real_images": "Images from real images with a LoRA - SynthGrid SD1.5",
-    "sdxl_class_prompts": "Images from class names - SynthGrid SDXL",
+    "sdxl_class_prompts": "SDXL images from class names - SynthGrid",
 }
 
 WITH_A_PLAN = sorted(set(TITLES) - {"bank_from_text"})  # that one makes no images

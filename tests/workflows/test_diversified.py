@@ -40,9 +40,11 @@ def test_half_of_the_prompts_are_a_subject_in_the_style_of_a_style():
     assert len({each.split(" in the style of ")[1] for each in styled}) == 8
 
 
-def test_it_runs_as_it_is_on_the_embedded_engine(tmp_path, capsys):
-    made = ["--per-class", "1", "--steps", "1", "--batch-size", "5", "--out", str(tmp_path / "out")]
-    assert main(["run", NAME, "--server", "embedded", *made]) == 0, capsys.readouterr().err
+def test_it_runs_as_it_is_on_the_embedded_engine(shared_server, tmp_path, capsys):
+    small = ["--checkpoint", "tiny-digits", "--width", "64", "--height", "64", "--steps", "1"]
+    made = [*small, "--per-class", "1", "--batch-size", "5", "--out", str(tmp_path / "out")]
+    command = ["run", NAME, "--server", shared_server.url, *made]
+    assert main(command) == 0, capsys.readouterr().err
     records = scanned_records(tmp_path / "out").values()
     assert {record.label for record in records} == {"bat", "crane", "mouse", "seal", "badger"}
     assert all(record.label in record.prompt for record in records)

@@ -153,8 +153,8 @@ def _traced(
     features: Mapping[str, np.ndarray],
     records: Mapping[ImageFile, ImageRecord],
 ) -> list[dict[str, Any]]:
-    """The templates, contexts and styles behind wrong answers; a test image counts once, with the
-    class that most seeds take it for."""
+    """The templates, contexts, styles and strengths behind wrong answers; a test image counts once,
+    with the class that most seeds take it for."""
     tests = {sample.file: sample for sample in dataset.test}
     if not made or any(file not in tests for file in results.files):
         return []
@@ -174,7 +174,11 @@ def _traced(
 
 
 def _origin(record: ImageRecord | None) -> dict[str, str]:
-    return {field: getattr(record, field, None) or "" for field in FIELDS}
+    values = {field: getattr(record, field, None) or "" for field in FIELDS}
+    return {
+        field: f"{value:g}" if isinstance(value, float) else value
+        for field, value in values.items()
+    }
 
 
 def _worst(results: Results, key: CellKey) -> list[_Mistake]:

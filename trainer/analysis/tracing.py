@@ -1,4 +1,4 @@
-"""Which prompts stand behind wrong answers: templates, contexts and styles that are
+"""Which prompts stand behind wrong answers: templates, contexts, styles and strengths that are
 over-represented among the synthetic training images nearest to what a model gets wrong.
 
 Each test image is traced to the most similar synthetic training image of the class that it was
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-FIELDS = ("template", "context", "style")
+FIELDS = ("template", "context", "style", "strength")  # of an image's record
 _LEVEL = 0.05
 _FEWEST = 3  # wrong answers; a value behind fewer is not named
 

@@ -141,7 +141,7 @@ def _lines(check: Check) -> list[str]:
     if outlier["auroc"] is not None:
         lines.append(
             f"outlier ({outlier['kind']}): tells real classes that it has never seen with AUROC "
-            f"{outlier['auroc']:.2f}"
+            f"{outlier['auroc']:.2f} (0.50 is chance)"
         )
     lines.append(
         f"real or synthetic: AUC {told['auc']:.2f} ({told['low']:.2f} to {told['high']:.2f}; 0.50 "

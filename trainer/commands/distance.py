@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.commands.parsing import (
+    BY,
     add_embedder_options,
     embedder_for,
     named_folders,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """  synthgrid distance --real data/animals --synthetic data/animals-synthetic
   synthgrid distance --real data/animals --synthetic cfg2=made2 --synthetic cfg7=made7 --json
+  synthgrid distance --real data/animals --synthetic data/animals-synthetic --by style
 
 The distance is 0 where images are alike; real images against real ones stand beside it. It says how
 alike images look, not how useful they are: `synthgrid estimate` answers that."""
@@ -49,6 +51,7 @@ def add_parser(commands: Any) -> None:
         metavar="[NAME=]DIR",
         help="synthetic images; repeat for more sources",
     )
+    add("--by", choices=BY, help="divide each source by what its records say, into one per value")
     add_embedder_options(parser)
     add("--seed", type=int, default=0, metavar="N", help="of every random choice (default 0)")
     add("--json", action="store_true", help="print everything as JSON")
@@ -64,6 +67,12 @@ def distance(options: argparse.Namespace) -> int:
     folders = named_folders(options.synthetic)
     real = load_real(options.real.expanduser())
     made = {name: load_made(folder, real.classes) for name, folder in folders.items()}
+    if options.by:
+        made = {
+            value if len(made) == 1 else f"{name}: {value}": part
+            for name, each in made.items()
+            for value, part in each.by(options.by).items()
+        }
     embedder, real = embedder_for(options, real)
     sets = see_sets(real, made, embedder)
     found = compare(sets, embedder=embedder.name, seed=options.seed)

@@ -9,7 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.parsing import add_embedder_options, embedder_for, new_parser, text_table
+from trainer.commands.parsing import (
+    BY,
+    add_embedder_options,
+    embedder_for,
+    new_parser,
+    text_table,
+)
 
 if TYPE_CHECKING:
     from trainer.quality.embedding.embedder import Embedder
@@ -20,11 +26,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """  synthgrid run sd15_class_prompts --server URL --classes data/animals/train \\
       --per-class 16 --out data/animals-sample
-  synthgrid estimate --real data/animals --synthetic data/animals-sample --plan-per-class 60"""
+  synthgrid estimate --real data/animals --synthetic data/animals-sample --plan-per-class 60
+  synthgrid estimate --real data/animals --synthetic data/from-photos --by strength"""
 NOTE = """
 
 Only training images are used: some learn, the others judge. The answer is also written to
-DIR.quality/estimate.json."""
+DIR.quality/estimate.json, or estimate-by-FIELD.json."""
 
 FILE, SWEEP_FILE = "estimate.json", "sweep.json"
 
@@ -41,6 +48,11 @@ def add_parser(commands: Any, *, more_examples: str = "") -> argparse.ArgumentPa
         help="real images: train/<class>/, or <class>/; test/<class>/ is never looked at",
     )
     add("--synthetic", type=Path, metavar="DIR", help="the sample")
+    add(
+        "--by",
+        choices=BY,
+        help="compare the images of each template, context, style or strength in the sample",
+    )
     add(
         "--k",
         type=_whole_numbers,
@@ -94,6 +106,9 @@ def run(options: argparse.Namespace) -> int:
     config = _config(options)
     embedder, real = embedder_for(options, _real(options))
     made = load_made(options.synthetic.expanduser(), real.classes)
+    if options.by:
+        file = quality_folder(made.root) / f"estimate-by-{options.by}.json"
+        return _compare(options, real, made.by(options.by), embedder, file)
     found = _estimate(real, made, embedder, config)
     cost = cost_of(
         made.root,
@@ -109,14 +124,26 @@ def run(options: argparse.Namespace) -> int:
 
 def run_sweep(options: argparse.Namespace, out: Path, folders: Mapping[str, Path]) -> int:
     """Prints how settings compare, from samples in `folders`; writes sweep.json into `out`."""
+    from trainer.quality.images import load_made
+
+    embedder, real = embedder_for(options, _real(options))
+    made = {name: load_made(folder, real.classes) for name, folder in folders.items()}
+    return _compare(options, real, made, embedder, out / SWEEP_FILE)
+
+
+def _compare(
+    options: argparse.Namespace,
+    real: RealImages,
+    made: Mapping[str, MadeImages],
+    embedder: Embedder,
+    file: Path,
+) -> int:
+    """Prints how sets of images compare, and writes it."""
     from trainer.progress import Progress
     from trainer.quality.embedding.sets import see_sets
     from trainer.quality.estimating.sweep import judge
-    from trainer.quality.images import load_made
 
     config = _config(options)
-    embedder, real = embedder_for(options, _real(options))
-    made = {name: load_made(folder, real.classes) for name, folder in folders.items()}
     sets = see_sets(real, made, embedder)
     with Progress("judging settings", total=len(made), unit="settings") as progress:
         found, compared = judge(
@@ -129,7 +156,7 @@ def run_sweep(options: argparse.Namespace, out: Path, folders: Mapping[str, Path
         )
     settings = [each.to_dict() for each in found]
     values = {"settings": settings, "kernel": compared.kernel}
-    text = _write(out / SWEEP_FILE, values | _origin(real, made, embedder, config))
+    text = _write(file, values | _origin(real, made, embedder, config))
     print(text if options.json else "\n".join(_front(found)))
     return 0
 

@@ -327,7 +327,7 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="address of the Ray cluster (default: start Ray on this machine)",
+        help="address of the Ray cluster, or ray://HOST:PORT (default: start Ray on this machine)",
     )
     machine.add_argument(
         "--dtype", choices=DTYPES, help="number format (default auto: 16 bits on CUDA, 32 on a CPU)"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from trainer.quality.embedding.embedder import Embedder
     from trainer.quality.images import RealImages
 
+BY = ("template", "context", "style", "strength")  # trainer.analysis.tracing.FIELDS
+
 
 def new_parser(commands: Any, name: str, *, examples: str) -> argparse.ArgumentParser:
     """A command's parser: what it does above the options, its examples below them."""

@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +19,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.multiprocessing
 from safetensors.torch import load_file, save_file
 
+from synthgrid.ray_cluster import connect
 from trainer.config import GridConfig
 from trainer.errors import ConfigError, ReportError
 from trainer.runs import INPUTS_FOLDER
@@ -37,7 +37,6 @@ from trainer.training.run import PlannedRun, failure, train
 logger = logging.getLogger(__name__)
 # Tries of a run whose worker dies: memory may be short for a moment, but hardly three times.
 _TRIES = 3
-_KNOCK_TIMEOUT_S = 10.0
 
 Finished = tuple[PlannedRun, Mapping[str, bytes]]
 
@@ -57,7 +56,7 @@ def executor_for(config: GridConfig, device: torch.device) -> Executor:
     """The executor that a grid's options ask for. All GPUs are used unless `devices` names some.
 
     Raises:
-        ConfigError: a device does not exist, or Ray is not installed.
+        ConfigError: a device does not exist.
     """
     if config.executor == "ray":
         return RayCluster(config.address, cuda=device.type == "cuda", threads=config.threads or 1)
@@ -259,8 +258,8 @@ def _work(connection: Connection, device: str, threads: int, stored: Mapping[str
 
 @dataclass(frozen=True)
 class RayCluster:
-    """One Ray task per run; Ray moves a task whose worker or machine dies. `address` None starts
-    Ray on this machine.
+    """One Ray task per run; Ray moves a task whose worker or machine dies. `address` is as
+    of `synthgrid.ray_cluster.connect`.
 
     Every machine of the cluster needs SynthGrid, and the weights that a fine-tuned model starts
     from at the same path, but no images.
@@ -274,7 +273,7 @@ class RayCluster:
         self, pending: Sequence[PlannedRun], inputs: Mapping[str, ModelInputs]
     ) -> Iterator[Finished]:
         """See Executor."""
-        ray = _connect(self.address)
+        ray = connect(self.address)
         try:
             stored = {
                 model: ray.put((replace(each, values=torch.empty(0)), _packed(each.values).numpy()))
@@ -303,37 +302,6 @@ class RayCluster:
                     )
         finally:
             ray.shutdown()
-
-
-def _connect(address: str | None) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError(
-            "Ray is not installed; install the extra: pip install 'synthgrid[scale]'"
-        ) from None
-    try:
-        _knock(address)
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"cannot reach a Ray cluster at {address or 'this machine'}: {reason}; check --address"
-        ) from error
-    return ray
-
-
-def _knock(address: str | None) -> None:
-    """Raises OSError if nothing answers at host:port: Ray itself would wait for minutes."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_TIMEOUT_S).close()
 
 
 def _train_on_ray(

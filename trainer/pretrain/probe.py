@@ -129,11 +129,8 @@ def _accuracy(
     rows: torch.Tensor,
     draw: int,
 ) -> float:
-    """Features are standardised by the shots alone."""
-    shots, labels = features.train[rows], train_labels[rows]
-    classes = int(train_labels.max()) + 1
-    mean, std = shots.mean(dim=0), shots.std(dim=0).clamp(min=1e-6)
-    values, test = (shots - mean) / std, (features.test - mean) / std
+    labels, classes = train_labels[rows], int(train_labels.max()) + 1
+    values, test = _scaled(features.train[rows], features.test)
     if head == "knn":
         layers = nn.Sequential(*new_head("knn", values.shape[1], classes))
         fit_head("knn", layers, values, labels)
@@ -143,3 +140,14 @@ def _accuracy(
         logits = test @ fit.weight.to(test.dtype).T + fit.bias.to(test.dtype)
     share: float = (logits.argmax(dim=1) == test_labels).float().mean().item()
     return share
+
+
+def _scaled(shots: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both centred and divided by deviations of the shots alone. Few shots tell little of a single
+    feature's variance, so each counts half, and half the mean over all features (our choice):
+    features that hardly vary, as many of a random network do, are not blown up to the size of the
+    others."""
+    variance = shots.var(dim=0)
+    scale = ((variance + variance.mean()) / 2).sqrt().clamp(min=1e-6)
+    mean = shots.mean(dim=0)
+    return (shots - mean) / scale, (test - mean) / scale

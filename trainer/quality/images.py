@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 from comfy_nodes.labelset import ImageRecord, folder_name
@@ -58,6 +60,30 @@ class MadeImages:
     samples: tuple[Sample, ...]
     origins: tuple[Origin, ...]
     others: tuple[Sample, ...] = ()
+
+    def by(self, field: str) -> dict[str, MadeImages]:
+        """The images by the value of a `field` of their origins, one of FIELDS; those without are
+        left out.
+
+        Raises:
+            DataError: there are fewer than two values.
+        """
+        values = [str(getattr(each, field)) for each in self.origins]
+        found = sorted(set(values) - {""})
+        if len(found) < 2:
+            there = f"every image that has one has '{found[0]}'" if found else "no image has one"
+            raise DataError(
+                f"{self.root} cannot be divided by {field}: {there}; expected at least two, such "
+                "as those of a plan with several"
+            )
+        return {value: self._where([each == value for each in values]) for value in found}
+
+    def _where(self, chosen: Sequence[bool]) -> MadeImages:
+        return replace(
+            self,
+            samples=tuple(compress(self.samples, chosen)),
+            origins=tuple(compress(self.origins, chosen)),
+        )
 
 
 def load_real(folder: Path) -> RealImages:

@@ -3,9 +3,10 @@
     <folder>.quality/report.html           answers, thresholds, groups, counts, the worst images
     <folder>.quality/report/<class>.html   all images of a class, the least likely first
 
-No script and no external request. The page holds small pictures of the worst images itself; the
-pages of the classes show the files of the labelled folder, which must stay beside it, or small
-pictures of the first images if these lie in tar shards.
+No script and no external request. The page holds small pictures of the worst images itself. The
+pages of the classes hold those of rejected images, which may be moved to the quarantine, and of the
+first images if these lie in tar shards; otherwise they show the files of the labelled folder, which
+must stay beside it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def write_check_report(check: Path, packed: Mapping[str, ImageFile] | None = Non
     )
     for label, name in names.items():
         of_class = [each for each in verdicts if each.label == label]
-        page = _class_page(label, of_class, images.name, packed or {})
+        page = _class_page(label, of_class, images, packed or {})
         write_file(folder / "report" / f"{name}.html", _encoded(page))
     path = folder / "report.html"
     write_file(path, _encoded(document(f"SynthGrid check: {images.name}", "".join(sections))))
@@ -92,8 +93,8 @@ def _header(summary: Mapping[str, Any], name: str) -> str:
     ]
     if outlier["auroc"] is not None:
         sentences.append(
-            f"Outliers by {outlier['kind']}: real classes that it has never seen are told with "
-            f"AUROC {outlier['auroc']:.2f}"
+            f"The outlier score {outlier['kind']} tells real classes that it has never seen with "
+            f"AUROC {outlier['auroc']:.2f} (1.00 would be always, 0.50 by chance)"
             + ("." if outlier["sign"] > 0 else ", with the score turned round.")
         )
     missing = [
@@ -199,7 +200,7 @@ def _accepted(count: Mapping[str, Any], name: str) -> str:
 def _worst(summary: Mapping[str, Any], images: Path, packed: Mapping[str, ImageFile]) -> str:
     cells = []
     for each in summary["worst"]:
-        why = each["reason"] or f"kept; own class {each['own']:.3f}"
+        why = each["reason"] or f"kept; probability of its class {each['own']:.3f}"
         near = "".join(
             f"<div>{thumbnail(Path(path), 'a real image')}</div>" for path in each["nearest"]
         )
@@ -217,7 +218,7 @@ def _worst(summary: Mapping[str, Any], images: Path, packed: Mapping[str, ImageF
 
 
 def _class_page(
-    label: str, verdicts: Sequence[Verdict], folder: str, packed: Mapping[str, ImageFile]
+    label: str, verdicts: Sequence[Verdict], images: Path, packed: Mapping[str, ImageFile]
 ) -> str:
     def order(each: Verdict) -> tuple[bool, float]:
         return not each.rejected, each.scores.get("label", 0.0)
@@ -228,25 +229,26 @@ def _class_page(
         own = each.scores.get("label", math.nan)
         words = each.reason or ("" if math.isnan(own) else f"{own:.3f}")
         tiles.append(
-            f'<figure class="tile{" out" * each.rejected}">{_tile(each, folder, packed)}'
+            f'<figure class="tile{" out" * each.rejected}">{_tile(each, images, packed)}'
             f"<figcaption>{text(words)}</figcaption></figure>"
         )
     kept = sum(not each.rejected for each in verdicts)
     more = f" Only the first {_EMBEDDED} are shown." * (bool(packed) and len(ordered) > _EMBEDDED)
     return document(
-        f"{label}: {folder}",
-        f'<header><p class="kicker"><a href="../report.html">SynthGrid check · {text(folder)}</a>'
+        f"{label}: {images.name}",
+        f'<header><p class="kicker"><a href="../report.html">SynthGrid check · '
+        f"{text(images.name)}</a>"
         f"</p><h1>{text(label)}</h1><p>{kept} of {len(verdicts)} images accepted. Rejected ones "
         "come first, then the least likely; the number is the probability of the image's own "
         f'class.{more}</p></header><section><div class="tiles">{"".join(tiles)}</div></section>',
     )
 
 
-def _tile(verdict: Verdict, folder: str, packed: Mapping[str, ImageFile]) -> str:
-    """A file of the labelled folder, or a small picture from a shard, which no page can show."""
-    if verdict.file_name in packed:
-        return thumbnail(packed[verdict.file_name], verdict.file_name)
-    source = quote(f"../../{folder}/{verdict.file_name}", errors="surrogatepass")
+def _tile(verdict: Verdict, images: Path, packed: Mapping[str, ImageFile]) -> str:
+    if verdict.rejected or verdict.file_name in packed:
+        file = packed.get(verdict.file_name, images / verdict.file_name)
+        return thumbnail(file, verdict.file_name)
+    source = quote(f"../../{images.name}/{verdict.file_name}", errors="surrogatepass")
     return f'<img loading="lazy" src="{source}" alt="{text(verdict.file_name)}">'
 
 

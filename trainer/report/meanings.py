@@ -41,7 +41,7 @@ def is_meanings_page(path: Path) -> bool:
 _HEAD = 4096  # bytes of a page, which its title is among
 _NOTE = (
     "Scores are means over a class's real images; margins have 95% bootstrap intervals over "
-    "images. A meaning is chosen if the interval excludes 0 and more than two thirds of the "
+    "images. A meaning is chosen if the interval excludes 0 and more than three quarters of the "
     "images agree, at 95%. A definition that a person wrote stays."
 )
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from trainer.analysis.results import Results, results_csv, results_json, results_of
+from trainer.analysis.files import results_csv, results_json
+from trainer.analysis.results import Results, results_of
 from trainer.report.html import document, folded
 from trainer.report.sections.answers import answers, controls, plans, short_verdicts
 from trainer.report.sections.cautions import warnings

@@ -19,16 +19,15 @@ from torch import nn
 
 from trainer.config.run import check_image_size
 from trainer.errors import ConfigError, ReportError, RunError, WeightsError
+from trainer.models.published import cached_weights, published_weights
 from trainer.models.registry import ModelSpec, model_spec
 from trainer.models.weights import (
     UNTRAINED,
     Weights,
-    cached_weights,
     file_fingerprint,
     given_weights,
     load_backbone,
     load_pretrained,
-    published_weights,
     weights_file,
 )
 from trainer.runs import DONE, GRID_FILE, read_json_file

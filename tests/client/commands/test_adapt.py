@@ -12,8 +12,8 @@ from client.__main__ import main
 from tests.client.stand_in import StandIn
 from tests.client.workflow.stock_graphs import default, with_lora
 
-CORE = Path(__file__).parents[1] / "workflow" / "pairs" / "object_info.json"
-PAIR = Path(__file__).parents[1] / "workflow" / "pairs" / "widgets.json"
+CORE = Path(__file__).parents[1] / "workflow" / "convert" / "pairs" / "object_info.json"
+PAIR = Path(__file__).parents[1] / "workflow" / "convert" / "pairs" / "widgets.json"
 
 
 @pytest.fixture

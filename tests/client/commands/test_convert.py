@@ -15,8 +15,8 @@ from tests.client.stand_in import answer as reply
 from tests.workflows.shipped import api, editor, whole
 
 EDITOR, API = editor("sd15_class_prompts"), api("sd15_class_prompts")
-CORE = Path(__file__).parents[1] / "workflow" / "pairs" / "object_info.json"
-PAIR = Path(__file__).parents[1] / "workflow" / "pairs" / "muted.json"
+CORE = Path(__file__).parents[1] / "workflow" / "convert" / "pairs" / "object_info.json"
+PAIR = Path(__file__).parents[1] / "workflow" / "convert" / "pairs" / "muted.json"
 
 
 def read(path):

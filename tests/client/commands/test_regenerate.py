@@ -16,7 +16,7 @@ from PIL import Image
 
 from client.__main__ import main
 from client.commands.regenerate import regenerate
-from client.commands.servers import add_fleet_options
+from client.commands.servers import add_executor_options, add_fleet_options
 from client.errors import FolderError, WorkflowError
 from client.folder.repair import repair
 from client.folder.run_folder import RunFolder, read_generation
@@ -94,6 +94,7 @@ def until_full(root, rejects, server, **more):
     values = {"folder": root, "verdicts": None, "attempts": 3, "server": [server]} | more
     parser = argparse.ArgumentParser()
     add_fleet_options(parser)
+    add_executor_options(parser)
     args = parser.parse_args(["--server", server])
     for name, value in values.items():
         setattr(args, name, value)

@@ -1,7 +1,7 @@
 """Every call to the disk fails once, in every way, and the folder stays true.
 
 Nothing that was acknowledged is lost, nothing is there twice, and after a repair nothing is false.
-More than a thousand schedules with `pytest -m slow`; a few of each kind always.
+More than 800 schedules with `pytest -m slow`; a few of each kind always.
 
 Covers: client.folder.repair, comfy_nodes.labelset.folder, comfy_nodes.labelset.files.
 """

@@ -197,16 +197,17 @@ def test_a_whole_run_on_the_embedded_engine(tmp_path, capsys):
         )
 
 
-def test_a_run_at_several_strengths_on_the_embedded_engine(tmp_path, capsys):
+def test_a_run_at_several_strengths_on_the_embedded_engine(shared_server, tmp_path, capsys):
     """A white image stays bright at little strength only, and verify finds every row as planned."""
+    photos = shared_server.directory / "input" / "strengths"
     for label in "01":
-        path = tmp_path / "input" / "photos" / label / "a.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = photos / label / "a.png"
+        path.parent.mkdir(parents=True)
         Image.new("RGB", (40, 40), "white").save(path)
     command = [
-        "run", str(WORKFLOW), "--server", "embedded", "--input-directory", str(tmp_path / "input"),
-        "--classes", str(tmp_path / "input" / "photos"), "--real-folder", "photos",
-        "--strength", "0.2,1", "--plan-seed", "1",
+        "run", str(WORKFLOW), "--server", shared_server.url, "--checkpoint", "tiny-digits",
+        "--classes", str(photos), "--real-folder", "strengths",
+        "--strength", "0.2,1", "--plan-seed", "1", "--width", "64", "--height", "64",
         "--per-class", "4", "--batch-size", "8", "--steps", "5", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     assert main(command) == 0, capsys.readouterr().err

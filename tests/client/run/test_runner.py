@@ -426,7 +426,7 @@ def test_ctrl_c_cancels_own_jobs_only_and_keeps_finished_images(
                 server.submit(other, prompt_id=each)
             raise KeyboardInterrupt
 
-    workflow = small(images_per_class=8, steps=30)
+    workflow = small(images_per_class=3, steps=20)
     with pytest.raises(KeyboardInterrupt):
         run_plan(workflow, server, tmp_path / "out", on_progress=interrupt)
     run_id = json.loads((tmp_path / "out" / "generation.json").read_text("utf-8"))["run_id"]

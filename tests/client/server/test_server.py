@@ -83,7 +83,7 @@ def test_waiting_ends_at_its_time_limit(server, job):
 
 
 def test_cancelling_leaves_the_job_of_somebody_else_that_runs(server, job):
-    (their_graph, theirs), (our_graph, ours) = job(steps=100), job()
+    (their_graph, theirs), (our_graph, ours) = job(steps=30), job()
     server.submit(their_graph, prompt_id=theirs)
     server.submit(our_graph, prompt_id=ours)
     server.cancel([ours])

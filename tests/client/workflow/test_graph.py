@@ -1,6 +1,6 @@
 """Loading, finding by role, patching, and computing the plan.
 
-Covers: client.workflow.graph, client.workflow.options,
+Covers: client.workflow.graph, client.workflow.nodes, client.workflow.options,
 client.workflow.roles.
 """
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import comfy_nodes
 from client.errors import WorkflowError
 from client.folder.differences import differences, plan_differences
-from client.workflow.graph import Workflow, load_workflow, parse_workflow, settings_of
+from client.workflow.graph import Workflow, load_workflow, parse_workflow
 from client.workflow.options import Options, classes_text, patch
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
@@ -63,11 +63,11 @@ def test_options_go_to_the_nodes_that_carry_them(workflow):
         checkpoint="x", width=64, height=72, steps=7, cfg=2.5, sampler="heun", scheduler="karras"
     )
     patched = patch(workflow, options)
-    assert settings_of(patched) == {
+    assert patched.settings() == {
         "checkpoint": "x", "width": 64, "height": 72, "steps": 7, "cfg": 2.5, "sampler": "heun",
         "scheduler": "karras",
     }  # fmt: skip
-    assert settings_of(workflow)["width"] == 512
+    assert workflow.settings()["width"] == 512
 
 
 def test_no_option_changes_nothing(workflow):

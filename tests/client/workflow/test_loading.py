@@ -10,7 +10,7 @@ from client.workflow.graph import load_workflow
 from client.workflow.loading import load_for, load_for_plan
 from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
-from tests.client.workflow.test_replacements import INFO, RENAMED
+from tests.client.workflow.convert.test_replacements import INFO, RENAMED
 from tests.workflows.shipped import WITH_A_PLAN, WITH_CAPTIONS, api, editor
 
 OLD = {

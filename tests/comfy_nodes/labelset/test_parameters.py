@@ -50,6 +50,14 @@ def test_the_model_is_the_checkpoints_name_without_folder_and_ending(checkpoint,
     assert f"Model: {model}, " in text
 
 
+def test_a_value_that_could_be_taken_for_two_stands_in_quotation_marks():
+    settings = {"sampler": "euler", "checkpoint": "v1-5, pruned: ö.ckpt"}
+    text = parameters_text(replace(RECORD, settings=settings))
+    assert text.endswith(
+        'Sampler: euler, Seed: 9007199254740991, Model: "v1-5, pruned: ö", Version: SynthGrid'
+    )
+
+
 def test_hashes_clip_skip_and_the_second_pass_are_named_as_a1111_names_them():
     checkpoint, lora, other = ("1" * 63 + "a", "2" * 64, "3" * 64)
     settings = {

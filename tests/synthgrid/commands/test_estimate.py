@@ -79,6 +79,7 @@ def test_a_sweep_makes_a_folder_per_setting_and_compares_them(
         (["--synthetic", "made", *SWEEP], "give a sample"),
         ([*SWEEP, "--vary", "cfg=2"], "--sweep needs --vary"),
         ([*SWEEP, "--out", "x"], "--sweep needs --vary"),
+        ([*SWEEP, "--by", "style"], "with --sweep leave it out"),
         (["--sweep", "sd15_class_prompts", "--vary", "cfg=2", "--out", "x"], "no server"),
     ],
 )

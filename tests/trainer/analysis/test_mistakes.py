@@ -138,7 +138,7 @@ def test_the_report_shows_them_when_the_images_are_gone(
 
 
 def test_a_prompt_behind_wrong_answers_is_traced_and_shown(
-    world: tuple[Path, Dataset], monkeypatch: pytest.MonkeyPatch
+    world: tuple[Path, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, dataset = world
     asked: dict[str, Any] = {}
@@ -151,13 +151,16 @@ def test_a_prompt_behind_wrong_answers_is_traced_and_shown(
         return [tracing.Traced("style", "<ink>", 5, 9, 1.25, 0.004)]
 
     monkeypatch.setattr("trainer.analysis.mistakes.trace", named)
+    records = tmp_path / "made" / "metadata.jsonl"
+    lines = [json.loads(line) | {"strength": 1.0} for line in records.read_text().splitlines()]
+    records.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     write_mistakes(root, dataset, read_grid(root))
     # circle/001.png is taken for a cross, and the only synthetic cross stands behind that.
     assert sum(asked["wrong"]) == 1
     place = asked["wrong"].index(True)
     assert asked["predicted"][place] == 1
     assert asked["nearest"][place] == 1
-    assert [sorted(each) for each in asked["origins"]] == [["context", "style", "template"]] * 3
+    assert asked["origins"] == [dict.fromkeys(tracing.FIELDS, "") | {"strength": "1"}] * 3
     page = write_report(root).read_text()
     assert "style “&lt;ink&gt;”: behind 5 of 9 wrong answers, 1.2 expected (p 0.004)" in page
 

@@ -18,19 +18,20 @@ def test_an_image_is_traced_to_its_likest_of_the_class_predicted() -> None:
 
 
 def answers(
-    *, blamed: float, seed: int = 0
+    *, blamed: float, seed: int = 0, field: str = "context"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, str]]]:
-    """Four classes; contexts a, b, c, d by turns; 10% wrong, with context b a further share."""
+    """Four classes; values a, b, c, d of a field by turns; 10% wrong, with b a further share."""
     random = np.random.RandomState(seed)
     nearest = np.arange(N)
-    contexts = [{"context": "abcd"[row // 4 % 4], "template": "the same"} for row in range(N)]
-    chance = 0.1 + blamed * np.array([each["context"] == "b" for each in contexts])
-    return random.rand(N) < chance, np.arange(N) % 4, nearest, contexts
+    origins = [{field: "abcd"[row // 4 % 4], "prompt": "the same"} for row in range(N)]
+    chance = 0.1 + blamed * np.array([each[field] == "b" for each in origins])
+    return random.rand(N) < chance, np.arange(N) % 4, nearest, origins
 
 
-def test_a_context_behind_wrong_answers_is_named_alone() -> None:
-    (only,) = trace(*answers(blamed=0.3))
-    assert (only.field, only.value) == ("context", "b")
+@pytest.mark.parametrize("field", ["template", "context", "style", "strength"])
+def test_a_value_behind_wrong_answers_is_named_alone(field: str) -> None:
+    (only,) = trace(*answers(blamed=0.3, field=field))
+    assert (only.field, only.value) == (field, "b")
     assert only.wrong > 1.5 * only.expected
     assert only.wrong_total == answers(blamed=0.3)[0].sum()
     assert only.p < 0.05

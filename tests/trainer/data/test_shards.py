@@ -139,7 +139,17 @@ def test_a_grid_trains_the_same_networks(
     for root in (folder, shards):
         out = tmp_path / f"grid {root.parent.name}"
         line = ["grid", "--real", str(real), "--synthetic", str(root), "--ratios", "0,0.5"]
-        line += ["--models", "cnn", "--image-size", "32", "--seeds", "1", "--updates", "2"]
+        line += [
+            "--models",
+            "cnn",
+            "--image-size",
+            "32",
+            "--seeds",
+            "1",
+            "--updates",
+            "2",
+            "--quick",
+        ]
         assert main([*line, "--out", str(out)]) == 0
         runs = {each.parent.name: each.read_bytes() for each in out.glob("*/predictions.csv")}
         found.append((runs, json.loads((out / "mistakes.json").read_text())))

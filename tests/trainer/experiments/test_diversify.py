@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainer.config import GridConfig
 from trainer.errors import ConfigError
 from trainer.experiments.diversify import conclusions, grid_config, main, recolour
 from trainer.runs import read_grid
@@ -34,7 +35,8 @@ def arguments(folders: Path, *more: str) -> list[str]:
 def test_it_runs_through_and_compares_the_sources_on_every_test_set(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(folders, "--quick", "--seeds", "2", "--recoloured")) == 0
+    more = ("--seeds", "2", "--updates", "4", "--image-size", "32", "--recoloured")
+    assert main(arguments(folders, "--quick", *more)) == 0
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert lines[0].startswith("the small CNN: add:1@diverse against add:1@naive: ")
     assert lines[1].startswith("the small CNN on the test set “recoloured”: add:1@diverse against")
@@ -88,8 +90,54 @@ def test_recoloured_images_keep_their_shape_and_their_contrast(folders: Path) ->
     assert len(colours) == 12
 
 
+@pytest.mark.parametrize(("more", "images"), [(["--redraw", "5"], 30), ([], 36), (["--quick"], 8)])
+def test_a_bank_makes_as_many_images_as_the_largest_amount_needs(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], images: int
+) -> None:
+    asked: dict[str, object] = {}
+
+    def made(real: Path, bank: Path, out: Path, **given: object) -> dict[str, Path]:
+        asked.update(given, real=real, bank=bank, out=out)
+        return {name: folders / name for name in ("naive", "diverse")}
+
+    configs: list[GridConfig] = []
+    monkeypatch.setattr("trainer.experiments.diversify.make_sets", made)
+    monkeypatch.setattr(
+        "trainer.experiments.diversify.run_experiment",
+        lambda parser, build, given, conclude: configs.append(build(parser.parse_args(given))) or 0,
+    )
+    given = ["--real", str(folders / "real"), "--out", str(folders / "out"), *more]
+    assert main([*given, "--bank", "bank.json", "--server", "http://host:1"]) == 0
+    assert asked["per_class"] == images
+    assert (asked["real"], asked["bank"]) == (folders / "real", Path("bank.json"))
+    assert (asked["out"], asked["server"]) == (folders / "out" / "made", "http://host:1")
+    assert list(configs[0].sources) == ["naive", "diverse"]
+
+
+def test_the_bank_and_images_exclude_each_other(
+    folders: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(arguments(folders, "--quick", "--bank", "bank.json")) == 1
+    assert "leave --synthetic out" in caplog.text
+
+
+@pytest.mark.slow
+def test_one_command_makes_digits_and_images_and_compares_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--real", "demo:digits", "--out", str(tmp_path / "out"), "--no-mirror"]
+    assert main([*given, "--quick", "--seeds", "2", "--recoloured"]) == 0
+    lines = capsys.readouterr().out.splitlines()[-6:]
+    others = ("lar", "lar-cd", "lar-cd-sd") * 2
+    for line, name in zip(lines, others, strict=True):
+        assert f": add:1@{name} against add:1@naive: " in line
+    assert len(list((tmp_path / "out" / "made" / "lar").rglob("*.png"))) == 80
+
+
 def test_a_single_source_has_nothing_to_be_compared_with(folders: Path) -> None:
-    options = argparse.Namespace(synthetic=[f"naive={folders / 'naive'}"])
+    options = argparse.Namespace(
+        synthetic=[f"naive={folders / 'naive'}"], bank=None, real="x", out=str(folders)
+    )
     with pytest.raises(ConfigError, match="at least two sources, the naive one first"):
         grid_config(options)
 

@@ -11,7 +11,7 @@ from trainer.config import GridConfig
 
 @pytest.fixture
 def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
-    """A CNN at two ratios and two seeds: four short runs."""
+    """A CNN at two ratios and one seed: two short runs."""
     return GridConfig(
         str(real),
         str(tmp_path / "grid"),
@@ -19,7 +19,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         models=("cnn",),
         recipe="classic",
         ratios=(0.0, 2.0),
-        seeds=2,
+        seeds=1,
         image_size_px=32,
         updates=6,
         device="cpu",

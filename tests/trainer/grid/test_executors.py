@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+from comfy_nodes.errors import SynthGridError
+from tests.ray_head import ray_head
 from trainer.config import GridConfig
 from trainer.data.dataset import load_dataset
 from trainer.errors import ConfigError
@@ -44,6 +49,7 @@ def config(real: Path, synthetic: Path, tmp_path: Path) -> GridConfig:
         seeds=2,
         image_size_px=32,
         updates=8,
+        quick=True,
         budgets=("updates",),
         threads=1,
     )
@@ -75,13 +81,15 @@ def assert_same(
             assert found[run_id][name] == files[name], (run_id, name)
 
 
+@pytest.mark.parametrize(
+    "devices", [("cpu",), pytest.param(("cpu", "cpu"), marks=pytest.mark.slow)]
+)
 def test_processes_give_the_same_files_although_one_is_killed_at_work(
-    work: Work, tmp_path: Path
+    work: Work, tmp_path: Path, devices: tuple[str, ...]
 ) -> None:
     found = {}
-    for run, files in Processes(("cpu", "cpu"), scratch=tmp_path / "scratch", threads=1).finished(
-        *work
-    ):
+    executor = Processes(devices, scratch=tmp_path / "scratch", threads=1)
+    for run, files in executor.finished(*work):
         if not found:
             multiprocessing.active_children()[0].kill()
         found[run.run_id] = files
@@ -205,10 +213,35 @@ def test_a_grid_on_ray_has_the_same_results_file(
     )
 
 
-def test_a_ray_address_that_nobody_answers_is_one_line(work: Work) -> None:
+@pytest.mark.slow
+def test_a_grid_through_a_rays_client_server_has_the_same_results_file(
+    real: Path, synthetic: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("ray")
+    pytest.importorskip("grpc")
+    found = []
+    with ray_head() as (_, address, environment):
+        for name, more in (("here", ()), ("there", ("--executor", "ray", "--address", address))):
+            done = subprocess.run(
+                [sys.executable, "-m", "synthgrid", "grid", "--real", str(real),
+                 "--synthetic", str(synthetic), "--models", "cnn", "--recipe", "classic",
+                 "--ratios", "0,2", "--seeds", "2", "--updates", "6", "--budgets", "updates",
+                 "--image-size", "32", "--device", "cpu", "--threads", "1",
+                 "--out", str(tmp_path / name), *more],
+                env=environment, capture_output=True, text=True, timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            found.append((tmp_path / name / "results.csv").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_ray_address_that_nobody_answers_is_one_line(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found out before Ray itself is asked, which would wait."""
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     with pytest.raises(
-        ConfigError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
+        SynthGridError, match=r"cannot reach a Ray cluster at 127\.0\.0\.1:9"
     ) as caught:
         run_all(RayCluster("127.0.0.1:9", cuda=False, threads=1), work)
     assert "\n" not in str(caught.value)

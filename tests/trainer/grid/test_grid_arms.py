@@ -17,7 +17,7 @@ from trainer.grid.grid import run_grid
 from trainer.runs import Grid
 from trainer.training.batches.inputs import prepare_inputs
 
-UPDATES = 6
+UPDATES = 3
 
 
 @pytest.fixture(scope="module")

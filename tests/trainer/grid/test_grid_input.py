@@ -58,7 +58,7 @@ def test_leaks_are_listed_and_left_out_on_demand(config: GridConfig, tmp_path: P
         "real": str(tmp_path / "noise" / "real"),
         "synthetic": str(tmp_path / "noise" / "made"),
     }
-    whole = replace(config, **folders, ratios=(0.0, 1.0), seeds=1)
+    whole = replace(config, **folders, ratios=(0.0, 1.0))
     kept, dropped = (
         run_grid(replace(whole, out=str(tmp_path / name), drop_leaks=name == "dropped"))
         for name in ("kept", "dropped")
@@ -93,7 +93,7 @@ def test_a_few_dropped_leaks_cap_an_arm_and_many_end_the_grid(
     config: GridConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folders = noise_folders(tmp_path / "noise")
-    asked = replace(config, **folders, ratios=(0.0, 1.0), seeds=1, drop_leaks=True, updates=1)
+    asked = replace(config, **folders, ratios=(0.0, 1.0), drop_leaks=True, updates=1)
     grid = run_grid(asked)
     assert grid.info["capped"] == [{"arm": "add:1", "label": "a", "wanted": 10, "there": 9}]
     assert {run.arm: run.metrics["synthetic_images"] for run in grid.runs} == {
@@ -114,7 +114,7 @@ def test_one_file_under_two_labels_is_warned_of_and_kept_in_grid_json(
     config: GridConfig, real: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copy(real / "train/circle/000.png", real / "train/cross/again.png")
-    grid = run_grid(replace(config, ratios=(0.0,), seeds=1, updates=1))
+    grid = run_grid(replace(config, ratios=(0.0,), updates=1))
     assert "1 files occur under two labels" in caplog.text
     assert "train/circle/000.png = train/cross/again.png" in caplog.text
     ((one, other),) = grid.info["leaks"]["two_labels"]

@@ -1,4 +1,7 @@
-"""Pretrained weights: where they come from, whom they are for, and whether they fit."""
+"""Pretrained weights: where they come from, whom they are for, and whether they fit.
+
+Covers: trainer.models.published, trainer.models.state.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,15 @@ from torch import nn
 from trainer.config import GridConfig
 from trainer.errors import WeightsError
 from trainer.grid.grid import run_grid
+from trainer.models.published import Published, cached_weights, published_weights
 from trainer.models.registry import MODELS, model_spec
+from trainer.models.state import match_in_order
 from trainer.models.weights import (
-    Published,
     Weights,
-    cached_weights,
     find_weights,
     given_weights,
     load_backbone,
     load_pretrained,
-    match_in_order,
-    published_weights,
 )
 
 TINY = "timm:test_resnet.r160_in1k"
@@ -140,6 +141,7 @@ def test_fine_tuning_starts_from_the_weights_under_a_new_last_layer_and_trains_a
         seeds=1,
         image_size_px=32,
         updates=1,
+        quick=True,
         learning_rate=1e-9,
         weights=(f"{TINY}={path}",),
         device="cpu",
@@ -189,6 +191,7 @@ def test_a_finished_runs_own_file_can_be_started_from(real: Path, tmp_path: Path
         seeds=1,
         image_size_px=32,
         updates=3,
+        quick=True,
         device="cpu",
     )
     (run,) = run_grid(config).runs

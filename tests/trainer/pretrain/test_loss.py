@@ -48,6 +48,54 @@ def test_loss_and_gradient_equal_the_definition_to_1e_6(ids: list[int]) -> None:
     assert float((gradient - expected_gradient).abs().max()) < 1e-6
 
 
+# Rows, and what SupConLoss(temperature=0.2) of pytorch-metric-learning 2.9.0 makes of them in
+# float64: by ids, the loss and its gradient.
+ROWS = [
+    [1.0, -0.5, 0.25],
+    [0.5, 1.5, -1.0],
+    [-0.75, 0.5, 2.0],
+    [1.25, 0.75, -0.5],
+    [-1.0, -1.5, 0.5],
+    [0.25, -2.0, 1.0],
+]
+OF_PYTORCH_METRIC_LEARNING: dict[tuple[int, ...], tuple[float, list[list[float]]]] = {
+    (0, 0, 0, 1, 1, 1): (
+        4.76303541,
+        [
+            [-0.36200449, -0.82989197, -0.21176598],
+            [0.18786211, -0.24193219, -0.26896723],
+            [-0.40667465, -0.52539183, -0.02115504],
+            [-0.62114117, 0.81689062, -0.32751700],
+            [-0.04248451, 0.13960333, 0.33384096],
+            [-0.23821628, 0.03626308, 0.13208023],
+        ],
+    ),
+    (0, 1, 0, 2, 2, 0): (  # row 1 is alone
+        4.75349279,
+        [
+            [0.32043567, 0.16550921, -0.95072427],
+            [0.27732926, -0.05843176, 0.05101699],
+            [-0.50435496, 0.19732545, -0.23846447],
+            [-0.31439444, 0.51866260, -0.00799219],
+            [0.05560816, 0.15334836, 0.57126140],
+            [-0.37619107, -0.18602585, -0.27800393],
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("ids", OF_PYTORCH_METRIC_LEARNING)
+def test_loss_and_gradient_equal_saved_ones_of_pytorch_metric_learning(
+    ids: tuple[int, ...],
+) -> None:
+    expected, expected_gradient = OF_PYTORCH_METRIC_LEARNING[ids]
+    rows = torch.tensor(ROWS, requires_grad=True)
+    found = multi_positive_loss(rows, torch.tensor(ids), temperature=TEMPERATURE)
+    (gradient,) = torch.autograd.grad(found, rows)
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+    assert float((gradient - torch.tensor(expected_gradient)).abs().max()) < 1e-6
+
+
 @pytest.mark.parametrize("ids", [[0, 0, 0, 1, 1, 1], [0, 1, 0, 2, 2, 2, 0], [5, 5, 1, 2, 1]])
 def test_loss_and_gradient_equal_those_of_pytorch_metric_learning(ids: list[int]) -> None:
     losses = pytest.importorskip("pytorch_metric_learning.losses")

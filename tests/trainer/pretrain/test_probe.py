@@ -50,6 +50,26 @@ def test_good_features_score_higher_than_noise_with_both_heads() -> None:
         assert within[0] > 0.2
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_features_that_hardly_vary_do_not_drown_the_others(head: str) -> None:
+    random = torch.Generator().manual_seed(7)
+    parts = [
+        torch.cat([features_of(LABELS, 8.0, seed), 1e-3 * noise], dim=1)
+        for seed in (0, 1)
+        for noise in [torch.randn(len(LABELS), 400, generator=random)]
+    ]
+    scores = probe({"a": Features(*parts)}, LABELS, LABELS, shots=(2,), draws=3)
+    assert {each.head: each.mean for each in scores}[head] > 0.75
+
+
+def test_scores_do_not_hang_on_the_unit_of_the_features() -> None:
+    train, test = features_of(LABELS, 2.0, 0), features_of(LABELS, 2.0, 1)
+    backbones = {"a": Features(train, test), "b": Features(1024 * train + 3, 1024 * test + 3)}
+    scores = probe(backbones, LABELS, LABELS, shots=(1, 5), draws=2)
+    half = len(scores) // 2
+    assert [s.accuracies for s in scores[:half]] == [s.accuracies for s in scores[half:]]
+
+
 def test_shots_that_are_all_images_are_drawn_once() -> None:
     part = features_of(LABELS, 8.0, 0)
     scores = probe({"a": Features(part, part)}, LABELS, LABELS, shots=(19, 20), draws=3)

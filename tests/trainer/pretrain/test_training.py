@@ -334,7 +334,7 @@ def test_a_grid_trains_on_from_the_run_and_its_runs_say_so(
     wanted = find_weights("cnn:frozen", given=pre, allow_untrained=False).fingerprint
     line = ["grid", "--real", str(real), "--ratios", "0", "--seeds", "1", "--updates", "2"]
     both = ["--weights", f"cnn:frozen={pre}", "--weights", f"cnn:finetune={pre}"]
-    models = ["--models", "cnn:frozen,cnn:finetune", "--image-size", "32"]
+    models = ["--models", "cnn:frozen,cnn:finetune", "--image-size", "32", "--quick"]
     assert main([*line, *models, *both, "--out", str(out)]) == 0
     runs = [path.parent for path in sorted(out.glob("*/config.json"))]
     assert len(runs) == 2

@@ -59,6 +59,28 @@ def test_plain_folders_have_no_origins_and_strange_classes_are_left_out(
     assert "12 images of 'square' are not judged" in caplog.text
 
 
+def test_images_are_divided_by_what_their_records_say(tmp_path: Path) -> None:
+    folder = LabelledFolder(tmp_path / "made")
+    for number, strength in enumerate((0.7, None, 0.3, 0.7)):
+        record = ImageRecord(
+            *(f"a/p-{number}.png", "a", "an a", "", number, number, "p"),
+            style="ink",
+            strength=strength,
+        )
+        folder.add(record, encode_image(Image.new("RGB", (8, 8), (number, 0, 0)), record))
+    made = load_made(tmp_path / "made", ("a", "b"))
+    parts = made.by("strength")
+    assert list(parts) == ["0.3", "0.7"]
+    assert [len(each.samples) for each in parts.values()] == [1, 2]
+    assert {each.strength for each in parts["0.7"].origins} == {"0.7"}
+    assert {each.file for each in parts["0.7"].samples} == {"a/p-0.png", "a/p-3.png"}
+    assert parts["0.3"].root == made.root
+    with pytest.raises(DataError, match="divided by style: every image that has one has 'ink'"):
+        made.by("style")
+    with pytest.raises(DataError, match="divided by context: no image has one"):
+        made.by("context")
+
+
 def test_a_folder_without_a_known_class_is_refused(synthetic: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no class of .* is among the real ones"):
         load_made(synthetic, ("a", "b"))

@@ -127,6 +127,7 @@ def test_a_grid_trains_the_selection_beside_its_random_twin_and_compares_them(
         budgets=("updates",),
         seeds=2,
         updates=3,
+        quick=True,
         image_size_px=32,
         device="cpu",
     )

@@ -1,8 +1,8 @@
 """The report: from the runs alone, self-contained, without torch.
 
-Covers: trainer.analysis.results, trainer.report.sections.classes, trainer.report.sections.curves,
-trainer.report.sections.grid, trainer.report.sections.header, trainer.report.html,
-trainer.report.page, trainer.report.sections.pictures, trainer.report.plots,
+Covers: trainer.analysis.results, trainer.analysis.files, trainer.report.sections.classes,
+trainer.report.sections.curves, trainer.report.sections.grid, trainer.report.sections.header,
+trainer.report.html, trainer.report.page, trainer.report.sections.pictures, trainer.report.plots,
 trainer.report.sections.provenance, trainer.report.style.
 """
 
@@ -52,6 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[...
             seeds=2,
             image_size_px=32,
             updates=4,
+            quick=True,
             device="cpu",
             budgets=("updates",),
         )
@@ -68,6 +69,19 @@ def grid_folder(finished: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     shutil.copytree(finished, tmp_path / "grid")
     return tmp_path / "grid"
+
+
+@pytest.fixture(scope="module")
+def reported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with its report, to read."""
+    root = tmp_path_factory.mktemp("reported") / "grid"
+    shutil.copytree(finished, root)
+    write_report(root)
+    return root
+
+
+def page_of(root: Path) -> str:
+    return (root / "report.html").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -110,9 +124,8 @@ sys.exit(main(["report", {str(grid_folder)!r}]))
     assert (grid_folder / "report.html").is_file()
 
 
-def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(grid_folder: Path) -> None:
-    page = Page()
-    text = write_report(grid_folder).read_text(encoding="utf-8")
+def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(reported: Path) -> None:
+    page, text = Page(), page_of(reported)
     page.feed(text)
     assert not page.open
     assert text.count('alt="Macro F1 over the synthetic ratio"') == 1
@@ -123,19 +136,18 @@ def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(grid_folder: 
     assert not re.search(r"url\(|@import|https?://", re.sub(r'"data:[^"]*"', "", text))
 
 
-def test_class_names_are_escaped_and_kept(grid_folder: Path) -> None:
-    text = write_report(grid_folder).read_text(encoding="utf-8")
+def test_class_names_are_escaped_and_kept(reported: Path) -> None:
+    text = page_of(reported)
     assert "a &lt;b&gt; &amp; 猫" in text
     assert "<b> & 猫" not in text
 
 
-def test_the_same_runs_give_the_same_page(grid_folder: Path) -> None:
-    assert write_report(grid_folder).read_bytes() == write_report(grid_folder).read_bytes()
+def test_the_same_runs_give_the_same_page(grid_folder: Path, reported: Path) -> None:
+    assert write_report(grid_folder).read_text(encoding="utf-8") == page_of(reported)
 
 
-def test_results_csv_has_a_row_a_run_and_no_times(grid_folder: Path) -> None:
-    write_report(grid_folder)
-    lines = (grid_folder / "results.csv").read_text(encoding="utf-8").splitlines()
+def test_results_csv_has_a_row_a_run_and_no_times(reported: Path) -> None:
+    lines = (reported / "results.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 6
     assert "seconds" not in lines[0]
 
@@ -195,23 +207,21 @@ def test_a_folder_without_a_grid_says_how_to_make_one(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_json_holds_only_plain_values_and_what_the_page_says(grid_folder: Path) -> None:
-    write_report(grid_folder)
+def test_json_holds_only_plain_values_and_what_the_page_says(reported: Path) -> None:
     found = json.loads(
-        (grid_folder / "results.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
+        (reported / "results.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
     assert len(found["runs"]) == 6
     assert found["cells"][1]["changes"]["f1"]["n"] == 2
     assert found["tables"]["markdown"].startswith("| Model |")
-    page = (grid_folder / "report.html").read_text(encoding="utf-8")
+    page = page_of(reported)
     assert all(html.escape(each) in page for each in found["answers"] + found["warnings"])
 
 
-def test_cells_are_what_scikit_learn_counted_in_training(grid_folder: Path) -> None:
+def test_cells_are_what_scikit_learn_counted_in_training(reported: Path) -> None:
     """metrics.json, written when trained, and the report, counted from predictions, are the same
     numbers."""
-    grid = read_grid(grid_folder)
-    results = results_of(grid)
+    results = results_of(read_grid(reported))
     for key in results.keys:
         for metric in ("accuracy", "precision", "recall", "f1"):
             stored = np.mean([run.metrics[metric] for run in results.runs[key].values()])
@@ -226,11 +236,11 @@ def test_runs_on_other_test_images_are_refused(grid_folder: Path) -> None:
         write_report(grid_folder)
 
 
-def test_a_trained_grid_leaves_its_worst_mistakes_for_the_report(grid_folder: Path) -> None:
-    assert json.loads((grid_folder / "mistakes.json").read_text(encoding="utf-8"))["cells"][0][
+def test_a_trained_grid_leaves_its_worst_mistakes_for_the_report(reported: Path) -> None:
+    assert json.loads((reported / "mistakes.json").read_text(encoding="utf-8"))["cells"][0][
         "mistakes"
     ]
-    text = write_report(grid_folder).read_text(encoding="utf-8")
+    text = page_of(reported)
     assert "The worst mistakes" in text
     assert "mistaken for <b>" in text
 
@@ -309,7 +319,7 @@ def test_grids_of_before_arms_had_leaks_or_mistakes_still_report(
     assert "<h2>Leaks" not in text
 
 
-def test_the_contact_sheet_is_a_row_a_class(grid_folder: Path) -> None:
-    layout = read_grid(grid_folder).info["samples"]
-    with Image.open(grid_folder / "samples.png") as image:
+def test_the_contact_sheet_is_a_row_a_class(reported: Path) -> None:
+    layout = read_grid(reported).info["samples"]
+    with Image.open(reported / "samples.png") as image:
         assert image.size == (64 * (layout["real"] + layout["synthetic"]), 64 * 3)

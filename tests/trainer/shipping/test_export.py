@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,45 +20,12 @@ from PIL import Image
 from torch import nn
 
 from trainer.__main__ import main
-from trainer.config import GridConfig
-from trainer.grid.grid import run_grid
 from trainer.models.registry import IMAGENET_MEAN, IMAGENET_STD, model_spec
 from trainer.shipping.export import export_run, file_metadata
 from trainer.shipping.predict import predict_images
 from trainer.training.classifier import Classifier, load_classifier
 
 CLASSES = ["circle", "cross", "square"]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, make_shapes: Callable[..., Path]) -> Path:
-    """A finished run of a CNN."""
-    root = tmp_path_factory.mktemp("trained")
-    make_shapes(root / "real" / "train", per_class=6, seed=1)
-    make_shapes(root / "real" / "test", per_class=3, seed=2)
-    run_grid(
-        GridConfig(
-            str(root / "real"),
-            str(root / "grid"),
-            models=("cnn",),
-            ratios=(0.0,),
-            seeds=1,
-            image_size_px=32,
-            updates=20,
-            device="cpu",
-        )
-    )
-    (found,) = (root / "grid").glob("cnn-*")
-    return found
-
-
-@pytest.fixture(scope="module")
-def exported(run: Path) -> Path:
-    """The run's export, with ONNX and a licence."""
-    out = run.parent.parent / "model"
-    command = ["export", str(run), "--out", str(out), "--license", "apache-2.0"]
-    assert main(command) == 0
-    return out
 
 
 def card(folder: Path) -> str:

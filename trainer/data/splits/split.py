@@ -318,7 +318,7 @@ def _fill_block(groups: Sequence[list[Sample]], config: SplitConfig) -> dict[str
     raise DataError(
         f"class '{label}' has {counts[label]} images in {len(sizes)} groups, the largest of "
         f"{max(sizes)}; {config.asked()} cannot be taken without splitting a group: ask for fewer, "
-        "or group otherwise with --group-by"
+        "or group otherwise: --group-by prefix, a file of groups, or no --group-by"
     )
 
 

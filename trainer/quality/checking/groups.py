@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from trainer.analysis.tracing import FIELDS
 from trainer.quality.images import Origin
 from trainer.quality.probabilities import fit_head
 
-FIELDS = ("template", "context", "style", "strength")
 _FOLDS = 10
 _FEWEST = 4  # images; of fewer nothing can be said
 _LEVEL = 0.05  # after Holm's correction over all groups

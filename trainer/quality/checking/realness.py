@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from trainer.data.dataset import Sample
 from trainer.data.splits.folds import group_of
@@ -49,18 +49,25 @@ def tell_apart(
     chance = found[:, 1].clip(1e-9, 1 - 1e-9)
     odds = chance / (1 - chance) * (len(made) / len(real))
     balanced = odds / (1 + odds)
-    auc = float(roc_auc_score(labels, balanced))
-    low, high = _interval(labels, balanced, seed)
-    return Realness(balanced[labels == 0], balanced[labels == 1], auc, low, high, names is not None)
+    scores = balanced[labels == 0], balanced[labels == 1]
+    low, high = _interval(*scores, seed)
+    return Realness(*scores, area_under_curve(*scores), low, high, names is not None)
 
 
-def _interval(labels: np.ndarray, scores: np.ndarray, seed: int) -> tuple[float, float]:
+def area_under_curve(made: np.ndarray, real: np.ndarray) -> float:
+    """The share of pairs of scores [n] and [m] in which the real one is higher, ties counted half:
+    the area under the ROC curve (Hanley and McNeil 1982), without what scikit-learn checks first,
+    which takes longer than a draw of the bootstrap."""
+    ranks = rankdata(np.concatenate([made, real]))[len(made) :]
+    return float((ranks.mean() - (len(real) + 1) / 2) / len(made))
+
+
+def _interval(made: np.ndarray, real: np.ndarray, seed: int) -> tuple[float, float]:
     random = np.random.RandomState(seed)
-    sides = [np.flatnonzero(labels == side) for side in (0, 1)]
-    draws = []
-    for _ in range(_DRAWS):
-        rows = np.concatenate([random.choice(side, len(side)) for side in sides])
-        draws.append(roc_auc_score(labels[rows], scores[rows]))
+    draws = [
+        area_under_curve(*(random.choice(side, len(side)) for side in (made, real)))
+        for _ in range(_DRAWS)
+    ]
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(low), float(high)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,13 +46,16 @@ def judge(
     embedder: str,
     on_setting: Callable[[str], None] = lambda name: None,
 ) -> tuple[list[Judged], Comparison]:
-    """All settings, the largest change first, and their distances.
+    """All settings, the largest change first, and their distances. What a class has least of in any
+    of them limits k in all.
 
     Raises:
         DataError: a class has too few real or synthetic images.
     """
     compared = compare(sets, embedder=embedder, seed=config.seed)
     against = {each.name: each for each in compared.sources}
+    fewest = min(int(each.counts(len(real.classes)).min()) for each in sets.made.values())
+    config = replace(config, ks=tuple(k for k in config.ks if k <= fewest) or (max(1, fewest),))
     train: Sequence[Sample] = real.train
     found = []
     for name, images in made.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 FEWEST = 3  # images; fewer decide nothing: our choice
 _DRAWS = 1000
-_MAJORITY = 2 / 3  # of the images; images of mixed classes reach half: our choice
+_MAJORITY = 3 / 4  # of the images; our choice, see decide
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Decision:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the images decide: the interval of the margin excludes 0, and more than two
-        thirds of the images agree, at 95%."""
+        """Whether the images decide: the interval of the margin excludes 0, and more than
+        three quarters of the images agree, at 95%."""
         if self.images < FEWEST:
             return False
         return self.runner_up < 0 or (self.low > 0 and self.share_low > _MAJORITY)
@@ -50,8 +50,11 @@ class Decision:
 def decide(scores: np.ndarray, *, seed: int = 0) -> Decision:
     """The decision of scores [n images, k meanings], n and k at least 1.
 
-    That two thirds of the images must agree is our choice: the images of a class may show two
-    things, and then the mean says little.
+    That three quarters of the images must agree is our choice: the images of a class may show two
+    things, and then the mean says little. Measured with the taxonomy on 46 classes of flowers,
+    dogs, CIFAR-10 and PACS, 19 of them with several meanings, 30 to 60 images each: 10 are decided,
+    9 for the right kind and a person for "a human body", by two thirds as by three quarters. Of the
+    same images shuffled over all classes, 100 times, two thirds decide 13% and three quarters 4%.
     """
     means = scores.mean(axis=0)
     order = np.argsort(-means, kind="stable")

@@ -8,7 +8,13 @@ region near to nothing: our choice. Measured with 30 images per class: the right
 first for 12 of 12 flowers, for every dog, and for 10 of 10 CIFAR-10 classes.
 
 A taxonomy tells kinds apart, a plant from a person, not a gentian from a hyacinth: senses of one
-kind get one score, and where they are all that is left, nothing is chosen.
+kind get one score, and where they are all that is left, nothing is chosen. So with 60 images each 7
+of the 12 flowers are chosen: six have one sense, and a pansy is a flower. The two senses of
+coltsfoot and of tiger lily are equally near to all 1,000 classes, and the three of bluebell are
+flowers: no number of images tells these, and WordNet's sense counts are 0 for all of them. Iris and
+fritillary would be chosen with Lin's similarity (intrinsic information content, Seco et al. 2004),
+and fritillary also in 20 of 20 shuffles of images over 46 classes; so it is not used. Shuffled over
+the flowers alone, images are still flowers, and a pansy is still one.
 """
 
 from __future__ import annotations

@@ -11,13 +11,14 @@ from PIL import Image
 
 from client.__main__ import main
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name
-from comfy_nodes.labelset.images.imagefile import ImageFormat
+from comfy_nodes.labelset.images.imagefile import PARAMETERS, ImageFormat
+from comfy_nodes.labelset.parameters import parameters_text
 
 PLAN = "3f1c09b2a4de"
 
 
 def picture(index: int, how: ImageFormat, label: str, **changes: object) -> tuple:
-    """A record of row `index` and the bytes of its image."""
+    """A record of row `index` and the bytes of its image, with the texts that the saver writes."""
     record = ImageRecord(
         file_name=image_file_name(label, PLAN, index, how.suffix),
         label=label,
@@ -29,7 +30,8 @@ def picture(index: int, how: ImageFormat, label: str, **changes: object) -> tupl
         settings={"width": 16, "height": 8, "cfg": 7.0} if index % 2 else {"lora": None},
     )
     record = replace(record, **changes)
-    return record, encode_image(Image.new("RGB", (16, 8), (9 * index, 0, 99)), record, how)
+    image = Image.new("RGB", (16, 8), (9 * index, 0, 99))
+    return record, encode_image(image, record, how, texts={PARAMETERS: parameters_text(record)})
 
 
 def export(folder: Path, to: str, *more: object) -> Path:

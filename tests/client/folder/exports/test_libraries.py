@@ -1,4 +1,5 @@
-"""The libraries that the formats are for read them: datasets, webdataset, pycocotools, torchvision.
+"""The libraries that the formats are for read them: datasets, webdataset, pycocotools, torchvision,
+FiftyOne, and sd-parsers, which reads what galleries of A1111's images show.
 
 Each test is skipped where its library is not installed.
 """
@@ -128,6 +129,54 @@ def test_torchvision_reads_the_images_of_hf(folder: Path) -> None:
     found = ImageFolder(str(out / "train"))
     assert found.classes == ["ant", "bat_.._x", "蝙蝠"]
     assert len(found) == 9
+
+
+@pytest.mark.slow
+def test_fiftyone_reads_a_labelled_folder_and_the_class_folders_of_hf(folder: Path) -> None:
+    """By the importer of `Dataset.from_dir(..., ImageClassificationDirectoryTree)`, which needs no
+    database."""
+    reason = "FiftyOne is not installed: pip install fiftyone"
+    importers = pytest.importorskip("fiftyone.utils.data.importers", reason=reason)
+    names = {Path(each["file_name"]).name: each["label"] for each in lines_of(folder)}
+    expected = {name: label.replace("/", "_") for name, label in names.items()}
+    for tree in (folder, export(folder, "hf") / "train"):
+        with importers.ImageClassificationDirectoryTreeImporter(str(tree)) as importer:
+            found = {Path(path).name: label.label for path, _, label in importer}
+            info = importer.get_dataset_info()
+        assert found == expected
+        assert info["classes"] == ["ant", "bat_.._x", "蝙蝠"]
+
+
+PROMPTS = {
+    "PNG": "a photo of a 蝙蝠, (in snow:1.2), [blurred]",
+    "WebP": "first line,\nsecond line",
+    "JPEG": "Steps: a bear climbs",
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_reader_of_a1111s_parameters_finds_what_the_record_says(
+    name: str, tmp_path: Path
+) -> None:
+    reason = "sd-parsers is not installed: pip install sd-parsers"
+    readers = pytest.importorskip("sd_parsers", reason=reason)
+    settings = {"steps": 20, "sampler": "dpmpp_2m", "scheduler": "karras", "cfg": 7.5}
+    settings |= {"width": 16, "height": 8, "checkpoint": "sd15/v1-5.safetensors"}
+    changes = {"prompt": PROMPTS[name], "negative_prompt": "text, frame", "settings": settings}
+    LabelledFolder(tmp_path / "set").add_all([picture(1, ImageFormat(name), "bat", **changes)])
+    out = export(tmp_path / "set", "hf")
+    (record,) = lines_of(tmp_path / "set")
+    found = readers.ParserManager().parse(out / "train" / record["file_name"])
+    (sampler,) = found.samplers
+    assert [each.value for each in sampler.prompts] == [record["prompt"]]
+    assert [each.value for each in sampler.negative_prompts] == ["text, frame"]
+    assert (sampler.name, sampler.model.name) == ("dpmpp_2m", "v1-5")
+    assert sampler.parameters == {
+        "scheduler": "karras",
+        "cfg_scale": "7.5",
+        "seed": str(record["seed"]),
+        "steps": "20",
+    }
 
 
 def test_webdataset_reads_the_shards(make_folder: Callable[..., Path]) -> None:

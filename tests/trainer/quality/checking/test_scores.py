@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from trainer.data.dataset import Sample
 from trainer.errors import ConfigError
@@ -22,7 +23,7 @@ from trainer.quality.checking.outliers import (
     held_out_scores,
     measured,
 )
-from trainer.quality.checking.realness import source_groups, tell_apart
+from trainer.quality.checking.realness import area_under_curve, source_groups, tell_apart
 from trainer.quality.images import Origin
 from trainer.quality.probabilities import compressed, fit_head, out_of_fold, softmax
 
@@ -174,6 +175,14 @@ def test_images_of_one_kind_are_not_told_apart_and_of_two_kinds_are(clouds: Clou
     assert some.low > 0.75
     assert some.low < some.auc < some.high
     assert not some.grouped
+
+
+def test_the_area_under_the_curve_is_scikit_learns_with_ties_too() -> None:
+    random = np.random.RandomState(0)
+    for made, real, kinds in ((40, 25, 1000), (40, 25, 4), (1, 9, 3), (7, 7, 1)):
+        scores = random.randint(0, kinds, made + real) / kinds
+        expected = roc_auc_score(np.arange(made + real) >= made, scores)
+        assert area_under_curve(scores[:made], scores[made:]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_probability_of_being_real_is_of_equal_numbers(clouds: Clouds) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image
 from synthgrid.__main__ import main
 from trainer.commands.parsing import named_folders
 from trainer.errors import ConfigError, DataError
@@ -156,6 +157,34 @@ def test_the_command_prints_a_table_and_everything_as_json(
     assert values["sources"][0]["name"] == "sharp"
     assert values["pairs"][0]["verdict"] in (CANNOT_TELL, FURTHER)
     assert values["embedder"] == "pixels"
+
+
+def test_the_command_divides_a_source_by_style(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = styled(real / "train", tmp_path / "made")
+    given = ["distance", "--real", str(real), "--embedder", "pixels", "--by", "style"]
+    assert main([*given, "--synthetic", str(made), "--json"]) == 0
+    sources = json.loads(capsys.readouterr().out)["sources"]
+    assert [(each["name"], each["images"]) for each in sources] == [("sharp", 18), ("soft", 18)]
+    given += ["--synthetic", f"a={made}", "--synthetic", f"b={made}"]
+    assert main([*given, "--json"]) == 0
+    sources = json.loads(capsys.readouterr().out)["sources"]
+    assert {each["name"] for each in sources} == {"a: sharp", "a: soft", "b: sharp", "b: soft"}
+
+
+def styled(images: Path, out: Path) -> Path:
+    """A labelled folder of these images in the style "sharp", and blurred in the style "soft"."""
+    folder = LabelledFolder(out)
+    for radius, style in ((0, "sharp"), (4, "soft")):
+        for path in sorted(images.rglob("*.png")):
+            label = path.parent.name
+            name = f"{label}/{style}-{int(path.stem)}.png"
+            record = ImageRecord(name, label, "a prompt", "", 0, 0, "p", style=style)
+            with Image.open(path) as image:
+                picture = image.convert("RGB").filter(ImageFilter.GaussianBlur(radius))
+            folder.add(record, encode_image(picture, record))
+    return out
 
 
 def test_the_command_says_what_is_wrong(

@@ -24,7 +24,7 @@ def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     of = module.GridConfig
 
     def short(*given: str, **options: object) -> object:
-        return of(*given, **options, updates=20)  # type: ignore[arg-type]
+        return of(*given, **options, updates=4, quick=True)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "GridConfig", short)
 

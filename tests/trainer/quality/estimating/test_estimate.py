@@ -15,6 +15,8 @@ from PIL import Image
 
 from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image
 from synthgrid.__main__ import main
+from trainer.analysis.tracing import FIELDS
+from trainer.commands.parsing import BY
 from trainer.data.dataset import Sample
 from trainer.errors import ConfigError, DataError
 from trainer.quality.embedding.embedders import load_embedder
@@ -183,6 +185,32 @@ def test_the_command_says_what_it_found_and_keeps_it(
     assert (values["plan"], kept["plan"]["images"]) == (None, 80)
     assert values["config"]["seed"] == 0
     assert set(values["fingerprints"]) == {"real", "synthetic", "embedder"}
+
+
+def test_the_command_compares_the_strengths_of_a_sample(
+    photographs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = LabelledFolder(tmp_path / "made")
+    random = np.random.RandomState(1)
+    for label in ("a", "b"):
+        for number, strength in enumerate([0.3] * 6 + [0.9] * 4):
+            name = f"{label}/p-{number}.png"
+            record = ImageRecord(name, label, "a", "", number, number, "p", strength=strength)
+            picture = Image.fromarray(random.randint(0, 256, (64, 64, 3), dtype=np.uint8))
+            folder.add(record, encode_image(picture, record))
+    given = ["estimate", "--real", str(photographs), "--synthetic", str(tmp_path / "made")]
+    given += ["--embedder", "pixels", "--repeats", "2", "--k", "1,3,6", "--by", "strength"]
+    assert main(given) == 0
+    assert "change at 3 synthetic images per class" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "made.quality" / "estimate-by-strength.json").read_text("utf-8"))
+    assert {each["name"]: each["images"] for each in kept["settings"]} == {"0.3": 12, "0.9": 8}
+    assert {each["last"]["k"] for each in kept["settings"]} == {3}  # of 0.9 there are four
+
+
+def test_what_samples_may_be_divided_by_is_what_records_are_traced_by() -> None:
+    assert BY == FIELDS
 
 
 def test_the_command_refuses_what_is_no_list_of_numbers(

@@ -123,6 +123,13 @@ def test_agreeing_images_decide_and_divided_ones_do_not() -> None:
     assert (alone.best, alone.runner_up, alone.is_clear) == (0, -1, True)
 
 
+@pytest.mark.parametrize(("agree", "clear"), [(48, False), (55, True)])
+def test_more_than_three_quarters_of_the_images_must_agree(agree: int, clear: bool) -> None:
+    scores = np.where(np.arange(60)[:, None] < agree, [1.0, 0.0], [0.0, 1.0])
+    assert decide(scores).low > 0
+    assert decide(scores).is_clear is clear
+
+
 def test_equal_scores_decide_nothing() -> None:
     assert not decide(np.ones((30, 2))).is_clear
 

@@ -25,7 +25,7 @@ NUMBERS = {"learning_rate", "weight_decay", "batch_size"}
 
 @pytest.fixture
 def config(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TuneConfig:
-    monkeypatch.setattr("trainer.config.grid._QUICK_UPDATES", 4)
+    monkeypatch.setattr("trainer.config.grid._QUICK_UPDATES", 2)
     return TuneConfig(
         str(real),
         str(tmp_path / "tuned.json"),

@@ -3,7 +3,7 @@
 import pytest
 
 from client.workflow.convert import convert
-from client.workflow.placeholders import filled
+from client.workflow.convert.placeholders import filled
 
 VALUES = {
     ("Folder", "text"): "compare/it",

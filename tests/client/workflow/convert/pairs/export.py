@@ -1,9 +1,10 @@
 """Renews the "api" and "saved" part of every pair here, from a real ComfyUI in a real browser.
 
-    python tests/client/workflows/export.py http://127.0.0.1:8188
+    python tests/client/workflow/convert/pairs/export.py http://127.0.0.1:8188
 
 Needs selenium, Chromium and its driver. "editor" is a workflow written for the tests, "api" what
-the editor's own graphToPrompt makes of it, "saved" (if present) the same workflow saved again.
+the editor's own graphToPrompt makes of it, "saved" (if present) the same workflow saved again. A
+pair with a "frontend" is renewed by that version of the editor only.
 """
 
 import json
@@ -50,12 +51,13 @@ def main(url):
         while not browser.execute_script(READY):
             time.sleep(0.5)
         time.sleep(3)
+        version = browser.execute_script("return window.__COMFYUI_FRONTEND_VERSION__")
         for path in sorted(HERE.glob("*.json")):
             pair = json.loads(path.read_text(encoding="utf-8"))
-            if "editor" in pair:
+            if "editor" in pair and pair.get("frontend", version) == version:
                 made = json.loads(browser.execute_async_script(EXPORT, json.dumps(pair["editor"])))
                 path.write_text(
-                    shown(pair | {key: made[key] for key in pair if key != "editor"}) + "\n",
+                    shown(pair | {key: made[key] for key in pair if key in made}) + "\n",
                     encoding="utf-8",
                 )
     finally:

@@ -15,23 +15,22 @@ crew.py gives the actors their batches. Ray is imported when a cluster is opened
 from __future__ import annotations
 
 import logging
-import os
 import re
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..errors import ClientError, ServerUnreachable
-from . import events
-from .ray_worker import EngineWorker, Introduction
+from synthgrid.ray_cluster import connect
+
+from ...errors import ClientError, ServerUnreachable
+from .. import events
+from .worker import EngineWorker, Introduction
 
 log = logging.getLogger(__name__)
 
 CORES = 4  # of an actor on a cluster without GPUs, or as many as its largest machine has
-_KNOCK_S = 5.0
 _LOOK_S = 5.0  # how often we look for machines that have joined
 _ASK_AGAIN_S = 0.5
 _GOODBYE_S = 5.0
@@ -53,7 +52,7 @@ class RayCluster:
     """The engines on a Ray cluster. A context manager; leaving it stops the actors.
 
     Args:
-        address: HOST:PORT of the cluster; None starts Ray on this machine, on loopback only.
+        address: as of `synthgrid.ray_cluster.connect`.
         cores: CPU cores that an actor reserves; by default 1 beside a GPU, else CORES.
         checkpoint_directories, input_directory: as for EmbeddedServer, at the same path on every
             machine.
@@ -97,16 +96,17 @@ class RayCluster:
     def ray(self) -> Any:
         """The module `ray`, connected. Raises as `introduction` does."""
         if self._ray is None:
-            self._ray = _connect(self._address)
+            self._ray = connect(self._address)
         return self._ray
 
     def introduction(self) -> Introduction:
         """What the first actor to be up says of its engine.
 
         Raises:
-            ClientError: no cluster at this address, or no machine of it has room for an actor.
+            ClientError: no machine of the cluster has room for an actor.
             ModuleNotFoundError: Ray is not installed here.
             ServerUnreachable: no actor came up.
+            SynthGridError: no cluster at this address.
         """
         deadline = time.monotonic() + self._start_s
         while self._first is None:
@@ -219,31 +219,3 @@ def reason_of(error: BaseException) -> str:
     """Ray's message in one line: the last one, which has the cause."""
     lines = [_COLOURS.sub("", line).strip() for line in str(error).splitlines()]
     return next((line for line in reversed(lines) if line), type(error).__name__)
-
-
-def _connect(address: str | None) -> Any:
-    """The module `ray`, connected, without its dashboard and its usage report."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        # A Ray of one machine then listens on loopback only, as it does on Windows and macOS.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        options["include_dashboard"] = False
-    import ray
-
-    try:
-        _knock(address)
-        ray.init(address=address or "local", **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ClientError(
-            f"cannot reach a Ray cluster at {address or 'this machine'}: {reason}; check --address"
-        ) from error
-    return ray
-
-
-def _knock(address: str | None) -> None:
-    """Raises OSError if nothing answers at HOST:PORT: Ray itself would wait for minutes."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()

@@ -16,15 +16,15 @@ from typing import Any
 
 from comfy_nodes.labelset import ImageRecord
 
-from ..errors import ClientError, ServerUnreachable
-from ..folder.run_folder import RunFolder
-from ..server.launch import EmbeddedServer
-from ..server.server import describe_server
-from ..workflow.graph import Workflow
-from . import events
-from .dispatch import Dispatcher
-from .jobs import Job
-from .plan_jobs import PlanWork
+from ...errors import ClientError, ServerUnreachable
+from ...folder.run_folder import RunFolder
+from ...server.launch import EmbeddedServer
+from ...server.server import describe_server
+from ...workflow.graph import Workflow
+from .. import events
+from ..dispatch import Dispatcher
+from ..jobs import Job
+from ..plan_jobs import PlanWork
 
 log = logging.getLogger(__name__)
 

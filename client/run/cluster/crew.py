@@ -14,15 +14,15 @@ from typing import Any
 
 from comfy_nodes.labelset import ImageRecord
 
-from ..errors import ServerUnreachable
-from ..server.fleet import Patience
-from . import events
-from .cluster import Hand, RayCluster, reason_of
-from .dispatch import Check
-from .jobs import Job, Jobs
-from .plan_jobs import PlanWork
-from .ray_worker import Made, Order
-from .run_state import SharedState
+from ...errors import ServerUnreachable
+from ...server.fleet import Patience
+from .. import events
+from ..dispatch import Check
+from ..jobs import Job, Jobs
+from ..plan_jobs import PlanWork
+from ..run_state import SharedState
+from .ray_cluster import Hand, RayCluster, reason_of
+from .worker import Made, Order
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..nodes import is_link
 from .editor import shown
-from .graph import is_link
 
 
 def without_dependents(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import WorkflowError
+from ...errors import WorkflowError
 from .editor import EditorNode, Slot
 
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"

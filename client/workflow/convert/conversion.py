@@ -5,10 +5,10 @@
 
 The editor's export is the reference, and the tests compare with it: widget values, converted
 inputs, muted and bypassed nodes, reroutes (a muted one cuts its link, as in editors of 2026),
-primitive nodes, notes, subgraphs (their nodes are called "outer:inner"). Different on purpose:
-nodes that cannot run because a node before them is muted are left out, as the server would do, and
-named in `notes`; a subgraph that is muted or bypassed inside another one is left out as a whole;
-ids inside subgraphs stay as saved. No I/O.
+primitive nodes, notes, group nodes and subgraphs (their nodes are called "outer:inner").
+Different on purpose: nodes that cannot run because a node before them is muted are left out, as the
+server would do, and named in `notes`; a subgraph that is muted or bypassed inside another one is
+left out as a whole; ids inside subgraphs stay as saved. No I/O.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from functools import cache
 from itertools import islice
 from typing import Any, TypeAlias
 
-from ..errors import WorkflowError
+from ...errors import WorkflowError
 from .dependents import without_dependents
 from .editor import (
     BYPASSED,
     FROM_OUTSIDE,
     MUTED,
+    NOTES,
     PRIMITIVE,
+    REROUTE,
     EditorGraph,
     EditorNode,
     EditorWorkflow,
@@ -34,15 +36,14 @@ from .editor import (
     parse_editor,
     shown,
 )
+from .group_nodes import PREFIXES, with_groups_as_subgraphs
 from .placeholders import FILE_NAME, SAVERS, filled
 from .promoted import Promoted, primitive_targets
 from .replacements import Replacements, with_current_classes
 from .widgets import CUSTOM_COMBO, Shape, position_of_choice, sent_value, shape_of, wrapped
 
-_NOTES = {"Note", "MarkdownNote"}
-_REROUTE = "Reroute"
 _SEARCH_NAME = "Node name for S&R"  # the property by which "%Node.widget%" finds a node
-_NOT_SENT = {*_NOTES, _REROUTE, PRIMITIVE}
+_NOT_SENT = {*NOTES, REROUTE, PRIMITIVE}
 MOST_NODES = 20_000  # nested subgraphs multiply; no server accepts a graph of this size
 ObjectInfo: TypeAlias = Mapping[str, Any]
 
@@ -78,7 +79,9 @@ def convert(
     current, renamed = with_current_classes(
         value, object_info, replacements, of_the_editor=_NOT_SENT
     )
-    export = _Export(parse_editor(current, source=source), object_info, source)
+    parsed = parse_editor(current, source=source)
+    workflow = with_groups_as_subgraphs(parsed, current, object_info, source)
+    export = _Export(workflow, object_info, source)
     graph = export.graph()
     if not graph:
         raise WorkflowError(
@@ -282,7 +285,7 @@ class _Export:
             return None if passed is None else self._resolve_input(scope, node, passed, None, seen)
         if node.type in self._subgraphs:
             return self._resolve_inside(self._inner(scope, node), number, wanted, seen)
-        if node.type == _REROUTE:
+        if node.type == REROUTE:
             return self._resolve_input(scope, node, 0, wanted, seen)
         if node.type in _NOT_SENT:
             return None
@@ -373,10 +376,10 @@ def _is_decoration(scope: _Scope, node: EditorNode) -> bool:
 
 
 def _missing(kind: str, name: str) -> str:
-    if kind.startswith(("workflow>", "workflow/")):
+    if kind.startswith(PREFIXES):
         return (
-            f"{name} is a group node of an older editor; "
-            "open the file in a current ComfyUI and save it, which converts it"
+            f"{name} is a group node whose contents are not in the file; "
+            "open it where the group node exists and save it"
         )
     if len(kind) == 36 and kind.count("-") == 4:
         return (

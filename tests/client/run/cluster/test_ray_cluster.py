@@ -1,33 +1,36 @@
 """A Ray cluster makes the images, and lost actors lose nothing. Most tests have no Ray: a stand-in
 with the calls that we use runs everything in this process, in order.
 
-Covers: client.run.cluster, client.run.crew, client.run.ray_worker.
+Covers: client.run.cluster.ray_cluster, client.run.cluster.crew, client.run.cluster.worker.
 """
 
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from client.__main__ import main
 from client.commands.run import generate
 from client.errors import ClientError, JobFailed, RunIncomplete, ServerUnreachable
-from client.run import cluster as module
-from client.run import crew, events
+from client.run import events
 from client.run.cancel import cancel
-from client.run.cluster import RayCluster, reason_of
-from client.run.ray_worker import EngineWorker
+from client.run.cluster import crew
+from client.run.cluster import ray_cluster as module
+from client.run.cluster.ray_cluster import RayCluster, reason_of
+from client.run.cluster.worker import EngineWorker
 from client.run.runner import run_plan
 from client.run.status import StateKeeper, read_state
 from client.server.server import ComfyServer
 from comfy_nodes.labelset import set_aside
-from comfy_nodes.labelset.quality.verdicts import Verdict
+from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
 from tests.client.helpers import assert_exact, read_records, stub_workflow
+from tests.ray_head import ray_head
 
 
 class RayError(Exception):
@@ -167,7 +170,7 @@ def url(stub_servers):
 @pytest.fixture
 def connect(monkeypatch):
     def use(ray):
-        monkeypatch.setattr(module, "_connect", lambda address: ray)
+        monkeypatch.setattr(module, "connect", lambda address: ray)
         monkeypatch.setattr(module, "_LOOK_S", 0.0)
         monkeypatch.setattr(crew, "_ROWS", 8)
         return ray
@@ -230,6 +233,48 @@ def test_a_rejected_row_is_made_again_with_another_seed(url, connect, tmp_path):
     assert (found.made, found.existing) == (2, 10)
     attempts = {each["index"]: each.get("attempt", 0) for each in read_records(tmp_path / "out")}
     assert attempts == {index: int(index in (2, 7)) for index in range(12)}
+
+
+def test_regenerate_makes_what_a_check_rejects_on_a_cluster(url, connect, tmp_path, capsys):
+    connect(StandIn(url))
+    root = tmp_path / "out"
+    run_plan(stub_workflow(per_class=4, batch_size=3), url, root)
+    before = read_records(root)
+    write_verdicts(
+        quality_folder(root) / "scripted.csv",
+        [
+            Verdict(
+                each["sha256"], each["file_name"], each["label"], "bad" * (each["index"] in (2, 7))
+            )
+            for each in before
+        ],
+    )
+    capsys.readouterr()
+    assert main(["regenerate", str(root), "--executor", "ray", "--cores-per-worker", "2"]) == 0
+    assert capsys.readouterr().out.startswith("12 images, 2 of them new at ")
+    changed = [
+        old["index"]
+        for old, new in zip(before, read_records(root), strict=True)
+        if old["sha256"] != new["sha256"]
+    ]
+    assert changed == [2, 7]
+
+
+def test_nothing_is_moved_if_no_worker_comes_up(url, connect, tmp_path, caplog):
+    run_plan(stub_workflow(per_class=1), url, tmp_path / "out")
+    before = read_records(tmp_path / "out")
+    write_verdicts(
+        quality_folder(tmp_path / "out") / "scripted.csv",
+        [Verdict(each["sha256"], each["file_name"], each["label"], "bad") for each in before],
+    )
+
+    def fail(actor, name):
+        raise RayActorError("The actor died")
+
+    connect(StandIn(url, before=fail))
+    assert main(["regenerate", str(tmp_path / "out"), "--executor", "ray"]) == 1
+    assert "no worker of the Ray cluster can work: The actor died" in caplog.text
+    assert read_records(tmp_path / "out") == before
 
 
 def test_what_ray_prints_is_not_among_the_events(url, connect, tmp_path, capsys):
@@ -397,11 +442,17 @@ def test_the_cause_is_the_last_line_without_colours():
         (["--server", "embedded", "--cores-per-worker", "2"], "--cores-per-worker needs"),
     ],
 )
-def test_options_that_contradict_each_other_are_wrong_usage(given, message, tmp_path, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["run", "sd15_class_prompts", "--out", str(tmp_path / "out"), *given])
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+def test_options_that_contradict_each_other_are_wrong_usage(given, message, url, tmp_path, capsys):
+    run_plan(stub_workflow(per_class=1), url, tmp_path / "out")
+    write_verdicts(quality_folder(tmp_path / "out") / "scripted.csv", [])
+    for command in (
+        ["run", "sd15_class_prompts", "--out", str(tmp_path / "out")],
+        ["regenerate", str(tmp_path / "out")],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main([*command, *given])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
 
 
 def asked(tmp_path, *more):
@@ -418,11 +469,34 @@ def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cluster_that_nobody_answers_for_is_one_line(tmp_path, caplog):
-    pytest.importorskip("ray")
+def test_a_cluster_that_nobody_answers_for_is_one_line(tmp_path, monkeypatch, caplog):
+    """Found out before Ray itself is asked, which would wait."""
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
     assert main(asked(tmp_path, "--address", "127.0.0.1:9")) == 1
     (said,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
     assert "cannot reach a Ray cluster at 127.0.0.1:9" in said
+
+
+@pytest.mark.slow
+def test_a_cluster_is_reached_from_inside_and_through_its_client_server(tmp_path):
+    pytest.importorskip("ray")
+    pytest.importorskip("grpc")
+    made = []
+    with ray_head() as (*addresses, environment):
+        for number, address in enumerate(addresses):
+            out = tmp_path / f"out{number}"
+            more = ("--address", address, "--per-class", "8", "--batch-size", "4", "--width", "32",
+                    "--height", "32", "--steps", "1", "--cores-per-worker", "1",
+                    "--out", str(out))  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, "-m", "synthgrid", *asked(tmp_path, *more)],
+                env=environment, capture_output=True, text=True, timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert main(["verify", str(out)]) == 0
+            made.append([each | {"sha256": ""} for each in read_records(out)])
+    assert [each["index"] for each in made[0]] == list(range(16))
+    assert made[0] == made[1]
 
 
 @pytest.mark.slow

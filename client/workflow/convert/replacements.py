@@ -116,6 +116,10 @@ def with_current_classes(
     found = renewed(value)
     if isinstance(definitions, dict) and subgraphs and is_editor_format(value):
         found |= {"definitions": definitions | {"subgraphs": [renewed(each) for each in subgraphs]}}
+    extra = value.get("extra") if isinstance(value, dict) else None
+    if isinstance(extra, dict) and isinstance(groups := extra.get("groupNodes"), dict):
+        renewed_groups = {name: renewed(each) for name, each in groups.items()}
+        found |= {"extra": extra | {"groupNodes": renewed_groups}}
     return found, list(dict.fromkeys(notes))
 
 

@@ -9,25 +9,32 @@ Both forms of links are read: lists (schema 0.4) and objects (schema 1, and insi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from ..errors import WorkflowError
+from ...errors import WorkflowError
 
 MUTED, BYPASSED = 2, 4  # values of a node's `mode`; all others run
 PRIMITIVE = "PrimitiveNode"  # a node of the editor that types a value into other nodes' widgets
+NOTES = {"Note", "MarkdownNote"}
+REROUTE = "Reroute"  # a node of the editor that passes its input on
 # The ids that links inside a subgraph use for its own inputs and outputs.
 FROM_OUTSIDE, TO_OUTSIDE = "-10", "-20"
 
 
 @dataclass(frozen=True)
 class Slot:
-    """An input of a node. `widget` is the name of its widget; None if it is only a socket."""
+    """An input of a node. `widget` is the name of its widget; None if it is only a socket.
+
+    `label` is what the user calls it; "" if not renamed.
+    """
 
     name: str
     type: str
     link: str | None = None
     widget: str | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,14 @@ class EditorGraph:
         """The node and input that a link leads to."""
         return self._ends.get(link_id)
 
-    _ends: Mapping[str, tuple[EditorNode, Slot]] = field(default_factory=dict, repr=False)
+    @cached_property
+    def _ends(self) -> dict[str, tuple[EditorNode, Slot]]:
+        return {
+            slot.link: (node, slot)
+            for node in self.nodes.values()
+            for slot in node.inputs
+            if slot.link is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -131,12 +145,6 @@ def _graph(value: Mapping[str, Any], source: str) -> EditorGraph:
             raise WorkflowError(f"{source}: two nodes have the id {node.id}")
         nodes[node.id] = node
     links = dict(_links(value.get("links"), source))
-    ends = {
-        slot.link: (node, slot)
-        for node in nodes.values()
-        for slot in node.inputs
-        if slot.link is not None
-    }
     return EditorGraph(
         nodes,
         links,
@@ -144,7 +152,6 @@ def _graph(value: Mapping[str, Any], source: str) -> EditorGraph:
         inputs=tuple(str(each.get("name")) for each in _objects(value.get("inputs"))),
         input_links=tuple(_link_ids(each) for each in _objects(value.get("inputs"))),
         output_links=tuple(_output_links(value, links)),
-        _ends=ends,
     )
 
 
@@ -197,6 +204,7 @@ def _slot(value: Mapping[str, Any]) -> Slot:
         type=_type(value.get("type")),
         link=str(link) if _is_id(link) else None,
         widget=str(widget.get("name")) if isinstance(widget, dict) else None,
+        label=str(value.get("label") or ""),
     )
 
 
