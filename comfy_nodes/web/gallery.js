@@ -27,9 +27,7 @@ export function drawn(element, answer, panel, does) {
   const parts = answer.classes.map((each) => classOf(each, panel, does, keep));
   if (panel.start || answer.hidden_classes) parts.push(pages(answer, panel, does));
   if (answer.all_rejected) parts.push(rejectedOf(answer, does, keep));
-  const { scrollTop } = element.parentElement;
   element.replaceChildren(...parts);
-  element.parentElement.scrollTop = scrollTop;
 }
 
 function grid(figures) {

@@ -36,9 +36,11 @@ async function post(path, body) {
 
 function open(element) {
   close();
-  const content = made("div", {}, { padding: "8px", height: "100%", overflow: "auto" });
-  Object.assign(content.style, { font: "12px/1.5 sans-serif", boxSizing: "border-box" });
+  const content = made("div", {}, { padding: "0 8px 8px", font: "12px/1.5 sans-serif" });
   content.className = "synthgrid-sidebar";
+  // It stays in sight, with its Undo, while the sidebar scrolls.
+  const top = made("div", {}, { position: "sticky", top: "0", zIndex: "1", padding: "8px 0 4px" });
+  top.style.background = "var(--comfy-menu-bg, #171718)";
   const parts = {
     choice: made("select", {}, { width: "100%", font: "inherit" }),
     head: made("div", {}, { fontWeight: "bold" }),
@@ -54,8 +56,9 @@ function open(element) {
   parts.reason.setAttribute("aria-label", t("Why the next picture is set aside"));
   parts.choice.setAttribute("aria-label", t("Batcher"));
   parts.hint.textContent = t("Click a picture to set it aside. It can be put back below.");
-  content.append(parts.choice, parts.head, parts.bar, parts.time, parts.buttons);
-  content.append(parts.said, parts.reason, parts.hint, parts.gallery);
+  top.append(parts.choice, parts.head, parts.bar, parts.time, parts.buttons);
+  top.append(parts.said, parts.reason);
+  content.append(top, parts.hint, parts.gallery);
   element.replaceChildren(content);
   panel = { element, parts, node: null, body: null, answer: null, opened: "", start: 0 };
   Object.assign(panel, { stale: true, busy: false, queued: 0, times: [], figures: new Map() });

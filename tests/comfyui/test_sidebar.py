@@ -43,6 +43,19 @@ def in_folder(page, count):
     page.wait(f"{TEXT}.startsWith('{count} of 6 pictures of 2 classes')")
 
 
+def assert_in_sight_when_scrolled(page, words):
+    """Whether a button of the panel's head stays where it is when its pictures are scrolled."""
+    size = {"width": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.command("Emulation.setDeviceMetricsOverride", height=420, **size)
+    page.js(f"{SIDEBAR}.lastElementChild.scrollIntoView({{block: 'end'}})")
+    found = (
+        f"[...{SIDEBAR}.querySelectorAll('button')].find((each) => each.textContent === '{words}')"
+    )
+    assert page.js(f"{SIDEBAR}.getBoundingClientRect().top") < 0
+    assert 0 < page.js(f"{found}.getBoundingClientRect().top") < 420
+    page.command("Emulation.clearDeviceMetricsOverride")
+
+
 @pytest.mark.parametrize("drawn", ["canvas", "vue"])
 def test_a_try_the_rest_a_rejected_picture_its_return_and_another_in_its_place(
     comfyui, drawn, tmp_path
@@ -71,6 +84,7 @@ def test_a_try_the_rest_a_rejected_picture_its_return_and_another_in_its_place(
         page.js(f"{SIDEBAR}.querySelector('input').value = 'two bats'")
         page.js(f"{SIDEBAR}.querySelector('figure button').click()")
         in_folder(page, 5)
+        assert_in_sight_when_scrolled(page, "Undo")
         (aside,) = root.with_name(f"{folder}.quarantine").glob("bat/*@0.png")
         press(page, "Undo")
         in_folder(page, 6)

@@ -49,6 +49,12 @@ def test_every_link_to_a_file_leads_to_one(page):
             assert path.exists() or path in generated(), f"{name_of(page)} links to {target}"
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=name_of)
+def test_what_stands_inside_a_list_is_indented_by_four_as_the_web_site_needs_it(page):
+    inside = r"^(?: {1,3}| {5,7})(?:[-*] |\d+\. |```|!\[).*|(?<=\n\n) {1,3}\S.*"
+    assert re.findall(inside, page.read_text("utf-8"), re.MULTILINE) == []
+
+
 def test_the_navigation_lists_every_page_once():
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
     written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
