@@ -28,7 +28,7 @@ def connect(address: str | None) -> Any:
     """
     try:
         _knock(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise _unreachable(address, error) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -46,14 +46,16 @@ def connect(address: str | None) -> Any:
 
 
 def _knock(address: str | None) -> None:
-    """Raises OSError if nothing answers at HOST:PORT: Ray itself would wait for minutes."""
+    """Raises OSError if nothing answers at HOST:PORT, UnicodeError if HOST cannot be a name: Ray
+    itself would wait for minutes."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _unreachable(address: str | None, error: BaseException) -> SynthGridError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
     return SynthGridError(
-        f"cannot reach a Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}; "
+        f"cannot reach a Ray cluster at {address or 'this machine'}: {reason}; "
         "check --address, and set RAY_AUTH_MODE=token if the cluster asks for a token"
     )

@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_finish():
-    """What is imported by now stays: the collector of garbage need not visit it again."""
+    """What is imported by now stays, so the garbage collector need not visit it again."""
     gc.freeze()
 
 

@@ -16,8 +16,8 @@ _STARTS_S = 120.0
 
 @contextmanager
 def ray_head(cpus: int = 2) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """HOST:PORT, ray://HOST:PORT of its client server, and the environment of who connects: with a
-    token, since a head asks for one wherever Ray has ever made one."""
+    """HOST:PORT, ray://HOST:PORT of its client server, and the environment for whoever connects:
+    with a token, since a head asks for one wherever Ray has ever made one."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(_REPOSITORY),

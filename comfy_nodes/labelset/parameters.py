@@ -73,7 +73,7 @@ def _model_hash(settings: Mapping[str, Any]) -> str | None:
 
 
 def _lora_hashes(settings: Mapping[str, Any]) -> str | None:
-    """ "ink: 0123456789ab, paper: ba9876543210"."""
+    """As in "ink: 0123456789ab, paper: ba9876543210"; None without LoRAs."""
     hashes = [
         f"{re.sub('[:,]', '', _stem(each['name']) or '')}: {each['autov3'] or each['sha256'][:12]}"
         for each in _files(settings)

@@ -12,7 +12,7 @@ has now or later; more images per class only append rows. For the same reason `p
 `images_per_class`: an extended plan is the same plan, only longer, and its finished images keep
 their names.
 
-A bank may give a class its own contexts, styles and definition (banks.prompt_bank). With
+A bank may give a class its own contexts, styles and definition (comfy_nodes.banks). With
 `images_per_prompt` K, K images in a row of a class share their prompt, so that a folder has groups
 of images with one caption.
 

@@ -2,7 +2,7 @@
 
     texts = PromptTemplates(("a photo of a {class}, {context}",), contexts=("in snow", "in fog"))
 
-A class may have contexts, styles and a definition of its own (banks.prompt_bank); where it
+A class may have contexts, styles and a definition of its own (comfy_nodes.banks); where it
 has none, it uses those that all classes share. Standard library only.
 """
 
@@ -29,7 +29,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 class PromptTemplates:
     """Prompt templates, the banks that fill their placeholders, and the wildcards of both.
 
-    Templates and banks may have alternatives and wildcards (plan.alternatives). `wildcards`
+    Templates and banks may have alternatives and wildcards (see alternatives.py). `wildcards`
     are (name, entries), only those that are used. With `is_literal` braces in banks and "__" are
     plain text, as in plans made before there were any. `per_class` is (class, its own definition,
     contexts and styles): a class uses its own where it has some, and otherwise the common ones.

@@ -78,6 +78,22 @@ def test_an_address_that_nobody_answers_is_one_line_and_ray_is_not_asked(asked, 
     assert asked == []
 
 
+@pytest.mark.parametrize("address", ["a..b:80", f"{'a' * 64}:80"])
+def test_a_host_that_cannot_be_a_name_is_one_line_too(asked, address):
+    with pytest.raises(SynthGridError, match=r"cannot reach a Ray cluster at a.*codec"):
+        connect(address)
+    assert asked == []
+
+
+def test_a_refusal_without_words_is_named_by_its_kind(asked, monkeypatch):
+    def refuse(**options):
+        raise TimeoutError
+
+    monkeypatch.setattr(sys.modules["ray"], "init", refuse)
+    with pytest.raises(SynthGridError, match=r"at this machine: TimeoutError; check --address"):
+        connect(None)
+
+
 @pytest.mark.parametrize("kind", [RuntimeError, ConnectionError, RayError])
 def test_what_ray_refuses_is_its_first_line_and_the_token_is_named(asked, monkeypatch, kind):
     def refuse(**options):

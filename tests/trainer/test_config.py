@@ -55,6 +55,7 @@ RUN = RunConfig("cnn", "add:1", "updates", 0, 64, TrainingConfig(), 0.2, ("a", "
         ({"synthetic": {"a b": "s"}}, "synthetic source 'a b' does not have a valid name"),
         ({"synthetic": 5}, "must name folders, not 5"),
         ({"more_real": 5}, "must name folders, not 5"),
+        ({"synthetic": {"a": "made", "b": None}}, "must name folders, not None"),
         ({"models": "cnn"}, "models must be a list, not 'cnn'"),
         ({"arms": ["add:1"]}, "must include real"),
         ({"arms": ["real", "add:1", "add:1.0"]}, "each arm once"),

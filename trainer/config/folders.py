@@ -10,13 +10,18 @@ from trainer.errors import ConfigError
 
 
 def check_folders(real: Any, out: Any, *, synthetic: Any, more_real: Any) -> None:
-    """Raises ConfigError unless each names a folder; `synthetic` may be several, by name."""
+    """Raises ConfigError unless each names a folder. `synthetic` may be several, by name; it and
+    `more_real` may be None."""
     for name, folder in (("real", real), ("out", out)):
         if not _names_a_folder(folder):
             raise ConfigError(f"{name} must name a folder, not {folder!r}")
-    sources = synthetic.values() if isinstance(synthetic, Mapping) else (synthetic,)
-    for folder in (*sources, more_real):
-        if folder is not None and not _names_a_folder(folder):
+    folders: list[Any] = [] if more_real is None else [more_real]
+    if isinstance(synthetic, Mapping):
+        folders += synthetic.values()
+    elif synthetic is not None:
+        folders.append(synthetic)
+    for folder in folders:
+        if not _names_a_folder(folder):
             raise ConfigError(f"synthetic and more_real must name folders, not {folder!r}")
 
 

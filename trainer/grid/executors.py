@@ -259,7 +259,7 @@ def _work(connection: Connection, device: str, threads: int, stored: Mapping[str
 @dataclass(frozen=True)
 class RayCluster:
     """One Ray task per run; Ray moves a task whose worker or machine dies. `address` is as
-    of `synthgrid.ray_cluster.connect`.
+    in `synthgrid.ray_cluster.connect`.
 
     Every machine of the cluster needs SynthGrid, and the weights that a fine-tuned model starts
     from at the same path, but no images.

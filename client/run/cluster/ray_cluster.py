@@ -52,7 +52,7 @@ class RayCluster:
     """The engines on a Ray cluster. A context manager; leaving it stops the actors.
 
     Args:
-        address: as of `synthgrid.ray_cluster.connect`.
+        address: as in `synthgrid.ray_cluster.connect`.
         cores: CPU cores that an actor reserves; by default 1 beside a GPU, else CORES.
         checkpoint_directories, input_directory: as for EmbeddedServer, at the same path on every
             machine.

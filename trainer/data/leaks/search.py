@@ -7,8 +7,8 @@ real ones. Duplicates within a part are not leaks, but one file under two labels
 the data, wherever it is.
 
 Kinds, the most certain first: "bytes" (the same file), "pixels" (decodes to the same), "mirrored"
-and "near" (the same picture by leaks.similarity: re-encoded, resized, cropped by up to a
-tenth, brighter, and "mirrored" as well).
+and "near" (the same picture by similarity.py: re-encoded, resized, cropped by up to a tenth,
+brighter, and "mirrored" as well).
 
 Detection rates for 960 flowers of 128 pixels and 1,000 CIFAR-10 images, with one planted copy of
 each: JPEG quality 20 to 85, half and double size, brightness 0.6 to 1.3, contrast 0.7, grey,

@@ -2,8 +2,8 @@
 
     prefix    the frames of a video: names in one folder that differ only in their last number
               ("clip7_0012.jpg")
-    similar   the same photograph (see leaks.similarity): re-encoded, resized, cropped a
-              little, mirrored
+    similar   the same photograph (see trainer.data.leaks.similarity): re-encoded, resized, cropped
+              a little, mirrored
     FILE      CSV with the columns image and group, or a JSON object {image: group}; an image is
               given by its path below the source folder, or by its file name alone if unique
 

@@ -52,7 +52,7 @@ class SplitConfig:
     """What to split and how: `train`, `test` and `val` count images per class; `images` may be
     "torchvision:NAME".
 
-    `group_by` is None, "prefix", "similar", or a CSV or JSON file (splits.groups). `link`
+    `group_by` is None, "prefix", "similar", or a CSV or JSON file (see groups.py). `link`
     makes hard links, which share their content with the source, instead of copies. With
     `long_tail` RHO, class k of C, in an order drawn by the seed, has
     train x RHO^(-k/(C-1)) training images, at least one: from `train` down to 1/RHO of it (Cui et

@@ -141,9 +141,11 @@ def _comparable(sets: SeenSets) -> tuple[SeenSets, tuple[str, ...]]:
     kept = np.flatnonzero(counts.min(axis=0) >= SMALLEST_GROUP)
     left_out = tuple(name for label, name in enumerate(sets.classes) if label not in kept)
     if len(kept) < 2:
+        lacking = np.delete(counts, kept, axis=1).sum(axis=1).argmin()
+        fewest = ("the real images", *(f"'{name}'" for name in sets.made))[lacking]
         raise DataError(
             f"a distance needs {SMALLEST_GROUP} real and {SMALLEST_GROUP} synthetic images of at "
-            f"least two classes; too few of: {quoted(left_out)}"
+            f"least two classes; too few of: {quoted(left_out)}, fewest in {fewest}"
         )
     if left_out:
         logger.warning(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainer.data.dataset import Sample
+from trainer.errors import DataError
 from trainer.quality.distances.distance import Comparison, compare
 from trainer.quality.distances.fidelity import Share
 from trainer.quality.distances.mmd import Distance
@@ -50,7 +51,7 @@ def judge(
     of them limits k in all.
 
     Raises:
-        DataError: a class has too few real or synthetic images.
+        DataError: a class has too few real or synthetic images; it names the setting.
     """
     compared = compare(sets, embedder=embedder, seed=config.seed)
     against = {each.name: each for each in compared.sources}
@@ -59,14 +60,17 @@ def judge(
     train: Sequence[Sample] = real.train
     found = []
     for name, images in made.items():
-        gained = estimate(
-            train,
-            sets.train,
-            sets.made[name],
-            config,
-            classes=real.classes,
-            derived=derived_pairs(real, images, (sets.thumbs[""], sets.thumbs[name])),
-        )
+        try:
+            gained = estimate(
+                train,
+                sets.train,
+                sets.made[name],
+                config,
+                classes=real.classes,
+                derived=derived_pairs(real, images, (sets.thumbs[""], sets.thumbs[name])),
+            )
+        except DataError as error:
+            raise DataError(f"'{name}': {error}") from error
         speed, _ = measured_speed(images.root)
         found.append(
             Judged(

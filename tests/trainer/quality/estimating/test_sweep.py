@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from trainer.errors import DataError
 from trainer.quality.embedding.embedders import load_embedder
 from trainer.quality.embedding.sets import see_sets
 from trainer.quality.estimating.estimate import EstimateConfig
@@ -50,3 +52,22 @@ def test_every_setting_gets_its_change_distance_agreement_and_speed(
     assert {each.last.k for each in found} == {2}
     assert compared.kernel == "KID"
     assert json.loads(json.dumps(by_name["soft"].to_dict()))["images"] == 15
+
+
+def test_a_setting_with_too_few_images_is_named(real: Path, tmp_path: Path) -> None:
+    images = load_real(real)
+    for name in ("whole", "poor"):
+        shutil.copytree(real / "test", tmp_path / name)
+
+    def judged() -> None:
+        made = {name: load_made(tmp_path / name, images.classes) for name in ("whole", "poor")}
+        config, sets = EstimateConfig(ks=(2,), repeats=2), see_sets(images, made, PIXELS)
+        judge(images, made, sets, config, embedder="pixels")
+
+    for path in sorted((tmp_path / "poor" / "circle").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"^'poor': fewer than two synthetic images of 'circle'"):
+        judged()
+    shutil.rmtree(tmp_path / "poor" / "cross")
+    with pytest.raises(DataError, match=r"too few of: 'circle', 'cross', fewest in 'poor'$"):
+        judged()
