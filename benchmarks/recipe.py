@@ -269,16 +269,30 @@ def ways(updates: int | None) -> Iterator[tuple[str, Way]]:
     yield from ((name, way) for name, way in OPTIONAL.items() if importlib.util.find_spec(name))
 
 
-def accuracy(net: nn.Module, task: Task) -> float:
-    """In %, on the test images."""
+def right(net: nn.Module, task: Task) -> np.ndarray:
+    """Which test images are classified correctly: bool [n]."""
     rows = torch.arange(len(task.test))
-    guessed = predict(net, task.test, rows, device=CPU).argmax(axis=1)
-    return 100 * float((guessed == task.test_labels.numpy()).mean())
+    found: np.ndarray = predict(net, task.test, rows, device=CPU).argmax(axis=1)
+    return found == task.test_labels.numpy()
+
+
+def compared(each: list[np.ndarray], base: list[np.ndarray]) -> str:
+    """Accuracy in %, with its standard deviation over the seeds, and the difference to a base in
+    points, with its 95% interval over the test images. Both are bool [n] for each seed."""
+    scores = [100 * float(correct.mean()) for correct in each]
+    spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+    change = 100 * (np.mean(each, axis=0) - np.mean(base, axis=0))
+    half = 1.96 * change.std(ddof=1) / len(change) ** 0.5
+    return (
+        f"{statistics.mean(scores):5.1f} +-{spread:4.1f} %  {change.mean():+5.1f} "
+        f"({change.mean() - half:+.1f} to {change.mean() + half:+.1f})"
+    )
 
 
 def compare(options: argparse.Namespace, model: str, per_class: int) -> None:
-    """Prints a line per way: accuracy over the seeds, and seconds."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """Prints a line per way: accuracy over the seeds, the difference to ours, and seconds."""
+    found: dict[str, list[np.ndarray]] = {}
+    took: dict[str, list[float]] = {}
     for seed in range(options.seeds):
         task = read(
             options.data,
@@ -292,16 +306,16 @@ def compare(options: argparse.Namespace, model: str, per_class: int) -> None:
             start = network(model, task, seed)
             started = time.process_time()
             trained = way(start, task, model, seconds, seed)
-            took = time.process_time() - started
-            seconds = seconds or took
-            found.setdefault(name, []).append((accuracy(trained, task), took))
-    for name, results in found.items():
-        scores = [score for score, _ in results]
-        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
-        took = statistics.mean(each for _, each in results)
+            used = time.process_time() - started
+            seconds = seconds or used
+            found.setdefault(name, []).append(right(trained, task))
+            took.setdefault(name, []).append(used)
+            score = 100 * found[name][-1].mean()
+            print(f"seed {seed}: {name} {score:.1f}, {used:.0f} s", file=sys.stderr, flush=True)
+    for name, each in found.items():
         print(
-            f"{options.data.name:18} {per_class:4} per class  {model:18} {name:12} "
-            f"{statistics.mean(scores):5.1f} +-{spread:4.1f} %  {took:6.1f} s",
+            f"{options.data.parent.name:15} {per_class:4} per class  {model:18} {name:12} "
+            f"{compared(each, found['modern'])}  {statistics.mean(took[name]):6.1f} s",
             flush=True,
         )
 

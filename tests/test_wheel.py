@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment with the wheel alone; other packages are borrowed from the environment
-    that runs the tests.
-    """
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build = [
         sys.executable,
@@ -34,8 +32,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(ROOT),
     ]
     subprocess.run(build, check=True, capture_output=True, text=True)
-    (wheel,) = (folder / "dist").glob("*.whl")
-    environment = folder / "env"
+    (built,) = (folder / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """A fresh environment with the wheel alone; other packages are borrowed from the environment
+    that runs the tests.
+    """
+    environment = wheel.parents[1] / "env"
     venv.create(environment, with_pip=False)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
     install = [
@@ -71,6 +77,17 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("comfy_nodes", "client", "trainer", "synthgrid")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        assert files <= set(archive.namelist())
+
+
 def test_the_console_command_is_there_and_runs_what_was_installed(
     installed: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +115,7 @@ for line in (
 """
 
 
+@pytest.mark.slow
 def test_from_class_names_to_a_report_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     """In one process: what is imported once serves every command."""
     run(tmp_path, str(installed / "python"), "-c", FROM_NAMES_TO_A_REPORT)

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from benchmarks.recipe import compared
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -34,7 +37,7 @@ def output(script: str, *arguments: str) -> str:
 def test_every_installed_way_gets_a_line_and_the_others_are_named(data: Path) -> None:
     out = output("recipe.py", "--data", str(data), "--quick", "--models", "cnn")
     for name in ("modern", "classic", "torchvision", "timm"):
-        assert re.search(rf"5 per class  cnn +{name} +[\d.]+ \+- 0\.0 % +[\d.]+ s", out)
+        assert re.search(rf"5 per class  cnn +{name} +[\d.]+ \+- 0\.0 % .* to .*\) +[\d.]+ s", out)
     if importlib.util.find_spec("fastai") is None:
         assert "fastai is not installed, and left out" in out
 
@@ -45,3 +48,10 @@ def test_frozen_mixed_and_tuned_networks_get_a_line_each(data: Path) -> None:
     out = output("finetune.py", *given, "--set", "updates=2", "--model", "lite0")
     names = re.findall(r"3 per class  (\S+) +[\d.]+ \+-", out)
     assert names == ["frozen", "0.25", "0.5", "0.75", "tuned"]
+
+
+def test_a_difference_has_its_interval_over_the_test_images() -> None:
+    base = [np.arange(100) < 50, np.arange(100) < 60]
+    better = [np.arange(100) < 60, np.arange(100) < 60]
+    assert compared(better, base) == " 60.0 +- 0.0 %   +5.0 (+2.0 to +8.0)"
+    assert compared(base, base).endswith("+0.0 (+0.0 to +0.0)")

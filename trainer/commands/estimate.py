@@ -275,8 +275,8 @@ def _answer(found: Estimate, cost: Cost | None) -> list[str]:
         )
         if last.gain.from_images > last.gain.from_sample:
             lines.append(
-                f"most of the interval comes from the {found.held_out} real images that judge, "
-                "which more synthetic images do not change"
+                f"most of the interval comes from the {found.held_out} real images that judge: "
+                "more of those would narrow it, more synthetic images hardly do"
             )
     else:
         lines.append(f"{found.verdict}, at {last.k} synthetic images per class")
@@ -305,10 +305,12 @@ def _reach(found: Estimate, cost: Cost | None) -> str:
 
 def _cost(cost: Cost) -> str:
     text = f"the whole plan: {cost.images} images, {cost.per_class} per class"
-    if cost.hours is None:
+    hours = cost.gpu_hours
+    if hours is None:
         return f"{text}; give --images-per-s for the time it takes"
     on = f" on {cost.servers} servers" if cost.servers > 1 else ""
-    return f"{text}, {cost.gpu_hours:.3g} GPU hours at {cost.images_per_s:.3g} images/s{on}"
+    time = f"{hours:.3g} GPU hours" if hours >= 1 else f"{60 * hours:.3g} GPU minutes"
+    return f"{text}, {time} at {cost.images_per_s:.3g} images/s{on}"
 
 
 def _front(found: Sequence[Judged]) -> list[str]:

@@ -210,9 +210,11 @@ def _without_leaks(
     if leaks.found:
         done = "left out" if config.drop_leaks else "kept; --drop-leaks leaves them out"
         logger.warning(
-            "leaks: %d pairs of images, %d test images among them; %s",
+            "leaks: %d pair%s of images, %d test image%s among them; %s",
             len(leaks.found),
+            "s" * (len(leaks.found) != 1),
             leaks.test_images(),
+            "s" * (leaks.test_images() != 1),
             done,
         )
     lost: tuple[Shortage, ...] = ()

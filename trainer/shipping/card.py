@@ -115,7 +115,8 @@ def _use(classifier: Classifier, *, onnx: bool) -> list[str]:
     size = classifier.image_size_px
     lines = ["## Use", "", "In this folder:", "", "```", "synthgrid predict . photo.jpg", "```", ""]
     if onnx:
-        lines += ["Or with ONNX Runtime, NumPy and Pillow alone:", ""]
+        packages = "`pip install onnxruntime numpy pillow`"
+        lines += [f"Or with ONNX Runtime, NumPy and Pillow alone ({packages}):", ""]
         lines += ["```python", _ONNX_CODE, "```", ""]
     files = "`model.json` and the metadata of `model.safetensors`"
     if onnx:

@@ -6,8 +6,8 @@ A file keeps what a group node contains in extra.groupNodes. The node itself, of
 "workflow>NAME" (at first "workflow/NAME"), has the links from outside and one list of the values
 of all widgets inside. Where an input, a value or an output belongs follows from the contents, by
 the rules of the editors that had group nodes. (Newer editors mix the values up when they open such
-a file.) Different on purpose: a link to a widget of a group node counts, and a muted group node is
-left out with all that it contains.
+a file.) Different on purpose: a link to a widget or reroute in a group node counts, and a muted
+group node is left out with all that it contains.
 """
 
 from __future__ import annotations

@@ -11,17 +11,19 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from torch import nn
 
 from trainer.__main__ import main
 from trainer.models.registry import IMAGENET_MEAN, IMAGENET_STD, model_spec
-from trainer.shipping.export import export_run, file_metadata
+from trainer.shipping.export import _difference, export_run, file_metadata
 from trainer.shipping.predict import predict_images
 from trainer.training.classifier import Classifier, load_classifier
 
@@ -73,6 +75,37 @@ def test_the_cards_own_code_gives_what_predict_gives(
     assert list(found) == [name for name, _ in expected.top]
     for name, probability in expected.top:
         assert float(found[name]) == pytest.approx(probability, abs=6e-4)
+
+
+class Constant(nn.Module):
+    """A network that gives these logits."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        super().__init__()
+        self.logits = torch.from_numpy(logits)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+class Runtime:
+    """An ONNX Runtime session that gives these logits."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        self.logits = logits
+
+    def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [self.logits]
+
+
+def test_logits_that_differ_are_seen_where_every_probability_is_0_or_1(exported: Path) -> None:
+    classifier = load_classifier(exported)
+    logits = np.array([[-300.0, 0.0, 300.0]], np.float32)
+    other = np.array([[-300.0, 3.0, 300.0]], np.float32)
+    classifier = replace(classifier, network=Constant(logits))
+    pixels = np.zeros((1, 3, 32, 32), np.uint8)
+    assert _difference(classifier, Runtime(logits), pixels) == 0
+    assert _difference(classifier, Runtime(other), pixels) == pytest.approx(0.01)
 
 
 def test_the_cards_own_command_works(

@@ -298,9 +298,9 @@ def _plan(results: Results, model: str) -> Iterator[str]:
     seeds = len({run.seed for run in results.grid.runs})
     if plan.test_images > 1:
         yield (
-            f"{start}, test images are the limit: endless seeds would find "
-            f"{plan.smallest * 100:.1f} points; {plan.test_images:.1f} times as many test images "
-            "are needed at least."
+            f"{start}, test images are the limit: however many seeds there are, they find no less "
+            f"than {plan.smallest * 100:.1f} points; at least {plan.test_images:.1f} times as many "
+            "test images are needed."
         )
     elif plan.seeds is None:
         yield f"{start}, more than {MOST_SEEDS} seeds are needed."

@@ -241,8 +241,9 @@ def _near_chance(results: Results) -> Iterator[str]:
 def _leaks(grid: Grid) -> Iterator[str]:
     leaks = grid.info.get("leaks")
     if leaks and leaks["test_images"] and not leaks["dropped"]:
+        count = leaks["test_images"]
+        test_images = "1 test image is" if count == 1 else f"{count} test images are"
         yield (
-            f"{leaks['test_images']} test images are also among the training images, exactly or "
-            "nearly, so scores are too high. They are listed under Leaks; --drop-leaks leaves "
-            "them out of training."
+            f"{test_images} also among the training images, exactly or nearly, so scores are too "
+            "high. The section Leaks has the pairs; --drop-leaks leaves them out of training."
         )

@@ -117,10 +117,12 @@ def test_parquet_files_end_before_they_are_too_large(
     make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    folder = make_folder(formats=("PNG",))  # about 1000 bytes each
+    folder = make_folder(formats=("PNG",))
+    largest = max(each.stat().st_size for each in folder.rglob("*.png"))
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(parquet, "_GROUP_ROWS", 2)
-    parquet.write(Source(folder), tmp_path / "out", classes=LABELS, license_id="x", most_bytes=4500)
+    most = 9 * largest // 2
+    parquet.write(Source(folder), tmp_path / "out", classes=LABELS, license_id="x", most_bytes=most)
     files = sorted((tmp_path / "out" / "data").iterdir())
     assert [pq.read_table(each).num_rows for each in files] == [4, 4, 1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from trainer.analysis.statistics.sequential import FIRST_LOOK, levels, planned_looks, sequential_p
 
@@ -53,6 +54,18 @@ def test_sequential_p_values_are_valid_however_much_of_the_error_images_are(
     assert np.mean(found <= 0.05) == pytest.approx(rejected[:4000].mean(), abs=0.003)
     for level in (0.01, 0.2, 0.5):
         assert np.mean(found <= level) <= level + 3 * (level * (1 - level) / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("last", [9, 12, 16, 20])
+def test_looks_that_estimate_their_own_error_keep_to_5_percent(last: int) -> None:
+    """Student's t at each look, its error from the seeds after the pilot so far."""
+    looks = planned_looks(4, last)
+    values = np.random.RandomState(0).standard_normal((60_000, last))
+    found = np.zeros(len(values), bool)
+    for n, level in zip(looks[1:], levels(looks), strict=True):
+        t = values[:, :n].mean(axis=1) * n**0.5 / values[:, looks[0] : n].std(axis=1, ddof=1)
+        found |= 2 * student_t.sf(np.abs(t), n - looks[0] - 1) <= level
+    assert 0.047 <= found.mean() <= 0.0535
 
 
 def test_a_sequential_p_value_never_rises_with_another_look() -> None:

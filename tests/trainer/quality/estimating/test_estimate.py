@@ -177,7 +177,7 @@ def test_the_command_says_what_it_found_and_keeps_it(
     assert "12 synthetic images show a real training image" in shown
     assert "up to 8 synthetic images per class, and the plan has 40" in shown
     assert "make 10 per class first" in shown
-    assert "the whole plan: 80 images, 40 per class, 0.0444 GPU hours at 0.5 images/s" in shown
+    assert "the whole plan: 80 images, 40 per class, 2.67 GPU minutes at 0.5 images/s" in shown
     kept = json.loads((tmp_path / "made.quality" / "estimate.json").read_text("utf-8"))
     assert main([*given, "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
