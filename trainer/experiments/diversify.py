@@ -122,7 +122,7 @@ from trainer.report.wording import interval, model_noun, on_test, p_value, point
 from trainer.runs import Grid
 
 RECOLOURED = "recoloured"
-DIGITS = "demo:digits"
+DEMO = "demo:digits"
 AMOUNTS = (1.0, 3.0, 6.0)
 _QUICK_IMAGES = 8  # per class of a set: what a quick grid reads
 _LEAST_CONTRAST = 100  # between the mean grey of ink and paper, of 255
@@ -130,15 +130,15 @@ _LEAST_CONTRAST = 100  # between the mean grey of ink and paper, of 255
 
 def grid_config(options: argparse.Namespace) -> GridConfig:
     """One grid: each amount of each source, tested on every set."""
+    models = tuple(options.models.split(",")) if options.models else ("cnn",)
+    if options.aux:
+        _check_batch_norm(models)
     real, sources = _images(options)
     tests = {name: str(path) for name, path in named_folders(options.test, option="--test").items()}
     if options.recoloured:
         images = Path(options.out) / "images" / RECOLOURED
         recolour(real_folder(real) / "test", images)
         tests[RECOLOURED] = str(images)
-    models = tuple(options.models.split(",")) if options.models else ("cnn",)
-    if options.aux:
-        _check_batch_norm(models)
     amounts = (1.0,) if options.quick else options.amounts
     shared = shared_values(options)
     return GridConfig(
@@ -157,7 +157,7 @@ def grid_config(options: argparse.Namespace) -> GridConfig:
 def _images(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
     """The real images, and the synthetic ones of each source, made here if there is a bank."""
     out, real, bank = Path(options.out), options.real, options.bank
-    if real == DIGITS:
+    if real == DEMO:
         folder, own = write_digits(out / "digits")
         real, bank = str(folder), bank or own
     if bank is not None:

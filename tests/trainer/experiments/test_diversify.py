@@ -65,7 +65,9 @@ def test_a_vision_transformer_is_compared_beside_the_cnn(
 def test_auxiliary_batch_norm_is_refused_for_a_transformer(
     folders: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert main(arguments(folders, "--quick", "--aux", "--models", "timm:test_vit:scratch")) == 1
+    given = ["--real", "demo:digits", "--out", str(folders / "out"), "--quick", "--aux"]
+    assert main([*given, "--models", "timm:test_vit:scratch"]) == 1
+    assert not (folders / "out").exists()
     assert "'timm:test_vit:scratch' trains no batch normalisation, so --aux means" in caplog.text
     assert "--norms" not in caplog.text
 
@@ -136,7 +138,12 @@ def test_one_command_makes_digits_and_images_and_compares_them(
 
 def test_a_single_source_has_nothing_to_be_compared_with(folders: Path) -> None:
     options = argparse.Namespace(
-        synthetic=[f"naive={folders / 'naive'}"], bank=None, real="x", out=str(folders)
+        synthetic=[f"naive={folders / 'naive'}"],
+        bank=None,
+        real="x",
+        out=str(folders),
+        models=None,
+        aux=False,
     )
     with pytest.raises(ConfigError, match="at least two sources, the naive one first"):
         grid_config(options)
