@@ -24,11 +24,16 @@ def run(args: argparse.Namespace) -> int:
     """Judges a sample, or makes samples with several settings and compares them.
 
     Raises:
-        SystemExit: wrong usage: neither or both of --synthetic and --sweep, or no --out.
+        SystemExit: wrong usage: neither or both of --synthetic and --sweep, no --out, or options
+            that mean nothing beside --by or --sweep.
     """
     if (args.synthetic is None) == (args.workflow is None):
         args.wrong_usage("give a sample, --synthetic DIR, or a workflow that makes some, --sweep")
     if args.workflow is None:
+        if args.by and (args.plan_per_class is not None or args.images_per_s is not None):
+            args.wrong_usage(
+                "--by says nothing of a plan's cost; leave --plan-per-class and --images-per-s out"
+            )
         return estimate.run(args)
     if args.by:
         args.wrong_usage("--by divides a sample, --synthetic DIR; with --sweep leave it out")

@@ -19,6 +19,7 @@ from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image
 from synthgrid.__main__ import main
 
 SWEEP = ["--sweep", "sd15_class_prompts", "--server", "http://127.0.0.1:9"]
+BY = ["--synthetic", "made", "--by", "style"]
 
 
 @pytest.fixture
@@ -80,6 +81,8 @@ def test_a_sweep_makes_a_folder_per_setting_and_compares_them(
         ([*SWEEP, "--vary", "cfg=2"], "--sweep needs --vary"),
         ([*SWEEP, "--out", "x"], "--sweep needs --vary"),
         ([*SWEEP, "--by", "style"], "with --sweep leave it out"),
+        ([*BY, "--plan-per-class", "40"], "--by says nothing of a plan's cost"),
+        ([*BY, "--images-per-s", "2"], "--by says nothing of a plan's cost"),
         (["--sweep", "sd15_class_prompts", "--vary", "cfg=2", "--out", "x"], "no server"),
     ],
 )
