@@ -97,6 +97,7 @@ copies instead +0.3 (-1.3 to 1.9). Recall of head, middle and tail classes: -5.3
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import sys
 from collections import Counter
@@ -119,7 +120,7 @@ from trainer.experiments.prompt_sets import make_sets, write_digits
 from trainer.experiments.running import new_parser, run_experiment, shared_values
 from trainer.models import model_spec
 from trainer.report.wording import interval, model_noun, on_test, p_value, points, verdict
-from trainer.runs import Grid
+from trainer.runs import Grid, write_file
 
 RECOLOURED = "recoloured"
 DEMO = "demo:digits"
@@ -212,7 +213,9 @@ def recolour(test: Path, out: Path) -> None:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         grey = np.asarray(read_image(sample.path).convert("L"), float)[..., None] / 255
-        Image.fromarray((ink + grey * (paper - ink)).round().astype(np.uint8)).save(path)
+        data = io.BytesIO()
+        Image.fromarray((ink + grey * (paper - ink)).round().astype(np.uint8)).save(data, "PNG")
+        write_file(path, data.getvalue())
 
 
 def _colours(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:

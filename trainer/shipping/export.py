@@ -185,4 +185,5 @@ def _difference(classifier: Classifier, session: Any, pixels: np.ndarray) -> flo
     with torch.inference_mode():
         expected = classifier.network(torch.from_numpy(pixels)).numpy()
     (found,) = session.run(["logits"], {"pixels": pixels})
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    largest = max(np.abs(expected).max(), np.finfo(np.float32).tiny)
+    return float(np.abs(found - expected).max() / largest)

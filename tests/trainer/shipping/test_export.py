@@ -108,6 +108,13 @@ def test_logits_that_differ_are_seen_where_every_probability_is_0_or_1(exported:
     assert _difference(classifier, Runtime(other), pixels) == pytest.approx(0.01)
 
 
+def test_logits_that_are_all_0_are_no_difference(exported: Path) -> None:
+    logits = np.zeros((1, 3), np.float32)
+    classifier = replace(load_classifier(exported), network=Constant(logits))
+    pixels = np.zeros((1, 3, 32, 32), np.uint8)
+    assert _difference(classifier, Runtime(logits), pixels) == 0
+
+
 def test_the_cards_own_command_works(
     exported: Path,
     tmp_path: Path,
