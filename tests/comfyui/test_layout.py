@@ -13,6 +13,7 @@ BOXES = """app.graph.nodes.map((node) => {
   const drawn = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
   return drawn && [node.title, drawn.left, drawn.top, drawn.right, drawn.bottom];
 })"""
+SAID = "[...document.querySelectorAll('.synthgrid-panel')].every((each) => each.innerText)"
 SLACK = 2  # pixels
 
 
@@ -29,14 +30,13 @@ def test_no_node_covers_another(comfyui, tmp_path):
         try:
             for name in TITLES:
                 graph = json.loads(editor(name).read_text(encoding="utf-8"))
-                page.js(f"app.loadGraphData({json.dumps(graph)})")
+                done = f"() => {{ window.shown = {json.dumps(name)} }}"
+                page.js(f"void app.loadGraphData({json.dumps(graph)}).then({done})")
+                page.wait(f"window.shown === {json.dumps(name)}")
                 page.js("app.canvas.ds.scale = 0.3; app.canvas.ds.offset = [100, 100]")
                 page.js("app.canvas.setDirty(true, true)")
                 page.wait(f"{BOXES}.every(Boolean)")
-                if "SynthGridClassPromptBatcher" in {node["type"] for node in graph["nodes"]}:
-                    page.wait(
-                        "document.querySelector('.synthgrid-panel')?.innerText.includes('Next')"
-                    )
+                page.wait(SAID)
                 boxes = page.js(BOXES)
                 pairs = [(a, b) for at, a in enumerate(boxes) for b in boxes[at + 1 :]]
                 assert [(name, a[0], b[0]) for a, b in pairs if covers(a, b)] == []
