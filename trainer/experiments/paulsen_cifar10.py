@@ -35,8 +35,8 @@ The other arms were not run at that size.
 
 With 100 real images per class that each seed draws anew, Figures 2, 4, 6 and 7 for the small CNN
 (--redraw 100; --recipe modern --updates 1875, 5 seeds, and --recipe classic --updates 844, 3 seeds
-and Figures 2 and 4: the lengths that the recipes have by themselves in the grid). Macro F1 in % with
-real images only, and its change in points (95% interval) at the same number of updates:
+and Figures 2 and 4: the lengths that the recipes have by themselves in the grid). Macro F1 in %
+with real images only, and its change in points (95% interval) at the same number of updates:
 
                                       modern, 58.0               classic, 51.3
     100 synthetic ones added          -0.3 (-1.7 to 1.1)         +0.0 (-5.1 to 5.0)
