@@ -24,6 +24,7 @@ from .dependents import without_dependents
 from .editor import (
     BYPASSED,
     FROM_OUTSIDE,
+    MOST_NODES,
     MUTED,
     NOTES,
     PRIMITIVE,
@@ -35,6 +36,7 @@ from .editor import (
     Slot,
     parse_editor,
     shown,
+    too_large,
 )
 from .group_nodes import PREFIXES, with_groups_as_subgraphs
 from .placeholders import FILE_NAME, SAVERS, filled
@@ -44,7 +46,6 @@ from .widgets import CUSTOM_COMBO, Shape, position_of_choice, sent_value, shape_
 
 _SEARCH_NAME = "Node name for S&R"  # the property by which "%Node.widget%" finds a node
 _NOT_SENT = {*NOTES, REROUTE, PRIMITIVE}
-MOST_NODES = 20_000  # nested subgraphs multiply; no server accepts a graph of this size
 ObjectInfo: TypeAlias = Mapping[str, Any]
 
 
@@ -139,9 +140,7 @@ class _Export:
             self._refuse_circle(kind, ())
         active = list(islice(self._active(self._root), MOST_NODES + 1))
         if len(active) > MOST_NODES:
-            raise WorkflowError(
-                f"{self._source} has more than {MOST_NODES} nodes, subgraphs expanded; split it"
-            )
+            raise too_large(self._source)
         self._refuse_missing(active)
         return {
             scope.id_of(node): self._entry(scope, node)

@@ -18,6 +18,7 @@ from ...errors import WorkflowError
 MUTED, BYPASSED = 2, 4  # values of a node's `mode`; all others run
 PRIMITIVE = "PrimitiveNode"  # a node of the editor that types a value into other nodes' widgets
 NOTES = {"Note", "MarkdownNote"}
+MOST_NODES = 20_000  # nested subgraphs multiply; no server accepts a graph of this size
 REROUTE = "Reroute"  # a node of the editor that passes its input on
 # The ids that links inside a subgraph use for its own inputs and outputs.
 FROM_OUTSIDE, TO_OUTSIDE = "-10", "-20"
@@ -67,6 +68,11 @@ class EditorNode:
     def name(self) -> str:
         """For messages: "node 4 'Load Checkpoint'"."""
         return f"node {self.id} '{shown(self.title or self.type)}'"
+
+
+def too_large(source: str) -> WorkflowError:
+    """The error for a file that grows beyond MOST_NODES."""
+    return WorkflowError(f"{source} has more than {MOST_NODES} nodes, subgraphs expanded; split it")
 
 
 def shown(text: str) -> str:

@@ -20,6 +20,7 @@ from ...errors import WorkflowError
 from .editor import (
     BYPASSED,
     FROM_OUTSIDE,
+    MOST_NODES,
     MUTED,
     NOTES,
     PRIMITIVE,
@@ -33,6 +34,7 @@ from .editor import (
     is_editor_format,
     parse_editor,
     shown,
+    too_large,
 )
 from .widgets import Input, Widget, declared_inputs, shape_of
 
@@ -49,20 +51,24 @@ def with_groups_as_subgraphs(
     """The workflow, parsed from `value`, with a subgraph of its own for each group node.
 
     Raises:
-        WorkflowError: a group node whose values or inputs are not those of its contents.
+        WorkflowError: a group node whose values or inputs are not those of its contents, or more
+            than MOST_NODES nodes in them together.
     """
     contents = {
         f"{prefix}{name}": each
         for name, each in _object(value.get("extra"), "groupNodes").items()
         for prefix in PREFIXES
     }
-    nodes, subgraphs = dict(workflow.root.nodes), dict(workflow.subgraphs)
+    nodes, subgraphs, made = dict(workflow.root.nodes), dict(workflow.subgraphs), 0
     for host in workflow.root.nodes.values():
         if host.type in contents.keys() - object_info.keys() and host.mode not in _NOT_RUN:
             group = _Group(contents[host.type], object_info, f"{source}: group {host.name}")
             kind = f"{host.type} at node {host.id}"
             subgraphs[kind] = group.subgraph(host)
             nodes[host.id] = replace(host, type=kind, values=None)
+            made += len(subgraphs[kind].nodes)
+            if made > MOST_NODES:
+                raise too_large(source)
     return EditorWorkflow(replace(workflow.root, nodes=nodes), subgraphs)
 
 

@@ -7,6 +7,7 @@ something else.
 import contextlib
 import copy
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,12 @@ def test_damaged_contents_are_refused_or_converted_without_a_traceback(damage):
         part[path[-1]] = damage
         with contextlib.suppress(WorkflowError):
             convert(value, INFO)
+
+
+def test_many_uses_of_a_large_group_are_refused_as_soon_as_they_are_too_many():
+    group = {"nodes": [noise() for _ in range(1000)], "links": []}
+    hosts = [{"id": number, "type": "workflow>G"} for number in range(1000)]
+    value = {"nodes": hosts, "links": [], "extra": {"groupNodes": {"G": group}}}
+    started = time.process_time()
+    assert "more than 20000 nodes" in refusal(value)
+    assert time.process_time() - started < 20  # without a limit: minutes
