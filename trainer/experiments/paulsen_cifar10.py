@@ -33,23 +33,23 @@ and as many of Stable Diffusion 1.4, 2,500 test images. Macro F1 62.5% (5 seeds)
 images added -2.0 points (95% -5.8 to 1.9, 3 seeds): cannot tell. 40 s a run in one thread.
 The other arms were not run at that size.
 
-With 100 real images per class that each seed draws anew, Figures 2, 4, 6 and 7 for the small CNN
-(--redraw 100; --recipe modern --updates 1875, 5 seeds, and --recipe classic --updates 844, 3 seeds
-and Figures 2 and 4: the lengths that the recipes have by themselves in the grid). Macro F1 in %
-with real images only, and its change in points (95% interval) at the same number of updates:
+With 100 real images per class that each of 5 seeds draws anew, Figures 2, 4, 6 and 7 for the small
+CNN (--redraw 100; --recipe modern --updates 1875, and --recipe classic --updates 844 for Figures 2
+and 4: the lengths that the recipes have by themselves in the grid). Macro F1 in % with real images
+only, and its change in points (95% interval) at the same number of updates:
 
-                                      modern, 58.0               classic, 51.3
-    100 synthetic ones added          -0.3 (-1.7 to 1.1)         +0.0 (-5.1 to 5.0)
-    half replaced by synthetic        -2.7 (-4.2 to -1.2)        -3.3 (-7.6 to 0.9)
-    half left out                     -6.0 (-7.3 to -4.8)        -4.1 (-8.3 to 0.0)
+                                      modern, 58.0               classic, 51.4
+    100 synthetic ones added          -0.3 (-1.7 to 1.1)         -0.2 (-2.7 to 2.4)
+    half replaced by synthetic        -2.7 (-4.2 to -1.2)        -2.8 (-5.0 to -0.6)
+    half left out                     -6.0 (-7.3 to -4.8)        -4.7 (-6.8 to -2.6)
     100 synthetic ones only           -15.0 (-17.0 to -13.1)
     100 copies added                  -8.2 (-9.7 to -6.6)
 
-Under modern all but the first are significant (p 0.002 or less), under classic none is. So the
-stronger recipe gains 7 points and narrows the intervals; on top of all real images the synthetic
-ones change nothing that can be told under either. Whether replacing half is better than leaving it
-out was not tested by itself. Draws share two fifths of their images, so intervals are too narrow
-for images other than these. About 40 s of one core a run under modern.
+All but the first line are significant (p 0.002 or less; 0.019 for half replaced under classic). So
+the stronger recipe gains 7 points and narrows the intervals; on top of all real images the
+synthetic ones change nothing that can be told under either. Whether replacing half is better than
+leaving it out was not tested by itself. Draws share two fifths of their images, so intervals are
+too narrow for images other than these. About 40 s of one core a run under modern.
 
 Also: --quick with syn1 alone (10 classes, 26 real and 26 synthetic images each of a generator
 that had seen all of CIFAR-10, ResNet18 at 32x32, 10 epochs, one seed, 400 test images): 10 runs in
