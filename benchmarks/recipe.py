@@ -19,6 +19,22 @@ fair as an idle one:
 
 They see the same decoded pixels, network and initial weights. Test images are looked at once, with
 the last weights.
+
+Measured with the small CNN from scratch at 32 px, 2 seeds, 100 test images per class or as many as
+there are: accuracy in %, and the difference to modern in points (95% interval over the test
+images). 26 to 35 s of CPU time a training, classic 2 to 5.
+
+    data       a class  modern  fastai               timm                  torchvision
+    cifake10        30    49.8  -8.4 (-10.7, -6.2)   -10.3 (-12.8, -7.9)   -14.9 (-17.6, -12.3)
+    flowers12       30    87.3  -7.3 (-10.7, -3.9)   -17.3 (-21.7, -12.9)  -16.5 (-20.8, -12.1)
+    dogs17          30    47.9  -9.6 (-12.5, -6.8)   -17.4 (-20.4, -14.3)  -18.5 (-21.7, -15.2)
+    cifake10         5    32.1  -4.8 (-7.0, -2.7)    -3.9 (-5.9, -1.8)     -5.3 (-7.6, -3.1)
+    flowers12        5    69.4  -9.6 (-14.1, -5.0)   -3.5 (-7.3, 0.2)      -5.4 (-9.5, -1.4)
+
+So modern is not below any of them, and above by more than the interval in all but one of the 15
+comparisons. Those recipes were made for more images and longer trainings than these. Fine-tuning is
+not compared: in one trial fastai's `fine_tune` stayed at 19%, far below a frozen network, which
+may be the fault of our adapter. AutoGluon needs other versions of torch and was not run.
 """
 
 from __future__ import annotations
