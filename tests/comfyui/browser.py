@@ -55,8 +55,7 @@ class Page:
 
 @contextmanager
 def opened(url: str, folder: Path) -> Iterator[Page]:
-    """A page at `url`, once ComfyUI's frontend has opened a workflow; `folder` is for the
-    browser's files."""
+    """A page at `url`, once ComfyUI's frontend is there; `folder` is for the browser's files."""
     assert CHROMIUM
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "about:blank"]
     command += ["--remote-debugging-port=0", "--remote-allow-origins=*"]
@@ -69,8 +68,6 @@ def opened(url: str, folder: Path) -> Iterator[Page]:
         page = Page(_address(folder / "DevToolsActivePort"))
         page.command("Page.navigate", url=url)
         page.wait("!!(window.app?.extensionManager && app.canvas && app.graph)")
-        # The frontend's own first workflow, which would replace one that is loaded before it.
-        page.wait("!!app.extensionManager.workflow.activeWorkflow")
         yield page
         page.close()
     finally:
