@@ -22,7 +22,7 @@ the last weights.
 
 Measured with the small CNN from scratch at 32 px, 2 seeds, 100 test images per class or as many as
 there are: accuracy in %, and the difference to modern in points (95% interval over the test
-images). 26 to 35 s of CPU time a training, classic 2 to 5.
+images). 25 to 36 s of CPU time a training, classic 2 to 5.
 
     data       a class  modern  fastai               timm                  torchvision
     cifake10        30    49.8  -8.4 (-10.7, -6.2)   -10.3 (-12.8, -7.9)   -14.9 (-17.6, -12.3)
