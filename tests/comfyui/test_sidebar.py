@@ -65,7 +65,7 @@ def test_a_try_the_rest_a_rejected_picture_its_return_and_another_in_its_place(
     with opened(comfyui.url, tmp_path) as page:
         setting = f"'Comfy.VueNodes.Enabled', {json.dumps(drawn == 'vue')}"
         page.js(f"app.extensionManager.setting.set({setting})")
-        page.js(f"app.loadGraphData({json.dumps(workflow(folder))})")
+        page.load(workflow(folder))
         page.js("document.querySelector('.synthgrid-tab-button').click()")
         in_folder(page, 0)
 
@@ -109,7 +109,7 @@ def test_the_panel_and_the_batcher_speak_chinese_when_comfyui_does(comfyui, tmp_
     with opened(comfyui.url, tmp_path) as page:
         page.js(language.format("zh"))
         try:
-            page.js(f"app.loadGraphData({json.dumps(workflow('chinese'))})")
+            page.load(workflow("chinese"))
             page.js("document.querySelector('.synthgrid-tab-button').click()")
             page.wait(f"{TEXT}.startsWith('“chinese”中有 2 个类别的 0 张图像，计划 6 张')")
             page.wait("document.querySelector('.synthgrid-panel').innerText.includes('张图像')")
@@ -128,7 +128,7 @@ def test_nothing_is_asked_while_the_panel_is_closed(comfyui, tmp_path):
             "app.api.fetchApi = function (path) { window.asked += "
             "String(path).includes('synthgrid/folder'); return fetchApi.apply(this, arguments) }"
         )
-        page.js(f"app.loadGraphData({json.dumps(workflow('closed'))})")
+        page.load(workflow("closed"))
         page.js("new Promise((done) => setTimeout(done, 3000))")
         assert page.js("window.asked") == 0
         page.js("document.querySelector('.synthgrid-tab-button').click()")
