@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..workflow.nodes import shortened
+from ..workflow.api_graph import shortened
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -20,8 +20,8 @@ from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import ClassEntry, parse_classes, placeholders
 
 from ..errors import WorkflowError
+from .api_graph import is_link
 from .graph import Workflow, parse_workflow
-from .nodes import is_link
 from .options import classes_text
 from .roles import BATCHER, CLASS_LIST, LATENT, TEMPLATES
 from .roles import SAVER as LABELLED_SAVER

@@ -34,8 +34,8 @@ from comfy_nodes.plan.strengths import parse_strengths
 from comfy_nodes.plan.wildcards import parse_wildcards
 
 from ..errors import WorkflowError
+from .api_graph import ApiGraph, flag, is_link
 from .library import find_workflow
-from .nodes import Graph, flag, is_link
 from .roles import BANKS, BATCHER, CAPTIONS, CLASS_LIST, PLAN_NODES, SAVER, TEMPLATES
 
 # Where and how images are put, not what they look like.
@@ -43,7 +43,7 @@ _WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level", "subfolders")}
 
 
 @dataclass(frozen=True)
-class Workflow(Graph):
+class Workflow(ApiGraph):
     """A graph with SynthGrid's nodes.
 
     `captions` are those of a file, which the graph does not hold (client.workflow.captions).

@@ -25,9 +25,9 @@ from comfy_nodes.plan.strengths import check_strengths, strengths_text
 from comfy_nodes.plan.wildcards import read_wildcard, wildcards_text
 
 from ..errors import WorkflowError
+from .api_graph import flag
 from .captions import with_captions
 from .graph import Workflow
-from .nodes import flag
 from .roles import BANKS, BATCHER, CLASS_LIST, REAL, STRENGTH, TEMPLATES
 
 log = logging.getLogger(__name__)

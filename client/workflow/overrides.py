@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import WorkflowError
+from .api_graph import is_link
 from .graph import Workflow
-from .nodes import is_link
 from .roles import BATCHER, CAPTIONS, SAVER
 
 MOST_LISTED = 10

@@ -19,10 +19,10 @@ from typing import Any
 from comfy_nodes.samplers import sampler_warning
 
 from ..errors import WorkflowError
+from .api_graph import is_link
 from .convert.widgets import CUSTOM_COMBO
 from .estimates import gpu_memory, image_bytes, shown_bytes
 from .graph import Workflow
-from .nodes import is_link
 from .overrides import nearest
 from .roles import LATENT, SAVER
 

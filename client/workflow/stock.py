@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import WorkflowError
+from .api_graph import is_link
 from .graph import Workflow
-from .nodes import is_link
 
 Link: TypeAlias = tuple[str, int]
 CHECKPOINTS = ("CheckpointLoaderSimple", "CheckpointLoader")

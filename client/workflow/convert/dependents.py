@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..nodes import is_link
+from ..api_graph import is_link
 from .editor import shown
 
 

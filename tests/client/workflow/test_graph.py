@@ -1,6 +1,6 @@
 """Loading, finding by role, patching, and computing the plan.
 
-Covers: client.workflow.graph, client.workflow.nodes, client.workflow.options,
+Covers: client.workflow.graph, client.workflow.api_graph, client.workflow.options,
 client.workflow.roles.
 """
 

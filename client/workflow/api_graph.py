@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 from ..errors import WorkflowError
 from .roles import BATCHER, CLASS_LIST, LATENT, PLAN_NODES, SAVER, TARGETS, TEMPLATES, TITLES
 
-SameGraph = TypeVar("SameGraph", bound="Graph")
+SameGraph = TypeVar("SameGraph", bound="ApiGraph")
 
 
 @dataclass(frozen=True)
-class Graph:
+class ApiGraph:
     """Nodes in API format, {node id: {"class_type", "inputs"}}, and their source. Immutable."""
 
     graph: Mapping[str, Mapping[str, Any]]
