@@ -1,4 +1,7 @@
-"""What is held out for validation or as a fold never shares a group with what is trained on."""
+"""What is held out for validation or as a fold never shares a group with what is trained on.
+
+Covers: trainer.data.group_table.
+"""
 
 from __future__ import annotations
 
