@@ -74,7 +74,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student_t
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -176,6 +176,7 @@ PLANNED_WORLDS = {
 PLANNED = ("headline", "explore", "slope", "step", "missed", "found", "seeds", "planned", "early")
 MEASURED = ("headline", "explore", "slope", "step", "missed", "same", "run_sd", "found", "oracle")
 RULES = ("own", "pooled", "larger")
+ALLOWED = 0.05  # share of grids with any false alarm in a family
 
 
 def simulate(world: World, random: np.random.Generator) -> tuple[np.ndarray, Predicted, np.ndarray]:
@@ -403,6 +404,29 @@ def _first(scores: Scored, seeds: int) -> Scored:
     }
 
 
+# --- is a world above what is allowed ---
+
+
+def surplus_p(alarms: Mapping[str, int], grids: int) -> dict[str, float]:
+    """p-values for "at most ALLOWED of such grids raise a false alarm", from the alarms in `grids`
+    grids of each world: exact one-sided binomial tests, corrected (Holm) for all worlds."""
+    return holm(
+        {
+            name: float(binomtest(count, grids, ALLOWED, alternative="greater").pvalue)
+            for name, count in alarms.items()
+        }
+    )
+
+
+def _conclusion(alarms: Mapping[str, int], grids: int) -> str:
+    corrected = surplus_p(alarms, grids)
+    above = [f"{name} (p = {p:.3f})" for name, p in corrected.items() if p <= 0.05]
+    return (
+        f"Headlines, above {ALLOWED:.0%} of grids after correction for {len(alarms)} worlds: "
+        f"{', '.join(above) or 'none'}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="How often the statistics raise false alarms, and find real effects."
@@ -422,7 +446,9 @@ def main() -> None:
     grids = 100 if options.quick else options.grids
     columns = [*MEASURED, *(RULES if options.rules else ())]
     columns = list(PLANNED) if options.planned else columns
+    columns[1:1] = ["low", "high"]
     print(f"{f'{grids} grids per world':42s}" + "".join(f"{name:>9s}" for name in columns))
+    alarms: dict[str, int] = {}
     for name, world in (PLANNED_WORLDS if options.planned else WORLDS).items():
         if options.only not in name:
             continue
@@ -438,9 +464,15 @@ def main() -> None:
         else:
             got = measure(world, grids=grids, seed=options.seed, rules=options.rules)
         if world.effect:  # there slopes and steps are not false alarms, and no headline is null
-            got |= dict.fromkeys(("slope", "step", "headline"), float("nan"))
+            got |= dict.fromkeys(("slope", "step", "headline", "low", "high"), float("nan"))
+        else:
+            alarms[name] = round(got["headline"] * grids)
+            exact = binomtest(alarms[name], grids).proportion_ci(0.95)
+            got |= {"low": float(exact.low), "high": float(exact.high)}
         shown = "".join(f"{got[column]:9.3f}" for column in columns)
         print(f"{name:42s}{shown}  {time.perf_counter() - started_s:.0f} s", flush=True)
+    if alarms:
+        print(_conclusion(alarms, grids))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from trainer.analysis.scores import CellScores
 from trainer.analysis.statistics.spread import (
     SeedSpread,
     _log_f,
+    _residuals,
     moderated,
     seed_spreads,
     unevenness,
@@ -45,6 +46,14 @@ def test_missing_seeds_lower_the_degrees_of_freedom() -> None:
     assert found.df == 1  # two cells on two shared seeds
     assert seed_spreads({"cnn": [cell(np.array([0.5]))]})["cnn"] is None
     assert seed_spreads({"cnn": []})["cnn"] is None
+
+
+def test_a_cell_of_few_seeds_does_not_look_as_if_it_scattered_more() -> None:
+    random, found = np.random.RandomState(0), []
+    for _ in range(800):
+        cells = [cell(random.normal(0.6, 1.0, seeds)) for seeds in (2, 2, 8, 8)]
+        found.append([variance for variance, _ in _residuals(cells).by_cell])
+    assert np.mean(found, axis=0) == pytest.approx(np.ones(4), abs=0.2)  # 2.0 if scaled again
 
 
 def test_cells_that_scatter_unevenly_are_pooled_less() -> None:
