@@ -12,7 +12,7 @@ Smyth takes s0^2 for known. Ours is the pooled variance of the other cells, on D
 so it counts as fewer, 1 / (1/d0 + 1/D).
 
 A few cells say little about d0, so it is not estimated by one number. There are two candidates:
-cells scatter alike (d0 = inf), or very unevenly (d0 = 1), which is twice as likely beforehand. Each
+cells scatter alike (d0 = inf), or very unevenly (d0 = 1), three times as likely beforehand. Each
 is weighed by how well it explains the cells of all models (level of each model integrated out). The
 result is the mean of 1/d0. Candidates and their weights are our choice, made on simulated grids:
 benchmarks/false_alarms.py compares this rule with others.
@@ -31,7 +31,7 @@ from trainer.analysis.scores import CellScores
 
 Key = TypeVar("Key")
 _PRIOR_DF = np.array([1.0, np.inf])
-_PRIOR_WEIGHTS = np.array([2.0, 1.0]) / 3
+_PRIOR_WEIGHTS = np.array([3.0, 1.0]) / 4
 _LEVELS = np.linspace(-2.0, 1.2, 25)  # of ln(level / mean variance)
 
 

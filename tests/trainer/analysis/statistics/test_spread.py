@@ -75,7 +75,7 @@ def test_unevenness_is_learnt_from_all_models_and_levels_do_not_matter() -> None
 
 
 def test_without_cells_to_learn_from_it_is_what_is_assumed_beforehand() -> None:
-    assert unevenness([]) == pytest.approx(2 / 3)  # very uneven is twice as likely as alike
+    assert unevenness([]) == pytest.approx(3 / 4)  # very uneven is three times as likely as alike
     assert unevenness([[(0.0, 4)] * 3]) == unevenness([])
 
 
@@ -85,7 +85,7 @@ def test_unevenness_is_bayes_rule_for_two_candidates() -> None:
     levels = variances.mean() * np.exp(np.linspace(-2.0, 1.2, 25))[:, None]
     alike = (scipy_stats.chi2.pdf(variances * df / levels, df) * df / levels).prod(axis=1).mean()
     uneven = (scipy_stats.f.pdf(variances / levels, df, 1) / levels).prod(axis=1).mean()
-    wanted = 2 * uneven / (2 * uneven + alike)
+    wanted = 3 * uneven / (3 * uneven + alike)
     assert 0.1 < wanted < 0.9
     assert unevenness([[(value, 4) for value in variances]]) == pytest.approx(wanted)
 
