@@ -13,21 +13,21 @@ In worlds with `effect` the last arm of each model, its headline, is that much m
 Printed for each world, as shares of grids: any false alarm among the headlines (at most 0.05 is
 allowed) with its exact 95% interval (`low`, `high`; Clopper and Pearson 1934), and among the
 exploratory comparisons, slopes and steps, each a family of its own; `same`, a headline said to
-change by less than a point (in worlds of +1 point or more that is a false alarm too). As shares of comparisons: 95% intervals that miss 0 (`missed`); headlines found (`found`), and
-found by an oracle that knows the variance of every change (`oracle`); `run_sd` is the standard
-deviation of a run's macro F1 over seeds. --rules prints false alarms and finds of other rules for
-the spread of runs: `own` (the cell's own seeds), `pooled` (all cells of a model), and `larger`, the
-larger of the two. The last line names the worlds whose headlines are above 0.05 by an exact
-one-sided binomial test, corrected (Holm) for all worlds: of many worlds the highest rate is above
-its true one.
+change by less than a point (in worlds of +1 point or more that is a false alarm too). As shares of
+comparisons: 95% intervals that miss 0 (`missed`); headlines found (`found`), and found by an oracle
+that knows the variance of every change (`oracle`); `run_sd` is the standard deviation of a run's
+macro F1 over seeds. --rules prints false alarms and finds of other rules for the spread of runs:
+`own` (the cell's own seeds), `pooled` (all cells of a model), and `larger`, the larger of the two.
+The last line names the worlds whose headlines are above 0.05 by an exact one-sided binomial test,
+corrected (Holm) for all worlds: of many worlds the highest rate is above its true one.
 
 Measured for the headlines in two steps. First 2,000 grids of each of the 44 worlds without effect
 (--seed 7, standard error 0.5%), on which the rule was chosen among about sixty; there cells that
 scatter very unevenly were still taken for twice as likely as cells that scatter alike. False alarms
-in 0.2 to 5.9% of grids, `pooled` up to 9.7%. Above 5.2% were very uneven runs with 3 seeds and 2,700
-images (5.9%) and with 5 and 300 (5.5%), and plain ones with 10 seeds and 2,700 images (5.3%, the
-oracle 5.0%); after correction for 44 worlds none is above 5%. A world of 6% would have been above
-5.2% with a probability of 93%.
+in 0.2 to 5.9% of grids, `pooled` up to 9.7%. Above 5.2% were very uneven runs with 3 seeds and
+2,700 images (5.9%) and with 5 and 300 (5.5%), and plain ones with 10 seeds and 2,700 images (5.3%,
+the oracle 5.0%); after correction for 44 worlds none is above 5%. A world of 6% would have been
+above 5.2% with a probability of 93%.
 
 Then fresh grids. Very uneven, 5 seeds, 300 images: 4.8% of 20,000 (95% 4.5 to 5.1; --seed 11). Very
 uneven, 3 seeds, 2,700 images: 5.3% of 40,000 (5.1 to 5.5; --seed 11, 12 and 14), so truly above 5%.
