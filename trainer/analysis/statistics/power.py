@@ -1,7 +1,12 @@
 """How many seeds, or test images, a change of a given size needs. Pure functions.
 
 From a finished grid, even one of three seeds: the variance of a change has a part that more seeds
-shrink and one that only more test images do.
+shrink and one that only more test images do. With n seeds for the pilot's n0,
+
+    se(n)^2 = images + (se(n0)^2 - images) n0 / n    df(n) = df(n0) (n - 1) / (n0 - 1)
+
+and what is found is `detectable` (trainer.analysis.statistics.stats). That the degrees of freedom
+grow like this is our choice. Changes and errors are shares, not points.
 """
 
 from __future__ import annotations
@@ -35,8 +40,6 @@ class SeedPlan:
 def plan_seeds(change: Estimate, detect: float, *, tests: int = 1) -> SeedPlan | None:
     """The fewest seeds with which a true change of `detect`, a share, is found in 80% of grids,
     where `tests` headlines are tested together; None if one seed says nothing about variances.
-
-    The degrees of freedom grow with the seeds as one less than their number does.
     """
     if change.se is None or change.df is None or change.n < 2:
         return None

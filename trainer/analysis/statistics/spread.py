@@ -3,12 +3,19 @@
 A cell's own variance over three or five seeds is a poor estimate; one pooled over all cells is a
 good one where they scatter alike, and too small for a cell that scatters more. Empirical Bayes
 stands between (Smyth 2004, "Linear models and empirical Bayes methods"): variances of cells vary
-like a scaled inverse chi-squared with d0 degrees of freedom, and the pooled estimate counts as d0
-observations. A few cells say little about d0, so it is not estimated by one number. There are two
-candidates: cells scatter alike (d0 = inf), or very unevenly (d0 = 1), which is twice as likely
-beforehand. Each is weighed by how well it explains the cells of all models (level of each model
-integrated out). The result is the mean of 1/d0. Candidates and their weights are our choice, made
-on simulated grids: benchmarks/false_alarms.py compares this rule with others.
+like a scaled inverse chi-squared with d0 degrees of freedom, and a cell's variance s^2 on d degrees
+of freedom becomes
+
+    (d0 s0^2 + d s^2) / (d0 + d)    on d0 + d degrees of freedom
+
+Smyth takes s0^2 for known. Ours is the pooled variance of the other cells, on D degrees of freedom,
+so it counts as fewer, 1 / (1/d0 + 1/D).
+
+A few cells say little about d0, so it is not estimated by one number. There are two candidates:
+cells scatter alike (d0 = inf), or very unevenly (d0 = 1), three times as likely beforehand. Each
+is weighed by how well it explains the cells of all models (level of each model integrated out). The
+result is the mean of 1/d0. Candidates and their weights are our choice, made on simulated grids:
+benchmarks/false_alarms.py compares this rule with others.
 """
 
 from __future__ import annotations
@@ -24,14 +31,14 @@ from trainer.analysis.scores import CellScores
 
 Key = TypeVar("Key")
 _PRIOR_DF = np.array([1.0, np.inf])
-_PRIOR_WEIGHTS = np.array([2.0, 1.0]) / 3
+_PRIOR_WEIGHTS = np.array([3.0, 1.0]) / 4
 _LEVELS = np.linspace(-2.0, 1.2, 25)  # of ln(level / mean variance)
 
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """Variance of a run around the means of its cell and seed, pooled over a model's cells, with
-    `df` degrees of freedom.
+    """Variance of a run around the means of its cell and seed (the residuals of a two-way layout),
+    pooled over a model's cells, with `df` degrees of freedom; in squared units of the metric.
 
     `unevenness` is the mean of 1/d0: 0 if the cells scatter exactly alike, at most 1.
     """
@@ -56,7 +63,8 @@ def moderated(
     own: np.ndarray | float, df: int, pooled: np.ndarray | float, spread: SeedSpread
 ) -> tuple[np.ndarray, float]:
     """The variance of a contrast and its degrees of freedom, from its `own` variance with `df`
-    degrees of freedom and that expected from its model, `pooled`, which contains it."""
+    degrees of freedom and that expected from its model, `pooled`, which contains it and is freed
+    of it first. For the equation see the module's docstring."""
     if spread.df <= df:
         return np.asarray(own), df
     others = spread.df - df
@@ -80,7 +88,8 @@ def unevenness(models: Sequence[Sequence[tuple[float, int]]]) -> float:
 
 
 def _log_evidence(variances: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Log likelihood [candidates] of variances / level ~ F(df, d0), the level integrated out."""
+    """Log likelihood [candidates] of variances / level ~ F(df, d0), the level integrated out (its
+    logarithm even over _LEVELS)."""
     mean = variances.mean()
     ratios = np.maximum(variances / mean, 1e-6) / np.exp(_LEVELS)[:, None]  # [levels, cells]
     found = np.array([_log_f(ratios, df, d0).sum(axis=-1) for d0 in _PRIOR_DF])
@@ -107,7 +116,8 @@ def _log_f(x: np.ndarray, df: np.ndarray, d0: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Fit:
-    """Residuals of a two-way layout: their squares, degrees of freedom, and variances by cell."""
+    """Residuals of a two-way layout: their squares, degrees of freedom, and the variance of each
+    cell of n seeds, which counts as if it were on n - 1 degrees of freedom (an approximation)."""
 
     squares: float
     df: int
@@ -131,7 +141,7 @@ def _residuals(cells: Sequence[CellScores]) -> _Fit:
     df = round(float(free.sum()))
     owner = np.array([number for number, _ in places])
     by_cell = [
-        (float(squares[owner == number].sum() / free[owner == number].sum() * n / (n - 1)), n - 1)
+        (float(squares[owner == number].sum() / free[owner == number].sum()), n - 1)
         for number, n in enumerate(len(cell.seeds) for cell in cells)
         if n > 1 and free[owner == number].sum() > 1e-9
     ]

@@ -1,5 +1,8 @@
 """Intervals, tests, and their correction for multiple comparisons. Pure functions.
 
+Values, errors and bounds are shares in 0..1 and changes of them in -1..1, not points; those of a
+slope are per unit of its amounts.
+
 There are two sources of variation: the test images, which all runs share, and what a seed
 determines (initialisation, batch order, validation split, synthetic draw). A difference between
 cells, averaged over S seeds and N images, has the variance of a crossed layout (Owen 2007, "The
@@ -11,11 +14,11 @@ The effects of images (trainer.analysis.scores) give the first and the last term
 seeds is the sample variance over seeds, moderated by that of all cells of the model
 (trainer.analysis.statistics.spread). The interval is Student's t with d / share degrees of freedom:
 d are those of the seeds' term, `share` is its part of the variance. Satterthwaite's d / share**2
-trust a share that is itself estimated: with d = 2 there are up to 7.8% false alarms instead of 5%,
-with ours at most 5.9%, and 5.3% with d of 3 or more. The last term, which the images tell well, is
-a part of that of the seeds and its least value; a fifth of it counts as known. For results on
-simulated grids see benchmarks/false_alarms.py. `contrast` combines all this for any sum of cells:
-one cell, a difference, a slope over ratios.
+trust a share that is itself estimated: with d = 2 there are up to 7.8% false alarms instead of 5%.
+Ours are our choice; with them no kind of simulated grid is found above 5%. The last term, which the
+images tell well, is a part of that of the seeds and its least value; a fifth of it counts as known.
+For results on simulated grids see benchmarks/false_alarms.py. `contrast` combines all this for any
+sum of cells: one cell, a difference, a slope over ratios.
 
 Where each seed splits the data anew there are no common test images, and splits overlap. There the
 variance over S splits is not divided by S but multiplied by 1/S + n_test/n_train (Nadeau and Bengio
@@ -106,8 +109,15 @@ def contrast(
 ) -> Estimate | None:
     """A weighted sum of cells over the seeds that all of them have; None if they share none.
 
-    Seeds contribute the contrast's own variance over seeds, moderated by `spread` if given. Seeds
-    below `pilot` count in the value, but not in that variance. The interval is never narrower than
+    With the weighted sums v[s] of values and e[s, i] of the effects of images, S seeds, and means
+    over seeds, the terms of the variance (module docstring) are, without bias,
+
+        both = (mean(sum(e[s, i]**2)) - sum(mean(e[s, i])**2)) / (S - 1)
+        images = sum(mean(e[s, i])**2) - both
+        seeds + both = var(v) / S
+
+    No term is below 0. var(v) is moderated by `spread` if given. Seeds below `pilot` count in the
+    value, but not in that variance. The interval is never narrower than
     test images alone make it, nor than one test image does, and never wider than `bounds`.
     """
     shared = sorted(set.intersection(*(set(cell.seeds) for _, cell in terms)))
@@ -187,7 +197,8 @@ def _t_estimate(
 
 def equivalence_p(estimate: Estimate, margin: float) -> float | None:
     """The p-value for "the true value is at least `margin` away from 0": the larger of two
-    one-sided tests (Schuirmann 1987). None with one seed."""
+    one-sided tests (Schuirmann 1987, "A comparison of the two one-sided tests procedure and the
+    power approach"), which is that of the nearer margin. None with one seed."""
     if estimate.se is None or estimate.df is None:
         return None
     if not estimate.se:
@@ -209,7 +220,12 @@ def detectable(
     estimate: Estimate, *, tests: int = 1, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:
     """The true change that is found in `power` of such grids, where `tests` changes are tested
-    together (Bonferroni, which is what Holm's method does first). None with one seed."""
+    together (Bonferroni, which is what Holm's method does first). None with one seed.
+
+        (t[1 - alpha / (2 tests)] + t[power]) * se    with quantiles of Student's t
+
+    This stands for the quantile of the noncentral t distribution; a test compares its power.
+    """
     if estimate.se is None or estimate.df is None:
         return None
     needed = stdtrit(estimate.df, 1 - alpha / 2 / max(1, tests))
@@ -218,7 +234,7 @@ def detectable(
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """p-values corrected for their number: at 0.05, at most 5% of families have any false alarm
-    (Holm 1979)."""
+    (Holm 1979, "A simple sequentially rejective multiple test procedure")."""
     corrected, largest = {}, 0.0
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         largest = max(largest, min(1.0, p * (len(p_values) - rank)))
@@ -250,8 +266,10 @@ def class_change(
     """Change in one class's share of correct answers: bool [S, n] each, one row per seed.
 
     With few images the plain interval is far too narrow (width 0 if no image changed). Following
-    Agresti and Min (2005), half an image is added to each cell of the 2x2 table, then seeds and
-    images are combined as in `contrast`. With `overlap`, as CellScores have it, rows are of
+    Agresti and Min (2005, "Simple improved confidence intervals for comparing matched
+    proportions"), half an image is added to each cell of the 2x2 table. To that variance comes that
+    of the seeds, less what chance makes of n images; degrees of freedom are Satterthwaite's. That
+    combination is our choice. With `overlap`, as CellScores have it, rows are of
     different images and only their means count.
     """
     differences = other.astype(np.float64) - baseline.astype(np.float64)

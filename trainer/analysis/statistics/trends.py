@@ -25,7 +25,9 @@ class Trend:
     of slopes, and of steps, are corrected over the grid, each as a separate family.
 
     `best` is the place of the amount with the highest value. `plausible` are the places of the
-    amounts that may be best: those not significantly worse than it (Bonferroni over the others).
+    amounts that may be best: those not significantly worse than it (one-sided, Bonferroni over the
+    others). The truly best amount is among them with 95% confidence (subset selection, Gupta 1965,
+    "On some multiple decision (selection and ranking) rules").
     `enough` is the place of the smallest amount beyond which no larger one of the grid adds
     `meaningful` or more, at 95% confidence; None if that cannot be said of any but the largest.
     `beyond` is the change from `rises_to` to the larger amount that may add most, None if there is
@@ -214,7 +216,8 @@ def _enough(places: range, change: Callable[[int, int], Estimate], meaningful: f
 
     From the largest amount down; the search stops at the first place that fails, and a place needs
     every test of its larger amounts to pass, so that no correction is needed (a fixed sequence of
-    intersection-union tests).
+    intersection-union tests; for these see Berger 1982, "Multiparameter hypothesis testing and
+    acceptance sampling").
     """
     enough = None
     for place in reversed(places[1:-1]):

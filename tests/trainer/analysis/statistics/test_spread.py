@@ -10,6 +10,7 @@ from trainer.analysis.scores import CellScores
 from trainer.analysis.statistics.spread import (
     SeedSpread,
     _log_f,
+    _residuals,
     moderated,
     seed_spreads,
     unevenness,
@@ -47,6 +48,14 @@ def test_missing_seeds_lower_the_degrees_of_freedom() -> None:
     assert seed_spreads({"cnn": []})["cnn"] is None
 
 
+def test_a_cell_of_few_seeds_does_not_look_as_if_it_scattered_more() -> None:
+    random, found = np.random.RandomState(0), []
+    for _ in range(800):
+        cells = [cell(random.normal(0.6, 1.0, seeds)) for seeds in (2, 2, 8, 8)]
+        found.append([variance for variance, _ in _residuals(cells).by_cell])
+    assert np.mean(found, axis=0) == pytest.approx(np.ones(4), abs=0.2)  # 2.0 if scaled again
+
+
 def test_cells_that_scatter_unevenly_are_pooled_less() -> None:
     """One model's cells of equal scatter, and cells of which some scatter ten times as much."""
     even = seed_spreads({"a": cells_of([0.02] * 8)})["a"]
@@ -66,7 +75,7 @@ def test_unevenness_is_learnt_from_all_models_and_levels_do_not_matter() -> None
 
 
 def test_without_cells_to_learn_from_it_is_what_is_assumed_beforehand() -> None:
-    assert unevenness([]) == pytest.approx(2 / 3)  # very uneven is twice as likely as alike
+    assert unevenness([]) == pytest.approx(3 / 4)  # very uneven is three times as likely as alike
     assert unevenness([[(0.0, 4)] * 3]) == unevenness([])
 
 
@@ -76,7 +85,7 @@ def test_unevenness_is_bayes_rule_for_two_candidates() -> None:
     levels = variances.mean() * np.exp(np.linspace(-2.0, 1.2, 25))[:, None]
     alike = (scipy_stats.chi2.pdf(variances * df / levels, df) * df / levels).prod(axis=1).mean()
     uneven = (scipy_stats.f.pdf(variances / levels, df, 1) / levels).prod(axis=1).mean()
-    wanted = 2 * uneven / (2 * uneven + alike)
+    wanted = 3 * uneven / (3 * uneven + alike)
     assert 0.1 < wanted < 0.9
     assert unevenness([[(value, 4) for value in variances]]) == pytest.approx(wanted)
 
