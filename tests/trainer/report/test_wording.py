@@ -99,9 +99,15 @@ def test_the_headline_that_was_planned_and_not_finished_is_not_replaced_silently
     [
         (Exchange(30, 60, 7.2, 3.1, 11.8), "were worth 7 real ones (95% 3 to 12)."),
         (Exchange(30, 60, 1.2, -3.1, 11.8), "were worth 1 real one (95% −3 to 12)."),
-        (Exchange(30, 30, 7.2, 3.1, None), "(95% 3 or more), beyond the learning curve's 30 per"),
+        (
+            Exchange(30, 30, 7.2, 3.1, None),
+            "(95% 3 or more), extrapolated: the learning curve ends at 30 real",
+        ),
         (Exchange(30, 60, -9.0, None, -2.0), "were worth −9 real ones (95% at most −2)."),
-        (Exchange(30, 60, None, 90.0, None), "were worth at least 90 real ones (95%), beyond"),
+        (
+            Exchange(30, 60, None, 90.0, None),
+            "were worth at least 90 real ones (95%), extrapolated: ",
+        ),
         (Exchange(30, 60, None, None, -15.0), "were worth at most −15 real ones (95%)."),
         (Exchange(30, 60, 5.0, None, None), "The learning curve is too uncertain to say"),
     ],
@@ -147,8 +153,46 @@ def test_a_positive_control_says_whether_it_was_found(
     assert ("can be missed here" in found) == ("not found" in found)
 
 
-def test_without_such_an_arm_there_is_no_positive_control(results: Callable) -> None:
-    assert controls(results({**BASE, "add:1/updates": [0.9] * 4})) == []
+def test_without_such_an_arm_the_report_says_so_and_how_to_have_one(results: Callable) -> None:
+    (found,) = controls(results({**BASE, "add:1/updates": [0.9] * 4}))
+    assert found.startswith("Positive control: none, ")
+    assert "Add --arms fewer:0.5" in found
+    unfinished = {"add:1/updates": [0.9] * 4, "fewer:0.5/updates": [None] * 4}
+    assert controls(results({**BASE, **unfinished})) == []
+
+
+def test_the_positive_control_is_the_largest_known_change_tested_as_a_headline(
+    results: Callable,
+) -> None:
+    """Of 40% and 150% of the real images it is 40%, whatever they show; not corrected for the
+    exploratory comparisons, but for the other model's control."""
+    cells = {
+        f"{model}/{arm}": [share + 0.01 * (model == "vit")] * 4
+        for model in ("cnn", "vit")
+        for arm, share in {
+            "real/both": 0.5,
+            "more:0.5/updates": 0.9,
+            "fewer:0.4/updates": 0.44,
+            **{f"add:{ratio}/updates": 0.5 for ratio in range(1, 9)},
+        }.items()
+    }
+    found = results(cells, models=("cnn", "vit"), per_class=300)
+    sentences = controls(found)
+    assert [each.split(":")[1][:36] for each in sentences] == [
+        " training on 40% of the real images "
+    ] * 2
+    keys = [key for key in found.keys if key.regime == "fewer"]
+    raw = sorted(found.verdicts.comparisons[key].changes["f1"].p or 0 for key in keys)
+    assert all(f"{p_value(p)}, tested as a headline" in "".join(sentences) for p in (2 * raw[0],))
+    assert all((found.verdicts.comparisons[key].p_holm or 0) > 2 * raw[1] for key in keys)
+
+
+def test_a_headline_of_both_budgets_has_a_control_and_a_learning_curve(results: Callable) -> None:
+    cells = {"swap:0.5/both": [0.45] * 4, "fewer:0.5/updates": [0.2] * 4}
+    counts = {"real/both": 72, "swap:0.5/both": 36, "fewer:0.5/updates": 36}
+    found = results({**BASE, **cells}, real_images=counts)
+    assert controls(found)[0].startswith("Positive control: training on 50% of the real images was")
+    assert " The images of swap:0.5 were worth −" in answers(found)[0]
 
 
 def test_asked_for_a_change_it_says_how_many_seeds_find_it(
@@ -192,9 +236,32 @@ def test_models_that_have_not_learned_are_near_chance(results: Callable) -> None
     assert not any("near chance" in each for each in warnings(results(BASE)))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "share", "expected"),
+    [
+        ({"frozen": True, "weights": "file"}, 0.8, "more than the small CNN with any images (at "),
+        ({"frozen": True, "weights": "file"}, 0.6, ""),
+        ({"frozen": True, "weights": "untrained"}, 0.8, "No frozen pretrained backbone beside the"),
+        ({"weights": "file"}, 0.8, "No frozen pretrained backbone beside the small CNN: "),
+    ],
+)
+def test_a_network_from_scratch_is_seen_beside_a_frozen_backbone(
+    results: Callable, backbone: dict[str, Any], share: float, expected: str
+) -> None:
+    cells = {"cnn/real/both": [0.5] * 4, "cnn/add:1/updates": [0.7] * 4}
+    cells |= {"lite0/real/both": [share] * 4, "lite0/add:1/updates": [0.9] * 4}
+    found = results(cells, models=("cnn", "lite0"))
+    found.grid.info["models"]["lite0"].update(backbone)
+    told = [each for each in warnings(found) if re.search("backbone beside|with any images", each)]
+    assert len(told) == bool(expected)
+    assert all(expected in each for each in told)
+
+
 def test_a_margin_that_no_share_can_have_is_given_as_its_ends() -> None:
     assert margin("f1", Estimate(2, 0.667, 0.3, 1.0, 0.0, 1.0)) == "0.0 to 100.0"
     assert margin("f1", Estimate(3, 0.5, 0.1, 2.0, 0.4, 0.6)) == "±10.0"
+    assert margin("nll", Estimate(2, 0.5, 0.1, 1.0, -0.77, 1.77)) == "0.000 to 1.770"
+    assert margin("nll", Estimate(3, 0.5, 0.1, 2.0, 0.07, 0.93)) == "±0.430"
 
 
 def test_each_source_and_each_model_gets_its_own_sentence(results: Callable) -> None:
@@ -255,11 +322,12 @@ def test_where_synthetic_images_hurt_it_says_so_plainly(results: Callable) -> No
 
 def test_where_nothing_hurts_there_is_no_such_warning(results: Callable) -> None:
     cells = {"add:0.5/updates": [0.6] * 5, "add:1/updates": [0.7] * 5}
-    assert warnings(results({"real/both": [0.5] * 5, **cells})) == []
+    (only,) = warnings(results({"real/both": [0.5] * 5, **cells}))
+    assert only.startswith("No frozen pretrained backbone beside")
 
 
 def test_cannot_tell_says_what_would_have_been_found(results: Callable) -> None:
-    (text,) = warnings(results({"real/both": [0.5] * 5, "add:1/updates": [0.5] * 5}))
+    *_, text = warnings(results({"real/both": [0.5] * 5, "add:1/updates": [0.5] * 5}))
     assert "Cannot tell does not mean no change" in text
     assert "points would be found in about 80% of such grids" in text
 
