@@ -308,7 +308,7 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
     clear_unfinished(out)
     write_file(out / SAMPLES_FILE, sheet)
     write_file(out / GRID_FILE, to_json(info))
-    if headlines:
+    if headlines and headlines != planned_headlines(before.get("runs", ())):
         named = (f"{key.model} {key.arm} ({key.budget})" for key in headlines)
         logger.info("headlines, named before training: %s", ", ".join(named))
 

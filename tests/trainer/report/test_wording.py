@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.results import Results, results_of
+from trainer.analysis.statistics.power import LookPlan
 from trainer.analysis.statistics.stats import Estimate
 from trainer.report.sections.answers import answers, controls, plans, short_verdicts, worth
 from trainer.report.sections.cautions import warnings
 from trainer.report.sections.provenance import method_section
 from trainer.report.wording import margin, p_value, points
-from trainer.runs import read_grid
+from trainer.runs import read_grid, to_json
 
 BASE = {"real/both": [0.50] * 4}
 CONFIG = {"quick": False, "validation_share": 0.2}
@@ -436,3 +438,24 @@ def test_a_planned_grid_says_what_became_of_its_plan(results: Callable) -> None:
     (sentence,) = plans(results(cells, config=config))
     assert "stopped" not in sentence
     assert "allow for the pilot and the looks" in sentence
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("", "looks after 8 and 12 seeds. p-values"),
+        ("seeds", "12 seeds. That takes more seeds than were allowed: with 12, a change of 4.2 "),
+        ("images", "Test images are the limit: with 12 seeds a change of 4.2 points is found in "),
+    ],
+)
+def test_a_plan_that_cannot_find_the_change_says_what_it_finds_and_why(
+    results: Callable, tmp_path: Path, limit: str, expected: str
+) -> None:
+    config = CONFIG | {"looks": [4, 8, 12], "detect": 2.0}
+    cells = {"real/both": [0.5] * 12, "add:1/updates": [0.5] * 12}
+    found = results(cells, config=config)
+    plan = LookPlan((4, 8, 12), 0.042, limit, 4.4 if limit == "images" else 1.0)
+    (tmp_path / "grid" / "seeds.json").write_bytes(to_json(asdict(plan) | {"asked": 2.0}))
+    (sentence,) = plans(found)
+    assert expected in sentence
+    assert ("about 4.4 times as many test images are needed" in sentence) == (limit == "images")

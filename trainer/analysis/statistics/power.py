@@ -6,8 +6,9 @@ shrink and one that only more test images do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from trainer.analysis.statistics.sequential import ALPHA, FIRST_LOOK, levels, planned_looks
 from trainer.analysis.statistics.stats import Estimate, detectable
@@ -62,6 +63,11 @@ class LookPlan:
     detects: float
     limit: str = ""
     test_images: float = 1.0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LookPlan:
+        """The plan in a parsed JSON object; KeyError, TypeError or ValueError if it is none."""
+        return cls(**{**values, "looks": tuple(map(int, values["looks"]))})
 
 
 def plan_looks(

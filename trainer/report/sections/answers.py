@@ -27,6 +27,7 @@ from trainer.report.wording import (
     on_test,
     p_value,
     per_class,
+    percent,
     point_count,
     points,
     scope,
@@ -308,8 +309,22 @@ def _looks(results: Results) -> str:
         )
     return (
         f"The grid planned its seeds after a pilot of {results.looks[0]}, to find a change of "
-        f"{detect:g} points: looks after {places} seeds. {early}"
+        f"{detect:g} points: looks after {places} seeds. {_out_of_reach(results)}{early}"
         "p-values and intervals of changes allow for the pilot and the looks."
+    )
+
+
+def _out_of_reach(results: Results) -> str:
+    """What keeps a plan from finding the change that was asked for, and what it finds instead."""
+    plan = results.look_plan
+    if plan is None or not plan.limit:
+        return ""
+    found = f"a change of {percent(min(1.0, plan.detects))} points is found in 80% of such grids"
+    if plan.limit == "seeds":
+        return f"That takes more seeds than were allowed: with {plan.looks[-1]}, {found}. "
+    return (
+        f"Test images are the limit: with {plan.looks[-1]} seeds {found}, and about "
+        f"{plan.test_images:.1f} times as many test images are needed. "
     )
 
 
