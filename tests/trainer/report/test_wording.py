@@ -158,7 +158,7 @@ def test_a_positive_control_says_whether_it_was_found(
 def test_without_such_an_arm_the_report_says_so_and_how_to_have_one(results: Callable) -> None:
     (found,) = controls(results({**BASE, "add:1/updates": [0.9] * 4}))
     assert found.startswith("Positive control: none, ")
-    assert "Add --arms fewer:0.5" in found
+    assert "as in --ratios 0,1 --arms fewer:0.5" in found
     unfinished = {"add:1/updates": [0.9] * 4, "fewer:0.5/updates": [None] * 4}
     assert controls(results({**BASE, **unfinished})) == []
 

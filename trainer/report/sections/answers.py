@@ -38,7 +38,8 @@ from trainer.runs import Grid
 _KNOWN = ("more", "fewer")  # arms whose effect is known beforehand
 _NO_CONTROL = (
     "Positive control: none, so nothing shows whether this grid finds an effect that is certain. "
-    "Add --arms fewer:0.5: training on half of the real images should be found to hurt."
+    "Add the arm fewer:0.5, as in --ratios 0,1 --arms fewer:0.5: half of the real images should be "
+    "found to hurt."
 )
 
 
