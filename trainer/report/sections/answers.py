@@ -271,6 +271,8 @@ def _factor(key: CellKey) -> float:
 def _found_or_not(results: Results, key: CellKey, change: Estimate, p: float) -> str:
     more = key.regime == "more"
     found = p <= 0.05 and (change.value > 0) == more
+    missed = "an effect of that size can be missed here"
+    end = "" if found else ": " + (missed if p > 0.05 else "the opposite was, which is suspicious")
     deed = (
         f"{_times(_factor(key))} the real images"
         if more
@@ -280,7 +282,7 @@ def _found_or_not(results: Results, key: CellKey, change: Estimate, p: float) ->
         f"Positive control: {deed} was {'' if found else 'not '}found to "
         f"{'help' if more else 'hurt'} {model_noun(results.grid, key.model)}{on_test(results)}"
         f"{budget_note(key)} ({points(change.value)} points, {interval(change)}, {p_value(p)}, "
-        f"tested as a headline){'' if found else ': an effect of that size can be missed here'}."
+        f"tested as a headline){end}."
     )
 
 
