@@ -306,10 +306,15 @@ def test_a_control_of_the_same_source_is_no_comparison_of_sources(results: Calla
 
 
 def test_without_additive_cells_it_is_about_what_was_done(results: Callable) -> None:
-    (sentence,) = answers(
-        results({**BASE, "fewer:0.5/updates": [0.4] * 4, "swap:0.5/both": [0.3] * 4})
-    )
-    assert "training on 50% of real replaced by synthetic changed the macro F1" in sentence
+    for arm, deed in {
+        "swap:0.5/both": "replacing 50% of them by synthetic ones",
+        "only:1/updates": "training on 30 synthetic ones instead",
+        "balance/updates": "filling up every class with synthetic ones",
+        "fill:50/updates": "filling up every class to 50 with synthetic ones",
+        "swap:0.5+augment/both": "training on 50% of real replaced by synthetic, standard augment",
+    }.items():
+        found = answers(results({**BASE, "fewer:0.5/updates": [0.4] * 4, arm: [0.3] * 4}))
+        assert found[0].startswith(f"With 30 real images per class, {deed}")
     (sentence,) = answers(results({**BASE, "fewer:0.5/updates": [0.4] * 4}))
     assert "no finished cell with synthetic images" in sentence
 

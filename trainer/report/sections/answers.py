@@ -163,10 +163,17 @@ def _family(comparison: Comparison) -> str:
 
 
 def _deed(grid: Grid, key: CellKey) -> str:
-    made = f" from {key.source}" if len(grid.info.get("sources", {})) > 1 else ""
-    if key.regime == "add":
-        return f"adding {added_per_class(grid, key.ratio)} synthetic ones{made}"
-    return f"training on {arm_title(grid, key)}"
+    made = "synthetic ones"
+    if len(grid.info.get("sources", {})) > 1:
+        made += f" from {key.source}"
+    deeds = {
+        "add": f"adding {added_per_class(grid, key.ratio)} {made}",
+        "swap": f"replacing {key.ratio * 100:g}% of them by {made}",
+        "only": f"training on {added_per_class(grid, key.ratio)} {made} instead",
+        "balance": f"filling up every class with {made}",
+        "fill": f"filling up every class to {key.ratio:g} with {made}",
+    }
+    return deeds.get(key.regime, f"training on {arm_title(grid, key)}")
 
 
 def _twin(results: Results, key: CellKey) -> str:
