@@ -166,7 +166,7 @@ def test_a_control_that_goes_the_wrong_way_is_suspicious(results: Callable) -> N
 
 def test_without_such_an_arm_the_report_says_so_and_how_to_have_one(results: Callable) -> None:
     (found,) = controls(results({**BASE, "add:1/updates": [0.9] * 4}))
-    assert found.startswith("Positive control: none, ")
+    assert found.startswith("Positive control: none. ")
     assert "as in --ratios 0,1 --arms fewer:0.5" in found
     unfinished = {"add:1/updates": [0.9] * 4, "fewer:0.5/updates": [None] * 4}
     assert controls(results({**BASE, **unfinished})) == []

@@ -37,9 +37,8 @@ from trainer.runs import Grid
 
 _KNOWN = ("more", "fewer")  # arms whose effect is known beforehand
 _NO_CONTROL = (
-    "Positive control: none, so nothing shows whether this grid finds an effect that is certain. "
-    "Add the arm fewer:0.5, as in --ratios 0,1 --arms fewer:0.5: half of the real images should be "
-    "found to hurt."
+    "Positive control: none. The arm fewer:0.5, as in --ratios 0,1 --arms fewer:0.5, would show "
+    "whether this grid finds an effect that is certain: that of half of the real images."
 )
 
 
