@@ -447,19 +447,20 @@ def test_a_planned_grid_says_what_became_of_its_plan(results: Callable) -> None:
     cells = {"real/both": [0.5] * 8, "add:1/updates": [0.8] * 8}
     (sentence,) = plans(results(cells, config=config))
     assert (
-        "after a pilot of 4, to find a change of 2 points: looks after 8 and 12 seeds" in sentence
+        "a pilot of 4 seeds, the grid was planned to find a change of 2 points, with tests after "
+        "8 and 12 seeds." in sentence
     )
     assert "It stopped after 8, since every headline was decided." in sentence
     cells = {"real/both": [0.5] * 12, "add:1/updates": [0.5] * 12}
     (sentence,) = plans(results(cells, config=config))
     assert "stopped" not in sentence
-    assert "allow for the pilot and the looks" in sentence
+    assert "allow for the pilot and for testing several times" in sentence
 
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
-        ("", "looks after 8 and 12 seeds. p-values"),
+        ("", "tests after 8 and 12 seeds. p-values"),
         ("seeds", "12 seeds. That takes more seeds than were allowed: with 12, a change of 4.2 "),
         ("images", "Test images are the limit: with 12 seeds a change of 4.2 points is found in "),
     ],

@@ -317,9 +317,9 @@ def _looks(results: Results) -> str:
             "early is on average a little too large. "
         )
     return (
-        f"The grid planned its seeds after a pilot of {results.looks[0]}, to find a change of "
-        f"{detect:g} points: looks after {places} seeds. {_out_of_reach(results)}{early}"
-        "p-values and intervals of changes allow for the pilot and the looks."
+        f"After a pilot of {results.looks[0]} seeds, the grid was planned to find a change of "
+        f"{detect:g} points, with tests after {places} seeds. {_out_of_reach(results)}{early}"
+        "p-values and intervals of changes allow for the pilot and for testing several times."
     )
 
 
