@@ -125,7 +125,7 @@ def _announcement(pilot: Results, plan: LookPlan, config: GridConfig) -> str:
     }[plan.limit]
     return (
         f"pilot of {PILOT_SEEDS} seeds: {reason}{plan.looks[-1]} seeds find a change of "
-        f"{min(1.0, plan.detects) * 100:.1f} points in 80% of such grids; looks after "
+        f"{min(1.0, plan.detects) * 100:.1f} points in 80% of such grids; tests after "
         f"{', '.join(map(str, plan.looks[1:]))} seeds; at most {more} more runs, about {shown} one "
         "after the other"
     )
