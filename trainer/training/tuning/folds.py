@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
 
 from trainer.config import TrainingConfig
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.data.splits.folds import fold_splits
 from trainer.errors import DataError
 from trainer.models.registry import model_spec
