@@ -227,6 +227,13 @@ def control_of(name: str) -> str:
     return plain if plain != name else ""
 
 
+def augmented_real(name: str) -> str:
+    """The arm of the real images alone with an arm's own augmentation: "augment:trivial" for
+    "add:1+augment:trivial"; "" for an arm with the grid's."""
+    change = parse_arm(name).change
+    return Arm(AUGMENT, change=change).name if change else ""
+
+
 def ends_on_real(name: str) -> bool:
     """Whether an arm's name says that the training ends on the real images alone."""
     return name.endswith(f"{_THEN}{BASELINE}")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from trainer.arms import BASELINE, BUDGETS, SHARED_BUDGET, control_of, plain_arm
+from trainer.arms import (
+    BASELINE,
+    BUDGETS,
+    SHARED_BUDGET,
+    augmented_real,
+    control_of,
+    plain_arm,
+)
 from trainer.config.selection import RANDOM
 
 HEADLINE_METRIC = "f1"
@@ -47,6 +54,13 @@ def control_cell(key: CellKey, cells: Collection[CellKey]) -> CellKey | None:
     `control_of`."""
     wanted = (key.model, control_of(key.arm), key.budget)
     return next((each for each in cells if (each.model, each.arm, each.budget) == wanted), None)
+
+
+def augmented_cell(key: CellKey, cells: Collection[CellKey]) -> CellKey | None:
+    """The cell of the real images alone with the augmentation that an arm with synthetic ones has,
+    if there is one: see `augmented_real`."""
+    wanted = (key.model, augmented_real(key.arm)) if key.source else ()
+    return next((each for each in cells if (each.model, each.arm) == wanted), None)
 
 
 def _unfiltered(source: str, filtered: str) -> bool:

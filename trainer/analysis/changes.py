@@ -7,7 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey, control_cell, random_twin
+from trainer.analysis.cellkey import (
+    HEADLINE_METRIC,
+    CellKey,
+    augmented_cell,
+    control_cell,
+    random_twin,
+)
 from trainer.analysis.scores import CellScores
 from trainer.analysis.statistics.sequential import ALPHA, levels, sequential_p
 from trainer.analysis.statistics.spread import SeedSpread, seed_spreads
@@ -145,14 +151,19 @@ def _from_real(scores: Scores, change: Change) -> dict[CellKey, dict[str, Estima
 def _duels(scores: Scores, headlines: set[CellKey], change: Change) -> dict[Pair, Estimate]:
     """Each headline cell against what costs less or is real: augmentation, copies, more images;
     against as many images of the source that the plan names first; each selection against as many
-    images at random; and auxiliary batch normalisation, stratified batches and an end on real
-    images against their controls.
+    images at random; auxiliary batch normalisation, stratified batches and an end on real images
+    against their controls; and synthetic images with an augmentation of their own against the real
+    ones with it.
 
     Of copies and additional real images it is the arm with as many, else the one with the most.
     """
     found = {}
     for key in scores:
-        twins = (random_twin(key, scores), control_cell(key, scores))
+        twins = (
+            random_twin(key, scores),
+            control_cell(key, scores),
+            augmented_cell(key, scores),
+        )
         rivals = [twin for twin in twins if twin is not None]
         if key in headlines:
             rivals += [*_first_source(key, headlines, scores), *_rivals(key, scores)]

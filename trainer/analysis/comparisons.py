@@ -88,8 +88,8 @@ class Judged:
 
 @dataclass(frozen=True)
 class Duel:
-    """A headline cell compared with another arm than real only; `p_holm` is corrected together with
-    all exploratory comparisons."""
+    """A cell compared with another arm than real only; `p_holm` is corrected together with all
+    exploratory comparisons."""
 
     key: CellKey
     rival: CellKey

@@ -18,6 +18,7 @@ from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.scores import CellScores
 from trainer.analysis.statistics.spread import SeedSpread
 from trainer.analysis.statistics.stats import Estimate, contrast
+from trainer.arms import BUDGETS, SHARED_BUDGET
 
 _CURVE = ("fewer", "more")
 _POINTS = 60  # of the curve at which an arm is tested
@@ -47,15 +48,17 @@ def exchange(
     real_images: Mapping[CellKey, float],
     spread: SeedSpread | None,
 ) -> Exchange | None:
-    """The worth of the arm `key`; None without a learning curve under its budget, or with one seed.
+    """The worth of the arm `key`; None without a learning curve under its budget (that of equal
+    updates for an arm of both), or with one seed.
 
     `real_images` has the real training images per class of each cell, additional ones included.
     """
+    budget = key.budget if key.budget != SHARED_BUDGET else BUDGETS[0]
     points = {
         real_images[each]: each
         for each in sorted(scores, key=lambda each: each.is_baseline)  # it wins over its equals
         if each.model == key.model
-        and (each.is_baseline or (each.regime in _CURVE and each.budget == key.budget))
+        and (each.is_baseline or (each.regime in _CURVE and each.budget == budget))
         and each in real_images
     }
     base = next((number for number, each in points.items() if each.is_baseline), None)

@@ -18,10 +18,11 @@ from trainer.analysis.comparisons import (
     judge_all,
 )
 from trainer.analysis.metrics import FURTHER_METRICS, METRICS
+from trainer.analysis.statistics.power import LookPlan
 from trainer.analysis.statistics.stats import Estimate, summarise
 from trainer.analysis.tails import GroupChange, group_changes
 from trainer.errors import ReportError
-from trainer.runs import Grid, Prediction, Run, read_predictions
+from trainer.runs import PLAN_FILE, Grid, Prediction, Run, read_json_file, read_predictions
 
 TITLES = METRICS | FURTHER_METRICS
 
@@ -134,6 +135,23 @@ class Results:
     def looks(self) -> tuple[int, ...]:
         """The numbers of seeds at which a planned grid is looked at; () for any other grid."""
         return tuple(self.grid.info["config"].get("looks", ()))
+
+    @cached_property
+    def look_plan(self) -> LookPlan | None:
+        """The plan of a grid that planned its seeds, if its file is there.
+
+        Raises:
+            ReportError: the file is damaged.
+        """
+        path = self.grid.root / PLAN_FILE
+        if not self.looks or not path.is_file():
+            return None
+        values = read_json_file(path)
+        values.pop("asked", None)
+        try:
+            return LookPlan.from_dict(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ReportError(f"{path} is damaged ({error!r})") from error
 
     @property
     def is_decided(self) -> bool:

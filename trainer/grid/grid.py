@@ -24,6 +24,7 @@ from trainer.data.leaks.search import drop_leaks, refuse_spoilt_test, remembered
 from trainer.data.torchvision_sets import real_folder
 from trainer.errors import ConfigError
 from trainer.grid.executors import Executor, executor_for
+from trainer.grid.headlines import former_headlines, planned_headlines
 from trainer.grid.kfold import chosen_rates
 from trainer.grid.lock import grid_locked, refuse_unfinished
 from trainer.grid.planning import images_of_seed, plan_runs, run_entry, training_configs
@@ -277,6 +278,9 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
     """Writes what the runs do not contain, before training, so that a kill loses nothing."""
     sheet, layout = contact_sheet(grid.dataset)
     config, dataset = grid.config, grid.dataset
+    before = read_json_file(out / GRID_FILE) if (out / GRID_FILE).is_file() else {}
+    entries = [run_entry(run.config, dataset.sources) for run in grid.runs]
+    headlines = planned_headlines(entries)
     info = {
         "config": asdict(config),
         "classes": dataset.classes,
@@ -284,7 +288,7 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
         "fingerprints": dataset.fingerprints(),
         "leaks": grid.leaks,
         "models": {
-            model: _model_info(grid, model) | {"cost": _cost(grid, model, out, device)}
+            model: _model_info(grid, model) | {"cost": _cost(grid, model, before, device)}
             for model in config.models
         },
         "samples": layout.to_dict(),
@@ -298,18 +302,21 @@ def _write_grid_files(grid: PreparedGrid, out: Path, device: torch.device) -> No
             for each in config.selections
             for name in (each.name, each.random)
         },
-        "runs": [run_entry(run.config, dataset.sources) for run in grid.runs],
+        "former_headlines": [asdict(key) for key in former_headlines(before, out, headlines)],
+        "runs": entries,
     }
     clear_unfinished(out)
     write_file(out / SAMPLES_FILE, sheet)
     write_file(out / GRID_FILE, to_json(info))
+    if headlines and headlines != planned_headlines(before.get("runs", ())):
+        named = (f"{key.model} {key.arm} ({key.budget})" for key in headlines)
+        logger.info("headlines, named before training: %s", ", ".join(named))
 
 
-def _cost(grid: PreparedGrid, model: str, out: Path, device: torch.device) -> Any:
+def _cost(grid: PreparedGrid, model: str, before: Mapping[str, Any], device: torch.device) -> Any:
     """What the model costs in use, measured once for a folder; None in a smoke run."""
     if grid.config.quick:
         return None
-    before = read_json_file(out / GRID_FILE) if (out / GRID_FILE).is_file() else {}
     return measured_cost(
         model,
         classes=len(grid.dataset.classes),

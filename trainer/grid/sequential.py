@@ -82,7 +82,7 @@ def _stored_plan(config: GridConfig) -> LookPlan | None:
             "after a look raises false alarms: choose another --out"
         )
     try:
-        return LookPlan(**values | {"looks": tuple(map(int, values["looks"]))})
+        return LookPlan.from_dict(values)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is damaged ({error!r}); choose another --out") from error
 
@@ -125,7 +125,7 @@ def _announcement(pilot: Results, plan: LookPlan, config: GridConfig) -> str:
     }[plan.limit]
     return (
         f"pilot of {PILOT_SEEDS} seeds: {reason}{plan.looks[-1]} seeds find a change of "
-        f"{plan.detects * 100:.1f} points in 80% of such grids; looks after "
+        f"{min(1.0, plan.detects) * 100:.1f} points in 80% of such grids; tests after "
         f"{', '.join(map(str, plan.looks[1:]))} seeds; at most {more} more runs, about {shown} one "
         "after the other"
     )

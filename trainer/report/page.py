@@ -20,6 +20,7 @@ from trainer.report.sections.classes import class_section, confusion_section
 from trainer.report.sections.curves import calibration_section, curve_section
 from trainer.report.sections.grid import duel_section, grid_section, metric_section
 from trainer.report.sections.header import header
+from trainer.report.sections.models import model_section
 from trainer.report.sections.pictures import mistake_section, sample_section
 from trainer.report.sections.provenance import (
     copy_section,
@@ -75,6 +76,7 @@ def report_html(results: Results) -> str:
     numbers = (
         grid_section,
         duel_section,
+        model_section,
         curve_section,
         calibration_section,
         class_section,

@@ -41,8 +41,8 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .missing{color:var(--soft);font-style:italic}
 .tag{display:inline-block;font-size:.72rem;font-weight:600;color:#8a3d10;background:#fdf3ea;
   border:1px solid #f0d3bb;border-radius:99px;padding:0 8px;white-space:nowrap}
-.verdict{border-radius:99px;padding:1px 10px;font-size:.82rem;background:#eef0f3;color:var(--soft)}
-.verdict{white-space:normal}.verdict.same{background:#eaf1fb;color:#24508f}
+.verdict{padding:1px 10px;font-size:.82rem;background:#eef0f3;color:var(--soft)}
+.verdict{display:inline-block;border-radius:10px;white-space:normal}.verdict.same{background:#eaf1fb;color:#24508f}
 .verdict.better{background:#e6f3ea;color:#1f6238}.verdict.worse{background:#fbe9e0;color:#8a3d10}
 .grid .subgroup th{font-weight:600;font-size:.84rem;color:var(--soft);background:#f8f9fb;
   white-space:normal}

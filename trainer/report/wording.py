@@ -41,12 +41,14 @@ def metric_value(name: str, value: float) -> str:
 
 
 def margin(name: str, estimate: Estimate) -> str:
-    """Half the width of a cell's interval, as "±2.4", or "0.0 to 100.0" where it ends at what a
-    share can be; "" with one seed."""
+    """Half the width of a cell's interval, as "±2.4", or "0.0 to 100.0" where it ends at what the
+    metric can be; "" with one seed."""
     if estimate.low is None or estimate.high is None:
         return ""
     if name != "nll" and (estimate.low <= 0.0 or estimate.high >= 1.0):
         return f"{percent(max(0.0, estimate.low))} to {percent(min(1.0, estimate.high))}"
+    if estimate.low < 0.0:
+        return f"0.000 to {estimate.high:.3f}"
     half = (estimate.high - estimate.low) / 2
     return f"±{half:.3f}" if name == "nll" else f"±{half * 100:.1f}"
 

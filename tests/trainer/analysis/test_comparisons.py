@@ -145,6 +145,29 @@ def test_headlines_meet_augmentation_copies_and_additional_images(true: np.ndarr
     assert {each.family for each in found.comparisons.values() if not each.is_headline} == {5 + 3}
 
 
+def test_synthetic_images_with_an_augmentation_meet_the_real_ones_with_it(
+    true: np.ndarray,
+) -> None:
+    def key(regime: str, kind: str, ratio: float = 0.0, budget: str = "both") -> CellKey:
+        arm = f"{regime}+augment{kind}" if ratio else f"augment{kind}"
+        group = f"{regime.partition(':')[0]}+augment{kind}" if ratio else "augment"
+        return CellKey("cnn", arm, budget, group, ratio, "made" if ratio else "")
+
+    plain, trivial = key("", ""), key("", ":trivial")
+    added = key("add:1", ":trivial", 1.0, "updates")
+    more = CellKey("cnn", "more:1+augment", "updates", "more+augment", 1.0)
+    cells = {REAL: runs_with([0.6] * 4, true, seed=1)} | {
+        each: runs_with([share] * 4, true, seed=number + 2)
+        for number, (each, share) in enumerate(
+            {plain: 0.6, trivial: 0.65, added: 0.8, more: 0.7, adding(1.0): 0.6}.items()
+        )
+    }
+    found = judge(true, cells, 3)
+    duels = {(duel.key, duel.rival): duel.verdict for duel in found.duels}
+    assert duels.pop((added, trivial)) == "better"
+    assert set(duels) == {(adding(1.0), plain), (adding(1.0), trivial)}
+
+
 def test_auxiliary_batch_norm_meets_its_control_at_the_same_arm_and_budget(
     true: np.ndarray,
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from trainer.config import GridConfig
 from trainer.data.copies import copies_of, turned
@@ -131,3 +132,33 @@ def test_a_copy_is_the_turned_pixels_of_its_original(config: GridConfig) -> None
     original, *made = inputs.values[inputs.index([sample, *copies])].permute(0, 2, 3, 1).numpy()
     for copy, pixels in zip(copies, made, strict=True):
         assert np.array_equal(pixels, turned(original, copy.turn)), copy.turn
+
+
+def test_arms_of_one_seed_start_from_the_same_weights_and_other_seeds_do_not(
+    tmp_path: Path, make_shapes: Callable[..., Path]
+) -> None:
+    for seed, (name, per_class) in enumerate({"real/train": 4, "real/test": 1, "made": 4}.items()):
+        make_shapes(tmp_path / name, per_class=per_class, seed=seed)
+    grid = run_grid(
+        GridConfig(
+            str(tmp_path / "real"),
+            str(tmp_path / "grid"),
+            str(tmp_path / "made"),
+            models=("cnn",),
+            recipe="classic",
+            arms=("real", "add:1", "swap:0.5", "fewer:0.5", "augment"),
+            budgets=("updates",),
+            seeds=2,
+            image_size_px=32,
+            updates=1,
+            learning_rate=1e-12,  # so that the trained weights are those it started from
+            device="cpu",
+        )
+    )
+    starts: dict[int, list[torch.Tensor]] = {0: [], 1: []}
+    for run in grid.runs:
+        weights = load_file(grid.root / run.run_id / "model.safetensors")
+        starts[run.seed].append(next(each for each in weights.values() if each.dim() == 4))
+    assert all(len(each) == 5 for each in starts.values())
+    assert all(torch.allclose(one, same[0], atol=1e-9) for same in starts.values() for one in same)
+    assert not torch.allclose(starts[0][0], starts[1][0], atol=1e-3)

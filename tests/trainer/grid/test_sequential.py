@@ -106,6 +106,28 @@ def test_without_a_clear_answer_all_planned_seeds_are_trained(
     assert "pilot of 4 seeds: " in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("detect", "limit", "told"),
+    [
+        (7.2, "seeds", "finding 7.2 points takes more than --most-seeds 8; 8 seeds find a change "),
+        (0.5, "images", "test images are the limit: about "),
+    ],
+)
+def test_a_plan_says_before_it_trains_what_keeps_it_from_finding_the_change(
+    config: GridConfig,
+    trainings: Callable[..., Trainings],
+    caplog: pytest.LogCaptureFixture,
+    detect: float,
+    limit: str,
+    told: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    trainings(ALIKE)
+    run_whole_grid(replace(config, detect=detect, most_seeds=8))
+    assert plan(config)["limit"] == limit
+    assert f"pilot of 4 seeds: {told}" in caplog.text
+
+
 def test_it_stops_at_the_first_look_that_decides(
     config: GridConfig, trainings: Callable[..., Trainings], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.results import Results, results_of
+from trainer.analysis.statistics.power import LookPlan
 from trainer.analysis.statistics.stats import Estimate
 from trainer.report.sections.answers import answers, controls, plans, short_verdicts, worth
 from trainer.report.sections.cautions import warnings
 from trainer.report.sections.provenance import method_section
 from trainer.report.wording import margin, p_value, points
-from trainer.runs import read_grid
+from trainer.runs import read_grid, to_json
 
 BASE = {"real/both": [0.50] * 4}
 CONFIG = {"quick": False, "validation_share": 0.2}
@@ -99,9 +101,15 @@ def test_the_headline_that_was_planned_and_not_finished_is_not_replaced_silently
     [
         (Exchange(30, 60, 7.2, 3.1, 11.8), "were worth 7 real ones (95% 3 to 12)."),
         (Exchange(30, 60, 1.2, -3.1, 11.8), "were worth 1 real one (95% −3 to 12)."),
-        (Exchange(30, 30, 7.2, 3.1, None), "(95% 3 or more), beyond the learning curve's 30 per"),
+        (
+            Exchange(30, 30, 7.2, 3.1, None),
+            "(95% 3 or more), extrapolated: the learning curve ends at 30 real",
+        ),
         (Exchange(30, 60, -9.0, None, -2.0), "were worth −9 real ones (95% at most −2)."),
-        (Exchange(30, 60, None, 90.0, None), "were worth at least 90 real ones (95%), beyond"),
+        (
+            Exchange(30, 60, None, 90.0, None),
+            "were worth at least 90 real ones (95%), extrapolated: ",
+        ),
         (Exchange(30, 60, None, None, -15.0), "were worth at most −15 real ones (95%)."),
         (Exchange(30, 60, 5.0, None, None), "The learning curve is too uncertain to say"),
     ],
@@ -135,6 +143,7 @@ def test_a_learning_curve_gives_the_second_sentence(results: Callable) -> None:
         ("more:1", 0.8, "doubling the real images was found to help the small CNN, same updates"),
         ("more:1", 0.5, "doubling the real images was not found to help the small CNN"),
         ("fewer:0.5", 0.2, "training on 50% of the real images was found to hurt"),
+        ("fewer:0.5", 0.5, "training on 50% of the real images was not found to hurt"),
     ],
 )
 def test_a_positive_control_says_whether_it_was_found(
@@ -147,8 +156,56 @@ def test_a_positive_control_says_whether_it_was_found(
     assert ("can be missed here" in found) == ("not found" in found)
 
 
-def test_without_such_an_arm_there_is_no_positive_control(results: Callable) -> None:
-    assert controls(results({**BASE, "add:1/updates": [0.9] * 4})) == []
+def test_a_control_that_goes_the_wrong_way_is_suspicious(results: Callable) -> None:
+    (found,) = controls(
+        results({**BASE, "fewer:0.5/updates": [0.8] * 4, "add:1/updates": [0.5] * 4})
+    )
+    assert "was not found to hurt the small CNN" in found
+    assert found.endswith("tested as a headline): the opposite was, which is suspicious.")
+
+
+def test_without_such_an_arm_the_report_says_so_and_how_to_have_one(results: Callable) -> None:
+    (found,) = controls(results({**BASE, "add:1/updates": [0.9] * 4}))
+    assert found.startswith("Positive control: none. ")
+    assert "as in --ratios 0,1 --arms fewer:0.5" in found
+    unfinished = {"add:1/updates": [0.9] * 4, "fewer:0.5/updates": [None] * 4}
+    assert controls(results({**BASE, **unfinished})) == []
+
+
+def test_the_positive_control_is_the_largest_known_change_tested_as_a_headline(
+    results: Callable,
+) -> None:
+    """Of 40% and 150% of the real images it is 40%, whatever they show; not corrected for the
+    exploratory comparisons, but for the other model's control."""
+    cells = {
+        f"{model}/{arm}": [share + 0.01 * (model == "vit")] * 4
+        for model in ("cnn", "vit")
+        for arm, share in {
+            "real/both": 0.5,
+            "more:0.5/updates": 0.9,
+            "fewer:0.4/updates": 0.47,
+            **{f"add:{ratio}/updates": 0.5 for ratio in range(1, 9)},
+        }.items()
+    }
+    found = results(cells, models=("cnn", "vit"), per_class=300)
+    sentences = controls(found)
+    assert [each.split(":")[1][:36] for each in sentences] == [
+        " training on 40% of the real images "
+    ] * 2
+    keys = [key for key in found.keys if key.regime == "fewer"]
+    one, other = sorted(found.verdicts.comparisons[key].changes["f1"].p or 0 for key in keys)
+    shown = [each.split(", ")[-2] for each in sentences]
+    assert sorted(shown) == sorted(map(p_value, (2 * one, max(2 * one, other))))
+    assert p_value(2 * one) != p_value(one)
+    assert all((found.verdicts.comparisons[key].p_holm or 0) > 2 * other for key in keys)
+
+
+def test_a_headline_of_both_budgets_has_a_control_and_a_learning_curve(results: Callable) -> None:
+    cells = {"swap:0.5/both": [0.45] * 4, "fewer:0.5/updates": [0.2] * 4}
+    counts = {"real/both": 72, "swap:0.5/both": 36, "fewer:0.5/updates": 36}
+    found = results({**BASE, **cells}, real_images=counts)
+    assert controls(found)[0].startswith("Positive control: training on 50% of the real images was")
+    assert " The images of swap:0.5 were worth −" in answers(found)[0]
 
 
 def test_asked_for_a_change_it_says_how_many_seeds_find_it(
@@ -192,9 +249,32 @@ def test_models_that_have_not_learned_are_near_chance(results: Callable) -> None
     assert not any("near chance" in each for each in warnings(results(BASE)))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "share", "expected"),
+    [
+        ({"frozen": True, "weights": "file"}, 0.8, "more than the small CNN with any images (at "),
+        ({"frozen": True, "weights": "file"}, 0.6, ""),
+        ({"frozen": True, "weights": "untrained"}, 0.8, "No frozen pretrained backbone beside the"),
+        ({"weights": "file"}, 0.8, "No frozen pretrained backbone beside the small CNN: "),
+    ],
+)
+def test_a_network_from_scratch_is_seen_beside_a_frozen_backbone(
+    results: Callable, backbone: dict[str, Any], share: float, expected: str
+) -> None:
+    cells = {"cnn/real/both": [0.5] * 4, "cnn/add:1/updates": [0.7] * 4}
+    cells |= {"lite0/real/both": [share] * 4, "lite0/add:1/updates": [0.9] * 4}
+    found = results(cells, models=("cnn", "lite0"))
+    found.grid.info["models"]["lite0"].update(backbone)
+    told = [each for each in warnings(found) if re.search("backbone beside|with any images", each)]
+    assert len(told) == bool(expected)
+    assert all(expected in each for each in told)
+
+
 def test_a_margin_that_no_share_can_have_is_given_as_its_ends() -> None:
     assert margin("f1", Estimate(2, 0.667, 0.3, 1.0, 0.0, 1.0)) == "0.0 to 100.0"
     assert margin("f1", Estimate(3, 0.5, 0.1, 2.0, 0.4, 0.6)) == "±10.0"
+    assert margin("nll", Estimate(2, 0.5, 0.1, 1.0, -0.77, 1.77)) == "0.000 to 1.770"
+    assert margin("nll", Estimate(3, 0.5, 0.1, 2.0, 0.07, 0.93)) == "±0.430"
 
 
 def test_each_source_and_each_model_gets_its_own_sentence(results: Callable) -> None:
@@ -226,10 +306,15 @@ def test_a_control_of_the_same_source_is_no_comparison_of_sources(results: Calla
 
 
 def test_without_additive_cells_it_is_about_what_was_done(results: Callable) -> None:
-    (sentence,) = answers(
-        results({**BASE, "fewer:0.5/updates": [0.4] * 4, "swap:0.5/both": [0.3] * 4})
-    )
-    assert "training on 50% of real replaced by synthetic changed the macro F1" in sentence
+    for arm, deed in {
+        "swap:0.5/both": "replacing 50% of them by synthetic ones",
+        "only:1/updates": "training on 30 synthetic ones instead",
+        "balance/updates": "filling up every class with synthetic ones",
+        "fill:50/updates": "filling up every class to 50 with synthetic ones",
+        "swap:0.5+augment/both": "training on 50% of real replaced by synthetic, standard augment",
+    }.items():
+        found = answers(results({**BASE, "fewer:0.5/updates": [0.4] * 4, arm: [0.3] * 4}))
+        assert found[0].startswith(f"With 30 real images per class, {deed}")
     (sentence,) = answers(results({**BASE, "fewer:0.5/updates": [0.4] * 4}))
     assert "no finished cell with synthetic images" in sentence
 
@@ -255,11 +340,12 @@ def test_where_synthetic_images_hurt_it_says_so_plainly(results: Callable) -> No
 
 def test_where_nothing_hurts_there_is_no_such_warning(results: Callable) -> None:
     cells = {"add:0.5/updates": [0.6] * 5, "add:1/updates": [0.7] * 5}
-    assert warnings(results({"real/both": [0.5] * 5, **cells})) == []
+    (only,) = warnings(results({"real/both": [0.5] * 5, **cells}))
+    assert only.startswith("No frozen pretrained backbone beside")
 
 
 def test_cannot_tell_says_what_would_have_been_found(results: Callable) -> None:
-    (text,) = warnings(results({"real/both": [0.5] * 5, "add:1/updates": [0.5] * 5}))
+    *_, text = warnings(results({"real/both": [0.5] * 5, "add:1/updates": [0.5] * 5}))
     assert "Cannot tell does not mean no change" in text
     assert "points would be found in about 80% of such grids" in text
 
@@ -361,10 +447,32 @@ def test_a_planned_grid_says_what_became_of_its_plan(results: Callable) -> None:
     cells = {"real/both": [0.5] * 8, "add:1/updates": [0.8] * 8}
     (sentence,) = plans(results(cells, config=config))
     assert (
-        "after a pilot of 4, to find a change of 2 points: looks after 8 and 12 seeds" in sentence
+        "a pilot of 4 seeds, the grid was planned to find a change of 2 points, with tests after "
+        "8 and 12 seeds." in sentence
     )
     assert "It stopped after 8, since every headline was decided." in sentence
     cells = {"real/both": [0.5] * 12, "add:1/updates": [0.5] * 12}
     (sentence,) = plans(results(cells, config=config))
     assert "stopped" not in sentence
-    assert "allow for the pilot and the looks" in sentence
+    assert "allow for the pilot and for testing several times" in sentence
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("", "tests after 8 and 12 seeds. p-values"),
+        ("seeds", "12 seeds. That takes more seeds than were allowed: with 12, a change of 4.2 "),
+        ("images", "Test images are the limit: with 12 seeds a change of 4.2 points is found in "),
+    ],
+)
+def test_a_plan_that_cannot_find_the_change_says_what_it_finds_and_why(
+    results: Callable, tmp_path: Path, limit: str, expected: str
+) -> None:
+    config = CONFIG | {"looks": [4, 8, 12], "detect": 2.0}
+    cells = {"real/both": [0.5] * 12, "add:1/updates": [0.5] * 12}
+    found = results(cells, config=config)
+    plan = LookPlan((4, 8, 12), 0.042, limit, 4.4 if limit == "images" else 1.0)
+    (tmp_path / "grid" / "seeds.json").write_bytes(to_json(asdict(plan) | {"asked": 2.0}))
+    (sentence,) = plans(found)
+    assert expected in sentence
+    assert ("about 4.4 times as many test images are needed" in sentence) == (limit == "images")

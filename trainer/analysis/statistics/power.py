@@ -11,8 +11,9 @@ grow like this is our choice. Changes and errors are shares, not points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from trainer.analysis.statistics.sequential import ALPHA, FIRST_LOOK, levels, planned_looks
 from trainer.analysis.statistics.stats import Estimate, detectable
@@ -65,6 +66,11 @@ class LookPlan:
     detects: float
     limit: str = ""
     test_images: float = 1.0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LookPlan:
+        """The plan in a parsed JSON object; KeyError, TypeError or ValueError if it is none."""
+        return cls(**{**values, "looks": tuple(map(int, values["looks"]))})
 
 
 def plan_looks(

@@ -137,10 +137,11 @@ def contrast(
         return Estimate(n, value)
     seeds, df = _seed_variance(later, squared, spread)
     seeds *= len(later) / n
+    least = squared / 2 * max(cell.one_image for _, cell in terms) ** 2
     overlap = max((cell.overlap or 0.0 for _, cell in terms), default=0.0)
     if overlap:
         shared_part = seeds * n * overlap
-        found = _t_estimate(n, value, seeds + shared_part, df, confidence, bounds)
+        found = _t_estimate(n, value, max(seeds + shared_part, least), df, confidence, bounds)
         return replace(found, images=shared_part)
     images = float((effects.mean(axis=0) ** 2).sum())
     each_alone = float((effects**2).sum(axis=1).mean())
@@ -148,7 +149,6 @@ def contrast(
     both = max(0.0, each_alone - images) / (n - 1)
     images_only = max(0.0, images - both)
     seeds = max(seeds, both)
-    least = squared / 2 * max(cell.one_image for _, cell in terms) ** 2
     variance = max(seeds + images_only, least)
     free = min(df * variance / (seeds - _KNOWN * both), _NORMAL) if seeds > 0 else _NORMAL
     found = _t_estimate(n, value, variance, free, confidence, bounds)
@@ -280,7 +280,8 @@ def class_change(
         return Estimate(1, value)
     if overlap is not None:
         spread = float(differences.mean(axis=1).var(ddof=1)) * (1 / seeds + overlap)
-        return _t_estimate(seeds, value, spread, seeds - 1, confidence, CHANGE)
+        least = 1 / (n + 2) ** 2  # as below, where no image changes
+        return _t_estimate(seeds, value, max(spread, least), seeds - 1, confidence, CHANGE)
     centre = by_image.sum() / (n + 2)
     images = (((by_image**2).sum() + 1) / (n + 2) - centre**2) / (n + 2)
     own = float(differences.mean(axis=1).var(ddof=1)) / seeds

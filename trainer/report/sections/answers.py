@@ -11,7 +11,8 @@ from trainer.analysis.comparisons import Comparison, Duel
 from trainer.analysis.exchange import Exchange
 from trainer.analysis.results import Results
 from trainer.analysis.statistics.power import MOST_SEEDS, SeedPlan, plan_seeds
-from trainer.arms import STRATIFIED, control_of, ends_on_real, norms_of, plain_arm
+from trainer.analysis.statistics.stats import Estimate, holm
+from trainer.arms import SHARED_BUDGET, STRATIFIED, control_of, ends_on_real, norms_of, plain_arm
 from trainer.config.selection import RANDOM
 from trainer.report.wording import (
     BUDGET_SHORT,
@@ -26,12 +27,19 @@ from trainer.report.wording import (
     on_test,
     p_value,
     per_class,
+    percent,
     point_count,
     points,
     scope,
     verdict,
 )
 from trainer.runs import Grid
+
+_KNOWN = ("more", "fewer")  # arms whose effect is known beforehand
+_NO_CONTROL = (
+    "Positive control: none. The arm fewer:0.5, as in --ratios 0,1 --arms fewer:0.5, would show "
+    "whether this grid finds an effect that is certain: that of half of the real images."
+)
 
 
 def short_verdicts(results: Results) -> list[str]:
@@ -154,10 +162,17 @@ def _family(comparison: Comparison) -> str:
 
 
 def _deed(grid: Grid, key: CellKey) -> str:
-    made = f" from {key.source}" if len(grid.info.get("sources", {})) > 1 else ""
-    if key.regime == "add":
-        return f"adding {added_per_class(grid, key.ratio)} synthetic ones{made}"
-    return f"training on {arm_title(grid, key)}"
+    made = "synthetic ones"
+    if len(grid.info.get("sources", {})) > 1:
+        made += f" from {key.source}"
+    deeds = {
+        "add": f"adding {added_per_class(grid, key.ratio)} {made}",
+        "swap": f"replacing {key.ratio * 100:g}% of them by {made}",
+        "only": f"training on {added_per_class(grid, key.ratio)} {made} instead",
+        "balance": f"filling up every class with {made}",
+        "fill": f"filling up every class to {key.ratio:g} with {made}",
+    }
+    return deeds.get(key.regime, f"training on {arm_title(grid, key)}")
 
 
 def _twin(results: Results, key: CellKey) -> str:
@@ -202,8 +217,11 @@ def _measured(rate: Exchange) -> str:
     """How far the learning curve goes, where the worth lies beyond it."""
     reach = rate.measured_to - rate.base
     most = max(rate.value or 0.0, rate.high or 0.0)
-    beyond = most > reach or rate.high is None
-    return f", beyond the learning curve's {rate.measured_to:.0f} per class" * beyond
+    if most <= reach and rate.high is not None:
+        return ""
+    return (
+        f", extrapolated: the learning curve ends at {rate.measured_to:.0f} real images per class"
+    )
 
 
 def _count(value: float) -> str:
@@ -217,41 +235,60 @@ def _number(value: float) -> str:
 
 def controls(results: Results) -> list[str]:
     """Whether the grid finds what is known to matter: more real images, or fewer. One sentence for
-    each test set and model that has such an arm."""
-    return [
-        sentence
+    each test set and model that has such an arm, or one that says how to have it.
+
+    They are tested as headlines are: alone, or corrected (Holm) for those of the other models and
+    test sets.
+    """
+    known = {
+        (each.test, model): key
         for each in results.on_each
         for model in results.models
-        for sentence in _control(each, model)
+        if (key := _control(each, model))
+    }
+    if not known:
+        planned = any(key.regime in _KNOWN for key in results.keys)
+        return [] if planned else [_NO_CONTROL]
+    changes = {
+        (test, model): results.on(test).verdicts.comparisons[key].changes[HEADLINE_METRIC]
+        for (test, model), key in known.items()
+    }
+    tested = holm({place: each.p for place, each in changes.items() if each.p is not None})
+    return [
+        _found_or_not(results.on(place[0]), known[place], changes[place], p)
+        for place, p in tested.items()
     ]
 
 
-def _control(results: Results, model: str) -> Iterator[str]:
-    keys = [key for key in results.of(model) if results.comparison(key) is not None]
-    budget = next((key.budget for key in results.headlines(model)), "updates")
-    keys = [key for key in keys if key.budget == budget]
-    more = [key for key in keys if key.regime == "more"]
-    fewer = [key for key in keys if key.regime == "fewer"]
-    if not more and not fewer:
-        return
-    key = max(more, key=lambda key: key.ratio) if more else min(fewer, key=lambda key: key.ratio)
-    comparison = results.comparison(key)
-    assert comparison is not None
-    if comparison.verdict == "untested":
-        return
-    change, noun = comparison.changes[HEADLINE_METRIC], model_noun(results.grid, model)
-    expected = "better" if more else "worse"
-    found = comparison.verdict == expected
-    facts = f"{points(change.value)} points, {interval(change)}, {p_value(comparison.p_holm)}"
+def _control(results: Results, model: str) -> CellKey | None:
+    """The arm that differs most from real only in its number of real images, under the budget of
+    the headline. The plan decides, not the results."""
+    known = [key for key in results.of(model) if key.regime in _KNOWN and results.comparison(key)]
+    budgets = [key.budget for key in (*results.headlines(model), *known)]
+    budget = next((each for each in budgets if each != SHARED_BUDGET), "")
+    return max((key for key in known if key.budget == budget), key=_factor, default=None)
+
+
+def _factor(key: CellKey) -> float:
+    """How many times as many real images the larger of an arm and real only has."""
+    return 1 + key.ratio if key.regime == "more" else 1 / key.ratio
+
+
+def _found_or_not(results: Results, key: CellKey, change: Estimate, p: float) -> str:
+    more = key.regime == "more"
+    found = p <= 0.05 and (change.value > 0) == more
+    missed = "an effect of that size can be missed here"
+    end = "" if found else ": " + (missed if p > 0.05 else "the opposite was, which is suspicious")
     deed = (
-        f"{_times(1 + key.ratio)} the real images"
+        f"{_times(_factor(key))} the real images"
         if more
         else f"training on {key.ratio * 100:g}% of the real images"
     )
-    yield (
+    return (
         f"Positive control: {deed} was {'' if found else 'not '}found to "
-        f"{'help' if more else 'hurt'} {noun}{on_test(results)}{budget_note(key)} ({facts})"
-        f"{'' if found else ': an effect like that can be missed here'}."
+        f"{'help' if more else 'hurt'} {model_noun(results.grid, key.model)}{on_test(results)}"
+        f"{budget_note(key)} ({points(change.value)} points, {interval(change)}, {p_value(p)}, "
+        f"tested as a headline){end}."
     )
 
 
@@ -280,9 +317,23 @@ def _looks(results: Results) -> str:
             "early is on average a little too large. "
         )
     return (
-        f"The grid planned its seeds after a pilot of {results.looks[0]}, to find a change of "
-        f"{detect:g} points: looks after {places} seeds. {early}"
-        "p-values and intervals of changes allow for the pilot and the looks."
+        f"After a pilot of {results.looks[0]} seeds, the grid was planned to find a change of "
+        f"{detect:g} points, with tests after {places} seeds. {_out_of_reach(results)}{early}"
+        "p-values and intervals of changes allow for the pilot and for testing several times."
+    )
+
+
+def _out_of_reach(results: Results) -> str:
+    """What keeps a plan from finding the change that was asked for, and what it finds instead."""
+    plan = results.look_plan
+    if plan is None or not plan.limit:
+        return ""
+    found = f"a change of {percent(min(1.0, plan.detects))} points is found in 80% of such grids"
+    if plan.limit == "seeds":
+        return f"That takes more seeds than were allowed: with {plan.looks[-1]}, {found}. "
+    return (
+        f"Test images are the limit: with {plan.looks[-1]} seeds {found}, and about "
+        f"{plan.test_images:.1f} times as many test images are needed. "
     )
 
 

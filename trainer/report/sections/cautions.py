@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from trainer.analysis.cellkey import HEADLINE_METRIC, CellKey
 from trainer.analysis.results import Results
-from trainer.analysis.statistics.stats import detectable
+from trainer.analysis.statistics.stats import Estimate, detectable
 from trainer.analysis.statistics.trends import Trend
 from trainer.report.wording import (
     arm_title,
     budget_note,
     drawn_share,
     interval,
+    margin,
     model_noun,
     model_title,
     on_test,
@@ -48,7 +50,10 @@ def warnings(results: Results) -> list[str]:
         *_gaps(results),
         *_doubts(results),
         *_leaks(results.grid),
+        *_renamed(results),
         *_overlap(results.grid),
+        *_no_backbone(results.grid),
+        *(warning for each in on_each for warning in _beaten(each)),
         *(warning for each in on_each for warning in _blind_spots(each)),
     ]
 
@@ -146,6 +151,24 @@ def _doubts(results: Results) -> Iterator[str]:
         )
 
 
+def _renamed(results: Results) -> Iterator[str]:
+    """Models whose headline was another one when their first runs were trained."""
+    for entry in results.grid.info.get("former_headlines", ()):
+        former = CellKey(**entry)
+        now = [key for key in results.headlines(former.model) if key.source == former.source]
+        if now:
+            yield (
+                f"The headline of {model_noun(results.grid, former.model)} was "
+                f"{_named(results, former)} in an earlier plan of this grid, of which runs were "
+                f"trained; now it is {_named(results, now[0])}. If results were known when the "
+                "plan changed, this headline was not named before training: read it as exploratory."
+            )
+
+
+def _named(results: Results, key: CellKey) -> str:
+    return f"“{arm_title(results.grid, key)}{budget_note(key)}”"
+
+
 def _overlap(grid: Grid) -> Iterator[str]:
     """Draws of training images that have much in common."""
     share = drawn_share(grid)
@@ -236,6 +259,56 @@ def _near_chance(results: Results) -> Iterator[str]:
                 f"accuracy {percent(found.value)}%, always naming the most frequent class "
                 f"{percent(chance)}%. Comparisons of models that have not learned say little."
             )
+
+
+def _is_backbone(entry: Mapping[str, Any]) -> bool:
+    """Whether a model is a frozen backbone with pretrained weights."""
+    return bool(entry["frozen"]) and entry["weights"] != "untrained"
+
+
+def _no_backbone(grid: Grid) -> Iterator[str]:
+    """Models trained from scratch without a pretrained one beside them."""
+    entries = grid.info["models"].values()
+    scratch = [entry["noun"] for entry in entries if not entry["weights"]]
+    if scratch and not any(map(_is_backbone, entries)):
+        yield (
+            f"No frozen pretrained backbone beside {' and '.join(scratch)}: with few images a "
+            "linear classifier on its features is often better than a network trained from "
+            "scratch. Add one, as in --models cnn,lite0."
+        )
+
+
+def _beaten(results: Results) -> Iterator[str]:
+    """Models trained from scratch that a frozen backbone on the real images alone beats."""
+    entries = results.grid.info["models"]
+    best = {
+        model: max(scores, key=lambda each: each.value)
+        for model in results.models
+        if (scores := _f1_of(results, results.of(model)))
+    }
+    frozen = [
+        (found[0], model)
+        for model in best
+        if _is_backbone(entries[model]) and (found := _f1_of(results, [results.baseline(model)]))
+    ]
+    if not frozen:
+        return
+    reference, backbone = max(frozen, key=lambda each: each[0].value)
+    for model, score in best.items():
+        if not entries[model]["weights"] and score.value < reference.value:
+            yield (
+                f"With real images only{on_test(results)}, {model_noun(results.grid, backbone)} "
+                f"has a macro F1 of {_percent(reference)}, more than "
+                f"{model_noun(results.grid, model)} with any images (at most {_percent(score)})."
+            )
+
+
+def _percent(f1: Estimate) -> str:
+    return f"{percent(f1.value)}% {margin(HEADLINE_METRIC, f1)}".strip()
+
+
+def _f1_of(results: Results, keys: Sequence[CellKey]) -> list[Estimate]:
+    return [results.metrics[key][HEADLINE_METRIC] for key in keys if key in results.metrics]
 
 
 def _leaks(grid: Grid) -> Iterator[str]:

@@ -91,7 +91,7 @@ def _trend_list(results: Results) -> str:
         title = model_title(results.grid, trend.model)
         where = f"{title}, {trend.source}, {BUDGET_SHORT[trend.budget]}"
         items.append(
-            f"<li>{text(where)}: <b>{text(shape_words(trend))}</b>. {text(_best(trend))} "
+            f"<li>{text(where)}: <b>{text(shape_words(trend))}</b>. {text(best_words(trend))} "
             f"{text(end_words(results, trend))}Slope: {points(trend.slope.value)} points for each "
             f"additional synthetic image per real one ({text(interval(trend.slope))}, "
             f"{text(p_value(trend.p_slope))}).</li>"
@@ -119,17 +119,20 @@ def _at(trend: Trend, place: int) -> str:
     return f"{trend.amounts[place]:g}"
 
 
-def _best(trend: Trend) -> str:
+def best_words(trend: Trend) -> str:
     """Which ratio is best, and which others may be."""
     best = trend.amounts[trend.best]
     change = trend.changes[trend.best - 1] if trend.best else None
     amount = "" if change is None else f" ({points(change.value)} points, {interval(change)})"
-    name = "real only" if not trend.best else f"ratio {best:g}"
     others = [trend.amounts[place] for place in trend.plausible if place != trend.best]
     if not others:
-        return f"Best: {name}{amount}, better than every other ratio."
-    listed = ", ".join(f"{ratio:g}" for ratio in others)
-    return f"Best: {name}{amount}; not significantly worse: {listed}."
+        return f"Best: {_ratio(best)}{amount}, better than every other ratio."
+    listed = ", ".join(map(_ratio, others))
+    return f"Best: {_ratio(best)}{amount}; not significantly worse: {listed}."
+
+
+def _ratio(amount: float) -> str:
+    return f"ratio {amount:g}" if amount else "real only"
 
 
 def end_words(results: Results, trend: Trend) -> str:

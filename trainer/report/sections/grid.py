@@ -157,8 +157,7 @@ def _run_spread(results: Results) -> str:
 
 
 def duel_section(results: Results) -> str:
-    """Each headline cell compared directly with augmentation, copies, additional real images and
-    the first source."""
+    """Cells compared with each other instead of with real only: see `changes_of`."""
     rows = []
     for model in results.models:
         duels = [duel for duel in results.verdicts.duels if duel.key.model == model]
@@ -170,11 +169,11 @@ def duel_section(results: Results) -> str:
         "<th>Difference in macro F1, points</th><th>Corrected</th></tr>"
     )
     note = (
-        "What synthetic images give beyond what costs nothing, beyond as many real images, or "
-        "beyond as many of the source that was named first, what a selection gives beyond as many "
-        "images at random, what auxiliary batch normalisation gives beyond the same batches and "
-        "loss without it, and what these, or an end on real images, give beyond the plain arm. "
-        "Exploratory: p-values are corrected together with those of the grid's exploratory "
+        "What synthetic images give beyond augmentation, copies or additional real images, and on "
+        "top of augmentation; what another source gives beyond the first, a selection beyond as "
+        "many images at random, auxiliary batch normalisation beyond the same batches and loss "
+        "without it, and these, or an end on real images, beyond the plain arm. All of this is "
+        "exploratory: p-values are corrected together with those of the grid's exploratory "
         "comparisons."
     )
     return section("Compared directly", table(head, rows, kind="grid") if rows else "", note=note)

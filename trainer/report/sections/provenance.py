@@ -171,8 +171,8 @@ def _test_notes(results: Results) -> Iterator[str]:
         f"This family, {counted(headlines, 'headline comparison')}, is corrected (Holm), so that a "
         "grid without any real effect shows a headline that helps or hurts at most 1 time in 20. "
         f"The other {rest}, direct comparisons with other arms included, are exploratory and "
-        "corrected together as a second family; slopes over the ratio, and steps from one ratio "
-        "to the next, are two more."
+        "corrected together as a second family; slopes over the ratio, steps from one ratio to the "
+        "next, and positive controls are three more."
         + " Each family spans all test sets."
         * (len(results.tests) > 1)
     )

@@ -381,6 +381,19 @@ def test_overlapping_splits_have_nadeau_and_bengios_variance() -> None:
     assert found.images == pytest.approx(np.var(values, ddof=1) * 0.25)
 
 
+def test_over_splits_no_standard_error_is_smaller_than_one_test_image() -> None:
+    """All seeds agree in a cell and in a class, so their own variance is 0."""
+    before, after = (
+        CellScores((0, 1, 2), np.full(3, value), np.zeros((3, IMAGES)), 0.0025, overlap=0.3)
+        for value in (0.50, 0.51)
+    )
+    found = contrast([(1.0, after), (-1.0, before)])
+    assert found is not None
+    assert found.se == pytest.approx(0.0025)
+    one = class_change(np.zeros((3, 8), dtype=bool), np.ones((3, 8), dtype=bool), overlap=0.3)
+    assert (one.value, one.se) == (1.0, pytest.approx(0.1))
+
+
 def test_intervals_over_splits_cover_the_truth_and_plain_ones_do_not() -> None:
     """Errors of single images are independent; each of 10 splits tests on a quarter of 80."""
     random = np.random.RandomState(0)

@@ -119,6 +119,13 @@ def test_enough_needs_every_larger_amount_to_add_less() -> None:
     assert found.enough is None
 
 
+def test_two_steps_that_add_less_each_may_add_more_together() -> None:
+    """From 1 to 2 and from 2 to 4 it is 0.6 of a point, so from 1 to 4 more than one: 2 is enough,
+    1 is not."""
+    found = curve({0: 0.50, 1: 0.60, 2: 0.606, 4: 0.612}, noise=0.0005)
+    assert found.amounts[found.enough or 0] == 2
+
+
 RARELY = 20  # of 200 grids, 99.9% where the truth is 5%
 
 

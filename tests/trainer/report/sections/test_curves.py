@@ -14,7 +14,7 @@ import pytest
 from trainer.analysis.results import results_of
 from trainer.analysis.statistics.stats import Estimate
 from trainer.analysis.statistics.trends import Trend
-from trainer.report.sections.curves import end_words, shape_words
+from trainer.report.sections.curves import best_words, end_words, shape_words
 from trainer.runs import read_grid
 
 UP = Estimate(4, 0.02, low=0.01, high=0.03, p=0.001)
@@ -52,6 +52,14 @@ def test_a_curve_in_words_says_where_it_levels_off_or_that_it_cannot_be_told(
     trend: Trend, words: str
 ) -> None:
     assert shape_words(trend) == words
+
+
+def test_the_best_ratio_has_an_interval_and_the_others_that_may_be_best() -> None:
+    best = "Best: ratio 3 (+2.0 points, 95% CI +1.0 to +3.0)"
+    assert best_words(RISES) == f"{best}; not significantly worse: ratio 6."
+    assert best_words(replace(RISES, plausible=(0, 2))).endswith("worse: real only.")
+    alone = replace(RISES, best=0, plausible=(0,))
+    assert best_words(alone) == "Best: real only, better than every other ratio."
 
 
 def test_what_lies_beyond_is_said_only_where_the_end_cannot_be_told(
