@@ -112,6 +112,12 @@ def test_no_trial_starts_after_the_minutes_are_over(config: TuneConfig) -> None:
     assert tune(replace(config, trials=50, minutes=0.01)).trials < 50
 
 
+def test_minutes_that_are_over_before_any_trial_are_told(config: TuneConfig) -> None:
+    with pytest.raises(ConfigError, match=r"no trial began within 1e-09 minutes"):
+        tune(replace(config, minutes=1e-9))
+    assert not Path(config.out).exists()
+
+
 def test_a_frozen_model_is_tuned_over_heads_too(config: TuneConfig) -> None:
     found = tune(
         replace(config, model="resnet18", allow_untrained=True, image_size_px=32, trials=3)
@@ -149,6 +155,7 @@ def test_a_study_of_other_images_is_not_mixed_up(
         ({"folds": 1}, "folds is 1"),
         ({"out": "tuned"}, "must name a .json file"),
         ({"model": "cmm"}, "cmm"),
+        ({"real": "photos", "out": "photos/train/tuned.json"}, "among the images of photos/train"),
     ],
 )
 def test_mistakes_are_named(config: TuneConfig, change: dict[str, object], message: str) -> None:
