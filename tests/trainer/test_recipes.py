@@ -62,9 +62,10 @@ def test_a_checkpoint_is_chosen_on_no_fewer_than_20_images_per_class(
     assert config.training_for("cnn", **SIZES, held_out=held_out).keep == keep
 
 
-def test_classic_without_validation_images_is_refused() -> None:
-    with pytest.raises(ConfigError, match="recipe 'classic' chooses a checkpoint"):
-        replace(BASE, recipe="classic", validation="none")
+@pytest.mark.parametrize("validation", ["none", "kfold"])
+def test_classic_without_validation_images_is_refused(validation: str) -> None:
+    with pytest.raises(ConfigError, match=f"chooses a checkpoint .* --validation {validation}"):
+        replace(BASE, recipe="classic", validation=validation)
 
 
 @pytest.mark.parametrize(

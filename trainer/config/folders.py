@@ -1,8 +1,9 @@
-"""The folders that a grid names, checked as text: whether they exist is seen when they are read."""
+"""The folders that a grid names, checked before any is read: whether they exist is seen then."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from trainer.arms import SOURCE_NAME
@@ -39,6 +40,15 @@ def check_tests(tests: Any) -> None:
             raise ConfigError(f"test set '{name}' must name a folder, not {folder!r}")
     if len({name.casefold() for name in tests}) < len(tests):
         raise ConfigError("two test sets have the same name, but for upper and lower case")
+
+
+def check_outside(out: str, folders: Iterable[Path]) -> None:
+    """Raises ConfigError if `out` is one of these folders of images, or inside of one."""
+    for folder in folders:
+        if Path(out).resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"--out {out} is among the images of {folder}; choose a folder outside of it"
+            )
 
 
 def _names_a_folder(value: Any) -> bool:

@@ -172,10 +172,10 @@ class GridConfig:
         for name in ("quick", "allow_untrained", "drop_leaks", "cap_amounts", "then_real"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        if self.validation == NONE and RECIPES[self.recipe].keeps_best:
+        if self.validation in (NONE, KFOLD) and RECIPES[self.recipe].keeps_best:
             raise ConfigError(
                 f"recipe '{self.recipe}' chooses a checkpoint on validation images; leave out "
-                "--validation none, or take --recipe modern"
+                f"--validation {self.validation}, or take --recipe modern"
             )
         for model in self.models:
             model_spec(model).check_image_size(self.image_size_for(model))

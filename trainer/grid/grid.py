@@ -17,6 +17,7 @@ import torch
 
 from trainer.analysis.mistakes import write_mistakes
 from trainer.config import AUTO, KFOLD, GridConfig, TrainingConfig
+from trainer.config.folders import check_outside
 from trainer.data.cells import Shortage, check_counts
 from trainer.data.contact_sheet import contact_sheet
 from trainer.data.dataset import Dataset, load_dataset
@@ -183,13 +184,7 @@ def _refuse_out_among_images(config: GridConfig) -> None:
     more = [config.more_real] if config.more_real is not None else []
     parts = [real / "train", real / "test"] if config.test_share is None else [real]
     folders = [*parts, *map(Path, (*config.sources.values(), *more, *config.tests.values()))]
-    inside = [folder for folder in folders if out.is_relative_to(folder.resolve())]
-    if out == real.resolve() and not inside:
-        inside = [real]
-    if inside:
-        raise ConfigError(
-            f"--out {config.out} is among the images of {inside[0]}; choose a folder outside of it"
-        )
+    check_outside(config.out, [*folders, *([real] if out == real.resolve() else [])])
 
 
 def _without_leaks(

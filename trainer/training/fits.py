@@ -42,12 +42,15 @@ class LabelledTensors:
     Rows of int64 [n,K] are K views of each image; whenever an image is trained on, one of them is
     drawn. A row may occur twice, even with different labels. `judged`, bool [n], marks those that a
     choice inside the training may be judged by: the real ones where there are any. None: all. They
-    are also what norms other than shared tell apart (trainer.training.norms).
+    are also what norms other than shared tell apart (trainer.training.norms). Rows with one number
+    in `groups`, int64 [n], show the same: such a choice learns from all of them or from none. None:
+    each is a group of its own.
     """
 
     rows: torch.Tensor
     labels: torch.Tensor
     judged: torch.Tensor | None = None
+    groups: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -27,6 +27,7 @@ def fit_features(
     rows = train.rows if train.rows.ndim == 2 else train.rows[:, None]
     views = rows.shape[1]
     judged = None if train.judged is None else train.judged.repeat_interleave(views)
+    groups = torch.arange(len(rows)) if train.groups is None else train.groups
     place(network, inputs, torch.device("cpu"))
     fit_head(
         config.head,
@@ -34,6 +35,7 @@ def fit_features(
         inputs[rows.flatten().to(inputs.device)].cpu(),
         train.labels.repeat_interleave(views),
         judged=judged,
+        groups=groups.repeat_interleave(views),
         seed=seed,
     )
     place(network, inputs, device)
@@ -85,6 +87,7 @@ def fit_head_first(
         train.labels,
         num_classes=last.out_features,
         judged=train.judged,
+        groups=train.groups,
     )
     with torch.no_grad():
         weight = found.weight / std

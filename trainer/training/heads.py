@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 from torch.nn import functional
 
@@ -97,11 +97,12 @@ def fit_head(
     labels: torch.Tensor,
     *,
     judged: torch.Tensor | None = None,
+    groups: torch.Tensor | None = None,
     seed: int = 0,
 ) -> None:
     """Fits `network`, standardisation and a head of this kind, in place: float32 [n,D], int64 [n].
 
-    `judged` [n] marks the rows that a choice may be judged by; the real ones where there are any.
+    `judged` and `groups` [n] are those of LabelledTensors.
     """
     values = network[:-1](features)
     last = network[-1]
@@ -115,7 +116,12 @@ def fit_head(
         last.bias.zero_()
     elif isinstance(last, nn.Linear):
         found = fit_logistic(
-            values, labels, num_classes=last.out_features, judged=judged, seed=seed
+            values,
+            labels,
+            num_classes=last.out_features,
+            judged=judged,
+            groups=groups,
+            seed=seed,
         )
         last.weight.copy_(found.weight)
         last.bias.copy_(found.bias)
@@ -127,18 +133,21 @@ def fit_logistic(
     *,
     num_classes: int,
     judged: torch.Tensor | None = None,
+    groups: torch.Tensor | None = None,
     seed: int = 0,
     strength: float | None = None,
     tolerance: float = _FINAL_TOLERANCE,
 ) -> LogisticFit:
     """Multinomial logistic regression with an L2 penalty on standardised features.
 
-    `strength` None: `choose_strength`'s. `tolerance` is of the gradient. Safe to call in threads.
+    `strength` None: `choose_strength`'s, with rows of one of the `groups` [n] in one fold.
+    `tolerance` is of the gradient. Safe to call in threads.
     """
     values, turn = _shortened(features.double().cpu().numpy())
     target = labels.cpu().numpy()
     if strength is None:
-        strength = _chosen_strength(values, target, _counted(judged, target), seed)
+        kept_together = None if groups is None else groups.cpu().numpy()
+        strength = _chosen_strength(values, target, _counted(judged, target), seed, kept_together)
     model = _regression(strength, tolerance=tolerance)
     _fit(model, values, target)
     weight = np.zeros((num_classes, values.shape[1]))
@@ -181,22 +190,24 @@ def _shortened(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chosen_strength(
-    values: np.ndarray, target: np.ndarray, judged: np.ndarray, seed: int
+    values: np.ndarray,
+    target: np.ndarray,
+    judged: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> float:
+    groups = np.arange(len(target)) if groups is None else groups
     random = np.random.default_rng(seed)
     if len(target) > _MOST_ROWS:
         kept = _sample(target, judged, random)
-        values, target, judged = values[kept], target[kept], judged[kept]
+        values, target, judged, groups = values[kept], target[kept], judged[kept], groups[kept]
     chosen = np.flatnonzero(judged)
-    counts = np.unique(target[chosen], return_counts=True)[1]
-    folds = min(_FOLDS, int(counts.min())) if len(counts) > 1 else 0
-    if folds < 2:
-        return _DEFAULT_STRENGTH
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
     parts = [
         (np.setdiff1d(np.arange(len(target)), chosen[held]), chosen[held])
-        for _, held in splits.split(chosen, target[chosen])
+        for held in _held_parts(target[chosen], groups[chosen], seed)
     ]
+    if not parts or any(set(target[train]) != set(target) for train, _ in parts):
+        return _DEFAULT_STRENGTH
     models = [_regression(STRENGTHS[0], warm_start=True) for _ in parts]
     losses: list[float] = []
     for strength in STRENGTHS:
@@ -212,6 +223,19 @@ def _chosen_strength(
         if len(losses) - 1 - int(np.argmin(losses)) == _PATIENCE:
             break  # weaker ones take longest, and only get worse
     return STRENGTHS[int(np.argmin(losses))]
+
+
+def _held_parts(target: np.ndarray, groups: np.ndarray, seed: int) -> list[np.ndarray]:
+    """The rows that each fold holds out, in whole groups; none where a class has too few groups."""
+    counts = [len(np.unique(groups[target == label])) for label in np.unique(target)]
+    folds = min(_FOLDS, *counts) if len(counts) > 1 else 0
+    if folds < 2:
+        return []
+    if len(np.unique(groups)) == len(groups):
+        plain = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        return [held for _, held in plain.split(target, target)]
+    grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return [held for _, held in grouped.split(target, target, groups) if len(held)]
 
 
 def _sample(target: np.ndarray, judged: np.ndarray, random: np.random.Generator) -> np.ndarray:

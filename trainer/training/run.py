@@ -21,6 +21,7 @@ from trainer.config import RunConfig
 from trainer.data.cells import CellImages
 from trainer.data.copies import COPY
 from trainer.data.samples import MORE, REAL, Sample
+from trainer.data.splits.folds import group_numbers
 from trainer.errors import RunError
 from trainer.runs import DONE, ERROR_FILE, predictions_file, to_csv, to_json
 from trainer.training.batches.inputs import ModelInputs, needed_samples
@@ -106,7 +107,10 @@ def train_run(
         network,
         values,
         train=LabelledTensors(
-            inputs.train_index(config, images.train), labels(images.train), _judged(images.train)
+            inputs.train_index(config, images.train),
+            labels(images.train),
+            _judged(images.train),
+            torch.tensor(group_numbers(images.train)),
         ),
         validation=LabelledTensors(inputs.index(images.validation), labels(images.validation)),
         config=config.training,

@@ -20,7 +20,7 @@ from PIL import Image
 
 from trainer.config import GridConfig
 from trainer.errors import ReportError
-from trainer.grid.grid import run_grid
+from trainer.grid.grid import prepare_grid, run_grid
 from trainer.models.registry import MODELS
 from trainer.report import write_report
 from trainer.runs import Grid, is_done, read_grid, read_predictions
@@ -290,3 +290,22 @@ def test_a_modern_grid_holds_nothing_out_resumes_to_the_same_bytes_and_reports(
     assert "No image is held out for validation" in text
     assert "real, crop augmentation" in text
     assert "real + 12 synthetic, rand augmentation" in text
+
+
+def test_another_ratio_leaves_the_runs_of_a_modern_grid_as_they_are(config: GridConfig) -> None:
+    modern = replace(config, recipe="modern", updates=None, budgets=("updates", "epochs"))
+    before, after = (
+        {run.run_id for run in prepare_grid(replace(modern, ratios=ratios)).runs}
+        for ratios in ((0.0, 1.0), (0.0, 1.0, 2.0))
+    )
+    assert len(before) == 3
+    assert before < after
+
+
+def test_runs_that_stay_at_chance_are_retried_kept_and_named(config: GridConfig) -> None:
+    wild = replace(config, recipe="modern", updates=2, learning_rate=300.0, ratios=(0.0,))
+    grid = run_grid(wild)
+    assert [(run.metrics["collapsed"], run.metrics["retries"]) for run in grid.runs] == [(True, 2)]
+    text = write_report(grid.root).read_text(encoding="utf-8")
+    assert "no better than guessing, so they say nothing about what they were trained on" in text
+    assert "1 of 1 trainings diverged or stayed at chance and started again" in text

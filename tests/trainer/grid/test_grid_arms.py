@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from safetensors.torch import load_file
 from trainer.config import GridConfig
 from trainer.data.copies import copies_of, turned
 from trainer.data.dataset import load_dataset
+from trainer.errors import RunError
 from trainer.grid.grid import run_grid
 from trainer.runs import Grid
 from trainer.training.batches.inputs import prepare_inputs
+from trainer.training.fits import LabelledTensors
 
 UPDATES = 3
 
@@ -117,6 +120,24 @@ def test_training_images_say_where_each_is_from(all_arms: Grid) -> None:
         "copies:1": {"real", "copy"},
         "more:1": {"real", "more"},
     }
+
+
+def test_a_training_is_told_which_images_are_copies_of_one(
+    config: GridConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[list[int]] = []
+
+    def refuse(*_: object, train: LabelledTensors, **__: object) -> None:
+        assert train.groups is not None
+        groups.append(train.groups.tolist())
+        raise RunError("seen enough")
+
+    monkeypatch.setattr("trainer.training.run.fit", refuse)
+    run_grid(replace(config, ratios=(0.0,), arms=("copies:1",)))
+    real, copies = groups
+    assert sorted(real) == list(range(len(real)))
+    assert copies[: len(real)] == real
+    assert set(copies[len(real) :]) == set(real)
 
 
 def test_a_copy_is_the_turned_pixels_of_its_original(config: GridConfig) -> None:

@@ -390,6 +390,53 @@ def test_leaks_are_named_unless_they_were_dropped(results: Callable) -> None:
     )
 
 
+def test_a_file_under_two_labels_is_told(results: Callable) -> None:
+    places = [{"part": "train", "file": f"{label}/0.png", "label": label} for label in "ab"]
+    leaks = {"test_images": 0, "total": 0, "dropped": False, "two_labels": [places]}
+    told = [each for each in warnings(results(BASE, leaks=leaks)) if "two labels" in each]
+    assert "one of which must be wrong, such as train/a/0.png = train/b/0.png;" in told[0]
+    leaks["two_labels"] = []
+    assert not any("two labels" in each for each in warnings(results(BASE, leaks=leaks)))
+
+
+def test_an_arm_that_lacks_images_is_told_with_its_worst_class(results: Callable) -> None:
+    short = [
+        {"arm": "add:1", "label": label, "wanted": 30, "there": there}
+        for label, there in (("circle", 29), ("cross", 28))
+    ]
+    text = "\n".join(warnings(results(BASE, capped=short)))
+    assert "Arm add:1 has fewer images than it asks for in 2 classes: 28 instead of 30" in text
+    assert "for in 1 class: 29 instead of 30 of 'circle'." in "\n".join(
+        warnings(results(BASE, capped=short[:1]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "training", "per_class", "said"),
+    [
+        ({"recipe": "classic"}, {"keep": "best"}, 100, "It selects the checkpoint. The test"),
+        ({"recipe": "classic"}, {}, 99, "checkpoint. With fewer than 20 of them in a class, the"),
+        ({"validation": "holdout"}, {"keep": "last"}, 30, "luck: the last weights are kept"),
+        ({"validation": "holdout"}, {"keep": "best"}, 100, "It selects the checkpoint. The test"),
+        ({"validation": "holdout"}, {"head": "logistic"}, 100, "Nothing is chosen on it"),
+        ({"validation": "kfold"}, {"keep": "last"}, 30, "was chosen by cross-validation inside"),
+        ({"recipe": "modern"}, {"keep": "last"}, 30, "No image is held out for validation"),
+    ],
+)
+def test_the_report_says_how_it_validates_and_why(
+    results: Callable, config: dict, training: dict, per_class: int, said: str
+) -> None:
+    found = results(
+        BASE,
+        config={"quick": False, "validation_share": 0.2, "recipe": "modern", **config},
+        images_per_class={"train": [per_class] * 3, "test": [9] * 3},
+    )
+    found.grid.info["models"]["cnn"]["training"] = training
+    text = method_section(found)
+    assert said in text
+    assert ("by cross-validation inside" in text) == (config.get("validation") == "kfold")
+
+
 def test_numbers_in_words() -> None:
     assert (points(0.081), points(-0.02), points(-0.00001)) == ("+8.1", "−2.0", "+0.0")
     assert (p_value(0.00004), p_value(0.0312), p_value(0.5), p_value(None)) == (

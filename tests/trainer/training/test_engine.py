@@ -5,6 +5,8 @@ Covers: trainer.training.fits, trainer.training.fitted.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -465,6 +467,28 @@ def test_views_of_an_image_are_as_many_rows_of_its_class() -> None:
         heads.append(network[-1])
     assert torch.equal(heads[1].rows, heads[0].rows.repeat_interleave(3, 0))
     assert torch.equal(heads[1].labels, heads[0].labels.repeat_interleave(3))
+
+
+@pytest.mark.parametrize("groups", [None, torch.arange(30) // 2])
+def test_a_heads_folds_keep_the_views_of_an_image_and_its_group_together(
+    groups: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points, train, validation = blobs()
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        "trainer.training.fitted.fit_head", lambda *_, **given: found.append(given["groups"])
+    )
+    fit(
+        nn.Sequential(nn.Identity(), nn.Linear(4, 2)),
+        points,
+        train=replace(train, rows=train.rows[:, None].repeat(1, 3), groups=groups),
+        validation=validation,
+        seed=0,
+        device=CPU,
+        config=TrainingConfig(head="logistic", keep="last"),
+    )
+    images = torch.arange(30) if groups is None else groups
+    assert torch.equal(found[0], images.repeat_interleave(3))
 
 
 @pytest.mark.parametrize("mix", [{"mixup": 0.2}, {"cutmix": 1.0}, {"augment": "trivial"}])

@@ -71,6 +71,24 @@ def test_the_strength_is_judged_by_the_marked_rows_only() -> None:
     assert {marked, easiest} <= set(STRENGTHS)
 
 
+def test_rows_of_one_group_are_never_on_both_sides_of_a_fold() -> None:
+    """Copies on both sides would ask for no penalty, as every row is known already."""
+    features, labels = points(apart=0.4)
+    four, of_four = features.repeat_interleave(4, 0), labels.repeat_interleave(4)
+    groups = torch.arange(len(labels)).repeat_interleave(4)
+    single = fit_logistic(features, labels, num_classes=3, groups=torch.arange(len(labels)))
+    assert single.strength == fit_logistic(features, labels, num_classes=3).strength
+    apart = fit_logistic(four, of_four, num_classes=3).strength
+    together = fit_logistic(four, of_four, num_classes=3, groups=groups).strength
+    assert together > 10 * apart
+
+
+def test_a_class_of_one_group_leaves_no_folds() -> None:
+    features, labels = points()
+    groups = torch.where(labels == 0, 0, torch.arange(len(labels)))
+    assert fit_logistic(features, labels, num_classes=3, groups=groups).strength == 1.0
+
+
 def test_a_fit_that_ends_first_does_not_end_the_silence_of_another() -> None:
     """Warnings are errors here, and filters are the whole process's, in threads too."""
     before = list(warnings.filters)

@@ -55,6 +55,13 @@ def group_of(sample: Sample) -> str:
     return sample.group or f"{sample.source}/{sample.file}"
 
 
+def group_numbers(samples: Sequence[Sample]) -> list[int]:
+    """A number for each sample, the same for those of one group, and for an image and its rotated
+    or mirrored copies."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(each.group or str(each.path), len(numbers)) for each in samples]
+
+
 def hold_out(
     ordered: Mapping[str, Sequence[Sample]], wanted: Callable[[int], int]
 ) -> dict[str, list[Sample]]:

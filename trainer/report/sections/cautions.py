@@ -49,8 +49,10 @@ def warnings(results: Results) -> list[str]:
         *(warning for each in on_each for warning in _near_chance(each)),
         *_gaps(results),
         *_doubts(results),
+        *_capped(results.grid),
         *_leaks(results.grid),
         *_renamed(results),
+        *_two_labels(results.grid),
         *_overlap(results.grid),
         *_no_backbone(results.grid),
         *(warning for each in on_each for warning in _beaten(each)),
@@ -319,4 +321,29 @@ def _leaks(grid: Grid) -> Iterator[str]:
         yield (
             f"{test_images} also among the training images, exactly or nearly, so scores are too "
             "high. The section Leaks has the pairs; --drop-leaks leaves them out of training."
+        )
+
+
+def _two_labels(grid: Grid) -> Iterator[str]:
+    """Files of which one label must be wrong; grid.json lists the first ones."""
+    found = grid.info.get("leaks", {}).get("two_labels", ())
+    if found:
+        places = " = ".join(f"{each['part']}/{each['file']}" for each in found[0])
+        yield (
+            f"Files occur under two labels, one of which must be wrong, such as {places}; "
+            "`synthgrid leaks` lists them."
+        )
+
+
+def _capped(grid: Grid) -> Iterator[str]:
+    """Arms that have fewer images than their name says."""
+    short: dict[str, list[dict[str, Any]]] = {}
+    for each in grid.info.get("capped", ()):
+        short.setdefault(each["arm"], []).append(each)
+    for arm, classes in short.items():
+        worst = min(classes, key=lambda each: each["there"] / each["wanted"])
+        yield (
+            f"Arm {arm} has fewer images than it asks for in "
+            f"{'1 class' if len(classes) == 1 else f'{len(classes)} classes'}: {worst['there']} "
+            f"instead of {worst['wanted']} of '{worst['label']}'."
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer.analysis.results import Results
 from trainer.arms import ends_on_real, norms_of
+from trainer.config.grid import ENOUGH_TO_CHOOSE
 from trainer.report.html import pairs, section, table, text
 from trainer.report.sections.tables import latex_table, markdown_table
 from trainer.report.wording import (
@@ -122,17 +123,10 @@ def _validation_note(info: Mapping[str, Any]) -> str:
     once = "The test images are used once, at the end."
     held = config.get("recipe", "classic") == "classic" and not config.get("validation")
     if held or config.get("validation") == "holdout":
-        chosen = {entry["training"].get("keep", "best") for entry in info["models"].values()}
-        use = (
-            "It selects the checkpoint."
-            if chosen == {"best"}
-            else "With fewer than 20 of them in a class, the best checkpoint would be a matter of "
-            "luck: the last weights are kept."
-        )
         return (
             f"The validation set is {config['validation_share']:.0%} of the <b>real training "
-            f"images</b> of each class (at least one), the same for every cell of a seed. {use} "
-            f"{once}"
+            "images</b> of each class (at least one), the same for every cell of a seed. "
+            f"{_chosen_on_it(info)} {once}"
         )
     folds = (
         " The learning rate of each model was chosen by cross-validation inside the real training "
@@ -145,6 +139,20 @@ def _validation_note(info: Mapping[str, Any]) -> str:
         "training, and a checkpoint that is best on a handful of images is best by luck. The "
         f"number of updates is fixed beforehand and the last weights are kept.{folds} {once}"
     )
+
+
+def _chosen_on_it(info: Mapping[str, Any]) -> str:
+    """What is chosen on the validation set. Heads that are fitted have no checkpoints."""
+    trained = [entry["training"] for entry in info["models"].values()]
+    kept = {each.get("keep", "best") for each in trained if each.get("head", "linear") == "linear"}
+    if not kept:
+        return "Nothing is chosen on it, as the models here are fitted in one go."
+    least = min(info["images_per_class"]["train"]) * info["config"]["validation_share"]
+    few = f"With fewer than {ENOUGH_TO_CHOOSE} of them in a class, the best checkpoint"
+    if kept == {"last"}:
+        return f"{few} would be a matter of luck: the last weights are kept."
+    luck = f" {few} is partly a matter of luck." * (least < ENOUGH_TO_CHOOSE)
+    return f"It selects the checkpoint.{luck}"
 
 
 def _frozen(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:

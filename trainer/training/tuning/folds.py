@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.metrics import f1_score
-from sklearn.model_selection import StratifiedKFold
 
 from trainer.config import TrainingConfig
 from trainer.data.samples import Sample
-from trainer.data.splits.folds import fold_splits
+from trainer.data.splits.folds import fold_splits, group_numbers, group_of
 from trainer.errors import DataError
 from trainer.models.registry import model_spec
 from trainer.models.weights import Weights
@@ -44,8 +45,8 @@ class Folds:
     splits: Sequence[tuple[np.ndarray, np.ndarray]]
     seed: int
     device: torch.device
+    samples: Sequence[Sample]
     inner: bool = False
-    samples: Sequence[Sample] = ()
 
     def score(
         self, training: TrainingConfig, *, after_fold: Callable[[float, int], None] | None = None
@@ -87,7 +88,9 @@ class Folds:
         fit(
             network,
             self.inputs.on(self.device),
-            train=LabelledTensors(self._train_rows(training, train), self.labels[train]),
+            train=LabelledTensors(
+                self._train_rows(training, train), self.labels[train], groups=self.groups[train]
+            ),
             validation=LabelledTensors(self.rows[checked], self.labels[checked]),
             config=training,
             seed=self.seed,
@@ -100,14 +103,19 @@ class Folds:
         return np.asarray(probabilities.argmax(axis=1))
 
     def _checkpoint_split(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A fold's training images without about a fifth, and that fifth."""
-        labels = self.labels[train].numpy()
-        parts = min(_CHECKPOINT_FOLDS, int(np.bincount(labels)[labels].min()))
-        if parts < 2:  # a single image of a class can be spared by nobody
+        """A fold's training images without about a fifth, in whole groups, and that fifth."""
+        samples = [self.samples[each] for each in train]
+        groups = Counter(label for label, _ in {(each.label, group_of(each)) for each in samples})
+        parts = min(_CHECKPOINT_FOLDS, *groups.values())
+        if parts < 2:  # the only group of a class can be spared by nobody
             return train, train
-        splits = StratifiedKFold(parts, shuffle=True, random_state=self.seed)
-        kept, out = next(iter(splits.split(train, labels)))
+        kept, out = fold_splits(samples, parts, seed=self.seed)[0]
         return train[kept], train[out]
+
+    @cached_property
+    def groups(self) -> torch.Tensor:
+        """The group that each image belongs to, int64 [n]."""
+        return torch.tensor(group_numbers(self.samples))
 
     def _train_rows(self, training: TrainingConfig, train: np.ndarray) -> torch.Tensor:
         return self.inputs.train_rows(self.model, training, [self.samples[each] for each in train])
@@ -154,8 +162,8 @@ def prepare_folds(
         splits,
         seed,
         device,
-        inner,
         samples,
+        inner,
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from trainer.arms import AUGMENTATIONS, STANDARD
 from trainer.config import DEFAULT_RECIPE, HEADS, RECIPES, GridConfig, TrainingConfig
 from trainer.config.fields import check_choice, check_number, check_whole
+from trainer.config.folders import check_outside
 from trainer.data.dataset import load_dataset
 from trainer.data.samples import Sample, fingerprint
 from trainer.errors import ConfigError, DataError, RunError
@@ -74,6 +75,7 @@ class TuneConfig:
             raise ConfigError(
                 f"--out {self.out} must name a .json file, such as runs/tuned-{self.model}.json"
             )
+        check_outside(self.out, [Path(self.real) / "train", Path(self.real) / "test"])
         self.grid()
 
     @property
@@ -174,9 +176,9 @@ def tune(config: TuneConfig) -> TuningResult:
 
     Raises:
         DataError: too few images per class for the folds, or a test image among the training ones.
-        ConfigError: the study beside `out` was made with other data or settings, or Optuna is
-            missing.
-        WeightsError: no weights for a frozen model.
+        ConfigError: the study beside `out` was made with other data or settings, the minutes were
+            over before a trial began, or Optuna is missing.
+        WeightsError: no weights for a pretrained model.
     """
     optuna = _optuna()
     samples, classes = _training_images(config)
@@ -202,6 +204,8 @@ def tune(config: TuneConfig) -> TuningResult:
                     lambda study, _: progress.advance(note=f"best macro F1 {_best(study):.3f}")
                 ],
             )
+    if not any(each.state.name == "COMPLETE" for each in study.trials):
+        raise ConfigError(f"no trial began within {config.minutes} minutes; give more --minutes")
     return _write(config, study, samples, identity)
 
 

@@ -16,9 +16,10 @@ from sklearn.model_selection import StratifiedKFold
 
 from trainer.arms import parse_arm
 from trainer.data.cells import cell_images, check_counts
+from trainer.data.copies import copies_of
 from trainer.data.dataset import Dataset, load_dataset
 from trainer.data.samples import Sample
-from trainer.data.splits.folds import fold_splits, group_of, hold_out
+from trainer.data.splits.folds import fold_splits, group_numbers, group_of, hold_out
 from trainer.errors import DataError
 
 
@@ -53,6 +54,13 @@ def test_folds_cut_no_group_and_hold_every_image_out_once(seed: int) -> None:
         assert {samples[row].label for row in train} == {"a", "b"}
         held_once.update(held.tolist())
     assert held_once == Counter(range(len(samples)))
+
+
+def test_copies_of_an_image_and_images_of_a_group_have_one_number() -> None:
+    one, two = replace(sample("a", 1), path=Path("1")), replace(sample("a", 2), path=Path("2"))
+    clip = [sample("a", number, "clip") for number in (3, 4)]
+    found = group_numbers([one, two, *clip, *copies_of([one, two], 3)])
+    assert found == [0, 1, 2, 2, 0, 1, 0]
 
 
 def test_fewer_groups_than_folds_are_named() -> None:

@@ -13,10 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from trainer.config import HEADS
 from trainer.data.dataset import load_dataset
 from trainer.errors import ConfigError, DataError
+from trainer.training.batches.inputs import ModelInputs
+from trainer.training.tuning.folds import Folds
 from trainer.training.tuning.tune import TuneConfig, tune
 
 optuna = pytest.importorskip("optuna")
@@ -112,6 +115,12 @@ def test_no_trial_starts_after_the_minutes_are_over(config: TuneConfig) -> None:
     assert tune(replace(config, trials=50, minutes=0.01)).trials < 50
 
 
+def test_minutes_that_are_over_before_any_trial_are_told(config: TuneConfig) -> None:
+    with pytest.raises(ConfigError, match=r"no trial began within 1e-09 minutes"):
+        tune(replace(config, minutes=1e-9))
+    assert not Path(config.out).exists()
+
+
 def test_a_frozen_model_is_tuned_over_heads_too(config: TuneConfig) -> None:
     found = tune(
         replace(config, model="resnet18", allow_untrained=True, image_size_px=32, trials=3)
@@ -149,11 +158,27 @@ def test_a_study_of_other_images_is_not_mixed_up(
         ({"folds": 1}, "folds is 1"),
         ({"out": "tuned"}, "must name a .json file"),
         ({"model": "cmm"}, "cmm"),
+        ({"real": "photos", "out": "photos/train/tuned.json"}, "among the images of photos/train"),
     ],
 )
 def test_mistakes_are_named(config: TuneConfig, change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(config, **change)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_is_chosen_on_whole_groups(real: Path) -> None:
+    samples = load_dataset(real, None).train
+    paired = [replace(each, group=f"{each.label}{int(each.path.stem) // 2}") for each in samples]
+    labels = torch.tensor([("circle", "cross", "square").index(each.label) for each in paired])
+    rows, cpu = torch.arange(len(paired)), torch.device("cpu")
+    inputs = ModelInputs(torch.zeros(len(paired), 1), {})
+    folds = Folds("cnn", 32, 3, inputs, rows, labels, [], 0, cpu, paired, inner=True)
+    kept, out = folds._checkpoint_split(rows.numpy())
+    assert sorted([*kept, *out]) == rows.tolist()
+    assert set(labels[out].tolist()) == {0, 1, 2}
+    assert not set(folds.groups[kept].tolist()) & set(folds.groups[out].tolist())
+    alone = [each for each in range(len(paired)) if int(paired[each].path.stem) < 2]
+    assert [part.tolist() for part in folds._checkpoint_split(rows[alone].numpy())] == [alone] * 2
 
 
 def test_too_few_images_for_the_folds_are_counted(config: TuneConfig) -> None:
