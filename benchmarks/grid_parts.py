@@ -3,9 +3,9 @@
     python benchmarks/grid_parts.py [--classes N] [--seeds N] [--models NAME,...] [--size PX]
     [--updates N] [--devices D,...]
 
-The images are random blots of a colour per class, 256 px, with 10 real test images a class; arms
-are real and add:1 under the recipe `modern`. Each part is timed without the parts inside it, as
-wall time. Weights of a frozen backbone are left untrained, which takes as long.
+The images are random blots of a colour per class, JPEG of 256 px, with 10 real test images a class;
+arms are real and add:1 under the recipe `modern`, with equal updates. Each part is timed without
+the parts inside it. Weights of a frozen backbone are left untrained, which takes as long.
 
 --updates shortens the training of the networks that are trained at all; the other parts do not
 depend on it. With --devices cuda:0,cuda:0 only the parts outside of the trainings are timed.
@@ -96,7 +96,7 @@ def write_images(folder: Path, classes: int) -> None:
             for index in range(count):
                 noise = random.integers(-60, 60, (BLOTS, BLOTS, 3)) + colour
                 blots = Image.fromarray(noise.clip(0, 255).astype(np.uint8))
-                blots.resize((PX, PX), Image.Resampling.BICUBIC).save(home / f"{index}.png")
+                blots.resize((PX, PX), Image.Resampling.BICUBIC).save(home / f"{index}.jpg")
 
 
 def main() -> None:
@@ -126,6 +126,7 @@ def main() -> None:
             f"{where}/synthetic",
             models=tuple(options.models.split(",")),
             arms=("real", "add:1"),
+            budgets=("updates",),
             seeds=options.seeds,
             updates=options.updates,
             image_size_px=options.size,
