@@ -139,9 +139,7 @@ def test_a_run_that_fails_in_a_process_says_why(work: Work, tmp_path: Path) -> N
     assert b"at update" in files["error.txt"]
 
 
-def test_options_choose_the_executor(
-    config: GridConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_options_choose_the_executor(config: GridConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert executor_for(config, pick_device("cpu")) == InProcess(CPU)
     two = executor_for(replace(config, devices=("cpu", "cpu")), CPU)
     assert two == Processes(("cpu", "cpu"), scratch=Path(config.out) / ".inputs", threads=1)
