@@ -317,7 +317,10 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--devices",
         type=names,
         metavar="D,...",
-        help="one process per device, as in cuda:0,cuda:1 (default: every GPU)",
+        help=(
+            "one process per device, as in cuda:0,cuda:1; cuda:0,cuda:0 trains two runs at once on "
+            "one card (default: every GPU)"
+        ),
     )
     machine.add_argument(
         "--executor",

@@ -134,8 +134,14 @@ def place(network: nn.Module, inputs: torch.Tensor, device: torch.device) -> Non
         network.to(memory_format=torch.channels_last)
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device, without waiting for what the device is busy with; only for tensors
+    on the CPU, or on the device already."""
+    return tensor.to(device, non_blocking=True)
+
+
 def take(inputs: torch.Tensor, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Rows of the inputs on the device; pixels with the channels last, which trains 1.6 times as
     fast on a CPU."""
-    batch = inputs[rows.to(inputs.device)].to(device, non_blocking=True)
+    batch = sent(inputs[sent(rows, inputs.device)], device)
     return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch

@@ -26,6 +26,7 @@ from trainer.training.compute import (
     logits,
     pick_dtype,
     place,
+    sent,
     take,
 )
 from trainer.training.fits import Fit, LabelledTensors, accuracy_of, is_guessing
@@ -219,17 +220,7 @@ class _Training:
         batches = self._batches()
         best = _Best()
         for update in range(1, self.updates + 1):
-            rate = learning_rate_at(
-                update - 1,
-                self.updates,
-                peak=self.config.learning_rate,
-                warmup=self.config.warmup,
-            )
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate * group["scale"]
-            self.unseen.append(self._step(next(batches)))
-            if self.average is not None:
-                self.average.update_parameters(self.network)
+            self.unseen.append(self._update(update, next(batches)))
             if update in looks or len(self.unseen) == _LOSS_CHECK_EVERY:
                 self._check_losses()
             if update in looks:
@@ -299,8 +290,21 @@ class _Training:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _update(self, update: int, chosen: torch.Tensor) -> torch.Tensor:
+        """One update at its learning rate; the loss of the batch, still on the device. Nothing here
+        may wait for the device."""
+        rate = learning_rate_at(
+            update - 1, self.updates, peak=self.config.learning_rate, warmup=self.config.warmup
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+        loss = self._step(chosen)
+        if self.average is not None:
+            self.average.update(self.network)
+        return loss
+
     def _step(self, chosen: torch.Tensor) -> torch.Tensor:
-        """One update; the loss of the batch, still on the device."""
+        """Gradients of the batch and a step along them; its loss."""
         training_mode(self.network, freeze_norms=self.config.freeze_norms)
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
@@ -309,7 +313,7 @@ class _Training:
             batch = take(self.inputs, _one_view(self.train.rows[part]), self.device)
             if self.config.augment != "none" and batch.ndim == 4:
                 batch = augment(batch, kind=self.config.augment, mirror=self.config.mirror)
-            labels = self.train.labels[part].to(self.device)
+            labels = sent(self.train.labels[part], self.device)
             sizes = [len(rows) for rows, _ in groups]
             blends = [
                 mixed(pixels, own, self.config, self.random)

@@ -7,6 +7,7 @@ knn        a vote of the nearest training images, by cosine, weighted by similar
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import warnings
@@ -148,8 +149,7 @@ def fit_logistic(
     if strength is None:
         kept_together = None if groups is None else groups.cpu().numpy()
         strength = _chosen_strength(values, target, _counted(judged, target), seed, kept_together)
-    model = _regression(strength, tolerance=tolerance)
-    _fit(model, values, target)
+    model = _fitted(strength, tolerance, values, target)
     weight = np.zeros((num_classes, values.shape[1]))
     bias = np.full(num_classes, -1e4)  # a class without a single image is never predicted
     if len(model.classes_) == 2:  # sklearn keeps one row, for the second class
@@ -260,6 +260,27 @@ def _regression(
 def _fit(model: LogisticRegression, values: np.ndarray, target: np.ndarray) -> None:
     with _unwarned():  # close enough for a choice
         model.fit(values, target)
+
+
+_latest: tuple[bytes, LogisticRegression] | None = None
+
+
+def _fitted(
+    strength: float, tolerance: float, values: np.ndarray, target: np.ndarray
+) -> LogisticRegression:
+    """The regression on these rows; the latest one again if it was on the same. So it is for the
+    seeds of an arm that draws nothing, such as the baseline: only their folds differ."""
+    global _latest
+    key = hashlib.sha256(f"{strength} {tolerance} {values.shape}".encode())
+    for array in (values, target):
+        key.update(np.ascontiguousarray(array))
+    latest = _latest
+    if latest is not None and latest[0] == key.digest():
+        return latest[1]
+    model = _regression(strength, tolerance=tolerance)
+    _fit(model, values, target)
+    _latest = key.digest(), model
+    return model
 
 
 _fitting = threading.Lock()

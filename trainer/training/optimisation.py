@@ -3,12 +3,15 @@ weights."""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainer.config import TrainingConfig
 
@@ -80,10 +83,43 @@ def training_mode(network: nn.Module, *, freeze_norms: bool) -> None:
                 module.eval()
 
 
-def averaged(network: nn.Module, config: TrainingConfig, updates: int) -> AveragedModel | None:
-    """A copy of the network whose weights follow its own as an exponential average over the last
-    share `average` of the updates; None without."""
+class Average:
+    """A copy of a network, `module`, whose weights and statistics follow it as an exponential
+    average.
+
+    torch's AveragedModel computes the same, but counts updates in a tensor that it copies to the
+    device twice an update, and waits.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(network)
+        self._follow = get_ema_multi_avg_fn(decay)
+        self._begun = False
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Takes up the network's weights: the first time as they are."""
+        for floating in (True, False):
+            own, latest = (
+                [each for each in _tensors_of(module) if each.is_floating_point() == floating]
+                for module in (self.module, network)
+            )
+            if not own:
+                continue
+            if self._begun:
+                self._follow(own, latest, 0)
+            else:
+                torch._foreach_copy_(own, latest)
+        self._begun = True
+
+
+def _tensors_of(network: nn.Module) -> Iterator[torch.Tensor]:
+    """Its parameters and buffers."""
+    return chain(network.parameters(), network.buffers())
+
+
+def averaged(network: nn.Module, config: TrainingConfig, updates: int) -> Average | None:
+    """The average of a network over the last share `average` of the updates; None without."""
     if not config.average:
         return None
-    decay = 1 - 1 / max(2.0, config.average * updates)
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return Average(network, decay=1 - 1 / max(2.0, config.average * updates))

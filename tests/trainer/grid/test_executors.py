@@ -139,12 +139,16 @@ def test_a_run_that_fails_in_a_process_says_why(work: Work, tmp_path: Path) -> N
     assert b"at update" in files["error.txt"]
 
 
-def test_options_choose_the_executor(config: GridConfig) -> None:
+def test_options_choose_the_executor(config: GridConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert executor_for(config, pick_device("cpu")) == InProcess(CPU)
     two = executor_for(replace(config, devices=("cpu", "cpu")), CPU)
     assert two == Processes(("cpu", "cpu"), scratch=Path(config.out) / ".inputs", threads=1)
     ray = executor_for(replace(config, executor="ray", address="host:6379"), CPU)
     assert ray == RayCluster("host:6379", cuda=False, threads=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        shared = executor_for(replace(config, devices=("cuda:0", "cuda:0")), CPU)
+    assert shared == replace(two, devices=("cuda:0", "cuda:0"))
     with pytest.raises(ConfigError, match="device 'cuda:99' does not exist"):
         executor_for(replace(config, devices=("cpu", "cuda:99")), CPU)
 

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from trainer.training import heads
 from trainer.training.engine import Standardise
 from trainer.training.heads import (
     STRENGTHS,
@@ -136,3 +137,31 @@ def test_a_head_is_loaded_from_its_state(kind: str) -> None:
     empty = nn.Sequential(Standardise(torch.zeros(40), torch.ones(40)), *new_head(kind, 40, 3))
     empty.load_state_dict(network.state_dict())
     assert torch.equal(empty(features), network(features))
+
+
+def test_the_same_rows_are_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = points()
+    fitted: list[float] = []
+    real_fit = heads._fit
+
+    def counted(model: LogisticRegression, *rows: np.ndarray) -> None:
+        fitted.append(model.C)
+        real_fit(model, *rows)
+
+    monkeypatch.setattr(heads, "_fit", counted)
+    monkeypatch.setattr(heads, "_latest", None)
+    first, again = (
+        fit_logistic(features, labels, num_classes=3, strength=1.0, seed=seed) for seed in (0, 1)
+    )
+    assert torch.equal(first.weight, again.weight)
+    assert torch.equal(first.bias, again.bias)
+    assert len(fitted) == 1
+    for changed in (
+        {"strength": 2.0},
+        {"tolerance": 1e-3},
+        {"labels": labels.flip(0)},
+        {"features": features + 1},
+    ):
+        given = {"features": features, "labels": labels, "strength": 1.0, **changed}
+        fit_logistic(given.pop("features"), given.pop("labels"), num_classes=3, **given)
+    assert len(fitted) == 5

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer.config import TrainingConfig
 from trainer.training.optimisation import (
@@ -83,9 +84,25 @@ def test_the_average_follows_the_weights_over_its_share_of_the_updates() -> None
         net.weight.zero_()
     average = averaged(net, TrainingConfig(average=0.1), 100)
     assert average is not None
-    average.update_parameters(net)
+    average.update(net)
     with torch.no_grad():
         net.weight.fill_(1.0)
-    average.update_parameters(net)
+    average.update(net)
     assert average.module.weight.item() == pytest.approx(0.1)
     assert averaged(net, TrainingConfig(), 100) is None
+
+
+def test_the_average_is_that_of_torch_to_the_bit() -> None:
+    net = network()
+    average = averaged(net, TrainingConfig(average=0.1), 100)
+    expected = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    assert average is not None
+    for _ in range(4):
+        net(torch.randn(8, 4))  # new statistics, and their count
+        with torch.no_grad():
+            for each in net.parameters():
+                each.add_(torch.randn_like(each))
+        average.update(net)
+        expected.update_parameters(net)
+    for name, value in expected.module.state_dict().items():
+        assert torch.equal(average.module.state_dict()[name], value), name

@@ -19,6 +19,8 @@ import torch
 from torch.nn import functional
 from torchvision.transforms.v2.functional import equalize
 
+from trainer.training.compute import sent
+
 _SHIFT_SHARE = 8  # an image moves by up to 1/8 of its side
 # The part of the image's area that a crop keeps, and its width over its height. Szegedy et al. 2015
 # take from 8% on; training from so few images wants to see most of the object: our choice.
@@ -74,7 +76,7 @@ def _moved(pixels: torch.Tensor, generator: Generator, *, mirror: bool) -> torch
     columns = (lefts[:, None] - reach + places).clamp(0, side - 1)
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     return _gather(
-        pixels.permute(0, 2, 3, 1), rows.to(pixels.device), columns.to(pixels.device)
+        pixels.permute(0, 2, 3, 1), sent(rows, pixels.device), sent(columns, pixels.device)
     ).permute(0, 3, 1, 2)
 
 
@@ -136,8 +138,8 @@ def _geometry(change: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
 
 
 def _warped(pixels: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """The images seen through affine maps [N,3,3], edges repeated: float32, channels last."""
-    grid = functional.affine_grid(maps[:, :2].to(pixels.device), list(pixels.shape), False)
+    """The images seen through affine maps [N,3,3], edges repeated: float32."""
+    grid = functional.affine_grid(sent(maps[:, :2], pixels.device), list(pixels.shape), False)
     return functional.grid_sample(
         pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -151,8 +153,8 @@ def _recolour(
         chosen = (change == CHANGES.index(name)).nonzero().flatten()
         if len(chosen):
             amounts = strength[chosen] * (sign[chosen] if name in _ENHANCING else 1.0)
-            place = chosen.to(images.device)
-            amounts = amounts.to(images.device).view(-1, 1, 1, 1)
+            place = sent(chosen, images.device)
+            amounts = sent(amounts, images.device).view(-1, 1, 1, 1)
             images[place] = _COLOURING[name](images[place], amounts)
 
 
@@ -162,7 +164,7 @@ def _blended(images: torch.Tensor, other: torch.Tensor, amounts: torch.Tensor) -
 
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
-    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    weights = sent(torch.tensor([0.299, 0.587, 0.114]), images.device).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)
 
 
