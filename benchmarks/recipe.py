@@ -44,6 +44,7 @@ import argparse
 import copy
 import importlib.util
 import logging
+import os
 import statistics
 import sys
 import time
@@ -64,7 +65,7 @@ from torchvision.transforms import v2  # noqa: E402
 from trainer.config.recipes import RECIPES  # noqa: E402
 from trainer.config.run import TrainingConfig  # noqa: E402
 from trainer.data.images import iter_pixels  # noqa: E402
-from trainer.models.registry import model_spec  # noqa: E402
+from trainer.models.registry import FINETUNE, model_spec  # noqa: E402
 from trainer.models.weights import find_weights, load_pretrained  # noqa: E402
 from trainer.training.compute import predict  # noqa: E402
 from trainer.training.engine import Standardise, fit  # noqa: E402
@@ -275,15 +276,37 @@ def fastai_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int
     return net
 
 
+def autogluon_way(python: str) -> Way:
+    """AutoGluon, run by the Python of its own environment."""
+
+    def way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
+        from benchmarks.autogluon_learner import tune
+
+        spec, body = model_spec(model), net.get_submodule("1")
+        tune(body, task, spec, python=python, seconds=seconds, seed=seed)
+        return net
+
+    return way
+
+
 OPTIONAL: dict[str, Way] = {"timm": timm_way, "fastai": fastai_way}
 
 
-def ways(updates: int | None) -> Iterator[tuple[str, Way]]:
+def ways(
+    updates: int | None, model: str, autogluon: str | None = None
+) -> Iterator[tuple[str, Way]]:
     """All that can be compared here, ours first, since it sets the time."""
     yield "modern", ours("modern", updates)
     yield "classic", ours("classic", updates)
     yield "torchvision", torchvision_way
     yield from ((name, way) for name, way in OPTIONAL.items() if importlib.util.find_spec(name))
+    if autogluon and model_spec(model).mode == FINETUNE:
+        yield "autogluon", autogluon_way(autogluon)
+
+
+def cpu_s() -> float:
+    """CPU seconds of this process and of the programs that it ran and waited for."""
+    return sum(os.times()[:4])
 
 
 def right(net: nn.Module, task: Task) -> np.ndarray:
@@ -319,11 +342,11 @@ def compare(options: argparse.Namespace, model: str, per_class: int) -> None:
             seed=seed,
         )
         seconds = 0.0
-        for name, way in ways(QUICK_UPDATES if options.quick else None):
+        for name, way in ways(QUICK_UPDATES if options.quick else None, model, options.autogluon):
             start = network(model, task, seed)
-            started = time.process_time()
+            started = cpu_s()
             trained = way(start, task, model, seconds, seed)
-            used = time.process_time() - started
+            used = cpu_s() - started
             seconds = seconds or used
             found.setdefault(name, []).append(right(trained, task))
             took.setdefault(name, []).append(used)
@@ -349,6 +372,9 @@ def main() -> None:
     add("--seeds", type=int, default=3)
     add("--size", type=int, default=32, metavar="PX")
     add("--test-per-class", type=int, default=100)
+    add(
+        "--autogluon", metavar="PYTHON", help="of an environment with AutoGluon: fine-tunes with it"
+    )
     add("--quick", action="store_true", help="a smoke run: one seed, few images, 40 updates")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)

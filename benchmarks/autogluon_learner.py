@@ -1,0 +1,144 @@
+"""AutoGluon beside our recipes, for benchmarks/recipe.py.
+
+AutoGluon needs other versions of torch and timm than SynthGrid, so this file is also a program that
+the Python of its own environment runs (`python -m pip install autogluon.multimodal`):
+
+    PYTHON benchmarks/autogluon_learner.py FOLDER --seconds S --seed N
+
+FOLDER, which `tune` makes and reads, has images/ with train.csv, checkpoint/ with a timm model as
+AutoGluon reads it, and after the training trained.safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+DEFAULT_EPOCHS = 20  # of AutoGluon
+TRAINED = "trained.safetensors"
+
+
+def tune(
+    network: nn.Module, task: Any, spec: Any, *, python: str, seconds: float, seed: int
+) -> None:
+    """Fine-tunes `network`, a timm model, in place on the training images of `task`.
+
+    Args:
+        task: a Task of benchmarks/recipe.py.
+        spec: the network's ModelSpec.
+        python: the interpreter of the environment with AutoGluon.
+        seconds: CPU time to train for, of one thread.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        _write_images(task, folder)
+        _write_checkpoint(network, task, spec, folder / "checkpoint")
+        command = [python, __file__, place, "--seconds", str(seconds), "--seed", str(seed)]
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=one_thread, stdout=sys.stderr)
+        state = load_file(folder / TRAINED)
+    named = {
+        f"{spec.head}.{name[5:]}" if name.startswith("head.") else name.removeprefix("model."): each
+        for name, each in state.items()
+    }
+    network.load_state_dict(named)
+
+
+def _write_images(task: Any, folder: Path) -> None:
+    """The pixels that all other ways see, without loss."""
+    (folder / "images").mkdir()
+    with (folder / "train.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("image", "label"))
+        for number, (pixels, label) in enumerate(zip(task.train, task.train_labels, strict=True)):
+            path = folder / "images" / f"{number}.png"
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
+            rows.writerow((path, int(label)))
+
+
+def _write_checkpoint(network: Any, task: Any, spec: Any, folder: Path) -> None:
+    """The network without its last layer, in the two files that AutoGluon expects."""
+    folder.mkdir()
+    config = {
+        "architecture": network.pretrained_cfg["architecture"],
+        "num_features": network.num_features,
+        "input_size": (3, task.size_px, task.size_px),
+        "mean": spec.mean,
+        "std": spec.std,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    state = network.state_dict()
+    body = {name: each for name, each in state.items() if not name.startswith(f"{spec.head}.")}
+    torch.save(body, folder / "pytorch_model.bin")
+
+
+def fitted(folder: Path, epochs: int, seed: int) -> nn.Module:
+    """The network after so many epochs of AutoGluon, with its last layer called head."""
+    automm = importlib.import_module("autogluon.multimodal")
+    with tempfile.TemporaryDirectory() as kept:
+        predictor = automm.MultiModalPredictor(label="label", problem_type="multiclass", path=kept)
+        predictor.fit(
+            str(folder / "train.csv"),
+            seed=seed,
+            hyperparameters={
+                "model.names": ["timm_image"],
+                "model.timm_image.checkpoint_name": str(folder / "checkpoint"),
+                "optim.max_epochs": epochs,
+                "optim.patience": 2 * epochs,  # checks, two an epoch: no early end
+                "env.batch_size": 32,
+                "env.per_gpu_batch_size": 32,
+                "env.num_gpus": 0,
+                "env.num_workers": 0,
+                "env.num_workers_inference": 0,
+            },
+        )
+    network: nn.Module = predictor._learner._model  # dump_model would leave out the last layer
+    return network
+
+
+def epochs_in(folder: Path, seconds: float) -> int:
+    """How many epochs fit into seconds of CPU time, what a training costs besides not counted; at
+    least AutoGluon's default."""
+
+    def took(epochs: int) -> float:
+        started = time.process_time()
+        fitted(folder, epochs, 0)
+        return time.process_time() - started
+
+    took(1)  # the first one in a process is slower
+    each = (took(6) - took(1)) / 5
+    return max(DEFAULT_EPOCHS, math.ceil(seconds / each))
+
+
+def main() -> None:
+    """Trains for as long as asked, and writes the weights."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    options = parser.parse_args()
+    epochs = epochs_in(options.folder, options.seconds)
+    started = time.process_time()
+    network = fitted(options.folder, epochs, options.seed)
+    print(f"AutoGluon: {epochs} epochs in {time.process_time() - started:.0f} s", flush=True)
+    state = {name: each.contiguous() for name, each in network.state_dict().items()}
+    save_file(state, options.folder / TRAINED)
+
+
+if __name__ == "__main__":
+    main()
