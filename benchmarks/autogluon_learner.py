@@ -98,6 +98,7 @@ def fitted(folder: Path, epochs: int, seed: int) -> nn.Module:
             hyperparameters={
                 "model.names": ["timm_image"],
                 "model.timm_image.checkpoint_name": str(folder / "checkpoint"),
+                "optim.lr": 1e-3,
                 "optim.max_epochs": epochs,
                 "optim.patience": 2 * epochs,  # checks, two an epoch: no early end
                 "env.batch_size": 32,
@@ -121,7 +122,7 @@ def epochs_in(folder: Path, seconds: float) -> int:
         return time.process_time() - started
 
     took(1)  # the first one in a process is slower
-    each = (took(6) - took(1)) / 5
+    each = (took(3) - took(1)) / 2
     return max(DEFAULT_EPOCHS, math.ceil(seconds / each))
 
 

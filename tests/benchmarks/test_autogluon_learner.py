@@ -57,7 +57,7 @@ class Predictor:
         network.model, network.head = body, head
         self._learner = SimpleNamespace(_model=network)
         Predictor.clock += 10 + 3 * hyperparameters["optim.max_epochs"]
-        with open(table, newline="") as file:
+        with Path(table).open(newline="") as file:
             images = {row["image"]: row["label"] for row in csv.DictReader(file)}
         Predictor.given = {
             "labels": list(images.values()),
