@@ -1,7 +1,7 @@
 """Accuracy at equal time: SynthGrid's recipes and the field's own, on the same images.
 
     python benchmarks/recipe.py --data DIR [--per-class 5,30] [--models cnn,lite0:finetune]
-    [--seeds N] [--size PX] [--quick]
+    [--seeds N] [--size PX] [--autogluon PYTHON] [--quick]
 
 DIR has train/ and test/ with class folders, or class folders in which files named test* are the
 test images. Our `modern` recipe trains first; the others then get the same number of seconds,
@@ -15,6 +15,8 @@ fair as an idle one:
     fastai        its Learner, where it is installed: its augmentation on batches, Adam, and with
                   its default rates `fit_one_cycle` from scratch and `fine_tune` from pretrained
                   weights, for as many epochs as fit into the time
+    autogluon     where --autogluon names the Python of its own environment, and a model of timm
+                  is fine-tuned; benchmarks/autogluon_learner.py has its figures
     classic       our recipe of the papers, at its own length
 
 They see the same decoded pixels, network and initial weights. Test images are looked at once, with
@@ -35,7 +37,7 @@ images). 25 to 36 s of CPU time a training, classic 2 to 5.
 So modern is not below any of them, and above by the interval or more in all but one of the 18
 comparisons. Those recipes were made for more images and longer trainings than these. Fine-tuning is
 not compared: in one trial fastai's `fine_tune` stayed at 19%, far below a frozen network, which
-may be the fault of our adapter. AutoGluon needs other versions of torch and was not run.
+may be the fault of our adapter.
 """
 
 from __future__ import annotations

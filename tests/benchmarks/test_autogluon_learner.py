@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks import autogluon_learner
+from benchmarks.recipe import cpu_s, ways
 
 timm = pytest.importorskip("timm")
 SIDE = 32
@@ -119,3 +122,15 @@ def test_epochs_fill_the_time_and_are_never_fewer_than_its_default(
 ) -> None:
     tuned(timm.create_model("test_efficientnet", num_classes=3), seconds)
     assert autogluon.given["epochs"] == epochs
+
+
+def test_it_is_compared_only_if_its_python_is_given_and_a_network_is_fine_tuned() -> None:
+    assert "autogluon" in [name for name, _ in ways(None, "lite0:finetune", "its-python")]
+    assert "autogluon" not in [name for name, _ in ways(None, "cnn", "its-python")]
+    assert "autogluon" not in [name for name, _ in ways(None, "lite0:finetune")]
+
+
+def test_the_seconds_of_another_program_count() -> None:
+    before, own = cpu_s(), time.process_time()
+    subprocess.run([sys.executable, "-S", "-c", "sum(range(5_000_000))"], check=True)
+    assert cpu_s() - before > time.process_time() - own + 0.03
