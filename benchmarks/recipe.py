@@ -67,7 +67,7 @@ from torchvision.transforms import v2  # noqa: E402
 from trainer.config.recipes import RECIPES  # noqa: E402
 from trainer.config.run import TrainingConfig  # noqa: E402
 from trainer.data.images import iter_pixels  # noqa: E402
-from trainer.models.registry import FINETUNE, model_spec  # noqa: E402
+from trainer.models.registry import model_spec  # noqa: E402
 from trainer.models.weights import find_weights, load_pretrained  # noqa: E402
 from trainer.training.compute import predict  # noqa: E402
 from trainer.training.engine import Standardise, fit  # noqa: E402
@@ -302,7 +302,7 @@ def ways(
     yield "classic", ours("classic", updates)
     yield "torchvision", torchvision_way
     yield from ((name, way) for name, way in OPTIONAL.items() if importlib.util.find_spec(name))
-    if autogluon and model_spec(model).mode == FINETUNE:
+    if autogluon and model_spec(model).mode == "finetune":
         yield "autogluon", autogluon_way(autogluon)
 
 
