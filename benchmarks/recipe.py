@@ -1,7 +1,7 @@
 """Accuracy at equal time: SynthGrid's recipes and the field's own, on the same images.
 
     python benchmarks/recipe.py --data DIR [--per-class 5,30] [--models cnn,lite0:finetune]
-    [--seeds N] [--size PX] [--quick]
+    [--seeds N] [--size PX] [--autogluon PYTHON] [--quick]
 
 DIR has train/ and test/ with class folders, or class folders in which files named test* are the
 test images. Our `modern` recipe trains first; the others then get the same number of seconds,
@@ -15,6 +15,8 @@ fair as an idle one:
     fastai        its Learner, where it is installed: its augmentation on batches, Adam, and with
                   its default rates `fit_one_cycle` from scratch and `fine_tune` from pretrained
                   weights, for as many epochs as fit into the time
+    autogluon     where --autogluon names the Python of its own environment, and a model of timm
+                  is fine-tuned; benchmarks/autogluon_learner.py has its figures
     classic       our recipe of the papers, at its own length
 
 They see the same decoded pixels, network and initial weights. Test images are looked at once, with
@@ -35,7 +37,7 @@ images). 25 to 36 s of CPU time a training, classic 2 to 5.
 So modern is not below any of them, and above by the interval or more in all but one of the 18
 comparisons. Those recipes were made for more images and longer trainings than these. Fine-tuning is
 not compared: in one trial fastai's `fine_tune` stayed at 19%, far below a frozen network, which
-may be the fault of our adapter. AutoGluon needs other versions of torch and was not run.
+may be the fault of our adapter.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ import argparse
 import copy
 import importlib.util
 import logging
+import os
 import statistics
 import sys
 import time
@@ -275,15 +278,37 @@ def fastai_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int
     return net
 
 
+def autogluon_way(python: str) -> Way:
+    """AutoGluon, run by the Python of its own environment."""
+
+    def way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
+        from benchmarks.autogluon_learner import tune
+
+        spec, body = model_spec(model), net.get_submodule("1")
+        tune(body, task, spec, python=python, seconds=seconds, seed=seed)
+        return net
+
+    return way
+
+
 OPTIONAL: dict[str, Way] = {"timm": timm_way, "fastai": fastai_way}
 
 
-def ways(updates: int | None) -> Iterator[tuple[str, Way]]:
+def ways(
+    updates: int | None, model: str, autogluon: str | None = None
+) -> Iterator[tuple[str, Way]]:
     """All that can be compared here, ours first, since it sets the time."""
     yield "modern", ours("modern", updates)
     yield "classic", ours("classic", updates)
     yield "torchvision", torchvision_way
     yield from ((name, way) for name, way in OPTIONAL.items() if importlib.util.find_spec(name))
+    if autogluon and model_spec(model).mode == "finetune":
+        yield "autogluon", autogluon_way(autogluon)
+
+
+def cpu_s() -> float:
+    """CPU seconds of this process and of the programs that it ran and waited for."""
+    return sum(os.times()[:4])
 
 
 def right(net: nn.Module, task: Task) -> np.ndarray:
@@ -319,11 +344,11 @@ def compare(options: argparse.Namespace, model: str, per_class: int) -> None:
             seed=seed,
         )
         seconds = 0.0
-        for name, way in ways(QUICK_UPDATES if options.quick else None):
+        for name, way in ways(QUICK_UPDATES if options.quick else None, model, options.autogluon):
             start = network(model, task, seed)
-            started = time.process_time()
+            started = cpu_s()
             trained = way(start, task, model, seconds, seed)
-            used = time.process_time() - started
+            used = cpu_s() - started
             seconds = seconds or used
             found.setdefault(name, []).append(right(trained, task))
             took.setdefault(name, []).append(used)
@@ -349,6 +374,9 @@ def main() -> None:
     add("--seeds", type=int, default=3)
     add("--size", type=int, default=32, metavar="PX")
     add("--test-per-class", type=int, default=100)
+    add(
+        "--autogluon", metavar="PYTHON", help="of an environment with AutoGluon: fine-tunes with it"
+    )
     add("--quick", action="store_true", help="a smoke run: one seed, few images, 40 updates")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
