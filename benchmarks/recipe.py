@@ -64,11 +64,12 @@ from torchvision.transforms import v2  # noqa: E402
 from trainer.config.recipes import RECIPES  # noqa: E402
 from trainer.config.run import TrainingConfig  # noqa: E402
 from trainer.data.images import iter_pixels  # noqa: E402
-from trainer.models.registry import model_spec  # noqa: E402
+from trainer.models.registry import ModelSpec, model_spec  # noqa: E402
 from trainer.models.weights import find_weights, load_pretrained  # noqa: E402
 from trainer.training.compute import predict  # noqa: E402
 from trainer.training.engine import Standardise, fit  # noqa: E402
 from trainer.training.fits import LabelledTensors  # noqa: E402
+from trainer.training.optimisation import training_mode  # noqa: E402
 
 CPU = torch.device("cpu")
 BATCH = 32
@@ -184,6 +185,13 @@ def _rate(share: float, peak: float) -> float:
     return peak * 0.5 * (1 + float(np.cos(np.pi * min(1.0, (share - 0.05) / 0.95))))
 
 
+def _new_head(net: nn.Module, spec: ModelSpec) -> None:
+    """PyTorch's usual start of a pretrained network's last layer, in place of timm's large one."""
+    last = net.get_submodule(f"1.{spec.head}")
+    if spec.pretrained and isinstance(last, nn.Linear):
+        last.reset_parameters()
+
+
 def timm_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
     """timm's augmentation, mixup and optimiser."""
     from timm.data import Mixup, create_transform
@@ -199,12 +207,14 @@ def timm_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) 
         std=(1.0, 1.0, 1.0),
     )
     mixup = Mixup(mixup_alpha=0.2, cutmix_alpha=0.0, num_classes=task.classes)
+    torch.manual_seed(seed)
+    _new_head(net, spec)
     peak = 1e-3 if spec.mode == "scratch" else 2e-4
     optimiser = create_optimizer_v2(net, "adamw", lr=peak, weight_decay=0.05)
     images = [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in task.train]
 
     def train(rows: torch.Tensor, share: float) -> None:
-        net.train()
+        training_mode(net, freeze_norms=spec.pretrained)
         for group in optimiser.param_groups:
             group["lr"] = _rate(share, peak)
         pixels = torch.stack([transform(images[each]) for each in rows.tolist()]) * 255
@@ -214,7 +224,6 @@ def timm_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) 
         functional.cross_entropy(net(batch), target).backward()
         optimiser.step()
 
-    torch.manual_seed(seed)
     _epochs(task, seconds, train)
     return net
 
@@ -222,6 +231,8 @@ def timm_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) 
 def torchvision_way(net: nn.Module, task: Task, model: str, seconds: float, seed: int) -> nn.Module:
     """The parts of torchvision's reference recipe."""
     spec = model_spec(model)
+    torch.manual_seed(seed)
+    _new_head(net, spec)
     peak = 0.05 if spec.mode == "scratch" else 0.005
     optimiser = torch.optim.SGD(net.parameters(), lr=peak, momentum=0.9, weight_decay=2e-5)
     transform = v2.Compose(
@@ -238,7 +249,7 @@ def torchvision_way(net: nn.Module, task: Task, model: str, seconds: float, seed
     )
 
     def train(rows: torch.Tensor, share: float) -> None:
-        net.train()
+        training_mode(net, freeze_norms=spec.pretrained)
         for group in optimiser.param_groups:
             group["lr"] = _rate(share, peak)
         pixels = torch.stack([transform(each) for each in task.train[rows]])
@@ -248,7 +259,6 @@ def torchvision_way(net: nn.Module, task: Task, model: str, seconds: float, seed
         optimiser.step()
         average.update_parameters(net)
 
-    torch.manual_seed(seed)
     _epochs(task, seconds, train)
     return average.module
 
