@@ -249,7 +249,7 @@ def torchvision_way(net: nn.Module, task: Task, model: str, seconds: float, seed
     )
 
     def train(rows: torch.Tensor, share: float) -> None:
-        training_mode(net, freeze_norms=spec.pretrained)
+        net.train()
         for group in optimiser.param_groups:
             group["lr"] = _rate(share, peak)
         pixels = torch.stack([transform(each) for each in task.train[rows]])
