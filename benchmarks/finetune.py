@@ -27,8 +27,8 @@ So fine-tuning is below its frozen head by more than the interval on none of the
 trainings it was below in four, by 1.0 at most; the mixture in one, by 0.2. But the mixture's
 share was chosen from three on the first seed of dogs17, flowers12 and cifake10 at 30 per class; in
 the 13 other trainings it was 0.9 +-0.8 points better than tuned (95%, over trainings). That is
-close to nothing at its lower end, and no recipe uses a mixture. 80 to 120 s of CPU time. Seeds above
-0, and PACS, were trained in PyTorch's format channels_last, the same but for rounding.
+close to nothing at its lower end, and no recipe uses a mixture. 80 to 120 s of CPU time. Seeds
+above 0, and PACS, were trained in PyTorch's format channels_last, the same but for rounding.
 """
 
 from __future__ import annotations
