@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trainer.training.optimisation import BATCH_NORM
+
 
 class _Scaled(nn.Module):
     """The network on pixels of 0..1, which fastai's augmentation gives, instead of 0..255."""
@@ -27,14 +29,31 @@ class _Scaled(nn.Module):
 @contextmanager
 def learner(network: nn.Module, task: Any, *, head: str | None, batch_size: int) -> Iterator[Any]:
     """A silent Learner that trains `network` in place on the training images of `task` alone.
-    `head` is the path of the last layer of a pretrained network, None without."""
+    `head` is the path of the last layer of a pretrained network, None without: fastai's own head
+    takes its place, as in its `vision_learner`, but on the network's own pooling."""
     vision = importlib.import_module("fastai.vision.all")
+    norms = [each for each in network.modules() if isinstance(each, BATCH_NORM)]
+    if head is not None:
+        last = network.get_submodule(head)
+        assert isinstance(last, nn.Linear)
+        own = vision.create_head(last.in_features, task.classes, pool=False)
+        vision.apply_init(own, nn.init.kaiming_normal_)
+        network.set_submodule(head, own)
 
     class NoValidation(vision.Callback):
         """There are no images for it."""
 
         def before_validate(self) -> None:
             raise vision.CancelValidException
+
+    class KeptStatistics(vision.Callback):
+        """The pretrained network's batch normalisation keeps the statistics it has."""
+
+        run_after = vision.TrainEvalCallback
+
+        def before_train(self) -> None:
+            for each in norms:
+                each.eval()
 
     pixels = vision.TensorImage(task.train.float() / 255.0)
     pairs = [(pixels[each], int(label)) for each, label in enumerate(task.train_labels)]
@@ -59,7 +78,7 @@ def learner(network: nn.Module, task: Any, *, head: str | None, batch_size: int)
         _Scaled(network),
         loss_func=functional.cross_entropy,
         splitter=parts,
-        cbs=NoValidation(),
+        cbs=[NoValidation()] if head is None else [NoValidation(), KeptStatistics()],
     )
     with made.no_bar(), made.no_logging():
         yield made

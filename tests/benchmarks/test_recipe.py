@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
-from benchmarks.recipe import compared
+from benchmarks.recipe import Task, Way, compared, timm_way, torchvision_way
+from trainer.models.registry import model_spec
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -55,3 +58,20 @@ def test_a_difference_has_its_interval_over_the_test_images() -> None:
     better = [np.arange(100) < 60, np.arange(100) < 60]
     assert compared(better, base) == " 60.0 +- 0.0 %   +5.0 (+2.0 to +8.0)"
     assert compared(base, base).endswith("+0.0 (+0.0 to +0.0)")
+
+
+@pytest.mark.parametrize("way", [timm_way, torchvision_way])
+@pytest.mark.parametrize("mode", ["scratch", "finetune"])
+def test_others_fine_tune_from_a_small_last_layer_and_timm_keeps_the_statistics(
+    way: Way, mode: str
+) -> None:
+    images, labels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 2
+    task = Task(images, labels, images, labels, classes=2, size_px=32)
+    net = nn.Sequential(nn.Identity(), model_spec("cnn").build(2, image_size_px=32))
+    last = net.get_submodule(f"1.{model_spec('cnn').head}")
+    nn.init.constant_(last.weight, 7.0)
+    before = {name: value.clone() for name, value in net.named_buffers()}
+    trained = way(net, task, f"cnn:{mode}", 0.1, 0)
+    kept = {torch.equal(value, before[name]) for name, value in trained.named_buffers()}
+    assert kept == {mode == "finetune" and way is timm_way}
+    assert (last.weight.mean() < 1) == (mode == "finetune")
