@@ -16,8 +16,8 @@ draw of its own, the same test images).
 
 Measured with version 1.6.3: lite0 at 64 px from the same ImageNet weights, the training images of
 seed 0, --test-per-class 50; accuracy in %, the difference to modern in points (95% interval over
-the `tested` images), and the CPU seconds of AutoGluon's training. Modern took 79 to 109 on other seeds, in channels_last, which makes
-it about a third faster.
+the `tested` images), and the CPU seconds of AutoGluon's training. Modern took 79 to 109 on other
+seeds, in PyTorch's faster format channels_last.
 
     data       a class  tested  frozen  modern  AutoGluon                  seconds
     cifake10         5     500    36.2    38.0  34.4, -3.6 (-8.2, 1.0)          94
