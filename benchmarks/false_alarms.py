@@ -38,8 +38,8 @@ seeds, 2,700 images, as it is now: 4.9% of 6,000 (4.3 to 5.4; --seed 11).
 
 In the grids of --seed 11, for the very uneven worlds before that change, exploratory comparisons
 raise false alarms in 4.3% (5 seeds), 5.2% (3) and 4.3% (10), slopes in 4.7, 5.3 and 4.6%, steps in
-4.4, 5.2 and 4.4%; 95% intervals miss 0 in 4.4, 4.9 and 4.8%. A true change of one point is called smaller in 0.1% of grids (10 seeds, 2,700
-images).
+4.4, 5.2 and 4.4%; 95% intervals miss 0 in 4.4, 4.9 and 4.8%. A true change of one point is called
+smaller in 0.1% of grids (10 seeds, 2,700 images).
 
 Found, in % of comparisons over 1,000 grids (--seed 7, standard error 1.3%):
 
