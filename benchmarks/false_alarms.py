@@ -68,7 +68,7 @@ most 20, and up to three looks. `seeds` is the mean number trained, `planned` th
 `early` the share of grids that stopped before its end.
 
 Measured, false alarms of the headlines in 1,000 fresh grids per world (--seed 12, standard error
-0.7%, 95% intervals of 1.2 to 1.5% either way): plain 4.9% with 300 images and 5.0% with 2,700,
+0.7%, 95% intervals of 1.0 to 1.5% either way): plain 4.9% with 300 images and 5.0% with 2,700,
 stable 3.0%, noisy 3.7%, uneven 4.4%, very uneven 3.9%, collapsing 4.7%, one comparison, uneven,
 3.7%. Exploratory comparisons 1.5 to 4.8%; slopes and steps, which do not allow for the looks, 3.1
 to 5.3%. Stable grids plan 12 seeds on average, plain ones with 2,700 images 15, noisy ones all 20.
