@@ -12,19 +12,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "grid_parts.py"
 
 @pytest.mark.slow
 def test_the_benchmark_prints_seconds_and_share_of_every_part():
-    options = [
-        "--classes",
-        "4",
-        "--seeds",
-        "2",
-        "--models",
-        "cnn,resnet18",
-        "--size",
-        "32",
-        "--updates",
-        "3",
-    ]
-    command = [sys.executable, str(SCRIPT), *options]
+    small = ["--classes", "4", "--seeds", "2", "--size", "32", "--updates", "3"]
+    command = [sys.executable, str(SCRIPT), "--models", "cnn,resnet18", *small]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     shares = [float(each) for each in re.findall(r"[\d.]+ s +([\d.]+)%", out)]
     assert len(shares) == 14
