@@ -273,7 +273,7 @@ def _fitted(
     global _latest
     key = hashlib.sha256(f"{strength} {tolerance} {values.shape}".encode())
     for array in (values, target):
-        key.update(np.ascontiguousarray(array).tobytes())
+        key.update(array.tobytes())
     latest = _latest
     if latest is not None and latest[0] == key.digest():
         return latest[1]
