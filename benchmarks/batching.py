@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT))
 
 from client.embedded import DEFAULT_CHECKPOINT, DEFAULT_SIZE  # noqa: E402
 from client.server.launch import EmbeddedServer  # noqa: E402
+from client.workflow.changes.options import Options, patch  # noqa: E402
 from client.workflow.graph import Workflow, load_workflow  # noqa: E402
-from client.workflow.options import Options, patch  # noqa: E402
 from comfy_nodes.plan import ClassEntry  # noqa: E402
 
 CLASSES = tuple(ClassEntry(name) for name in ("badger", "bat", "bear", "bee"))

@@ -43,7 +43,7 @@ import websocket  # noqa: E402
 
 from client.folder.run_folder import RunFolder  # noqa: E402
 from client.run import events  # noqa: E402
-from client.run.jobs import Jobs  # noqa: E402
+from client.run.dispatch.jobs import Jobs  # noqa: E402
 from client.run.plan_jobs import PlanWork  # noqa: E402
 from client.run.runner import run_plan  # noqa: E402
 from client.run.throughput import Throughput  # noqa: E402

@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from client.folder.run_folder import RunFolder  # noqa: E402
+from client.workflow.changes.options import Options, patch  # noqa: E402
 from client.workflow.graph import Workflow, load_workflow  # noqa: E402
-from client.workflow.options import Options, patch  # noqa: E402
 from comfy_nodes.labelset import (  # noqa: E402
     ImageRecord,
     LabelledFolder,

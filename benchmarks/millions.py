@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.client import start_server, workflow  # noqa: E402
 from client.folder.exports import shards  # noqa: E402
 from client.folder.exports.source import Source  # noqa: E402
-from client.run.collect import check_image  # noqa: E402
+from client.run.dispatch.collect import check_image  # noqa: E402
 from client.run.runner import run_plan  # noqa: E402
 from comfy_nodes.labelset import (  # noqa: E402
     ImageRecord,

@@ -43,7 +43,8 @@ from trainer.analysis.cellkey import CellKey
 from trainer.analysis.comparisons import judge
 from trainer.arms import parse_arm
 from trainer.data.cells import cell_images
-from trainer.data.dataset import MORE, REAL, Dataset, Sample
+from trainer.data.dataset import Dataset
+from trainer.data.samples import MORE, REAL, Sample
 from trainer.data.splits.redraw import redrawn, resplit
 
 CLASSES, HIDDEN, BATCH = 10, 32, 15

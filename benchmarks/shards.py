@@ -35,7 +35,7 @@ from benchmarks.folder import MIB, peak_bytes  # noqa: E402
 from client.folder.exports import shards, unpack  # noqa: E402
 from client.folder.exports.source import Source  # noqa: E402
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name, sha256  # noqa: E402
-from trainer.data.dataset import read_labelled  # noqa: E402
+from trainer.data.samples import read_labelled  # noqa: E402
 
 CLASSES = 100
 PLAN = "3f1c09b2a4de"

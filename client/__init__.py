@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import ClientError
-    from .run.dispatch import Dispatcher
+    from .run.dispatch.dispatcher import Dispatcher
     from .run.runner import RunProgress, RunSummary, run_plan
     from .server.fleet import Patience, ServerSpec, read_servers
     from .server.launch import EmbeddedServer
     from .server.server import ComfyServer
+    from .workflow.changes.options import Options, patch
     from .workflow.graph import Workflow, load_workflow
-    from .workflow.options import Options, patch
 
 __all__ = [
     "ClientError",

@@ -17,7 +17,7 @@ from .plan import DEFAULT_PER_CLASS
 from .servers import add_access_options, described_by, replaced_by, saved_object_info, server_of
 
 if TYPE_CHECKING:
-    from ..workflow.adapt import Adapted
+    from ..workflow.stock.adapt import Adapted
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ def adapt_file(args: argparse.Namespace) -> int:
     """Writes the new workflow, and says what was changed, one line per node."""
     from comfy_nodes.plan import read_classes
 
-    from ..workflow.adapt import adapt
+    from ..workflow.changes.options import Options
     from ..workflow.loading import load_for
-    from ..workflow.options import Options
+    from ..workflow.stock.adapt import adapt
 
     _refuse_existing(args.out)
     Options(images_per_class=args.per_class, batch_size=args.batch_size)  # checks them

@@ -16,8 +16,8 @@ from comfy_nodes.plan.caption_plan import AnyPlan
 from comfy_nodes.plan.captions import DEFAULT_LABEL, Captions, read_captions
 from comfy_nodes.plan.strengths import parse_strengths
 
+from ..workflow.changes.options import Options, patch
 from ..workflow.graph import Workflow
-from ..workflow.options import Options, patch
 from . import COMMANDS
 from .servers import is_embedded
 
@@ -237,8 +237,8 @@ def workflow_of(
     Raises:
         WorkflowError: no workflow, or an option that no node takes.
     """
+    from ..workflow.changes.overrides import with_settings
     from ..workflow.loading import load_for
-    from ..workflow.overrides import with_settings
 
     workflow, notes = load_for(args.workflow, object_info, replacements)
     for note in notes:

@@ -14,7 +14,7 @@ from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import GenerationPlan, PromptTemplates
 from comfy_nodes.plan.caption_plan import AnyPlan, CaptionPlan
 
-from ..workflow.options import Options, bank_for, patch, wildcard_in
+from ..workflow.changes.options import Options, bank_for, patch, wildcard_in
 from .options import add_plan_options, add_rows_option, new_parser, options_of, rows_of
 
 if TYPE_CHECKING:

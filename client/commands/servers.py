@@ -212,7 +212,8 @@ def add_event_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json-events",
         action="store_true",
-        help="print each event as a line of JSON (docs/json-events.md), and the result to stderr",
+        help="print each event as a line of JSON (docs/reference/json-events.md), and the "
+        "result to stderr",
     )
 
 

@@ -42,8 +42,8 @@ from comfy_nodes.plan.caption_plan import AnyPlan, CaptionPlan, caption_plan_fro
 from comfy_nodes.plan.captions import read_captions
 
 from ..errors import FolderError
+from ..workflow.changes.options import Options, patch
 from ..workflow.graph import Workflow, parse_workflow
-from ..workflow.options import Options, patch
 from .differences import differences, plan_differences
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """A run: jobs for servers, images collected and checked, events, and the status for others."""
 
-from .dispatch import Dispatcher
+from .dispatch.dispatcher import Dispatcher
 from .runner import RunProgress, RunSummary, run_plan
 
 __all__ = [

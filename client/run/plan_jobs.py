@@ -22,8 +22,8 @@ from ..server.protocol import JobResult
 from ..workflow.attempts import refuse_older_batcher
 from ..workflow.preflight import check, refuse, validate
 from ..workflow.roles import SAVER
-from .collect import check_record
-from .jobs import Job
+from .dispatch.collect import check_record
+from .dispatch.jobs import Job
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from ..workflow.graph import Workflow
 from . import events
 from .cluster.crew import Crew
 from .cluster.ray_cluster import RayCluster
-from .dispatch import DEPTH, Dispatcher
+from .dispatch.dispatcher import DEPTH, Dispatcher
 from .plan_jobs import PlanWork
 from .throughput import ServerThroughput, Throughput
 

@@ -1,9 +1,9 @@
 """Workflows: read, patched, checked before a run, and converted from ComfyUI's editor format."""
 
+from .changes.options import Options, patch
+from .changes.overrides import with_settings
 from .graph import Workflow, load_workflow, parse_workflow
 from .loading import load_for
-from .options import Options, patch
-from .overrides import with_settings
 
 __all__ = [
     "Options",

@@ -46,7 +46,8 @@ _WHERE_TO = {SAVER: ("folder", "overwrite", "compress_level", "subfolders")}
 class Workflow(ApiGraph):
     """A graph with SynthGrid's nodes.
 
-    `captions` are those of a file, which the graph does not hold (client.workflow.captions).
+    `captions` are those of a file, which the graph does not hold; see
+    client.workflow.changes.captions.
     """
 
     captions: Captions | None = None

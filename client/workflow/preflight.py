@@ -20,10 +20,10 @@ from comfy_nodes.samplers import sampler_warning
 
 from ..errors import WorkflowError
 from .api_graph import is_link
+from .changes.overrides import nearest
 from .convert.widgets import CUSTOM_COMBO
 from .estimates import gpu_memory, image_bytes, shown_bytes
 from .graph import Workflow
-from .overrides import nearest
 from .roles import LATENT, SAVER
 
 MOST_PROBLEMS = 6

@@ -10,9 +10,9 @@ from sd15_checkpoint import NAME, write_checkpoint
 
 from client.run.runner import run_plan
 from client.server.server import ComfyServer
-from client.workflow.adapt import adapt
 from client.workflow.graph import parse_workflow
 from client.workflow.preflight import validate
+from client.workflow.stock.adapt import adapt
 from comfy_nodes.plan import ClassEntry
 from tests.client.workflow import stock_graphs
 from tests.comfy_nodes.helpers import scanned_records

@@ -11,8 +11,8 @@ from sd15_checkpoint import NAME
 
 from client.folder.verify import verify
 from client.run.runner import run_plan
+from client.workflow.changes.options import Options, patch
 from client.workflow.graph import load_workflow
-from client.workflow.options import Options, patch
 from comfy_nodes.plan.captions import Captions
 from tests.comfy_nodes.helpers import scanned_records
 

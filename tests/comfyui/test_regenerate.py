@@ -10,8 +10,8 @@ from sd15_checkpoint import NAME
 from client.__main__ import main
 from client.folder.verify import verify
 from client.run.runner import run_plan
+from client.workflow.changes.options import Options, patch
 from client.workflow.graph import load_workflow
-from client.workflow.options import Options, patch
 from comfy_nodes.labelset import set_aside
 from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
 from comfy_nodes.plan import ClassEntry

@@ -12,8 +12,8 @@ from sd15_checkpoint import NAME
 from client.run import events
 from client.run.runner import run_plan
 from client.server.fleet import Patience, ServerSpec
+from client.workflow.changes.options import Options, patch
 from client.workflow.graph import load_workflow
-from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.helpers import assert_exact
 

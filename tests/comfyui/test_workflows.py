@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from sd15_checkpoint import NAME
 
 from client.run.runner import run_plan
+from client.workflow.changes.options import Options, patch
 from client.workflow.graph import load_workflow
-from client.workflow.options import Options, patch
 from comfy_nodes.banks.prompt_bank import read_prompt_bank
 from comfy_nodes.labelset import folder_name, read_record, sha256
 from comfy_nodes.plan import ClassEntry

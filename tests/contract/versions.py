@@ -1,6 +1,6 @@
 """What servers of different versions do differently: the one place where tests branch on it.
 
-docs/comfyui-contract.md is the same in words, as a table by version.
+docs/reference/comfyui-contract.md is the same in words, as a table by version.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tools.docs_site.reference import pages as generated_pages
 COMMANDS = {name for group in GROUPS.values() for name in group}
 WORDS = {"COMMAND", "--help", "--version"}  # in the place of a command
 OF_OTHERS = {"--check", "--fp32-vae", "--listen", "--nproc-per-node", "--repo-type", "--version"}
-NOT_OURS = DOCS / "comfyui-contract.md"  # its options are ComfyUI's
+NOT_OURS = DOCS / "reference" / "comfyui-contract.md"  # its options are ComfyUI's
 
 
 @cache

@@ -123,8 +123,8 @@ def _formats() -> Iterator[str]:
     from trainer.config import GridConfig, RunConfig, TrainingConfig
 
     yield "# JSON formats\n"
-    yield "A run's events are described in [Events of a run](../json-events.md), and the fields"
-    yield "of a record at length in [What a record holds](../records.md).\n"
+    yield "A run's events are described in [Events of a run](json-events.md), and the fields"
+    yield "of a record at length in [What a record holds](records.md).\n"
     yield from _fields("An image's record", "`metadata.jsonl`, one line per image", ImageRecord)
     yield from _fields("A grid", "what `synthgrid grid` is asked to do", GridConfig)
     yield from _fields("A run", "`config.json` in a run's folder", RunConfig)

@@ -31,8 +31,9 @@ from comfy_nodes.labelset import METADATA, ImageRecord, LabelsetError
 from trainer.analysis.cellkey import CellKey
 from trainer.analysis.results import Results, results_of
 from trainer.analysis.tracing import FIELDS, nearest_of_class, trace
-from trainer.data.dataset import Dataset, Sample
+from trainer.data.dataset import Dataset
 from trainer.data.images import read_image, square
+from trainer.data.samples import Sample
 from trainer.data.shards import ImageFile, Member, record_of
 from trainer.errors import TrainerError
 from trainer.runs import MISTAKES_FILE, MISTAKES_SHEET, Grid, read_predictions, to_json, write_file

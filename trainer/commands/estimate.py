@@ -174,7 +174,7 @@ def _config(options: argparse.Namespace) -> EstimateConfig:
 
 def _real(options: argparse.Namespace) -> RealImages:
     """Real training images with their groups: test images are never looked at."""
-    from trainer.data.dataset import GROUPS_FILE, with_groups
+    from trainer.data.group_table import GROUPS_FILE, with_groups
     from trainer.quality.images import RealImages, load_real
 
     folder = options.real.expanduser()
@@ -227,7 +227,7 @@ def _origin(
     real: RealImages, made: Mapping[str, MadeImages], embedder: Embedder, config: EstimateConfig
 ) -> dict[str, Any]:
     """What the numbers were made from and with."""
-    from trainer.data.dataset import fingerprint
+    from trainer.data.samples import fingerprint
     from trainer.training.run import versions
 
     return {

@@ -12,7 +12,7 @@ from trainer.commands.parsing import new_parser, text_table
 
 if TYPE_CHECKING:
     from comfy_nodes.banks.prompt_bank import PromptBank
-    from trainer.data.dataset import Sample
+    from trainer.data.samples import Sample
     from trainer.quality.meanings.resolve import Resolved, Scorer
 
 EXAMPLES = """  synthgrid bank animals.txt --offline --wordnet /usr/share/wordnet --out bank.json
@@ -95,7 +95,7 @@ def _refuse_other(page: Path) -> None:
 
 def _samples(folder: Path, bank: PromptBank) -> dict[str, list[Sample]]:
     """The real training images of the bank's classes, under the bank's names."""
-    from trainer.data.dataset import by_folder_name, quoted
+    from trainer.data.samples import by_folder_name, quoted
     from trainer.errors import DataError
     from trainer.quality.images import load_real
 

@@ -151,7 +151,7 @@ def _by_blocks(backbone: Any, pixels: Any, count: int, progress: Any) -> Any:
 
 
 def _values(scores: list[Score], options: argparse.Namespace, real: RealImages) -> dict[str, Any]:
-    from trainer.data.dataset import fingerprint
+    from trainer.data.samples import fingerprint
 
     random = {(each.head, each.shots): each for each in scores if each.backbone == RANDOM}
     rows = []

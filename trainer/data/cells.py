@@ -20,7 +20,8 @@ import numpy as np
 
 from trainer.arms import Arm, resolved_source
 from trainer.data.copies import COPY, TURNS, copies_of
-from trainer.data.dataset import MORE, REAL, Dataset, Sample, fingerprint, quoted
+from trainer.data.dataset import Dataset
+from trainer.data.samples import MORE, REAL, Sample, fingerprint, quoted
 from trainer.data.splits.folds import group_of, hold_out
 from trainer.errors import DataError
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 
 from PIL import Image, ImageOps
 
-from trainer.data.dataset import Dataset, Sample
+from trainer.data.dataset import Dataset
 from trainer.data.images import read_image
+from trainer.data.samples import Sample
 
 TILE_PX = 64
 _TILES_FEW_CLASSES, _TILES_MANY_CLASSES = 5, 3

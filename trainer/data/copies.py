@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from trainer.data.dataset import Sample
+    from trainer.data.samples import Sample
 
 COPY = "copy"
 TURNS = ("rotate90", "mirror", "rotate180", "flip", "rotate270", "transpose", "transverse")

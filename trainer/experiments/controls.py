@@ -39,8 +39,8 @@ from trainer.analysis.cellkey import HEADLINE_METRIC
 from trainer.analysis.results import results_of
 from trainer.config import GridConfig
 from trainer.data.cells import shuffled
-from trainer.data.dataset import Sample, read_class_folders
 from trainer.data.images import read_bytes
+from trainer.data.samples import Sample, read_class_folders
 from trainer.data.torchvision_sets import real_folder
 from trainer.errors import ConfigError, DataError
 from trainer.experiments.running import new_parser, run_experiment, shared_values

@@ -112,8 +112,8 @@ from trainer.arms import AUX, SHARED
 from trainer.commands.grid import named_sources
 from trainer.commands.parsing import named_folders, numbers
 from trainer.config import GridConfig
-from trainer.data.dataset import read_class_folders
 from trainer.data.images import read_image
+from trainer.data.samples import read_class_folders
 from trainer.data.torchvision_sets import real_folder
 from trainer.errors import ConfigError
 from trainer.experiments.prompt_sets import make_sets, write_digits

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from trainer.config import GridConfig, TrainingConfig
-from trainer.data.dataset import REAL, Dataset, fingerprint
+from trainer.data.dataset import Dataset
+from trainer.data.samples import REAL, fingerprint
 from trainer.errors import RunError
 from trainer.models.weights import Weights
 from trainer.progress import Progress

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import DataError
 from trainer.pretrain.views import generator_at
 from trainer.training.heads import fit_head, fit_logistic, new_head

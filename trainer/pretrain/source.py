@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainer.data.dataset import Sample, fingerprint, read_labelled
 from trainer.data.images import iter_pixels, read_image, square
+from trainer.data.samples import Sample, fingerprint, read_labelled
 from trainer.errors import DataError
 from trainer.pretrain.views import generator_at
 

@@ -10,13 +10,7 @@ from itertools import compress
 from pathlib import Path
 
 from comfy_nodes.labelset import ImageRecord, folder_name
-from trainer.data.dataset import (
-    Sample,
-    by_folder_name,
-    quoted,
-    read_class_folders,
-    read_labelled,
-)
+from trainer.data.samples import Sample, by_folder_name, quoted, read_class_folders, read_labelled
 from trainer.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from typing import Any
 from comfy_nodes.labelset import LabelsetError
 from comfy_nodes.labelset.quality.verdicts import Verdict, checks_of, read_verdicts
 from trainer.config.selection import Selection, Term
-from trainer.data.dataset import Dataset, Sample
+from trainer.data.dataset import Dataset
+from trainer.data.samples import Sample
 from trainer.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,9 @@
     <folder>.quality/report/<class>.html   all images of a class, the least likely first
 
 No script and no external request. The page holds small pictures of the worst images itself. The
-pages of the classes hold those of rejected images, which may be moved to the quarantine, and of the
-first images if these lie in tar shards; otherwise they show the files of the labelled folder, which
-must stay beside it.
+pages of the classes hold those of rejected images, which may be moved to the quarantine, and of
+images in tar shards, at most 500 a page; otherwise they show the files of the labelled folder,
+which must stay beside it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainer.runs import read_json_file, write_file
 
 _PROMPTS_SHOWN = 30
 _BINS = 24
-_EMBEDDED = 500  # small pictures in the page of a class whose images lie in shards
+_EMBEDDED = 500  # small pictures that the page of a class holds itself
 _SCORES = {
     "label": ("Probability of its own class", "below"),
     "outlier": ("Outlier score", "above"),
@@ -223,9 +223,12 @@ def _class_page(
     def order(each: Verdict) -> tuple[bool, float]:
         return not each.rejected, each.scores.get("label", 0.0)
 
-    tiles = []
-    ordered = sorted(verdicts, key=order)
-    for each in ordered[:_EMBEDDED] if packed else ordered:
+    tiles, ordered = [], sorted(verdicts, key=order)
+    embedded = [each for each in ordered if _is_embedded(each, packed)]
+    left_out = {each.file_name for each in embedded[_EMBEDDED:]}
+    for each in ordered:
+        if each.file_name in left_out:
+            continue
         own = each.scores.get("label", math.nan)
         words = each.reason or ("" if math.isnan(own) else f"{own:.3f}")
         tiles.append(
@@ -233,7 +236,7 @@ def _class_page(
             f"<figcaption>{text(words)}</figcaption></figure>"
         )
     kept = sum(not each.rejected for each in verdicts)
-    more = f" Only the first {_EMBEDDED} are shown." * (bool(packed) and len(ordered) > _EMBEDDED)
+    more = f" {len(left_out)} more are not shown." * bool(left_out)
     return document(
         f"{label}: {images.name}",
         f'<header><p class="kicker"><a href="../report.html">SynthGrid check · '
@@ -244,8 +247,13 @@ def _class_page(
     )
 
 
+def _is_embedded(verdict: Verdict, packed: Mapping[str, ImageFile]) -> bool:
+    """Whether the page holds the picture: it may be moved away, or lies in a shard."""
+    return verdict.rejected or verdict.file_name in packed
+
+
 def _tile(verdict: Verdict, images: Path, packed: Mapping[str, ImageFile]) -> str:
-    if verdict.rejected or verdict.file_name in packed:
+    if _is_embedded(verdict, packed):
         file = packed.get(verdict.file_name, images / verdict.file_name)
         return thumbnail(file, verdict.file_name)
     source = quote(f"../../{images.name}/{verdict.file_name}", errors="surrogatepass")

@@ -10,8 +10,8 @@ import numpy as np
 
 from comfy_nodes.labelset.images.to_rgb import IMAGE_SUFFIXES
 from trainer.analysis.metrics import classification_metrics, confusion_matrix
-from trainer.data.dataset import Sample, read_class_folders
 from trainer.data.images import iter_pixels, read_image, square
+from trainer.data.samples import Sample, read_class_folders
 from trainer.errors import DataError
 from trainer.progress import Progress
 from trainer.training.classifier import Classifier

@@ -20,7 +20,7 @@ from trainer.analysis.metrics import classification_metrics
 from trainer.config import RunConfig
 from trainer.data.cells import CellImages
 from trainer.data.copies import COPY
-from trainer.data.dataset import MORE, REAL, Sample
+from trainer.data.samples import MORE, REAL, Sample
 from trainer.data.splits.folds import group_numbers
 from trainer.errors import RunError
 from trainer.runs import DONE, ERROR_FILE, predictions_file, to_csv, to_json

@@ -1,4 +1,4 @@
-"""One run's work on a Ray cluster, as dispatch.py does it on servers; jobs.py says what is where.
+"""One run's work on a Ray cluster, as dispatch does it on servers; its jobs.py says what is where.
 
 The batches of a call are saved together when it returns. This thread alone calls the actors and
 writes the folder, so nothing here needs a lock but what run_state.py shares with others.
@@ -17,10 +17,10 @@ from comfy_nodes.labelset import ImageRecord
 from ...errors import ServerUnreachable
 from ...server.fleet import Patience
 from .. import events
-from ..dispatch import Check
-from ..jobs import Job, Jobs
+from ..dispatch.dispatcher import Check
+from ..dispatch.jobs import Job, Jobs
+from ..dispatch.run_state import SharedState
 from ..plan_jobs import PlanWork
-from ..run_state import SharedState
 from .ray_cluster import Hand, RayCluster, reason_of
 from .worker import Made, Order
 

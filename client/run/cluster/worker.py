@@ -22,8 +22,8 @@ from ...server.launch import EmbeddedServer
 from ...server.server import describe_server
 from ...workflow.graph import Workflow
 from .. import events
-from ..dispatch import Dispatcher
-from ..jobs import Job
+from ..dispatch.dispatcher import Dispatcher
+from ..dispatch.jobs import Job
 from ..plan_jobs import PlanWork
 
 log = logging.getLogger(__name__)

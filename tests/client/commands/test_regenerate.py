@@ -27,7 +27,7 @@ from client.run.regenerate import until_full as until_full_of
 from client.run.runner import RunSummary, run_plan
 from client.run.status import status
 from client.workflow.attempts import refuse_older_batcher
-from client.workflow.options import Options, patch
+from client.workflow.changes.options import Options, patch
 from comfy_nodes.labelset import rejected_attempts, set_aside
 from comfy_nodes.labelset.quality.verdicts import (
     Verdict,

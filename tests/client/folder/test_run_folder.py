@@ -16,7 +16,7 @@ from PIL import Image
 
 from client.errors import FolderError
 from client.folder.run_folder import GENERATION, LOCK, RunFolder, is_locked, locked
-from client.workflow.options import Options, patch
+from client.workflow.changes.options import Options, patch
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name, try_lock
 from comfy_nodes.plan import ClassEntry
 

@@ -20,7 +20,7 @@ from client.errors import FolderError
 from client.folder.repair import quarantine_of, repair
 from client.folder.run_folder import GENERATION, RunFolder, is_locked
 from client.folder.verify import KINDS, Problem, verify
-from client.workflow.options import Options, patch
+from client.workflow.changes.options import Options, patch
 from comfy_nodes.labelset import ImageRecord, encode_image, image_file_name
 from comfy_nodes.labelset.images.imagefile import ImageFormat
 from comfy_nodes.plan import ClassEntry

@@ -1,6 +1,6 @@
 """A folder of captions, from the command line to the last image, and all that works on folders.
 
-Covers: client.workflow.captions.
+Covers: client.workflow.changes.captions.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from client.folder.run_folder import read_generation
 from client.run.regenerate import Failing, failing
 from client.run.runner import run_plan
 from client.run.status import status
+from client.workflow.changes.options import Options, patch
 from client.workflow.graph import parse_workflow
-from client.workflow.options import Options, patch
 from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
 from comfy_nodes.plan.caption_plan import CaptionPlan
 from comfy_nodes.plan.captions import Captions, read_captions

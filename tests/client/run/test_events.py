@@ -1,4 +1,4 @@
-"""What --json-events prints is what docs/json-events.md says."""
+"""What --json-events prints is what docs/reference/json-events.md says."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 import client
 from client.run import events
 
-DOCS = Path(client.__file__).resolve().parents[1] / "docs" / "json-events.md"
+DOCS = Path(client.__file__).resolve().parents[1] / "docs" / "reference" / "json-events.md"
 ROW = re.compile(r"^\| `(\w+)` \| .+ \| ((?:`\w+` ?)+) \|$", re.MULTILINE)
 KINDS = {events.kind_of(each): each for each in get_args(events.AnyEvent)}
 EXAMPLES = [

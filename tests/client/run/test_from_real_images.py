@@ -1,6 +1,6 @@
 """The workflow from real images through the client: options, preconditions, and a whole run.
 
-Covers: client.workflow.options, client.run.runner.
+Covers: client.workflow.changes.options, client.run.runner.
 """
 
 import json
@@ -12,8 +12,8 @@ from PIL import Image
 
 from client.__main__ import main
 from client.errors import WorkflowError
+from client.workflow.changes.options import Options, patch
 from client.workflow.graph import load_workflow
-from client.workflow.options import Options, patch
 from comfy_nodes.banks.prompt_bank import ClassBank, PromptBank
 from comfy_nodes.labelset import sha256
 from comfy_nodes.nodes.prompts import PromptTemplatesNode

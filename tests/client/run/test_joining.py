@@ -1,6 +1,6 @@
 """Servers join and leave a run through its servers file, and one machine runs several engines.
 
-Covers: client.server.fleet, client.run.dispatch, client.server.launch.
+Covers: client.server.fleet, client.run.dispatch.dispatcher, client.server.launch.
 """
 
 import json

@@ -24,14 +24,14 @@ from client.errors import (
     TransferError,
     WorkflowError,
 )
-from client.run.collect import check_image, check_record
+from client.run.dispatch.collect import check_image, check_record
 from client.run.runner import run_plan
 from client.server.fleet import Patience
 from client.server.launch import EmbeddedServer
 from client.server.protocol import SUCCESS
 from client.server.server import ComfyServer
 from client.server.transport import Transport
-from client.workflow.options import Options, patch
+from client.workflow.changes.options import Options, patch
 from client.workflow.roles import BATCHER, SAVER
 from comfy_nodes.errors import LabelsetError
 from comfy_nodes.labelset import ImageRecord, encode_image

@@ -16,7 +16,7 @@ from client.server.event_socket import EventSocket
 from client.server.server import ComfyServer
 from client.server.transport import Transport
 from client.wording import HIDDEN
-from client.workflow.options import Options, patch
+from client.workflow.changes.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.stand_in import StandIn, answer, answer_json
 

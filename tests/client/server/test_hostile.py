@@ -1,6 +1,6 @@
 """Hostile servers: refused in one clear line, nothing written outside, memory bounded.
 
-Covers: client.server.event_socket, client.server.transport, client.run.collect.
+Covers: client.server.event_socket, client.server.transport, client.run.dispatch.collect.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from client.server.event_socket import EventSocket
 from client.server.fleet import Patience
 from client.server.server import ComfyServer
 from client.server.transport import Transport
-from client.workflow.options import Options, patch
+from client.workflow.changes.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.stand_in import StandIn, answer, answer_json, endless, websocket_upgrade
 

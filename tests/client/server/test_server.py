@@ -9,7 +9,7 @@ from client.errors import ServerHung, ServerRefused, ServerUnreachable, Transfer
 from client.server.access import Limits
 from client.server.protocol import SUCCESS, JobDone, JobResult, Progress
 from client.server.server import ComfyServer, describe_server
-from client.workflow.options import Options, patch
+from client.workflow.changes.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.helpers import stub_workflow
 

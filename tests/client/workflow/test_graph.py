@@ -1,6 +1,6 @@
 """Loading, finding by role, patching, and computing the plan.
 
-Covers: client.workflow.graph, client.workflow.api_graph, client.workflow.options,
+Covers: client.workflow.graph, client.workflow.api_graph, client.workflow.changes.options,
 client.workflow.roles.
 """
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import comfy_nodes
 from client.errors import WorkflowError
 from client.folder.differences import differences, plan_differences
+from client.workflow.changes.options import Options, classes_text, patch
 from client.workflow.graph import Workflow, load_workflow, parse_workflow
-from client.workflow.options import Options, classes_text, patch
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import ClassEntry, GenerationPlan, PromptTemplates
 

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from client.errors import ServerUnreachable
+from client.workflow.changes.options import Options, patch
 from client.workflow.graph import load_workflow
 from client.workflow.loading import load_for, load_for_plan
-from client.workflow.options import Options, patch
 from comfy_nodes.plan import ClassEntry
 from tests.client.workflow.convert.test_replacements import INFO, RENAMED
 from tests.workflows.shipped import WITH_A_PLAN, WITH_CAPTIONS, api, editor

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 from client.errors import WorkflowError
+from client.workflow.changes.options import Options, patch
 from client.workflow.estimates import gpu_memory, image_bytes, shown_bytes
 from client.workflow.graph import parse_workflow
-from client.workflow.options import Options, patch
 from client.workflow.preflight import check, validate, warnings
 
 

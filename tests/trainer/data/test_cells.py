@@ -13,7 +13,8 @@ from PIL import Image
 
 from trainer.arms import parse_arm
 from trainer.data.cells import CellImages, cell_images, check_counts, held_out, share_of
-from trainer.data.dataset import Dataset, Sample, load_dataset
+from trainer.data.dataset import Dataset, load_dataset
+from trainer.data.samples import Sample
 from trainer.errors import ConfigError, DataError
 
 ALL_ARMS = (

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from trainer.data.copies import COPY, TURNS, copies_of, turned
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 
 SAMPLES = [Sample(Path(f"{name}.png"), f"{name}.png", "a", name * 8) for name in ("x", "y", "z")]
 

@@ -23,8 +23,8 @@ from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image, imag
 from comfy_nodes.labelset.quality.verdicts import quality_folder
 from comfy_nodes.labelset.shards import holds_shards
 from synthgrid.__main__ import main
-from trainer.data.dataset import fingerprint, read_labelled
 from trainer.data.images import read_bytes, read_image
+from trainer.data.samples import fingerprint, read_labelled
 from trainer.data.shards import Member, record_of
 from trainer.errors import DataError
 from trainer.models.row_file import read_rows

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.dataset import Dataset, Sample, is_test
+from trainer.data.dataset import Dataset, is_test
 from trainer.data.images import read_image, read_thumbnail
 from trainer.data.leaks.similarity import (
     SAME_PICTURE,
@@ -40,6 +40,7 @@ from trainer.data.leaks.similarity import (
     find_matches,
     same_picture_threshold,
 )
+from trainer.data.samples import Sample
 from trainer.errors import DataError
 from trainer.progress import Progress
 from trainer.runs import to_json, write_file

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import DataError
 
 Folds = list[tuple[np.ndarray, np.ndarray]]

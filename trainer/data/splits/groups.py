@@ -20,9 +20,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from trainer.data.dataset import Sample, quoted, read_group_table
+from trainer.data.group_table import read_group_table
 from trainer.data.leaks.search import stacked, thumbnails
 from trainer.data.leaks.similarity import find_matches_within
+from trainer.data.samples import Sample, quoted
 from trainer.errors import DataError
 
 PREFIX, SIMILAR = "prefix", "similar"

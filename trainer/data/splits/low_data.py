@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.data.splits.split import Split, SplitConfig, in_order, plan_split, write_splits
 from trainer.errors import ConfigError
 

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from trainer.data.cells import share_of, shuffled
-from trainer.data.dataset import MORE, REAL, Dataset, Sample, quoted
+from trainer.data.dataset import Dataset
+from trainer.data.samples import MORE, REAL, Sample, quoted
 from trainer.errors import DataError
 
 

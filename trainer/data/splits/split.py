@@ -25,7 +25,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from trainer.data.dataset import GROUPS_FILE, Sample, quoted, read_class_folders
+from trainer.data.group_table import GROUPS_FILE
+from trainer.data.samples import Sample, quoted, read_class_folders
 from trainer.data.shards import Member, read_member
 from trainer.data.splits.groups import find_groups
 from trainer.data.torchvision_sets import PREFIX, real_folder

@@ -22,7 +22,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from comfy_nodes.labelset.quality.verdicts import Verdict, quality_folder, write_verdicts
-from trainer.data.dataset import fingerprint
+from trainer.data.samples import fingerprint
 from trainer.data.shards import Member
 from trainer.errors import DataError
 from trainer.quality.checking.groups import GroupFinding

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.data.dataset import Sample
 from trainer.data.leaks.similarity import find_matches, find_matches_within, same_picture_threshold
+from trainer.data.samples import Sample
 from trainer.quality.embedding.features import Seen
 
 _LEAST_RANGE = 16.0  # of 255, between the darkest and the lightest pixel: our choice

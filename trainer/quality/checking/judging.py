@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.config.selection import REASONS
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import ConfigError
 from trainer.quality.checking.copies import Copy, blank_reasons, find_copies
 from trainer.quality.checking.groups import GroupFinding, check_groups

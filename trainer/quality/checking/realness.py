@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.data.splits.folds import group_of
 from trainer.quality.images import Origin
 from trainer.quality.probabilities import FOLDS, out_of_fold

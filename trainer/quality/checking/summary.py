@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from comfy_nodes.labelset.quality.verdicts import Verdict
-from trainer.data.dataset import fingerprint
+from trainer.data.samples import fingerprint
 from trainer.quality.checking.judging import CheckConfig, Judged
 from trainer.quality.checking.labels import QUANTILE
 from trainer.quality.embedding.embedder import Embedder

@@ -20,7 +20,7 @@ from itertools import combinations
 
 import numpy as np
 
-from trainer.data.dataset import quoted
+from trainer.data.samples import quoted
 from trainer.errors import DataError
 from trainer.quality.distances.fidelity import (
     NEAREST,

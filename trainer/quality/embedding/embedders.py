@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import ConfigError
 from trainer.models.backbone import Backbone
 from trainer.models.registry import FROZEN, LITE0, MODELS, TIMM, default_models, model_spec

@@ -24,9 +24,9 @@ import torch
 from PIL import Image, ImageOps
 
 from comfy_nodes.labelset.images.openimage import open_image
-from trainer.data.dataset import Sample
 from trainer.data.images import read_bytes, read_image
 from trainer.data.leaks.similarity import THUMB_PX
+from trainer.data.samples import Sample
 from trainer.data.shards import ImageFile, Member
 from trainer.errors import DataError
 from trainer.models.row_file import read_rows, write_rows

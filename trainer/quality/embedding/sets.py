@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from comfy_nodes.labelset.quality.verdicts import quality_folder
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.quality.embedding.embedder import Embedder
 from trainer.quality.embedding.features import common_size, see
 from trainer.quality.images import MadeImages, RealImages

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from trainer.config import GridConfig
-from trainer.data.dataset import Sample
 from trainer.data.images import read_image
+from trainer.data.samples import Sample
 from trainer.errors import DataError
 from trainer.models.cnn import SmallCNN
 from trainer.quality.embedding.embedder import CNN, Embedder

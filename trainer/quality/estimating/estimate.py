@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from trainer.data.dataset import Sample, quoted
 from trainer.data.leaks.similarity import find_matches, same_picture_threshold
+from trainer.data.samples import Sample, quoted
 from trainer.errors import ConfigError, DataError
 from trainer.quality.embedding.sets import LabelledFeatures, compressed_together
 from trainer.quality.estimating.gain import (

@@ -26,7 +26,7 @@ from statistics import median_low
 import numpy as np
 from scipy.special import stdtrit
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.data.splits.folds import fold_splits, group_of
 from trainer.errors import DataError
 from trainer.quality.embedding.sets import LabelledFeatures

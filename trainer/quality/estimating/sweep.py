@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import DataError
 from trainer.quality.distances.distance import Comparison, compare
 from trainer.quality.distances.fidelity import Share

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from comfy_nodes.banks.prompt_bank import ClassBank, PromptBank
-from trainer.data.dataset import Sample, fingerprint
+from trainer.data.samples import Sample, fingerprint
 from trainer.quality.meanings.decide import FEWEST, Decision, decide
 
 CHOSEN = "definitions"  # in a bank's provenance: what was chosen here, by class

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from comfy_nodes.language.wordnet import WordNet
-from trainer.data.dataset import Sample
 from trainer.data.images import iter_pixels
+from trainer.data.samples import Sample
 from trainer.errors import DataError
 from trainer.quality.embedding.embedder import Embedder
 from trainer.quality.meanings.resolve import Scorer

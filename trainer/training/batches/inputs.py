@@ -19,8 +19,8 @@ import torch
 
 from trainer.config import RunConfig, TrainingConfig
 from trainer.data.copies import turned
-from trainer.data.dataset import Sample
 from trainer.data.images import iter_pixels
+from trainer.data.samples import Sample
 from trainer.data.shards import ImageFile
 from trainer.models.backbone import Backbone
 from trainer.models.registry import model_spec

@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import f1_score
 
 from trainer.config import TrainingConfig
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.data.splits.folds import fold_splits, group_numbers, group_of
 from trainer.errors import DataError
 from trainer.models.registry import model_spec

@@ -19,7 +19,8 @@ from trainer.arms import AUGMENTATIONS, STANDARD
 from trainer.config import DEFAULT_RECIPE, HEADS, RECIPES, GridConfig, TrainingConfig
 from trainer.config.fields import check_choice, check_number, check_whole
 from trainer.config.folders import check_outside
-from trainer.data.dataset import Sample, fingerprint, load_dataset
+from trainer.data.dataset import load_dataset
+from trainer.data.samples import Sample, fingerprint
 from trainer.errors import ConfigError, DataError, RunError
 from trainer.models.registry import model_spec
 from trainer.models.weights import find_weights, given_weights

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import TrainingConfig, read_json, renamed
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import ConfigError
 from trainer.models.registry import model_spec
 

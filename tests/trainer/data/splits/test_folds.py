@@ -1,4 +1,7 @@
-"""What is held out for validation or as a fold never shares a group with what is trained on."""
+"""What is held out for validation or as a fold never shares a group with what is trained on.
+
+Covers: trainer.data.group_table.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from sklearn.model_selection import StratifiedKFold
 from trainer.arms import parse_arm
 from trainer.data.cells import cell_images, check_counts
 from trainer.data.copies import copies_of
-from trainer.data.dataset import Dataset, Sample, load_dataset
+from trainer.data.dataset import Dataset, load_dataset
+from trainer.data.samples import Sample
 from trainer.data.splits.folds import fold_splits, group_numbers, group_of, hold_out
 from trainer.errors import DataError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.data.splits.groups import find_groups, prefix
 from trainer.errors import DataError
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +182,18 @@ def test_the_report_shows_every_image_and_asks_nobody(found: Check) -> None:
         assert all((page.parent / "report" / link).resolve().is_file() for link in links)
     for file in (page, *page.parent.glob("report/*.html")):
         assert not re.search(r"https?://|<script|@import", file.read_text())
+
+
+def test_a_page_embeds_so_many_pictures_and_says_how_many_it_leaves_out(
+    found: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.report.check._EMBEDDED", 2)
+    counts = Counter(each.label for each in found.verdicts if each.rejected)
+    label, rejected = counts.most_common(1)[0]
+    page = write_check_report(found.path).parent / "report" / f"{label}.html"
+    assert page.read_text().count("data:image") == 2 < rejected
+    assert page.read_text().count("<figure") == 12 - (rejected - 2)
+    assert f"{rejected - 2} more are not shown." in page.read_text()
 
 
 def test_names_are_text_and_never_markup(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import ConfigError
 from trainer.quality.checking import outliers
 from trainer.quality.checking.labels import check_labels

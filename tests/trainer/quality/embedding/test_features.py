@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from trainer.data.dataset import Sample, read_class_folders
+from trainer.data.samples import Sample, read_class_folders
 from trainer.errors import ConfigError, DataError
 from trainer.quality.embedding import features as module
 from trainer.quality.embedding.embedders import (

@@ -17,7 +17,7 @@ from comfy_nodes.labelset import ImageRecord, LabelledFolder, encode_image
 from synthgrid.__main__ import main
 from trainer.analysis.tracing import FIELDS
 from trainer.commands.parsing import BY
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import ConfigError, DataError
 from trainer.quality.embedding.embedders import load_embedder
 from trainer.quality.embedding.sets import LabelledFeatures, see_sets

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data.dataset import Sample
+from trainer.data.samples import Sample
 from trainer.errors import DataError
 from trainer.quality.embedding.sets import LabelledFeatures
 from trainer.quality.estimating.gain import (

@@ -28,7 +28,7 @@ from comfy_nodes.banks.prompt_bank import (
 from comfy_nodes.language.wordnet import WordNet
 from tests.wordnet_files import write_wordnet
 from trainer.__main__ import main
-from trainer.data.dataset import Sample, read_class_folders
+from trainer.data.samples import Sample, read_class_folders
 from trainer.errors import DataError
 from trainer.quality.embedding.embedder import Embedder
 from trainer.quality.meanings import taxonomy

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from trainer.config import GridConfig, TrainingConfig
 from trainer.data import images
 from trainer.data.copies import copies_of
-from trainer.data.dataset import Sample, load_dataset
+from trainer.data.dataset import load_dataset
+from trainer.data.samples import Sample
 from trainer.grid.grid import run_grid
 from trainer.models.backbone import Backbone
 from trainer.models.weights import UNTRAINED, Weights

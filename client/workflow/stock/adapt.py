@@ -19,13 +19,13 @@ from typing import Any
 from comfy_nodes.errors import PlanError
 from comfy_nodes.plan import ClassEntry, parse_classes, placeholders
 
-from ..errors import WorkflowError
-from .api_graph import is_link
-from .graph import Workflow, parse_workflow
-from .options import classes_text
-from .roles import BATCHER, CLASS_LIST, LATENT, TEMPLATES
-from .roles import SAVER as LABELLED_SAVER
-from .stock import (
+from ...errors import WorkflowError
+from ..api_graph import is_link
+from ..changes.options import classes_text
+from ..graph import Workflow, parse_workflow
+from ..roles import BATCHER, CLASS_LIST, LATENT, TEMPLATES
+from ..roles import SAVER as LABELLED_SAVER
+from .parts import (
     CUSTOM,
     CUSTOM_ADVANCED,
     KSAMPLER,

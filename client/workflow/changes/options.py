@@ -24,11 +24,11 @@ from comfy_nodes.plan.captions import Captions
 from comfy_nodes.plan.strengths import check_strengths, strengths_text
 from comfy_nodes.plan.wildcards import read_wildcard, wildcards_text
 
-from ..errors import WorkflowError
-from .api_graph import flag
+from ...errors import WorkflowError
+from ..api_graph import flag
+from ..graph import Workflow
+from ..roles import BANKS, BATCHER, CLASS_LIST, REAL, STRENGTH, TEMPLATES
 from .captions import with_captions
-from .graph import Workflow
-from .roles import BANKS, BATCHER, CLASS_LIST, REAL, STRENGTH, TEMPLATES
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 import pytest
 
 from client.errors import WorkflowError
+from client.workflow.changes.options import Options, patch
+from client.workflow.changes.overrides import nearest, with_settings
 from client.workflow.graph import parse_workflow
-from client.workflow.options import Options, patch
-from client.workflow.overrides import nearest, with_settings
 
 
 def refusal(workflow, *settings):

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from client.errors import WorkflowError
+from client.workflow.changes.options import Options, patch
+from client.workflow.changes.overrides import with_settings
 from client.workflow.graph import parse_workflow
-from client.workflow.options import Options, patch
-from client.workflow.overrides import with_settings
 from comfy_nodes.banks.prompt_bank import PromptBank
 from comfy_nodes.nodes.captions import CaptionsNode
 from comfy_nodes.plan import ClassEntry

@@ -1,6 +1,6 @@
 """Stock workflows become SynthGrid's, or are refused in words.
 
-Covers: client.workflow.adapt, client.workflow.stock.
+Covers: client.workflow.stock.adapt, client.workflow.stock.parts.
 """
 
 import contextlib
@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.errors import WorkflowError
-from client.workflow.adapt import adapt, template_of
 from client.workflow.graph import parse_workflow
 from client.workflow.preflight import validate
+from client.workflow.stock.adapt import adapt, template_of
 from comfy_nodes.plan import ClassEntry
 from tests.client.workflow import stock_graphs
 from tests.client.workflow.stock_graphs import default, node

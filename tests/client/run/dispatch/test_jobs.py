@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from client.run.jobs import HOPELESS_JOBS, Job, Jobs, Outcome
+from client.run.dispatch.jobs import HOPELESS_JOBS, Job, Jobs, Outcome
 
 SERVERS = ("a", "b", "c")
 

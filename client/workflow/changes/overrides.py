@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ..errors import WorkflowError
-from .api_graph import is_link
-from .graph import Workflow
-from .roles import BATCHER, CAPTIONS, SAVER
+from ...errors import WorkflowError
+from ..api_graph import is_link
+from ..graph import Workflow
+from ..roles import BATCHER, CAPTIONS, SAVER
 
 MOST_LISTED = 10
 # What the client sets for every job.

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from client.errors import TransferError
-from client.run.collect import local_path
+from client.run.dispatch.collect import local_path
 from client.run.runner import run_plan
 from client.server.fleet import ServerSpec
 from tests.client.fault_proxy import FaultProxy

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..errors import WorkflowError
-from .api_graph import is_link
-from .graph import Workflow
+from ...errors import WorkflowError
+from ..api_graph import is_link
+from ..graph import Workflow
 
 Link: TypeAlias = tuple[str, int]
 CHECKPOINTS = ("CheckpointLoaderSimple", "CheckpointLoader")

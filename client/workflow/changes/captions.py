@@ -13,9 +13,9 @@ from typing import Any
 
 from comfy_nodes.plan.captions import DEFAULT_LABEL, Captions
 
-from ..errors import WorkflowError
-from .graph import Workflow
-from .roles import BATCHER, CAPTIONS, CLASS_LIST, TEMPLATES
+from ...errors import WorkflowError
+from ..graph import Workflow
+from ..roles import BATCHER, CAPTIONS, CLASS_LIST, TEMPLATES
 
 # Of a node whose captions are held outside the graph.
 _NOTHING = {"captions": "", "path": "", "part": "", "label": DEFAULT_LABEL}

@@ -18,17 +18,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from ..errors import ClientError, ServerError, ServerUnreachable, WorkflowError
-from ..server.fleet import (
-    AnyServer,
-    Patience,
-    Seat,
-    ServersFile,
-    seats_of,
-)
-from ..server.protocol import JobResult
-from ..server.server import ComfyServer, describe_server
-from . import events
+from ...errors import ClientError, ServerError, ServerUnreachable, WorkflowError
+from ...server.fleet import AnyServer, Patience, Seat, ServersFile, seats_of
+from ...server.protocol import JobResult
+from ...server.server import ComfyServer, describe_server
+from .. import events
 from .jobs import Jobs
 from .run_state import SharedState, Work
 from .worker import Trouble, Worker, as_shown

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from comfy_nodes.labelset import ImageRecord
 
-from ..errors import JobFailed
-from ..server.fleet import Patience
-from ..server.protocol import JobResult
-from . import events
+from ...errors import JobFailed
+from ...server.fleet import Patience
+from ...server.protocol import JobResult
+from .. import events
 from .jobs import Job, Jobs, Outcome
 
 log = logging.getLogger(__name__)

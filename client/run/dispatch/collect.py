@@ -14,9 +14,9 @@ from comfy_nodes.labelset import ImageRecord, image_file_names, portable, read_r
 from comfy_nodes.labelset import sha256 as sha256_of
 from comfy_nodes.plan.caption_plan import AnyPlan
 
-from ..errors import ServerRefused, TransferError
-from ..folder.verify import ImageChecker
-from ..server.server import ComfyServer
+from ...errors import ServerRefused, TransferError
+from ...folder.verify import ImageChecker
+from ...server.server import ComfyServer
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Many servers, one folder: whatever fails, every planned image exists once and is true.
 
-Covers: client.run.dispatch, client.run.run_state, client.run.worker.
+Covers: client.run.dispatch.dispatcher, client.run.dispatch.run_state, client.run.dispatch.worker.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import pytest
 
 from client.errors import ClientError, RunIncomplete, ServerError, ServerUnreachable, WorkflowError
 from client.run import events
-from client.run.dispatch import Dispatcher
+from client.run.dispatch.dispatcher import Dispatcher
 from client.run.runner import run_plan
 from client.server.access import Access, Limits
 from client.server.fleet import Patience, ServerSpec

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from comfy_nodes.labelset import ImageRecord
 
-from ..errors import (
+from ...errors import (
     ServerError,
     ServerHung,
     ServerRefused,
@@ -18,10 +18,10 @@ from ..errors import (
     TransferError,
     WorkflowError,
 )
-from ..server.fleet import Seat
-from ..server.protocol import SUCCESS, Event, JobResult, Progress, QueueState
-from ..server.server import ComfyServer
-from . import events
+from ...server.fleet import Seat
+from ...server.protocol import SUCCESS, Event, JobResult, Progress, QueueState
+from ...server.server import ComfyServer
+from .. import events
 from .collect import Collector, take_away
 from .jobs import MOST_FOUND, Job
 from .run_state import SharedState

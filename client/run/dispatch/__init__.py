@@ -1,0 +1,1 @@
+"""The threads of a run: which job is where, who posts and collects it, and what they share."""
