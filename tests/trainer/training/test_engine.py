@@ -5,15 +5,19 @@ Covers: trainer.training.fits, trainer.training.fitted.
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from trainer.config import TrainingConfig
+from trainer.config import RECIPES, TrainingConfig
 from trainer.errors import ConfigError, RunError
+from trainer.models.registry import model_spec
 from trainer.training.batches.order import shuffled_batches as batches
 from trainer.training.compute import deterministic, pick_device, pick_dtype, predict
 from trainer.training.engine import Standardise, fit
@@ -91,6 +95,39 @@ def test_the_checkpoint_that_validates_best_is_kept() -> None:
         config=TrainingConfig(updates=100, learning_rate=0.1, checkpoints=10),
     )
     assert outcome.best_update == 10
+
+
+def test_classic_is_plain_adam_with_l2_a_cosine_and_the_checkpoint_that_validates_best() -> None:
+    """Written out once more: to the bit, so that finished runs can be made again."""
+    points, train, _ = blobs()
+    points = points + 3 * torch.randn(points.shape, generator=torch.Generator().manual_seed(1))
+    validation = LabelledTensors(torch.arange(30, 40), torch.arange(30, 40) % 2)
+    choices = RECIPES["classic"].schedule(model_spec("cnn")).training
+    config = TrainingConfig(**{**choices, "updates": 40})
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
+    plain = copy.deepcopy(network)
+    found = fit(
+        network, points, train=train, validation=validation, config=config, seed=5, device=CPU
+    )
+    torch.manual_seed(5)
+    adam = torch.optim.Adam(plain.parameters(), weight_decay=config.weight_decay)
+    shuffled, looks = batches(30, batch_size=config.batch_size, seed=5), []
+    for update in range(40):
+        rows, cosine = next(shuffled), 1.0 + math.cos(math.pi * update / 40)
+        adam.param_groups[0]["lr"] = config.learning_rate * 0.5 * cosine
+        adam.zero_grad()
+        cross_entropy(plain.train()(points[rows]), train.labels[rows]).backward()
+        adam.step()
+        if update % 4 == 3:
+            with torch.no_grad():
+                logits = plain.eval()(points[validation.rows])
+            wrong = int((logits.argmax(dim=1) != validation.labels).sum())
+            loss = cross_entropy(logits, validation.labels).item()
+            looks.append((wrong, loss, update + 1, copy.deepcopy(plain.state_dict())))
+    best = min(looks, key=lambda look: look[:2])
+    assert best[2] == found.best_update < 40
+    assert all(torch.equal(value, best[3][name]) for name, value in network.state_dict().items())
 
 
 def test_batches_are_full_and_go_through_every_image_before_repeating() -> None:
