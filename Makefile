@@ -36,18 +36,18 @@ docs: $(VENV)/.docs
 	$(PY) -m mkdocs build
 
 bench: $(VENV)/.dev
-	$(PY) benchmarks/saver.py
-	$(PY) benchmarks/plan.py
-	$(PY) benchmarks/batching.py
-	$(PY) benchmarks/client.py
-	$(PY) benchmarks/folder.py
-	$(PY) benchmarks/decode.py
-	$(PY) benchmarks/grid.py
-	$(PY) benchmarks/augmentation.py
-	$(PY) benchmarks/check.py
-	$(PY) benchmarks/shards.py
-	$(PY) benchmarks/false_alarms.py --grids 300
-	$(PY) benchmarks/real_nulls.py
+	$(PY) benchmarks/making/saver.py
+	$(PY) benchmarks/making/plan.py
+	$(PY) benchmarks/making/batching.py
+	$(PY) benchmarks/making/client.py
+	$(PY) benchmarks/making/folder.py
+	$(PY) benchmarks/training/decode.py
+	$(PY) benchmarks/training/grid.py
+	$(PY) benchmarks/training/augmentation.py
+	$(PY) benchmarks/training/check.py
+	$(PY) benchmarks/making/shards.py
+	$(PY) benchmarks/evidence/false_alarms.py --grids 300
+	$(PY) benchmarks/evidence/real_nulls.py
 
 # The newest versions of everything, for every Python and system that we support; run the tests before you commit them.
 constraints: $(VENV)/.dev

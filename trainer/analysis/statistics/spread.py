@@ -15,7 +15,7 @@ A few cells say little about d0, so it is not estimated by one number. There are
 cells scatter alike (d0 = inf), or very unevenly (d0 = 1), three times as likely beforehand. Each
 is weighed by how well it explains the cells of all models (level of each model integrated out). The
 result is the mean of 1/d0. Candidates and their weights are our choice, made on simulated grids:
-benchmarks/false_alarms.py compares this rule with others.
+benchmarks/evidence/false_alarms.py compares this rule with others.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ d are those of the seeds' term, `share` is its part of the variance. Satterthwai
 trust a share that is itself estimated: with d = 2 there are up to 7.8% false alarms instead of 5%.
 Ours are our choice; with them no kind of simulated grid is found above 5%. The last term, which the
 images tell well, is a part of that of the seeds and its least value; a fifth of it counts as known.
-For results on simulated grids see benchmarks/false_alarms.py. `contrast` combines all this for any
-sum of cells: one cell, a difference, a slope over ratios.
+For results on simulated grids see benchmarks/evidence/false_alarms.py. `contrast` combines all this
+for any sum of cells: one cell, a difference, a slope over ratios.
 
 Where each seed splits the data anew there are no common test images, and splits overlap. There the
 variance over S splits is not divided by S but multiplied by 1/S + n_test/n_train (Nadeau and Bengio
