@@ -21,6 +21,6 @@ def test_the_benchmark_prints_the_rate_of_every_way(tmp_path):
         "Pillow, one thread",
         "torchvision.io, one thread",
         "SynthGrid",
-        "ceiling: all cores",
+        "upper limit: all cores",
     ]
     assert not list(tmp_path.iterdir())

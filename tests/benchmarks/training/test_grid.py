@@ -16,7 +16,7 @@ def test_the_benchmark_prints_seconds_ratios_and_accuracies_of_both_rows(tmp_pat
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     models = re.findall(r"^(cnn|resnet50): 3 ratios x 2 seeds, 3 epochs", out, re.MULTILINE)
     assert models == ["cnn", "resnet50"]
-    assert len(re.findall(r"SynthGrid +[\d.]+ s", out)) == 2
+    assert len(re.findall(r"^ *SynthGrid +[\d.]+ s", out, re.MULTILINE)) == 2
     row = r"tutorial loop +[\d.]+ s +SynthGrid is [\d.]+ times as fast .*accuracy [\d.]+%"
     assert len(re.findall(row, out)) == 2
     assert len(re.findall(r"images, SynthGrid +[\d.]+ s per cell, accuracy +[\d.]+%", out)) == 6
