@@ -51,6 +51,7 @@ from benchmarks.evidence.recipe import (  # noqa: E402
     Task,
     compared,
     network,
+    new_parser,
     own_config,
     read,
     right,
@@ -128,16 +129,9 @@ def _setting(text: str) -> tuple[str, float | int]:
 
 def main() -> None:
     """Compares at every count."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, size_px=64)
     add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="DIR")
-    add("--per-class", default="5,30", metavar="N,...")
     add("--model", default="lite0", metavar="NAME")
-    add("--seeds", type=int, default=3)
-    add("--size", type=int, default=64, metavar="PX")
-    add("--test-per-class", type=int, default=100)
     add("--set", type=_setting, action="append", default=[], metavar="FIELD=VALUE")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)

@@ -5,7 +5,7 @@
 
 The images are random blots of a colour per class, JPEG of 256 px, with 10 real test images a class;
 arms are real and add:1 under the recipe `modern`, with equal updates. Each part is timed without
-the parts inside it. Weights of a frozen backbone are left untrained, which takes as long.
+the parts inside it. A frozen backbone without installed weights is left untrained.
 
 --updates shortens the training of the networks that are trained at all; the other parts do not
 depend on it. With --devices cuda:0,cuda:0 only the parts outside of the trainings are timed.
