@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+from benchmarks.evidence import real_nulls as nulls
+
 SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "evidence" / "real_nulls.py"
 
 
-@pytest.fixture(scope="module")
-def nulls() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("real_nulls", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_halves_share_no_image_and_each_cell_has_as_many(nulls: ModuleType) -> None:
+def test_halves_share_no_image_and_each_cell_has_as_many() -> None:
     pool = nulls.as_dataset([np.arange(40), np.arange(100, 140)])
     halves = nulls.draw_halves(pool, 15, 0)
     real, made = (set(np.concatenate(half).tolist()) for half in halves)
@@ -38,7 +27,7 @@ def test_halves_share_no_image_and_each_cell_has_as_many(nulls: ModuleType) -> N
     assert 14 <= len(real & set(part)) <= 16
 
 
-def test_each_seed_splits_the_folder_anew_and_shares_no_image(nulls: ModuleType) -> None:
+def test_each_seed_splits_the_folder_anew_and_shares_no_image() -> None:
     labels = np.repeat(np.arange(10), 60)
     setup = nulls.Setup(seeds=3, half=15)
     drawn = list(nulls.drawn_for(setup, labels, 0, "one folder"))
@@ -54,7 +43,7 @@ def test_each_seed_splits_the_folder_anew_and_shares_no_image(nulls: ModuleType)
     assert len({tuple(tested) for _, tested in drawn}) == 3
 
 
-def test_gradients_are_the_derivatives_of_the_cross_entropy(nulls: ModuleType) -> None:
+def test_gradients_are_the_derivatives_of_the_cross_entropy() -> None:
     random = np.random.RandomState(1)
     images, wanted = random.rand(2, 6, 8), np.eye(10)[random.randint(0, 10, (2, 6))]
     shapes = ((2, 8, 32), (2, 1, 32), (2, 32, 10), (2, 1, 10))
@@ -72,7 +61,7 @@ def test_gradients_are_the_derivatives_of_the_cross_entropy(nulls: ModuleType) -
         part[place] -= 1e-6
 
 
-def test_a_seed_gives_the_same_network_in_whatever_company(nulls: ModuleType) -> None:
+def test_a_seed_gives_the_same_network_in_whatever_company() -> None:
     random = np.random.RandomState(0)
     images, labels = random.rand(3, 20, 8), random.randint(0, 10, (3, 20))
     together = nulls.fitted(images, labels, seeds=[4, 5, 6], passes=2)

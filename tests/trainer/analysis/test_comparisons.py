@@ -6,12 +6,9 @@ Covers: trainer.analysis.cellkey, trainer.analysis.changes, trainer.analysis.com
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from scipy.stats import binom
 from scipy.stats import t as student_t
 from statsmodels.stats.multitest import multipletests
 
+from benchmarks.evidence import false_alarms as simulation
 from trainer.analysis.cellkey import CellKey, headline_keys
 from trainer.analysis.comparisons import Comparison, Judged, judge, judge_all
 from trainer.analysis.statistics.sequential import levels, sequential_p
@@ -236,24 +234,12 @@ def test_identical_cells_have_a_change_of_exactly_nothing(true: np.ndarray) -> N
 # --- simulated grids ---
 
 
-@pytest.fixture(scope="module")
-def simulation() -> ModuleType:
-    path = Path(__file__).resolve().parents[3] / "benchmarks" / "false_alarms.py"
-    spec = importlib.util.spec_from_file_location("false_alarms", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 def most_alarms(grids: int) -> int:
     """So many of `grids` are still plausible (99.9%) where the truth is 5%."""
     return int(binom.ppf(0.999, grids, 0.05))
 
 
-def test_nothing_is_found_where_nothing_is_in_a_few_grids(simulation: ModuleType) -> None:
+def test_nothing_is_found_where_nothing_is_in_a_few_grids() -> None:
     grids, alarms = 40, 0.0
     for seeds, images in ((3, 100), (5, 300)):
         world = simulation.World(seeds=seeds, images=images, run=0.12, uneven=0.5)
@@ -261,17 +247,13 @@ def test_nothing_is_found_where_nothing_is_in_a_few_grids(simulation: ModuleType
     assert alarms <= most_alarms(2 * grids)
 
 
-def test_three_points_are_mostly_found_by_five_seeds_on_2700_images(
-    simulation: ModuleType,
-) -> None:
+def test_three_points_are_mostly_found_by_five_seeds_on_2700_images() -> None:
     world = simulation.World(models=1, arms=3, seeds=5, images=2700, effect=0.03)
     found = simulation.measure(world, grids=15)
     assert found["oracle"] >= found["found"] >= 0.6
 
 
-def test_a_world_is_above_5_percent_only_beyond_chance_and_the_number_of_worlds(
-    simulation: ModuleType,
-) -> None:
+def test_a_world_is_above_5_percent_only_beyond_chance_and_the_number_of_worlds() -> None:
     one = float(binom.sf(117, 2000, 0.05))  # 118 alarms or more
     assert 0.03 < one < 0.05
     assert simulation.surplus_p({"a": 118}, 2000) == pytest.approx({"a": one})
@@ -282,7 +264,7 @@ def test_a_world_is_above_5_percent_only_beyond_chance_and_the_number_of_worlds(
 
 
 def test_the_script_prints_an_exact_interval_and_a_conclusion(
-    simulation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {**dict.fromkeys(simulation.MEASURED, 0.0), "headline": 0.09}
     monkeypatch.setattr(simulation, "measure", lambda *_, **__: found)
@@ -316,18 +298,14 @@ def test_the_script_prints_an_exact_interval_and_a_conclusion(
         "20 classes of 5",
     ],
 )
-def test_no_family_has_false_alarms_in_more_than_5_percent_of_500_grids(
-    simulation: ModuleType, name: str
-) -> None:
+def test_no_family_has_false_alarms_in_more_than_5_percent_of_500_grids(name: str) -> None:
     found = simulation.measure(simulation.WORLDS[name], grids=500)
     families = {family: found[family] for family in ("headline", "explore", "slope", "step")}
     print(f"\n{name}: {families}")
     assert max(families.values()) <= most_alarms(500) / 500
 
 
-def test_planned_grids_stop_early_for_large_effects_and_seldom_cry_wolf(
-    simulation: ModuleType,
-) -> None:
+def test_planned_grids_stop_early_for_large_effects_and_seldom_cry_wolf() -> None:
     null = simulation.World(models=1, arms=2, images=300, run=0.12, uneven=0.5)
     options = {"detect": 0.04, "most_seeds": 12}
     nothing = simulation.measure_planned(null, grids=40, **options)
@@ -342,7 +320,7 @@ def test_planned_grids_stop_early_for_large_effects_and_seldom_cry_wolf(
     "name",
     ["uneven: 1000 images", "collapsing: 1000 images", "one comparison, uneven: 2700 images"],
 )
-def test_looking_and_stopping_raises_no_false_alarms(simulation: ModuleType, name: str) -> None:
+def test_looking_and_stopping_raises_no_false_alarms(name: str) -> None:
     world = simulation.PLANNED_WORLDS[name]
     found = simulation.measure_planned(world, grids=300, detect=0.02, most_seeds=20)
     print(f"\n{name}: {found}")
@@ -350,7 +328,7 @@ def test_looking_and_stopping_raises_no_false_alarms(simulation: ModuleType, nam
 
 
 @pytest.mark.slow
-def test_a_larger_effect_or_more_images_are_found_more_often(simulation: ModuleType) -> None:
+def test_a_larger_effect_or_more_images_are_found_more_often() -> None:
     world = simulation.WORLDS["+3 points: 5 seeds, 2700 images"]
     found = {
         name: simulation.measure(each, grids=100)["found"]
