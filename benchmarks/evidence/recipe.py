@@ -148,14 +148,15 @@ def read(folder: Path, *, per_class: int, test_per_class: int, size_px: int, see
 
 
 def network(model: str, task: Task, seed: int) -> nn.Sequential:
-    """Normalisation and the model, from the same start for all ways of a seed."""
+    """Normalisation and the model, from the same start for all ways of a seed. For all of them in
+    the format that our engine trains in, the faster one on a CPU."""
     spec = model_spec(model)
     torch.manual_seed(seed)
     built = spec.build(task.classes, image_size_px=task.size_px)
     if spec.pretrained:
         load_pretrained(built, model, find_weights(model, given=None, allow_untrained=False))
     mean, std = (torch.tensor(each).view(3, 1, 1) * 255.0 for each in (spec.mean, spec.std))
-    return nn.Sequential(Standardise(mean, std), built)
+    return nn.Sequential(Standardise(mean, std), built).to(memory_format=torch.channels_last)
 
 
 def own_config(recipe: str, model: str, task: Task) -> TrainingConfig:

@@ -103,6 +103,7 @@ def test_a_frozen_model_gets_a_logistic_head_and_others_none() -> None:
     ("field", "value"),
     [
         ("warmup", 1.0),
+        ("start_share", 1.0),
         ("label_smoothing", -0.1),
         ("average", 0.95),
         ("mixup", -1.0),
@@ -116,3 +117,9 @@ def test_a_frozen_model_gets_a_logistic_head_and_others_none() -> None:
 def test_a_choice_out_of_range_is_refused(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):
         TrainingConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_mixture_with_the_start_needs_a_head_that_was_fitted_first() -> None:
+    with pytest.raises(ConfigError, match="start_share is for fine-tuning; set head_first"):
+        TrainingConfig(start_share=0.25)
+    assert TrainingConfig(start_share=0.25, head_first=True).start_share == 0.25

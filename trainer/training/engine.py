@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from trainer.training.fitted import fit_features, fit_head_first
 from trainer.training.norms import paired_norms, route_of
 from trainer.training.optimisation import (
     averaged,
+    interpolate,
     learning_rate_at,
     new_optimiser,
     training_mode,
@@ -209,6 +211,7 @@ class _Training:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == "float16")
         self.updates = self.config.total_updates(len(self.train))
         self.average = averaged(self.network, self.config, self.updates)
+        self.start = _copied(self.network) if self.config.start_share else None
         self.random = np.random.default_rng(self.seed)  # mixing
         self.route = route_of(self.network)
         self.unseen: list[torch.Tensor] = []  # losses still on the device
@@ -225,8 +228,6 @@ class _Training:
                 self._check_losses()
             if update in looks:
                 self._look(best, update)
-        if self.average is not None:
-            self.network.load_state_dict(self.average.module.state_dict())
         if self.config.keep == "best":
             if best.state is None:
                 raise RunError(
@@ -276,7 +277,8 @@ class _Training:
         return math.floor(self.updates * (1 - self.config.real_last))
 
     def _last(self) -> _Best:
-        """The final weights and how they validate, where there are images for that."""
+        """Takes the final weights; how they validate, where there are images for that."""
+        self.network.load_state_dict(self._usable().state_dict())
         found = _Best(update=self.updates)
         if len(self.validation):
             found.score = self._validated(self.network)
@@ -367,10 +369,18 @@ class _Training:
 
     def _look(self, best: _Best, update: int) -> None:
         """Keeps the network's weights if they validate better than any before."""
-        network = self.network if self.average is None else self.average.module
+        network = self._usable()
         found = self._validated(network)
         if math.isfinite(found[1]) and found < best.score:
             best.score, best.update, best.state = found, update, _copied(network)
+
+    def _usable(self) -> nn.Module:
+        """The network as it would be used now: averaged, and mixed with its start."""
+        found = self.network if self.average is None else self.average.module
+        if self.start is not None:
+            found = copy.deepcopy(found)
+            interpolate(found, self.start, self.config.start_share)
+        return found
 
     def _validated(self, network: nn.Module) -> tuple[float, float]:
         """(mistakes, loss) on the validation images."""

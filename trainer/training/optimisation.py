@@ -1,11 +1,11 @@
-"""What one update does to the weights: the optimiser and its rates, and the average of the
-weights."""
+"""What one update does to the weights: the optimiser and its rates; the average of the weights, and
+their mixture with those before."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -116,6 +116,16 @@ class Average:
 def _tensors_of(network: nn.Module) -> Iterator[torch.Tensor]:
     """Its parameters and buffers."""
     return chain(network.parameters(), network.buffers())
+
+
+@torch.no_grad()
+def interpolate(network: nn.Module, start: Mapping[str, torch.Tensor], share: float) -> None:
+    """Moves weights and statistics the share of the way back to `start`, a state dict, in place:
+    equation 1 of Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", whose alpha is
+    1 - `share`."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(start[name], share)
 
 
 def averaged(network: nn.Module, config: TrainingConfig, updates: int) -> Average | None:

@@ -473,6 +473,48 @@ def test_fine_tuning_starts_from_a_logistic_regression_on_its_own_features() -> 
     )
 
 
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_fine_tuned_weights_are_mixed_with_those_that_it_started_from(keep: str) -> None:
+    """The start, with the head that was fitted first, is what a share of (nearly) all gives."""
+    pixels, train = striped()
+    config = TrainingConfig(
+        updates=6, keep=keep, checkpoints=1, average=0.5, learning_rate=0.01, head_first=True
+    )
+    states = []
+    for share in (0.0, 0.25, 0.9):
+        network = picture_network()
+        fit(
+            network,
+            pixels,
+            train=train,
+            validation=train,
+            config=replace(config, start_share=share),
+            seed=0,
+            device=CPU,
+            head="2",
+        )
+        states.append({name: each.double() for name, each in network.state_dict().items()})
+    tuned, quarter, most = states
+    for name in ("0.1.weight", "0.2.running_mean", "2.weight", "2.bias"):
+        start = tuned[name] + (most[name] - tuned[name]) / 0.9
+        expected = 0.75 * tuned[name] + 0.25 * start
+        assert not torch.allclose(tuned[name], start, atol=1e-4), name
+        assert torch.allclose(quarter[name], expected, atol=1e-5), name
+
+
+def test_a_checkpoint_is_chosen_by_how_the_mixture_validates() -> None:
+    pixels, train = striped()
+    config = TrainingConfig(
+        updates=4, checkpoints=4, learning_rate=0.01, head_first=True, start_share=0.25
+    )
+    network = picture_network()
+    found = fit(
+        network, pixels, train=train, validation=train, config=config, seed=0, device=CPU, head="2"
+    )
+    loss = cross_entropy(network.eval()(pixels.float()), train.labels).item()
+    assert found.validation_loss == pytest.approx(loss, rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["logistic", "cosine", "knn"])
 def test_a_head_on_features_is_fitted_without_an_optimiser(kind: str) -> None:
     points, train, validation = blobs()

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from trainer.config import TrainingConfig
 from trainer.training.optimisation import (
     averaged,
+    interpolate,
     learning_rate_at,
     new_optimiser,
     training_mode,
@@ -106,3 +107,15 @@ def test_the_average_is_that_of_torch_to_the_bit() -> None:
         expected.update_parameters(net)
     for name, value in expected.module.state_dict().items():
         assert torch.equal(average.module.state_dict()[name], value), name
+
+
+def test_weights_move_a_share_of_the_way_back_and_whole_numbers_stay() -> None:
+    net = network()
+    start = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    net(torch.randn(8, 4))  # counts a batch
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    interpolate(net, start, 0.25)
+    for name, value in net.state_dict().items():
+        expected = 0.75 * before[name] if value.is_floating_point() else before[name]
+        assert torch.allclose(value, expected), name
+    assert net[1].num_batches_tracked == 1
