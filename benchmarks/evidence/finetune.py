@@ -74,7 +74,7 @@ def trained(task: Task, options: argparse.Namespace, seed: int) -> dict[str, np.
     found = {"frozen": right(net, task)}
     start = {name: value.clone() for name, value in net.state_dict().items()}
     none = LabelledTensors(torch.arange(0), task.train_labels[:0])
-    config = replace(own_config("modern", model, task), **dict(options.set))
+    config = replace(own_config("modern", model, task), **{"start_share": 0.0, **dict(options.set)})
     fit(
         net,
         task.train,

@@ -437,6 +437,14 @@ def test_the_report_says_how_it_validates_and_why(
     assert ("by cross-validation inside" in text) == (config.get("validation") == "kfold")
 
 
+def test_the_report_says_what_fine_tuned_weights_are_mixed_with(results: Callable) -> None:
+    found = results(BASE, config={"quick": False, "recipe": "modern"})
+    found.grid.info["models"]["cnn"]["training"] = {"keep": "last"}
+    assert "Fine-tuning" not in method_section(found)
+    found.grid.info["models"]["cnn"]["training"]["start_share"] = 0.25
+    assert "is 75% the tuned weights and 25% those it started from" in method_section(found)
+
+
 def test_numbers_in_words() -> None:
     assert (points(0.081), points(-0.02), points(-0.00001)) == ("+8.1", "−2.0", "+0.0")
     assert (p_value(0.00004), p_value(0.0312), p_value(0.5), p_value(None)) == (
