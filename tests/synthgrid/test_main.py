@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_help_is_quick_and_imports_no_heavy_library() -> None:
     """First the general help, then that of every command in the same process: what one imports,
     the next ones have for nothing, so all together may take twice what one may.
 
-    Time is measured as the processor's, the best of two, so that a busy machine does not fail it.
+    Time is measured as the processor's, the best of five, so that a busy machine does not fail it.
     """
     code = (
         "import sys, time\n"
@@ -87,12 +88,14 @@ def test_help_is_quick_and_imports_no_heavy_library() -> None:
         "    if not command: print(time.process_time(), file=sys.stderr)\n"
         "print(time.process_time(), file=sys.stderr)"
     )
-    seconds = []
-    for _ in range(2):
+    first = all_together = math.inf
+    for _ in range(5):
         done = run(*(name for name, _ in EVERY), code=code)
         assert done.returncode == 0, done.stderr
-        seconds.append([float(line) for line in done.stderr.split()])
-    first, all_together = map(min, zip(*seconds, strict=True))
+        seconds = [float(line) for line in done.stderr.split()]
+        first, all_together = min(first, seconds[0]), min(all_together, seconds[1])
+        if first < HELP_LIMIT_S and all_together < 2 * HELP_LIMIT_S:
+            break
     assert first < HELP_LIMIT_S
     assert all_together < 2 * HELP_LIMIT_S
 
