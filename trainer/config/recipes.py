@@ -105,7 +105,7 @@ _MODERN = {
     (SCRATCH, "cnn"): Schedule({**_SCRATCH, "learning_rate": 3e-3}, 60, 1200),
     (SCRATCH, "norm"): Schedule({**_SCRATCH, "learning_rate": 2e-3}, 60, 1200),
     (SCRATCH, "plain"): Schedule({**_SCRATCH, "learning_rate": 3e-4}, 60, 1200),
-    (FINETUNE, "cnn"): Schedule({**_FINETUNE, "learning_rate": 3e-4}, 15, 300),
+    (FINETUNE, "cnn"): Schedule({**_FINETUNE, "learning_rate": 1e-3}, 15, 300),
     (FINETUNE, "norm"): Schedule({**_FINETUNE, "learning_rate": 2e-4}, 15, 300),
     # Transformers and VGG were not measured: a low rate that falls with depth is usual for them.
     (FINETUNE, "plain"): Schedule(
