@@ -80,7 +80,7 @@ _SCRATCH: Mapping[str, Any] = {
 }
 # Chosen with lite0 on parts of the training images of CIFAKE, dogs, flowers and PACS, 5 and 30 per
 # class; benchmarks/evidence/finetune.py has the figures. Layers before the last learn at one rate:
-# rates that fall with depth were worse. Half-way back to the start is what Wortsman et al. 2022
+# lower ones towards the first were worse. Half-way back to the start is what Wortsman et al. 2022
 # recommend, and keeps tuning from being worse than the frozen backbone where images are few.
 _FINETUNE: Mapping[str, Any] = {
     **_SCRATCH,
@@ -107,7 +107,7 @@ _MODERN = {
     (SCRATCH, "plain"): Schedule({**_SCRATCH, "learning_rate": 3e-4}, 60, 1200),
     (FINETUNE, "cnn"): Schedule({**_FINETUNE, "learning_rate": 1e-3}, 15, 300),
     (FINETUNE, "norm"): Schedule({**_FINETUNE, "learning_rate": 2e-4}, 15, 300),
-    # Transformers and VGG were not measured: a low rate that falls with depth is usual for them.
+    # Transformers and VGG were not measured: a low rate, lower towards the first layer, is usual.
     (FINETUNE, "plain"): Schedule(
         {**_FINETUNE, "learning_rate": 3e-5, "bottom_rate": 0.1}, 15, 300
     ),
