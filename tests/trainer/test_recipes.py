@@ -108,6 +108,7 @@ def test_a_frozen_model_gets_a_logistic_head_and_others_none() -> None:
         ("average", 0.95),
         ("mixup", -1.0),
         ("head_rate", 0.0),
+        ("head_penalty", -1.0),
         ("retries", 11),
         ("optimiser", "lion"),
         ("keep", "first"),
@@ -119,7 +120,9 @@ def test_a_choice_out_of_range_is_refused(field: str, value: object) -> None:
         TrainingConfig(**{field: value})  # type: ignore[arg-type]
 
 
-def test_a_mixture_with_the_start_needs_a_head_that_was_fitted_first() -> None:
-    with pytest.raises(ConfigError, match="start_share is for fine-tuning; set head_first"):
-        TrainingConfig(start_share=0.25)
-    assert TrainingConfig(start_share=0.25, head_first=True).start_share == 0.25
+@pytest.mark.parametrize("field", ["start_share", "head_penalty"])
+def test_what_concerns_the_start_needs_a_head_that_was_fitted_first(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field} is for fine-tuning; set head_first"):
+        TrainingConfig(**{field: 0.25})  # type: ignore[arg-type]
+    config = TrainingConfig(**{field: 0.25}, head_first=True)  # type: ignore[arg-type]
+    assert getattr(config, field) == 0.25

@@ -41,11 +41,12 @@ class TrainingConfig:
     for neither. `average` is the share of the updates over which the weights are averaged, 0 for
     none. `keep` is the checkpoint that is used: "best" of `checkpoints` on the validation images,
     or "last". `head` says how a frozen model's last layer is fitted. Fine-tuning: `head_first`
-    fits the last layer before anything else; it then learns `head_rate` times as fast as the layer
-    before, and the first layer `bottom_rate` times as fast; `freeze_norms` leaves the statistics of
-    batch normalisation as they are; the weights that are used are a mixture, `start_share` of it
-    those that the network had with its fitted last layer. A training that diverges or stays at
-    chance starts again with a third of the learning rate, `retries` times at most.
+    fits the last layer before anything else, with the L2 penalty `head_penalty`, 0 for one chosen
+    by cross-validation; it then learns `head_rate` times as fast as the layer before, and the first
+    layer `bottom_rate` times as fast; `freeze_norms` leaves the statistics of batch normalisation
+    as they are; the weights that are used are a mixture, `start_share` of it those that the network
+    had with its fitted last layer. A training that diverges or stays at chance starts again with a
+    third of the learning rate, `retries` times at most.
 
     `norms` other than "shared" is for arms of real and synthetic images (trainer.training.norms);
     the loss is then that of the real images plus `synthetic_weight` times that of the synthetic
@@ -81,6 +82,7 @@ class TrainingConfig:
     real_last: float = 0.0
     drop_path: float = 0.0
     start_share: float = 0.0
+    head_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.updates is None) == (self.epochs is None):
@@ -91,7 +93,7 @@ class TrainingConfig:
         check_whole("retries", self.retries, low=0, high=10)
         for name in ("learning_rate", "head_rate", "bottom_rate"):
             check_number(name, getattr(self, name), low=0.0, low_excluded=True)
-        for name in ("weight_decay", "mixup", "cutmix"):
+        for name in ("weight_decay", "mixup", "cutmix", "head_penalty"):
             check_number(name, getattr(self, name), low=0.0)
         check_number(
             "synthetic_weight", self.synthetic_weight, low=0.0, low_excluded=True, high=100.0
@@ -109,8 +111,9 @@ class TrainingConfig:
         check_number("real_last", self.real_last, low=0.0, high=0.9)
         if self.real_last and self.norms != SHARED:
             raise ConfigError("real_last is for shared norms; leave one of the two out")
-        if self.start_share and not self.head_first:
-            raise ConfigError("start_share is for fine-tuning; set head_first, or leave it out")
+        for name in ("start_share", "head_penalty"):
+            if getattr(self, name) and not self.head_first:
+                raise ConfigError(f"{name} is for fine-tuning; set head_first, or leave it out")
 
     def total_updates(self, train_images: int) -> int:
         """Optimiser steps over `train_images` images."""

@@ -155,7 +155,15 @@ def _fit(
     # A head on features costs next to nothing, so it keeps full precision.
     dtype = pick_dtype(config.dtype, device) if inputs.ndim == 4 else "float32"
     if config.head_first and head is not None:
-        fit_head_first(network, inputs, train, head, device=device, dtype=dtype)
+        fit_head_first(
+            network,
+            inputs,
+            train,
+            head,
+            penalty=config.head_penalty,
+            device=device,
+            dtype=dtype,
+        )
     start = _copied(network)
     micro_batch = config.batch_size
     while True:

@@ -65,12 +65,14 @@ def fit_head_first(
     train: LabelledTensors,
     head: str,
     *,
+    penalty: float = 0.0,
     device: torch.device,
     dtype: str,
 ) -> None:
     """Puts a logistic regression on the network's own features into its last layer, so that
     fine-tuning starts from the frozen model (Kumar et al. 2022, "linear probing then
-    fine-tuning")."""
+    fine-tuning"). `penalty` is its L2 penalty, as `strength` of `fit_logistic`; 0 for one chosen by
+    cross-validation."""
     parent, _, name = head.rpartition(".")
     owner, last = network.get_submodule(parent), network.get_submodule(head)
     if not isinstance(last, nn.Linear):
@@ -88,6 +90,7 @@ def fit_head_first(
         num_classes=last.out_features,
         judged=train.judged,
         groups=train.groups,
+        strength=penalty or None,
     )
     with torch.no_grad():
         weight = found.weight / std

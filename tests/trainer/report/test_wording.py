@@ -442,7 +442,11 @@ def test_the_report_says_what_fine_tuned_weights_are_mixed_with(results: Callabl
     found.grid.info["models"]["cnn"]["training"] = {"keep": "last"}
     assert "Fine-tuning" not in method_section(found)
     found.grid.info["models"]["cnn"]["training"]["start_share"] = 0.25
-    assert "is 75% the tuned weights and 25% those it started from" in method_section(found)
+    text = method_section(found)
+    assert "is 75% the tuned weights and 25% those it started from" in text
+    assert "regression with an L2 penalty, chosen by cross-validation, fits" in text
+    found.grid.info["models"]["cnn"]["training"]["head_penalty"] = 300.0
+    assert "regression with an L2 penalty of 300 fits" in method_section(found)
 
 
 def test_numbers_in_words() -> None:

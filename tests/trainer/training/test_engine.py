@@ -22,7 +22,7 @@ from trainer.training.batches.order import shuffled_batches as batches
 from trainer.training.compute import deterministic, pick_device, pick_dtype, predict
 from trainer.training.engine import Standardise, fit
 from trainer.training.fits import Fit, LabelledTensors, is_guessing
-from trainer.training.heads import new_head
+from trainer.training.heads import fit_logistic, new_head
 from trainer.training.optimisation import learning_rate_at
 
 CPU = torch.device("cpu")
@@ -471,6 +471,36 @@ def test_fine_tuning_starts_from_a_logistic_regression_on_its_own_features() -> 
         for name, each in network[0].state_dict().items()
         if "tracked" not in name
     )
+
+
+def test_the_head_that_was_fitted_first_has_the_penalty_that_was_asked_for() -> None:
+    pixels, train = striped()
+    config = TrainingConfig(
+        updates=1, keep="last", learning_rate=1e-12, head_first=True, freeze_norms=True
+    )
+    found = []
+    for penalty in (0.0, 3.0, 300.0):
+        network = picture_network()
+        fit(
+            network,
+            pixels,
+            train=train,
+            validation=train,
+            config=replace(config, head_penalty=penalty),
+            seed=0,
+            device=CPU,
+            head="2",
+        )
+        features = network[:2].eval()(pixels.float()).detach()
+        spread, mean = torch.std_mean(features, dim=0, correction=0)
+        spread = torch.where(spread > 1e-6, spread, 1.0)
+        last = network[2]
+        assert isinstance(last, nn.Linear)
+        found.append((last.weight.detach() * spread, (features - mean) / spread))
+    for penalty, (weight, features) in zip((None, 3.0, 300.0), found, strict=True):
+        expected = fit_logistic(features, train.labels, num_classes=2, strength=penalty)
+        assert torch.allclose(weight, expected.weight, atol=1e-5), penalty
+    assert found[2][0].norm() < 0.5 * found[1][0].norm()
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])

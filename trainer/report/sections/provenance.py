@@ -115,12 +115,19 @@ def _training_notes(results: Results) -> Iterator[str]:
             + "; ".join(dict.fromkeys(_head(entry) for entry in _frozen(info)))
             + "."
         )
-    shares = {entry["training"].get("start_share", 0.0) for entry in info["models"].values()}
-    for share in sorted(shares - {0.0}):
+    starts = {
+        (entry["training"].get("start_share", 0.0), entry["training"].get("head_penalty", 0.0))
+        for entry in info["models"].values()
+    }
+    for share, penalty in sorted(starts):
+        if not share:
+            continue
+        strength = f" of {penalty:g}" if penalty else ", chosen by cross-validation,"
         yield (
             "Fine-tuning starts from pretrained weights and a last layer that a logistic "
-            f"regression fits; what is used in the end is {1 - share:.0%} the tuned weights and "
-            f"{share:.0%} those it started from (Wortsman et al. 2022)."
+            f"regression with an L2 penalty{strength} fits; what is used in the end is "
+            f"{1 - share:.0%} the tuned weights and {share:.0%} those it started from (Wortsman "
+            "et al. 2022)."
         )
 
 
