@@ -46,8 +46,10 @@ images). 25 to 36 s of CPU time a training, classic 2 to 5.
 So modern is not below any of them, and above by the interval or more in all but one of the 18
 comparisons. Those recipes were made for more images and longer trainings than these. The others
 trained in PyTorch's usual format there, modern in channels_last, 1.6 times as fast. With that
-format for all, as now, on another machine (62 to 64 s), seed 0:
+format for all, as now, on another machine (52 to 69 s), seed 0:
 
+    cifake10        30    46.3  -5.2 (-8.3, -2.1)    -8.4 (-11.7, -5.1)    -
+    flowers12       30    87.5  -2.9 (-6.8, 1.0)     -10.4 (-15.1, -5.8)   -
     dogs17          30    47.3  -9.4 (-13.3, -5.6)   -18.4 (-22.3, -14.6)  -
     cifake10         5    32.3  -4.4 (-7.3, -1.5)    -5.2 (-8.0, -2.4)     -
     flowers12        5    65.8  -1.2 (-6.7, 4.2)     +0.0 (-5.4, 5.4)      -
