@@ -453,6 +453,16 @@ def striped() -> tuple[torch.Tensor, LabelledTensors]:
     return torch.from_numpy(pixels), LabelledTensors(rows, torch.from_numpy(labels))
 
 
+def tuned_on_stripes(config: TrainingConfig) -> tuple[nn.Sequential, Fit]:
+    """A network that was trained, and validated, on the stripes."""
+    pixels, train = striped()
+    network = picture_network()
+    found = fit(
+        network, pixels, train=train, validation=train, config=config, seed=0, device=CPU, head="2"
+    )
+    return network, found
+
+
 def test_fine_tuning_starts_from_a_logistic_regression_on_its_own_features() -> None:
     """With a rate next to nothing, what is left is the head that was fitted first."""
     pixels, train = striped()
@@ -480,17 +490,7 @@ def test_the_head_that_was_fitted_first_has_the_penalty_that_was_asked_for() -> 
     )
     found = []
     for penalty in (0.0, 3.0, 300.0):
-        network = picture_network()
-        fit(
-            network,
-            pixels,
-            train=train,
-            validation=train,
-            config=replace(config, head_penalty=penalty),
-            seed=0,
-            device=CPU,
-            head="2",
-        )
+        network, _ = tuned_on_stripes(replace(config, head_penalty=penalty))
         features = network[:2].eval()(pixels.float()).detach()
         spread, mean = torch.std_mean(features, dim=0, correction=0)
         spread = torch.where(spread > 1e-6, spread, 1.0)
@@ -506,23 +506,12 @@ def test_the_head_that_was_fitted_first_has_the_penalty_that_was_asked_for() -> 
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_fine_tuned_weights_are_mixed_with_those_that_it_started_from(keep: str) -> None:
     """The start, with the head that was fitted first, is what a share of (nearly) all gives."""
-    pixels, train = striped()
     config = TrainingConfig(
         updates=6, keep=keep, checkpoints=1, average=0.5, learning_rate=0.01, head_first=True
     )
     states = []
     for share in (0.0, 0.25, 0.9):
-        network = picture_network()
-        fit(
-            network,
-            pixels,
-            train=train,
-            validation=train,
-            config=replace(config, start_share=share),
-            seed=0,
-            device=CPU,
-            head="2",
-        )
+        network, _ = tuned_on_stripes(replace(config, start_share=share))
         states.append({name: each.double() for name, each in network.state_dict().items()})
     tuned, quarter, most = states
     for name in ("0.1.weight", "0.2.running_mean", "2.weight", "2.bias"):
@@ -537,10 +526,7 @@ def test_a_checkpoint_is_chosen_by_how_the_mixture_validates() -> None:
     config = TrainingConfig(
         updates=4, checkpoints=4, learning_rate=0.01, head_first=True, start_share=0.25
     )
-    network = picture_network()
-    found = fit(
-        network, pixels, train=train, validation=train, config=config, seed=0, device=CPU, head="2"
-    )
+    network, found = tuned_on_stripes(config)
     loss = cross_entropy(network.eval()(pixels.float()), train.labels).item()
     assert found.validation_loss == pytest.approx(loss, rel=1e-4)
 
