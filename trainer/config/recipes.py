@@ -80,8 +80,8 @@ _SCRATCH: Mapping[str, Any] = {
 }
 # Chosen with lite0 on parts of the training images of CIFAKE, dogs, flowers and PACS, 5 and 30 per
 # class; benchmarks/evidence/finetune.py has the figures. A penalty of 300 leaves the frozen model
-# as accurate but less sure, and the last layer is no faster than the others: so the layers before
-# it learn too. Lower rates towards the first were worse. A quarter of the start in the final
+# about as accurate but less sure, and the last layer is no faster than the others: so the layers
+# before it learn too. Lower rates towards the first were worse. A quarter of the start in the final
 # weights (Wortsman et al. 2022) keeps tuning from being worse than the frozen backbone.
 _FINETUNE: Mapping[str, Any] = {
     **_SCRATCH,
